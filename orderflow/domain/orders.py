@@ -1,0 +1,75 @@
+"""An order as a storefront places it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from orderflow.domain.money import Amount, Currency
+
+# A control character has no place in a name or an address, and PostgreSQL cannot store U+0000.
+_NO_CONTROLS: Final = r"^[^\x00-\x1f\x7f]*$"
+
+Text = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=200, pattern=_NO_CONTROLS)]
+ShortText = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=64, pattern=_NO_CONTROLS)]
+Email = Annotated[
+    str,
+    StringConstraints(
+        strict=True, max_length=254, pattern=r"^[^@\s\x00-\x1f\x7f,;<>]+@[^@\s\x00-\x1f\x7f,;<>]+$"
+    ),
+]
+Country = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Z]{2}$")]
+OrderId = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+MAX_LINES: Final = 1000
+MAX_QUANTITY: Final = 1_000_000
+
+
+class Frozen(BaseModel):
+    """A value: immutable, and a field that it does not know is an error that names the field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Line(Frozen):
+    sku: ShortText
+    name: Text | None = None
+    quantity: Annotated[int, Field(strict=True, ge=1, le=MAX_QUANTITY)]
+    unit_price: Amount
+
+
+class Address(Frozen):
+    name: Text
+    line1: Text
+    line2: Text | None = None
+    city: Text
+    region: Text | None = None
+    postcode: ShortText | None = None
+    country: Country
+
+
+class Customer(Frozen):
+    name: Text
+    email: Email
+
+
+class Order(Frozen):
+    """What was bought, by whom, for how much; amounts in minor units of the currency."""
+
+    order_id: OrderId | None = None
+    currency: Currency
+    lines: Annotated[tuple[Line, ...], Field(min_length=1, max_length=MAX_LINES)]
+    shipping: Amount = 0
+    tax: Amount = 0
+    discount: Amount = 0
+    total: Amount
+    customer: Customer
+    shipping_address: Address
+    billing_address: Address | None = None
+    metadata: Annotated[dict[ShortText, Text], Field(max_length=50)] = Field(default_factory=dict)
+
+    def computed_total(self) -> int:
+        """What the total must be, in minor units: lines + shipping + tax - discount."""
+        lines = sum(line.quantity * line.unit_price for line in self.lines)
+        return lines + self.shipping + self.tax - self.discount

@@ -1,0 +1,103 @@
+"""Everything that a stage is told from outside. The one place that reads the environment."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path  # noqa: TC003 - pydantic reads it at run time
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+from pydantic import BaseModel, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from orderflow.errors import BadSettingsError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+S = TypeVar("S", bound=BaseSettings)
+M = TypeVar("M", bound=BaseModel)
+
+
+class _Settings(BaseSettings):
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, hide_input_in_errors=True)
+
+    k_revision: str = "local"
+    """Knative sets it: the name of the revision that this process belongs to."""
+    log_level: str = "INFO"
+
+
+class KafkaSettings(_Settings):
+    kafka_bootstrap: str
+    kafka_config_file: Path | None = None
+    """librdkafka properties, a `name=value` a line (TLS and SASL, from a mounted secret)."""
+    kafka_ack_seconds: Annotated[float, Field(gt=0, le=60)] = 10
+
+
+class DatabaseSettings(_Settings):
+    database_url: SecretStr
+    database_pool_size: Annotated[int, Field(ge=1, le=100)] = 4
+    database_wait_seconds: Annotated[float, Field(gt=0, le=60)] = 5
+
+
+class DoorSettings(_Settings):
+    """Of the stages that outsiders call."""
+
+    api_keys_file: Path | None = None
+    local_run: bool = False
+    """Serve without API keys: for one's own machine only."""
+
+
+class IntakeSettings(DoorSettings, KafkaSettings):
+    rules_file: Path
+    public_url: str = ""
+    """What the Location of an accepted order begins with: the address of query."""
+
+
+class ValidateSettings(KafkaSettings):
+    rules_file: Path
+
+
+class TrackSettings(DatabaseSettings, KafkaSettings):
+    waiting_hours: Annotated[float, Field(gt=0)] = 72
+    """How long an event waits for what must come before it; then it is parked."""
+
+
+class ShelveSettings(DatabaseSettings, KafkaSettings):
+    pass
+
+
+class NotifySettings(DatabaseSettings, KafkaSettings):
+    notifications_file: Path
+    claim_seconds: Annotated[float, Field(gt=0)] = 60
+    """After how long a claim of a notification that was not confirmed may be taken over."""
+
+
+class QuerySettings(DoorSettings, DatabaseSettings):
+    pass
+
+
+def load(kind: type[S]) -> S:
+    """The settings from the environment. Raises BadSettingsError naming every setting at fault."""
+    try:
+        return kind()
+    except ValidationError as error:
+        raise BadSettingsError(_sentence(error.errors(include_input=False, include_url=False))) from None
+
+
+def _sentence(faults: list[ErrorDetails]) -> str:
+    parts = [f"{'.'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in faults]
+    return "bad settings: " + "; ".join(parts)
+
+
+def read_toml(kind: type[M], path: Path, setting: str) -> M:
+    """A TOML file as a model. Raises BadSettingsError naming the setting, the file and the fields at fault."""
+    try:
+        return kind.model_validate(tomllib.loads(path.read_text()))
+    except OSError as error:
+        raise BadSettingsError(f"{setting}: cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadSettingsError(f"{setting}: {path} is not TOML: {error}") from None
+    except ValidationError as error:
+        faults = error.errors(include_input=False, include_url=False)
+        parts = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
+        raise BadSettingsError(f"{setting}: {path}: {parts}") from None
