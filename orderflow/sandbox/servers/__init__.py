@@ -1,0 +1,1 @@
+"""Real Kafka and PostgreSQL from package registries, without installing anything."""
