@@ -1,0 +1,32 @@
+"""Logs: one JSON object a line on stderr. Order and event ids, never personal data, a body or a stack trace."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from pythonjsonlogger.json import JsonFormatter
+
+
+def configure(level: str, stage: str, revision: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        JsonFormatter(
+            "{levelname}{name}{message}",
+            style="{",
+            timestamp=True,
+            rename_fields={"levelname": "level", "name": "logger"},
+            static_fields={"stage": stage, "revision": revision},
+        )
+    )
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+def where(error: BaseException) -> str:
+    """The innermost file and line of an error: what a stack trace would tell, without what it might give away."""
+    trace = error.__traceback__
+    place = ""
+    while trace is not None:
+        place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place

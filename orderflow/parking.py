@@ -1,0 +1,140 @@
+"""Parked events: what cannot be handled, kept whole, with why and where, for an operator to mend."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Final
+
+from pydantic import Base64Bytes, Field
+
+from orderflow import envelope as ce
+from orderflow.domain.events import parse, type_of
+from orderflow.domain.orders import Frozen
+from orderflow.envelope import Envelope, derived_id
+from orderflow.errors import PoisonError, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+SOURCE: Final = "/orderflow/park"
+_ORDER_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_STAGE_IN_URL: Final = re.compile(r"^https?://([a-z0-9-]+)")
+_FORWARDED: Final = re.compile(r"(ce-.*|content-type)")
+
+
+class Parked(Frozen):
+    """The data of a parked event. payload is the original record's own bytes.
+
+    partition and offset are the record's place in the stage's topic, where KafkaSource told them.
+    """
+
+    stage: str
+    revision: str
+    reasons: Annotated[tuple[Reason, ...], Field(min_length=1)]
+    attributes: dict[str, str]
+    content_type: str
+    partition: int | None = None
+    offset: int | None = None
+    http_code: int | None = None
+    payload: Base64Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """What came in, read only as far as it could be: attributes by name, as they were sent."""
+
+    attributes: dict[str, str]
+    content_type: str
+    body: bytes
+
+    @classmethod
+    def of_request(cls, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> Letter:
+        texts = {
+            name.decode("latin-1"): value.decode("latin-1")
+            for name, value in headers
+            if _FORWARDED.fullmatch(name.decode("latin-1"))
+        }
+        content_type = texts.pop("content-type", "")
+        return cls({name[3:]: value for name, value in texts.items()}, content_type, body)
+
+    @classmethod
+    def of_envelope(cls, event: Envelope) -> Letter:
+        return cls(event.attributes(), event.content_type, event.data)
+
+    @property
+    def order_id(self) -> str:
+        """The order id where the attributes or the record's key tell one, else empty."""
+        for name in ("subject", "partitionkey", "key"):
+            value = self.attributes.get(name, "")
+            if _ORDER_ID.fullmatch(value):
+                return value
+        return ""
+
+
+def parked(
+    letter: Letter, *, stage: str, revision: str, reasons: Sequence[Reason], http_code: int | None = None
+) -> Envelope:
+    """The event that parks a letter. The same letter at the same stage, for the same reason, always
+    gets the same id: a place in the topic is not part of it, for a redelivery may have another."""
+    place = [letter.attributes.get(f"knativekafka{name}", "") for name in ("partition", "offset")]
+    identity = [letter.attributes.get(name, "") for name in ("source", "id")]
+    content = hashlib.sha256(letter.body).hexdigest()
+    order_id = letter.order_id
+    data = {
+        "stage": stage,
+        "revision": revision,
+        "reasons": [asdict(reason) for reason in reasons],
+        "attributes": letter.attributes,
+        "content_type": letter.content_type,
+        "partition": _number(place[0]),
+        "offset": _number(place[1]),
+        "http_code": http_code,
+        "payload": base64.b64encode(letter.body).decode(),
+    }
+    return Envelope(
+        type=type_of("parked"),
+        source=SOURCE,
+        id=derived_id("parked", stage, *identity, content, reasons[0].code),
+        subject=order_id,
+        time=ce.now(),
+        data=json.dumps(data, separators=(",", ":")).encode(),
+        extensions={"partitionkey": order_id} if order_id else {},
+    )
+
+
+def dead_letter(letter: Letter, revision: str) -> Envelope:
+    """The parked event of what KafkaSource gave up on; it says where and with which answer in `knativeerror*`."""
+    url = _STAGE_IN_URL.match(letter.attributes.get("knativeerrordest", ""))
+    code = _number(letter.attributes.get("knativeerrorcode", ""))
+    text = f"the stage answered {code}" if code else "the stage did not answer in time or could not be reached"
+    return parked(
+        letter,
+        stage=url[1] if url else "unknown",
+        revision=revision,
+        reasons=[_told(letter) or Reason("dead_letter", "", text)],
+        http_code=code,
+    )
+
+
+def _told(letter: Letter) -> Reason | None:
+    """The reason that a stage of ours gave in its own answer, which KafkaSource hands on in base64."""
+    try:
+        answer = json.loads(base64.b64decode(letter.attributes.get("knativeerrordata", "")))
+        return Reason(str(answer["code"])[:64], "", str(answer["title"])[:200])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None  # noqa: PLR2004 - bigint
+
+
+def read(event: Envelope) -> Parked:
+    """Raises PoisonError where the data is no parked event's."""
+    if event.type != type_of("parked"):
+        raise PoisonError(Reason("type_unknown", "type", "only parked events are shelved"))
+    return parse(Parked, event.data)

@@ -1,0 +1,66 @@
+"""How a stage takes an event that KafkaSource brings: done is 2xx, poison is parked and 2xx, doubt is 5xx."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+from orderflow import envelope, logs, parking, problems, topics
+from orderflow.errors import ConflictError, PoisonError, Reason, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from starlette.requests import Request
+
+    from orderflow.adapters.kafka import Publisher
+    from orderflow.envelope import Envelope
+
+log = logging.getLogger(__name__)
+
+NO_CONTENT = 204
+
+
+class Reception:
+    """The door of one stage. handle raises PoisonError for what no repetition cures, UnavailableError for what
+    time cures; what it returns without an error has taken lasting effect."""
+
+    def __init__(
+        self, stage: str, revision: str, handle: Callable[[Envelope], Awaitable[None]], publisher: Publisher
+    ) -> None:
+        self._stage = stage
+        self._revision = revision
+        self._handle = handle
+        self._publisher = publisher
+
+    async def take(self, request: Request) -> Response:
+        if request.method != "POST":
+            return problems.problem(
+                405, "method_not_allowed", "events are POSTed here", headers={"Allow": "POST"}
+            )
+        headers: list[tuple[bytes, bytes]] = request.scope["headers"]
+        body = await request.body()
+        event_id = ""
+        try:
+            try:
+                event = envelope.from_http(headers, body)
+                event_id = event.id
+                await self._handle(event)
+            except PoisonError as error:
+                await self._park(parking.Letter.of_request(headers, body), error.reasons)
+        except (UnavailableError, ConflictError) as error:
+            log.warning("not now", extra={"event_id": event_id, "cause": str(error)})
+            return problems.unavailable(str(error))
+        except Exception as error:  # noqa: BLE001 - the framework would log its text, which may quote the data
+            extra = {"event_id": event_id, "error": type(error).__name__, "where": logs.where(error)}
+            log.error("unexpected", extra=extra)  # noqa: TRY400 - a stack trace may quote the data
+            return problems.problem(500, "internal_error", "the stage failed; the event comes again")
+        return Response(status_code=NO_CONTENT)
+
+    async def _park(self, letter: parking.Letter, reasons: Sequence[Reason]) -> None:
+        event = parking.parked(letter, stage=self._stage, revision=self._revision, reasons=reasons)
+        await self._publisher.publish(topics.PARKED, [event])
+        extra = {"order_id": event.subject, "reason": reasons[0].code, "field": reasons[0].field}
+        log.warning("parked", extra=extra)

@@ -1,0 +1,90 @@
+"""Track's work: read what is known, decide, write, announce; many orders in one go."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Final
+
+from orderflow import topics, tracking
+from orderflow.coalesce import Coalescer
+from orderflow.errors import ConflictError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractAsyncContextManager
+    from typing import Protocol
+
+    from orderflow.adapters.kafka import Publisher
+    from orderflow.envelope import Envelope
+    from orderflow.tracking import Arrival, Plan, Snapshot
+
+    class Store(Protocol):
+        """The ledger and what hangs on it; orderflow.adapters.postgres.OrderStore says more."""
+
+        async def read(self, arrivals: Sequence[Arrival]) -> list[Snapshot]: ...
+        async def write(self, plans: Sequence[Plan]) -> None: ...
+        def expired(self, most: int) -> AbstractAsyncContextManager[list[Envelope]]: ...
+
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS: Final = 3
+SWEEP_SECONDS: Final = 10.0
+SWEEP_MOST: Final = 500
+
+
+class Tracker:
+    """Takes events of the events topic. An event is done when its rows are committed and what it changed is
+    announced; if only the first came about, the next delivery finds the rows and announces again."""
+
+    def __init__(self, store: Store, publisher: Publisher, revision: str) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._revision = revision
+        self._coalescer = Coalescer(self._run, lambda now: now.order_id)
+        self._swept = time.monotonic()
+        self._sweeping: asyncio.Task[None] | None = None
+
+    async def handle(self, event: Envelope) -> None:
+        """Raises PoisonError for an event that is none of the lifecycle's, UnavailableError for trouble."""
+        await self._coalescer.submit(tracking.arrival(event))
+        if time.monotonic() - self._swept > SWEEP_SECONDS:
+            self._swept = time.monotonic()
+            self._sweeping = asyncio.create_task(self._sweep_quietly())
+
+    async def _sweep_quietly(self) -> None:
+        try:
+            await self.sweep()
+        except (UnavailableError, ConflictError) as error:
+            log.warning("sweep put off", extra={"cause": str(error)})
+
+    async def sweep(self) -> int:
+        """Parks what waited too long; returns how many."""
+        async with self._store.expired(SWEEP_MOST) as events:
+            parked = [tracking.expired(event, self._revision) for event in events]
+            await self._publisher.publish(topics.PARKED, parked)
+            return len(parked)
+
+    async def _run(self, arrivals: Sequence[Arrival]) -> None:
+        for attempt in range(1, ATTEMPTS + 1):
+            snapshots = await self._store.read(arrivals)
+            plans = [
+                tracking.plan(now, known, self._revision)
+                for now, known in zip(arrivals, snapshots, strict=True)
+            ]
+            writing = [plan for plan in plans if plan.writes]
+            try:
+                if writing:
+                    await self._store.write(writing)
+                break
+            except ConflictError as error:
+                if len(arrivals) > 1:
+                    raise
+                if attempt == ATTEMPTS:
+                    raise UnavailableError("others keep changing this order") from error
+        await asyncio.gather(
+            self._publisher.publish(topics.STATUS, [event for plan in plans for event in plan.announced]),
+            self._publisher.publish(topics.PARKED, [event for plan in plans for event in plan.parked]),
+        )

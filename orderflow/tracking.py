@@ -1,0 +1,252 @@
+"""What an event does to its order, decided without a database: rows to write and events to announce."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from orderflow import parking
+from orderflow.domain import lifecycle
+from orderflow.domain.events import UPDATES, VERDICTS, Update, Verdict, kind_of, parse, type_of
+from orderflow.domain.lifecycle import OrderState, Outcome
+from orderflow.envelope import Envelope, derived_id, moment
+from orderflow.errors import PoisonError, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+SOURCE: Final = "/orderflow/track"
+STAGE: Final = "track"
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One event at track: the fact, and the (source, id) and digest of the event that it came from."""
+
+    event: Envelope
+    fact: Verdict | Update
+    source: str
+    id: str
+    digest: str
+    occurred_at: datetime
+
+    @property
+    def order_id(self) -> str:
+        return self.event.subject
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One row of an order's history."""
+
+    source: str
+    id: str
+    kind: str
+    state: OrderState
+    detail: dict[str, Any]
+    occurred_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row of the ledger. versions are the first and the last that the event brought about."""
+
+    source: str
+    id: str
+    kind: str
+    digest: str
+    outcome: Outcome
+    reason: Reason | None
+    versions: tuple[int, int] | None
+    occurred_at: datetime
+    waited: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the database knows that matters to one arrival.
+
+    known is the ledger's row of the arrival itself, changes the history that it brought about, waiting the
+    events of the order that came too early, document the order as JSON. lock counts the writes to the
+    order (0: there was none); whoever writes says which count they read.
+    """
+
+    lock: int = 0
+    state: OrderState | None = None
+    document: str = ""
+    known: Record | None = None
+    changes: tuple[Change, ...] = ()
+    waiting: tuple[Arrival, ...] = ()
+
+
+@dataclass(slots=True)
+class Plan:
+    """What to write, in one transaction, and what to publish once it is written."""
+
+    arrival: Arrival
+    lock: int = 0
+    document: str = ""
+    records: list[Record] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    waits: bool = False
+    announced: list[Envelope] = field(default_factory=list)
+    parked: list[Envelope] = field(default_factory=list)
+
+    @property
+    def writes(self) -> bool:
+        return bool(self.records)
+
+    @property
+    def state(self) -> OrderState | None:
+        return self.changes[-1].state if self.changes else None
+
+
+def arrival(event: Envelope) -> Arrival:
+    """Reads an event of the events topic. Raises PoisonError where it is none, or its data is not its type's."""
+    kind = kind_of(event.type)
+    missing = [name for name in ("originsource", "originid", "origindigest") if name not in event.extensions]
+    if missing or not event.subject:
+        raise PoisonError(
+            Reason("attribute_missing", missing[0] if missing else "subject", "validate always sets this")
+        )
+    model: type[Verdict | Update] | None = UPDATES.get(kind or "")
+    if kind in VERDICTS and (model is None or b'"order":' in event.data):
+        model = VERDICTS[kind]
+    if model is None:
+        raise PoisonError(Reason("type_unknown", "type", "the lifecycle has no such event"))
+    origin = event.extensions
+    return Arrival(
+        event=event,
+        fact=parse(model, event.data),
+        source=origin["originsource"],
+        id=origin["originid"],
+        digest=origin["origindigest"],
+        occurred_at=moment(event.time),
+    )
+
+
+def plan(now: Arrival, known: Snapshot, revision: str) -> Plan:
+    """Decides one arrival: a duplicate repeats what was recorded, anything else goes through the lifecycle,
+    and what waited for it follows in the order in which it happened."""
+    result = Plan(now, lock=known.lock, document=known.document)
+    if known.known is not None:
+        _repeat(result, known.known, known.changes, revision)
+        return result
+    if isinstance(now.fact, Verdict) and known.state is None:
+        result.document = now.fact.order.model_dump_json(exclude_none=True)
+    decision = lifecycle.decide(known.state, now.fact, now.digest)
+    _record(result, now, decision, revision)
+    result.waits = decision.outcome is Outcome.WAITING
+    if decision.outcome is Outcome.APPLIED:
+        _let_follow(result, known.waiting, revision)
+        first, last = result.changes[0].state.version, result.changes[-1].state.version
+        result.records[0] = _ledger_row(now, decision, (first, last))
+    result.announced = [announcement(now.order_id, result.document, change, now.event) for change in result.changes]
+    return result
+
+
+def _let_follow(result: Plan, waiting: Sequence[Arrival], revision: str) -> None:
+    left = sorted(waiting, key=lambda early: (early.occurred_at, early.source, early.id))
+    again = True
+    while again:
+        again = False
+        for early in list(left):
+            decision = lifecycle.decide(result.state, early.fact, early.digest)
+            if decision.outcome is Outcome.WAITING:
+                continue
+            left.remove(early)
+            _record(result, early, decision, revision, waited=True)
+            if decision.outcome is Outcome.APPLIED:
+                again = True
+                break
+
+
+def _record(
+    result: Plan, event: Arrival, decision: lifecycle.Decision, revision: str, *, waited: bool = False
+) -> None:
+    versions = None
+    if decision.outcome is Outcome.APPLIED and decision.state is not None:
+        versions = (decision.state.version, decision.state.version)
+        detail = event.fact.model_dump(mode="json", exclude={"order"}, exclude_none=True)
+        result.changes.append(
+            Change(event.source, event.id, event.fact.kind, decision.state, detail, event.occurred_at)
+        )
+    if decision.outcome is Outcome.PARKED and decision.reason is not None:
+        result.parked.append(_parked(event, decision.reason, revision))
+    result.records.append(_ledger_row(event, decision, versions, waited=waited))
+
+
+def _ledger_row(
+    event: Arrival, decision: lifecycle.Decision, versions: tuple[int, int] | None, *, waited: bool = False
+) -> Record:
+    return Record(
+        source=event.source,
+        id=event.id,
+        kind=event.fact.kind,
+        digest=event.digest,
+        outcome=decision.outcome,
+        reason=decision.reason,
+        versions=versions,
+        occurred_at=event.occurred_at,
+        waited=waited,
+    )
+
+
+def _repeat(result: Plan, known: Record, changes: Sequence[Change], revision: str) -> None:
+    """A duplicate: nothing is written, what its first handling gave is published again under the same ids."""
+    now = result.arrival
+    if known.digest != now.digest:
+        reason = Reason("event_id_reused", "id", "another event with other content has this source and id")
+        result.parked.append(_parked(now, reason, revision))
+    elif known.outcome is Outcome.PARKED and known.reason is not None:
+        result.parked.append(_parked(now, known.reason, revision))
+    result.announced = [
+        announcement(now.order_id, result.document, change, now.event)
+        for change in (changes if known.digest == now.digest else ())
+    ]
+
+
+def _parked(event: Arrival, reason: Reason, revision: str) -> Envelope:
+    return parking.parked(
+        parking.Letter.of_envelope(event.event), stage=STAGE, revision=revision, reasons=[reason]
+    )
+
+
+def expired(event: Envelope, revision: str) -> Envelope:
+    """The parked event of one that waited in vain."""
+    reason = Reason("waited_too_long", "type", "what this event needs to come first never came")
+    return parking.parked(parking.Letter.of_envelope(event), stage=STAGE, revision=revision, reasons=[reason])
+
+
+def announcement(order_id: str, document: str, change: Change, cause: Envelope) -> Envelope:
+    """The status event of one change; the same change always gives the same id and data."""
+    state = change.state
+    head = json.dumps(
+        {
+            "order_id": order_id,
+            "kind": change.kind,
+            "version": state.version,
+            "status": state.status,
+            "payment": state.payment,
+            "currency": state.currency,
+            "total": state.total,
+            "captured": state.captured,
+            "refunded": state.refunded,
+            "detail": change.detail,
+        },
+        separators=(",", ":"),
+    )
+    trace = cause.extensions.get("traceparent")
+    extensions = {"partitionkey": order_id, "originsource": change.source, "originid": change.id}
+    return Envelope(
+        type=type_of(change.kind),
+        source=SOURCE,
+        id=derived_id(STAGE, change.source, change.id),
+        subject=order_id,
+        time=change.occurred_at.isoformat().replace("+00:00", "Z"),
+        data=f'{head[:-1]},"order":{document}}}'.encode(),
+        extensions=extensions | ({"traceparent": trace} if trace else {}),
+    )
+

@@ -1,0 +1,77 @@
+"""The composition root: each stage's collaborators, built from its settings. Nothing connects before it is used."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, TypeVar
+
+from orderflow import logs, parking, settings, topics, validation
+from orderflow.adapters.kafka import KafkaPublisher
+from orderflow.domain.rules import Rules
+from orderflow.errors import BadSettingsError, PoisonError, Reason
+from orderflow.reception import Reception
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from orderflow.envelope import Envelope
+    from orderflow.intake import Intake
+
+T = TypeVar("T")
+
+
+def or_exit(build: Callable[[], T]) -> T:
+    """What build returns; a bad setting ends the process with its name in one line, not with a stack trace."""
+    try:
+        return build()
+    except BadSettingsError as error:
+        logging.basicConfig()
+        logging.getLogger("orderflow").critical("%s", error)
+        raise SystemExit(2) from None
+
+
+def intake() -> Intake:
+    from orderflow.door import Door
+    from orderflow.intake import Intake
+
+    config = settings.load(settings.IntakeSettings)
+    logs.configure(config.log_level, "intake", config.k_revision)
+    rules = settings.read_toml(Rules, config.rules_file, "RULES_FILE")
+    return Intake(KafkaPublisher(config), rules, Door.open(config), config.public_url)
+
+
+def validate() -> Reception:
+    config = settings.load(settings.ValidateSettings)
+    logs.configure(config.log_level, "validate", config.k_revision)
+    rules = settings.read_toml(Rules, config.rules_file, "RULES_FILE")
+    publisher = KafkaPublisher(config)
+
+    async def handle(event: Envelope) -> None:
+        await publisher.publish(topics.EVENTS, [validation.validate(event, rules)])
+
+    return Reception("validate", config.k_revision, handle, publisher)
+
+
+def track() -> Reception:
+    from orderflow.adapters.postgres import Database, OrderStore
+    from orderflow.tracker import Tracker
+
+    config = settings.load(settings.TrackSettings)
+    logs.configure(config.log_level, "track", config.k_revision)
+    publisher = KafkaPublisher(config)
+    store = OrderStore(Database(config), revision=config.k_revision, waiting_hours=config.waiting_hours)
+    return Reception("track", config.k_revision, Tracker(store, publisher, config.k_revision).handle, publisher)
+
+
+def shelve() -> Reception:
+    from orderflow.adapters.postgres import Database
+    from orderflow.adapters.shelf import Shelf
+
+    config = settings.load(settings.ShelveSettings)
+    logs.configure(config.log_level, "shelve", config.k_revision)
+    shelf = Shelf(Database(config))
+
+    async def handle(event: Envelope) -> None:
+        await shelf.put(event, parking.read(event))
+
+    return Reception("shelve", config.k_revision, handle, KafkaPublisher(config))
