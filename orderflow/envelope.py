@@ -66,11 +66,10 @@ class Envelope:
             named["time"] = self.time
         return named | self.extensions
 
-    def kafka_headers(self) -> list[tuple[str, bytes]]:
+    def kafka_headers(self) -> list[tuple[str, str | bytes | None]]:
         """The record's headers in binary mode; the caller makes the key from the subject."""
-        headers = [(f"ce_{name}", value.encode()) for name, value in self.attributes().items()]
-        headers.append(("content-type", self.content_type.encode()))
-        return headers
+        named = self.attributes() | {"content-type": self.content_type}
+        return [(name if name == "content-type" else f"ce_{name}", value) for name, value in named.items()]
 
 
 def derived_id(*parts: str) -> str:
@@ -139,7 +138,8 @@ def _structured(body: bytes) -> Envelope:
     return checked({name: _text(value) for name, value in document.items()}, data, content_type)
 
 
-def _text(value: str | bool | int) -> str:  # noqa: FBT001 - CloudEvents' own canonical forms
+def _text(value: str | bool | int) -> str:
+    """CloudEvents' canonical form of an attribute's value."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)
@@ -152,7 +152,7 @@ def checked(attributes: dict[str, str], data: bytes, content_type: str) -> Envel
             Reason("not_a_cloudevent", "specversion", "this is no CloudEvent of specversion 1.0")
         )
     attributes.pop("datacontenttype", None)
-    required = []
+    required: list[str] = []
     for name in ("type", "source", "id"):
         value = attributes.pop(name, "")
         if not _ID.fullmatch(value):
@@ -160,7 +160,7 @@ def checked(attributes: dict[str, str], data: bytes, content_type: str) -> Envel
                 Reason("attribute_invalid", name, "this takes 1 to 256 printable ASCII characters, no spaces")
             )
         required.append(value)
-    if required[0] == FOREIGN_TYPE:
+    if FOREIGN_TYPE == required[0]:
         raise PoisonError(Reason("not_a_cloudevent", "type", "the Kafka record was no valid CloudEvent"))
     subject = attributes.pop("subject", "")
     if subject and not _SUBJECT.fullmatch(subject):
@@ -175,4 +175,5 @@ def checked(attributes: dict[str, str], data: bytes, content_type: str) -> Envel
             raise PoisonError(
                 Reason("attribute_invalid", name[:20], "extension names are [a-z0-9], values printable ASCII")
             )
-    return Envelope(*required, subject, time, data, content_type, attributes)
+    event_type, source, event_id = required
+    return Envelope(event_type, source, event_id, subject, time, data, content_type, attributes)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 from pydantic import Base64Bytes, Field
 
 from orderflow import envelope as ce
+from orderflow import topics
 from orderflow.domain.events import parse, type_of
 from orderflow.domain.orders import Frozen
 from orderflow.envelope import Envelope, derived_id
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 SOURCE: Final = "/orderflow/park"
+TOPIC_OF: Final = {
+    "validate": topics.INBOX,
+    "track": topics.EVENTS,
+    "notify": topics.STATUS,
+    "shelve": topics.PARKED,
+}
 _ORDER_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _STAGE_IN_URL: Final = re.compile(r"^https?://([a-z0-9-]+)")
 _FORWARDED: Final = re.compile(r"(ce-.*|content-type)")
@@ -29,7 +36,7 @@ _FORWARDED: Final = re.compile(r"(ce-.*|content-type)")
 class Parked(Frozen):
     """The data of a parked event. payload is the original record's own bytes.
 
-    partition and offset are the record's place in the stage's topic, where KafkaSource told them.
+    topic, partition and offset are the record's place, where KafkaSource told it.
     """
 
     stage: str
@@ -37,6 +44,7 @@ class Parked(Frozen):
     reasons: Annotated[tuple[Reason, ...], Field(min_length=1)]
     attributes: dict[str, str]
     content_type: str
+    topic: str = ""
     partition: int | None = None
     offset: int | None = None
     http_code: int | None = None
@@ -90,6 +98,7 @@ def parked(
         "reasons": [asdict(reason) for reason in reasons],
         "attributes": letter.attributes,
         "content_type": letter.content_type,
+        "topic": TOPIC_OF.get(stage, ""),
         "partition": _number(place[0]),
         "offset": _number(place[1]),
         "http_code": http_code,
@@ -110,7 +119,9 @@ def dead_letter(letter: Letter, revision: str) -> Envelope:
     """The parked event of what KafkaSource gave up on; it says where and with which answer in `knativeerror*`."""
     url = _STAGE_IN_URL.match(letter.attributes.get("knativeerrordest", ""))
     code = _number(letter.attributes.get("knativeerrorcode", ""))
-    text = f"the stage answered {code}" if code else "the stage did not answer in time or could not be reached"
+    text = (
+        f"the stage answered {code}" if code else "the stage did not answer in time or could not be reached"
+    )
     return parked(
         letter,
         stage=url[1] if url else "unknown",

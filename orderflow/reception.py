@@ -37,13 +37,11 @@ class Reception:
 
     async def take(self, request: Request) -> Response:
         if request.method != "POST":
-            return problems.problem(
-                405, "method_not_allowed", "events are POSTed here", headers={"Allow": "POST"}
-            )
+            return _posts_only()
         headers: list[tuple[bytes, bytes]] = request.scope["headers"]
-        body = await request.body()
         event_id = ""
         try:
+            body = await request.body()
             try:
                 event = envelope.from_http(headers, body)
                 event_id = event.id
@@ -64,3 +62,28 @@ class Reception:
         await self._publisher.publish(topics.PARKED, [event])
         extra = {"order_id": event.subject, "reason": reasons[0].code, "field": reasons[0].field}
         log.warning("parked", extra=extra)
+
+
+class DeadLetters:
+    """The door of park: takes whatever comes, readable or not, and answers 2xx once it is in the topic."""
+
+    def __init__(self, revision: str, publisher: Publisher) -> None:
+        self._revision = revision
+        self._publisher = publisher
+
+    async def take(self, request: Request) -> Response:
+        if request.method != "POST":
+            return _posts_only()
+        letter = parking.Letter.of_request(request.scope["headers"], await request.body())
+        event = parking.dead_letter(letter, self._revision)
+        try:
+            await self._publisher.publish(topics.PARKED, [event])
+        except UnavailableError as error:
+            log.warning("not now", extra={"order_id": event.subject, "cause": str(error)})
+            return problems.unavailable(str(error))
+        log.warning("dead letter parked", extra={"order_id": event.subject, "parked_id": event.id})
+        return Response(status_code=NO_CONTENT)
+
+
+def _posts_only() -> Response:
+    return problems.problem(405, "method_not_allowed", "events are POSTed here", headers={"Allow": "POST"})

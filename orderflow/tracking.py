@@ -143,7 +143,9 @@ def plan(now: Arrival, known: Snapshot, revision: str) -> Plan:
         _let_follow(result, known.waiting, revision)
         first, last = result.changes[0].state.version, result.changes[-1].state.version
         result.records[0] = _ledger_row(now, decision, (first, last))
-    result.announced = [announcement(now.order_id, result.document, change, now.event) for change in result.changes]
+    result.announced = [
+        announcement(now.order_id, result.document, change, now.event) for change in result.changes
+    ]
     return result
 
 
@@ -249,4 +251,3 @@ def announcement(order_id: str, document: str, change: Change, cause: Envelope) 
         data=f'{head[:-1]},"order":{document}}}'.encode(),
         extensions=extensions | ({"traceparent": trace} if trace else {}),
     )
-

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 from orderflow import logs, parking, settings, topics, validation
 from orderflow.adapters.kafka import KafkaPublisher
 from orderflow.domain.rules import Rules
-from orderflow.errors import BadSettingsError, PoisonError, Reason
-from orderflow.reception import Reception
+from orderflow.errors import BadSettingsError
+from orderflow.reception import DeadLetters, Reception
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +37,7 @@ def intake() -> Intake:
     config = settings.load(settings.IntakeSettings)
     logs.configure(config.log_level, "intake", config.k_revision)
     rules = settings.read_toml(Rules, config.rules_file, "RULES_FILE")
-    return Intake(KafkaPublisher(config), rules, Door.open(config), config.public_url)
+    return Intake(KafkaPublisher(config), rules, Door.open(config, "intake"), config.public_url)
 
 
 def validate() -> Reception:
@@ -60,7 +60,15 @@ def track() -> Reception:
     logs.configure(config.log_level, "track", config.k_revision)
     publisher = KafkaPublisher(config)
     store = OrderStore(Database(config), revision=config.k_revision, waiting_hours=config.waiting_hours)
-    return Reception("track", config.k_revision, Tracker(store, publisher, config.k_revision).handle, publisher)
+    return Reception(
+        "track", config.k_revision, Tracker(store, publisher, config.k_revision).handle, publisher
+    )
+
+
+def park() -> DeadLetters:
+    config = settings.load(settings.KafkaSettings)
+    logs.configure(config.log_level, "park", config.k_revision)
+    return DeadLetters(config.k_revision, KafkaPublisher(config))
 
 
 def shelve() -> Reception:

@@ -233,7 +233,10 @@ def _add_rows(rows: dict[str, list[Row]], plan: Plan, expires: str) -> None:
     now = plan.arrival
     order: Row = {"order_id": now.order_id, "lock": plan.lock, "changed": plan.state is not None}
     if plan.state is not None:
-        order |= _state_row(plan.state) | {"document": plan.document, "placed_at": now.occurred_at.isoformat()}
+        order |= _state_row(plan.state) | {
+            "document": plan.document,
+            "placed_at": now.occurred_at.isoformat(),
+        }
     rows["orders"].append(order)
     for record in plan.records:
         first, last = record.versions or (None, None)
