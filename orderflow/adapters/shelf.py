@@ -1,0 +1,48 @@
+"""Where parked events lie for operators."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from orderflow.adapters.postgres import Database
+    from orderflow.envelope import Envelope
+    from orderflow.parking import Parked
+
+PUT: Final = """
+INSERT INTO parked (id, order_id, stage, reasons, code, event_type, source, event_id, topic, partition, "offset",
+                    http_code, attributes, payload, parked_at)
+VALUES (%(id)s, %(order_id)s, %(stage)s, %(reasons)s, %(code)s, %(event_type)s, %(source)s, %(event_id)s,
+        %(topic)s, %(partition)s, %(offset)s, %(http_code)s, %(attributes)s, %(payload)s, %(parked_at)s)
+ON CONFLICT (id) DO UPDATE SET times = parked.times + 1, seen_at = now()
+"""
+"""The same event parked again counts up; what an operator did with it stays."""
+
+
+class Shelf:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def put(self, event: Envelope, parked: Parked) -> None:
+        attributes = parked.attributes
+        values = {
+            "id": event.id,
+            "order_id": event.subject,
+            "stage": parked.stage,
+            "reasons": json.dumps([asdict(reason) for reason in parked.reasons]),
+            "code": parked.reasons[0].code,
+            "event_type": attributes.get("type", ""),
+            "source": attributes.get("source", ""),
+            "event_id": attributes.get("id", ""),
+            "topic": parked.topic,
+            "partition": parked.partition,
+            "offset": parked.offset,
+            "http_code": parked.http_code,
+            "attributes": json.dumps(attributes | {"datacontenttype": parked.content_type}),
+            "payload": parked.payload,
+            "parked_at": event.time,
+        }
+        async with self._database.connection() as connection:
+            await connection.execute(PUT, values)
