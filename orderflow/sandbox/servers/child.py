@@ -1,6 +1,5 @@
 """A server process that is stopped in order, and never outlives the process that started it."""
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -10,9 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-# Loaded here because the forked child must not import or allocate.
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_TETHER = Path(__file__).with_name("tether.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +39,7 @@ class Child:
     ) -> None:
         """Start `command` with stdout and stderr in the file `console`; the last one is kept as .1.
 
-        `user` needs root. Raises OSError when the command cannot be started.
+        `user` needs root. A command that cannot be started ends at once, and says so in `console`.
         """
         self._exited = threading.Event()
         self._started = threading.Event()
@@ -51,28 +48,18 @@ class Child:
         if console.exists():
             console.replace(console.with_name(f"{console.name}.1"))
 
-        parent = os.getpid()
-
-        def tie_to_parent() -> None:
-            if _LIBC is not None:
-                _LIBC.prctl(_PR_SET_PDEATHSIG, int(on_orphaned))
-                if os.getppid() != parent:
-                    os._exit(1)
+        tether = [sys.executable, "-I", "-S", str(_TETHER), str(int(on_orphaned)), str(os.getpid())]
 
         def run() -> None:
             try:
                 with console.open("wb") as output:
                     self._process = subprocess.Popen(  # noqa: S603 - the callers' own commands
-                        command,
+                        [*tether, user or "", *command],
                         stdin=subprocess.DEVNULL,
                         stdout=output,
                         stderr=subprocess.STDOUT,
                         env=env,
-                        user=user,
-                        group=user,
-                        extra_groups=None if user is None else [],
                         process_group=0,
-                        preexec_fn=tie_to_parent,  # noqa: PLW1509 - two system calls, no locks
                     )
             except OSError as error:
                 self._failure = error

@@ -220,7 +220,11 @@ class EmbeddedKafka:
             if ports is not None:
                 _LOG.warning("port %s or %s is taken now, moving", ports.broker, ports.controller)
             ports = choose_ports()
-        address = _Address(last.cluster_id if last is not None else new_cluster_id(), ports)
+        if self._given_quorum is not None:
+            cluster_id = self._given_quorum.cluster_id
+        else:
+            cluster_id = last.cluster_id if last is not None else new_cluster_id()
+        address = _Address(cluster_id, ports)
         address.write(file)
         return address
 
