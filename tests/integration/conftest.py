@@ -1,8 +1,10 @@
 """The real servers: those that KAFKA_BOOTSTRAP and DATABASE_URL name, or embedded ones."""
 
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -22,13 +24,14 @@ def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def database_url() -> Iterator[str]:
     """URL of a database that the whole session shares."""
     given = os.environ.get("DATABASE_URL")
     if given:
         yield given
         return
-    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres")) as postgres:
+    # Run by root, the server is another user's, and every pytest that starts closes pytest's own folder to others.
+    with tempfile.TemporaryDirectory(prefix="orderflow-") as folder, EmbeddedPostgres(Path(folder)) as postgres:
         yield postgres.url
 
 

@@ -1,0 +1,100 @@
+"""A stage as its own process, as the manifests start it, and a client that speaks CloudEvents to it."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from orderflow.envelope import STRUCTURED, Envelope
+
+ROOT = Path(__file__).parents[2]
+START_SECONDS = 30
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Stage:
+    """One process of functions/<name>.py on loopback; its log is kept for the test to read."""
+
+    def __init__(self, name: str, log: Path, **environment: str) -> None:
+        self.name = name
+        self.log = log
+        self.port = free_port()
+        self._environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, "-m", "uvicorn", "--factory", "functions_framework.aio:create_asgi_app"]
+        command += ["--port", str(self.port), "--no-access-log", "--log-level", "warning"]
+        known = {
+            "FUNCTION_SOURCE": f"functions/{self.name}.py",
+            "FUNCTION_TARGET": self.name,
+            "PYTHONPATH": str(ROOT),
+            "RULES_FILE": str(ROOT / "examples/rules.toml"),
+            "LOCAL_RUN": "true",
+            "K_REVISION": f"{self.name}-00001",
+        }
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "COVERAGE_PROCESS_START") if name in os.environ}
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, env=kept | known | self._environment, stdout=output, stderr=output
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+                return self
+            assert self._process.poll() is None, f"{self.name} ended: {self.log.read_text()}"
+            assert time.monotonic() < deadline, f"{self.name} did not start: {self.log.read_text()}"
+            time.sleep(0.02)
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
+        self.stop(signal.SIGTERM)
+
+    def stop(self, how: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(30)
+            self._process = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def binary(self, event: Envelope, **headers: str) -> httpx.Response:
+        return self.http.post("/", content=event.data, headers=binary_headers(event) | headers)
+
+    def structured(self, event: Envelope, **headers: str) -> httpx.Response:
+        document = event.attributes() | {"datacontenttype": event.content_type, "data": json.loads(event.data)}
+        return self.http.post("/", json=document, headers={"content-type": STRUCTURED} | headers)
+
+    def events_in_log(self) -> list[dict[str, Any]]:
+        lines = self.log.read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def binary_headers(event: Envelope) -> dict[str, str]:
+    named = {f"ce-{name}": value for name, value in event.attributes().items()}
+    return named | {"content-type": event.content_type}
+
+
+@contextlib.contextmanager
+def stage(name: str, log: Path, environment: Mapping[str, str]) -> Iterator[Stage]:
+    with Stage(name, log, **environment) as running:
+        yield running

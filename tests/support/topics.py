@@ -1,0 +1,51 @@
+"""Reading topics in tests."""
+
+import time
+import uuid
+from collections.abc import Callable
+
+from confluent_kafka import Consumer, Message
+
+from orderflow.envelope import Envelope
+
+DEADLINE_SECONDS = 20
+
+
+class Tap:
+    """Reads topics from where they are now on."""
+
+    def __init__(self, bootstrap: str, *topics: str) -> None:
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": f"tap-{uuid.uuid4()}",
+                "auto.offset.reset": "earliest",
+                "enable.auto.commit": False,
+            }
+        )
+        self._consumer.subscribe(list(topics))
+        self.seen: list[tuple[str, Envelope]] = []
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def until(self, wanted: Callable[[str, Envelope], bool], how_many: int = 1) -> list[Envelope]:
+        """The first events of any topic read so far or yet to come that are wanted; fails after a deadline."""
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while True:
+            found = [event for topic, event in self.seen if wanted(topic, event)]
+            if len(found) >= how_many:
+                return found
+            assert time.monotonic() < deadline, f"only {len(found)} of {how_many} events came"
+            message = self._consumer.poll(0.2)
+            if message is not None and message.error() is None:
+                self.seen.append((message.topic() or "", read(message)))
+
+
+def read(message: Message) -> Envelope:
+    """A record in binary mode as an envelope."""
+    headers = {name: value.decode() for name, value in message.headers() or [] if isinstance(value, bytes)}
+    attributes = {name[3:]: value for name, value in headers.items() if name.startswith("ce_")}
+    named = {name: attributes.pop(name, "") for name in ("type", "source", "id", "subject", "time")}
+    attributes.pop("specversion", None)
+    return Envelope(**named, data=message.value() or b"", extensions=attributes)
