@@ -68,8 +68,10 @@ class ShelveSettings(DatabaseSettings, KafkaSettings):
 
 class NotifySettings(DatabaseSettings, KafkaSettings):
     notifications_file: Path
-    claim_seconds: Annotated[float, Field(gt=0)] = 60
+    claim_seconds: Annotated[float, Field(gt=0, le=3600)] = 60
     """After how long a claim of a notification that was not confirmed may be taken over."""
+    smtp_url: str | None = None
+    """Takes the place of the notifications file's `email.smtp_url`."""
 
 
 class QuerySettings(DoorSettings, DatabaseSettings):
