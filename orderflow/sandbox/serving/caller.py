@@ -62,11 +62,9 @@ class Caller(asyncio.Protocol):
         """Parse; whole requests start as they are found."""
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._reject(501, "protocol upgrades are not supported by the sandbox")
         except httptools.HttpParserCallbackError as error:
             refusal = error.__context__
-            if not isinstance(refusal, _TooLargeError):
+            if not isinstance(refusal, _RefusedError):
                 raise
             self._reject(refusal.status, str(refusal))
         except httptools.HttpParserError:
@@ -111,6 +109,8 @@ class Caller(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """Ask for the body where the caller waits to be asked."""
+        if self._parser.should_upgrade():
+            raise _RefusedError(501, "protocol upgrades are not supported by the sandbox")
         if self._expects and self._transport is not None and not self.busy:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -119,7 +119,7 @@ class Caller(asyncio.Protocol):
         self._body.append(data)
         self._body_size += len(data)
         if self._body_size > self._ingress.body_bound:
-            raise _TooLargeError(413, "the body is larger than the sandbox passes on")
+            raise _RefusedError(413, "the body is larger than the sandbox passes on")
 
     def on_message_complete(self) -> None:
         """A request is whole: start it, or let it wait for the one before."""
@@ -145,7 +145,7 @@ class Caller(asyncio.Protocol):
     def _grow(self, size: int) -> None:
         self._head_size += size
         if self._head_size > _HEAD_BOUND:
-            raise _TooLargeError(431, "the headers are larger than the sandbox passes on")
+            raise _RefusedError(431, "the headers are larger than the sandbox passes on")
 
     def _start(self, request: Request) -> None:
         self._request = request
@@ -197,7 +197,7 @@ class Caller(asyncio.Protocol):
             self._transport.abort()
 
 
-class _TooLargeError(Exception):
+class _RefusedError(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
