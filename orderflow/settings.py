@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -75,7 +76,15 @@ class NotifySettings(DatabaseSettings, KafkaSettings):
 
 
 class QuerySettings(DoorSettings, DatabaseSettings):
-    pass
+    statement_seconds: Annotated[float, Field(gt=0, le=300)] = 5
+    """After how long the database gives up on a question."""
+    threads: Annotated[int, Field(ge=1)] = Field(default_factory=lambda: (os.cpu_count() or 1) * 4)
+    """How many requests the Functions Framework answers at once; the variable and the default are its own."""
+
+    @property
+    def live_streams(self) -> int:
+        """How many of them may be streams that stay open: half, so that there is always a thread for a page."""
+        return self.threads // 2
 
 
 def load(kind: type[S]) -> S:

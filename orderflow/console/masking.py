@@ -1,0 +1,77 @@
+"""A parked event as everyone may see it: its shape and what is safe to show, without personal data.
+
+What cannot be handled may have any form, so nothing is shown because it looks harmless: a text is shown where its
+field is known to hold no personal data, everything else is masked.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+
+Json = Any
+
+_SAFE_FIELDS: Final = re.compile(
+    "amount|by|captured|code|country|currency|discount|field|kind|order_id|payment|quantity|refunded"
+    "|shipping|sku|status|tax|total|type|unit_price|version"
+)
+# What envelope.py, validate and KafkaSource set, and nobody's name is in.
+_SAFE_ATTRIBUTES: Final = re.compile(
+    "specversion|type|time|datacontenttype|originsource|origindigest|traceparent|sequence|replay"
+    "|knativeerrordest|knativeerrorcode|knativekafkapartition|knativekafkaoffset"
+)
+_IDENTIFIERS: Final = frozenset({"id", "source", "subject", "partitionkey", "key", "originid"})
+_PLAIN: Final = re.compile(r"[A-Za-z0-9._:/#-]{1,256}")
+_DEEPEST: Final = 30
+_MOST: Final = 2000
+
+
+def attributes(given: dict[str, str]) -> dict[str, str]:
+    """CloudEvents attributes by name, those masked that may say who the customer is."""
+    return {name: _attribute(name, value) for name, value in given.items()}
+
+
+def _attribute(name: str, value: str) -> str:
+    if _SAFE_ATTRIBUTES.fullmatch(name) or (name in _IDENTIFIERS and _PLAIN.fullmatch(value)):
+        return value
+    return _mask(value)
+
+
+def payload(content: bytes, *, reveal: bool = False) -> tuple[str, str]:
+    """The content for people, and one word on its form: `json`, `text`, `binary` or `empty`."""
+    if not content:
+        return "", "empty"
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        return (content[:_MOST].hex(" ") if reveal else f"({len(content)} bytes)"), "binary"
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return (text if reveal else _mask(text)), "text"
+    shown = document if reveal else masked(document)
+    # JSON can spell half a surrogate pair, which no encoding can write.
+    return json.dumps(shown, indent=2, ensure_ascii=False).encode(errors="replace").decode(), "json"
+
+
+def masked(document: Json, field: str = "", depth: int = 0) -> Json:
+    """The document with its shape kept; under a field that is known to be safe, numbers and plain codes are shown."""
+    if depth > _DEEPEST:
+        return "(nested too deeply to show)"
+    if isinstance(document, dict):
+        return {
+            name if _PLAIN.fullmatch(name) else _mask(name): masked(value, name, depth + 1)
+            for name, value in document.items()
+        }
+    if isinstance(document, list):
+        return [masked(value, field, depth + 1) for value in document]
+    if document is None or isinstance(document, bool):
+        return document
+    if _SAFE_FIELDS.fullmatch(field) and (not isinstance(document, str) or _PLAIN.fullmatch(document)):
+        return document
+    return _mask(str(document))
+
+
+def _mask(text: str) -> str:
+    return f"({len(text)} characters, masked)"

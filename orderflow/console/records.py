@@ -1,0 +1,194 @@
+"""What the console reads. Amounts are minor units of the order's currency, times are UTC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OrderSummary:
+    """One line of a list. needs says why the order needs a hand (None: it does not); an order that events wait
+    for and nobody has placed has the status `awaited`, no customer, no lines and no time of placing."""
+
+    order_id: str
+    status: str
+    payment: str
+    currency: str
+    total: int
+    captured: int
+    refunded: int
+    version: int
+    needs: str | None
+    customer: str | None
+    lines: int | None
+    placed_at: datetime | None
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One change of an order; captured and refunded are what they were after it."""
+
+    version: int
+    source: str
+    id: str
+    kind: str
+    status: str
+    payment: str
+    captured: int
+    refunded: int
+    detail: dict[str, Any]
+    revision: str
+    occurred_at: datetime
+    recorded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of the ledger: what became of an originating event."""
+
+    source: str
+    id: str
+    kind: str
+    outcome: str
+    reason: dict[str, str] | None
+    revision: str
+    first_version: int | None
+    last_version: int | None
+    occurred_at: datetime
+    recorded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Early:
+    """An event that waits for what must come before it, until it expires and is parked."""
+
+    source: str
+    id: str
+    kind: str
+    occurred_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    event_id: str
+    channel: str
+    recipient: str
+    kind: str
+    state: str
+    attempts: int
+    error: str | None
+    revision: str
+    created_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedSummary:
+    """A parked event without its content; times counts how often the same one was parked."""
+
+    id: str
+    order_id: str
+    stage: str
+    code: str
+    reasons: list[dict[str, str]]
+    event_type: str
+    source: str
+    event_id: str
+    origin_source: str | None
+    origin_id: str | None
+    topic: str
+    partition: int | None
+    offset: int | None
+    http_code: int | None
+    state: str
+    times: int
+    parked_at: datetime
+    seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedEvent:
+    summary: ParkedSummary
+    attributes: dict[str, str]
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRecord:
+    """All that the database knows of an order; document is the order as it was placed, {} before it was."""
+
+    summary: OrderSummary
+    resumes: str | None
+    document: dict[str, Any]
+    history: list[Step]
+    ledger: list[Entry]
+    waiting: list[Early]
+    notifications: list[Notification]
+    parked: list[ParkedSummary]
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """How many need a hand for one reason, and since when the one does that has waited longest."""
+
+    name: str
+    count: int
+    oldest: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What one stage brought about: how many in each of the last minutes, the youngest (the last 60 s) first."""
+
+    stage: str
+    outcome: str
+    minutes: tuple[int, ...]
+
+    @property
+    def last_minute(self) -> int:
+        return self.minutes[0]
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerCount:
+    kind: str
+    outcome: str
+    revision: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedCount:
+    """times is the number of parkings, repetitions included."""
+
+    stage: str
+    code: str
+    state: str
+    count: int
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationCount:
+    channel: str
+    state: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """What became of everything so far; status and payment count orders, `awaited` ones only under status."""
+
+    status: dict[str, int]
+    payment: dict[str, int]
+    ledger: list[LedgerCount]
+    parked: list[ParkedCount]
+    notifications: list[NotificationCount]
+    waiting: int
+    counted_at: datetime
