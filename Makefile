@@ -2,8 +2,63 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-LOCK    = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+ORDERS ?= 300
+BENCH  ?= full
+UV     := $(BIN)/uv
+LOCK    = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
           --custom-compile-command "make lock" pyproject.toml
+
+# The virtual environment is named, so that one that happens to be active is left alone.
+INSTALL = VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --compile-bytecode --require-hashes
+EDITABLE = VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+
+.PHONY: help
+help:  ## this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(UV): requirements-uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Orderflow needs Python 3.11 or newer; try: make PYTHON=python3.12 ...") \
+	  if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
+	@touch $@
+
+$(VENV)/sandbox: $(UV) requirements-sandbox.txt pyproject.toml
+	$(INSTALL) -r requirements-sandbox.txt
+	$(EDITABLE)
+	@touch $@
+
+$(VENV)/dev: $(UV) requirements-dev.txt pyproject.toml
+	$(INSTALL) -r requirements-dev.txt
+	$(EDITABLE)
+	@touch $@ $(VENV)/sandbox
+
+.PHONY: run
+run: $(VENV)/sandbox  ## the main job: start everything, send orders, account for them, stay up
+	@$(BIN)/orderflow run --orders $(ORDERS)
+
+.PHONY: demo
+demo: $(VENV)/sandbox  ## the same without staying: make demo ORDERS=500
+	@$(BIN)/orderflow demo --orders $(ORDERS)
+
+.PHONY: test
+test: $(VENV)/dev  ## all tests: unit, integration (real Kafka and PostgreSQL), end to end in the sandbox
+	$(BIN)/pytest --cov --cov-report=term:skip-covered --cov-report=xml:build/coverage.xml
+
+.PHONY: test-unit
+test-unit: $(VENV)/dev  ## only what needs no server
+	$(BIN)/pytest tests/unit
+
+.PHONY: lint
+lint: $(VENV)/dev  ## ruff (all rules) and mypy (strict)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+.PHONY: format
+format: $(VENV)/dev  ## let ruff mend what it can
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
 
 .PHONY: lock
 lock: $(VENV)/dev  ## compile every requirements file from pyproject.toml
@@ -11,3 +66,8 @@ lock: $(VENV)/dev  ## compile every requirements file from pyproject.toml
 	$(LOCK) --extra sandbox -c requirements.txt -o requirements-sandbox.txt
 	$(LOCK) --extra sandbox --extra dev -c requirements-sandbox.txt -o requirements-dev.txt
 	$(LOCK) --extra sandbox --extra bench -c requirements-sandbox.txt -o requirements-bench.txt
+	echo uv | $(LOCK:pyproject.toml=-) -c requirements-dev.txt -o requirements-uv.txt
+
+.PHONY: clean
+clean:  ## forget the sandbox's data, the environment and what was built
+	rm -rf .orderflow $(VENV) build dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

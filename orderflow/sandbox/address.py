@@ -1,0 +1,51 @@
+"""Where a running sandbox can be reached: kept in its state folder for the commands that use it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+import psutil
+from pydantic import BaseModel, ConfigDict
+
+DEFAULT_STATE: Final = Path(".orderflow")
+_FILE: Final = "sandbox.json"
+
+
+class SandboxError(Exception):
+    """The sandbox cannot do what was asked; the message says what to do next."""
+
+
+class Address(BaseModel):
+    """URLs on loopback, and what Kafka and PostgreSQL are reached by."""
+
+    model_config = ConfigDict(frozen=True)
+
+    pid: int
+    kafka: str
+    database: str
+    intake: str
+    query: str
+    mailbox: str
+    delivery: str
+
+    def save(self, state: Path) -> None:
+        file = state / _FILE
+        file.touch(mode=0o600)
+        file.write_text(self.model_dump_json(indent=2))
+
+    @staticmethod
+    def remove(state: Path) -> None:
+        (state / _FILE).unlink(missing_ok=True)
+
+
+def running(state: Path) -> Address | None:
+    """The sandbox that runs on this state folder now, if one does."""
+    try:
+        address = Address.model_validate_json((state / _FILE).read_text())
+    except (OSError, ValueError):
+        return None
+    if address.pid == os.getpid() or not psutil.pid_exists(address.pid):
+        return None
+    return address
