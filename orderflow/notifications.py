@@ -66,13 +66,14 @@ class Shop(Frozen):
 class Email(Frozen):
     """smtp_url is `smtp://host:port` or `smtps://host:port`, without user or password.
 
-    starttls refuses to send over a connection that does not become encrypted. password_file is a file with
-    nothing but the password; relative to the notifications file.
+    starttls: nothing is sent over a connection that does not become encrypted; left out, that is so for every
+    server but one on this machine. password_file holds the password alone; a relative path starts at the
+    notifications file.
     """
 
     sender: Annotated[str, AfterValidator(_mailbox), Field(alias="from")]
     smtp_url: SmtpUrl
-    starttls: bool = True
+    starttls: bool | None = None
     user: str | None = None
     password_file: Path | None = None
     timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 10
@@ -87,9 +88,17 @@ class Email(Frozen):
             )
         if (self.user is None) != (self.password_file is None):
             raise PydanticCustomError("smtp_login", "user and password_file go together")
-        if self.user is not None and not self.starttls and self.smtp_url.scheme == "smtp":
+        if self.user is not None and not self.upgrades and self.smtp_url.scheme == "smtp":
             raise PydanticCustomError("smtp_login", "a password needs starttls or smtps")
         return self
+
+    @property
+    def upgrades(self) -> bool:
+        """Whether STARTTLS must succeed."""
+        if self.smtp_url.scheme == "smtps":
+            return False
+        local = self.smtp_url.host in {"localhost", "127.0.0.1", "[::1]"}
+        return not local if self.starttls is None else self.starttls
 
 
 class Webhook(Frozen):
@@ -119,6 +128,13 @@ class NotificationSettings(Frozen):
     shop: Shop
     email: Email | None = None
     webhooks: tuple[Webhook, ...] = ()
+
+    def with_smtp_url(self, url: str) -> Self:
+        """Raises ValidationError where the URL is none or does not fit the rest."""
+        if self.email is None:
+            return self
+        email = self.email.model_dump(by_alias=True, exclude_unset=True) | {"smtp_url": url}
+        return self.model_copy(update={"email": Email.model_validate(email)})
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

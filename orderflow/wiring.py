@@ -13,9 +13,12 @@ from orderflow.reception import DeadLetters, Reception
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from orderflow.envelope import Envelope
     from orderflow.intake import Intake
+    from orderflow.notifications import NotificationSettings
+    from orderflow.notifier import Channel
 
 T = TypeVar("T")
 
@@ -83,3 +86,45 @@ def shelve() -> Reception:
         await shelf.put(event, parking.read(event))
 
     return Reception("shelve", config.k_revision, handle, KafkaPublisher(config))
+
+
+def notify() -> Reception:
+    from orderflow.adapters.claims import ClaimStore
+    from orderflow.adapters.postgres import Database
+    from orderflow.notifier import Notifier
+
+    config = settings.load(settings.NotifySettings)
+    logs.configure(config.log_level, "notify", config.k_revision)
+    told = _told(config)
+    lease = config.claim_seconds
+    claims = ClaimStore(Database(config), revision=config.k_revision, lease_seconds=lease)
+    notifier = Notifier(told, _channels(told, config.notifications_file.parent), claims, lease_seconds=lease)
+    return Reception("notify", config.k_revision, notifier.handle, KafkaPublisher(config))
+
+
+def _told(config: settings.NotifySettings) -> NotificationSettings:
+    from orderflow.notifications import NotificationSettings
+
+    told = settings.read_toml(NotificationSettings, config.notifications_file, "NOTIFICATIONS_FILE")
+    if config.smtp_url is None:
+        return told
+    try:
+        return told.with_smtp_url(config.smtp_url)
+    except ValueError:
+        raise BadSettingsError("SMTP_URL: this is no smtp://host:port or does not fit the rest") from None
+
+
+def _channels(told: NotificationSettings, folder: Path) -> dict[str, Channel]:
+    """Only what is used is imported: a stage that starts from zero is waited for."""
+    from orderflow import notifications
+
+    channels: dict[str, Channel] = {}
+    if told.email is not None:
+        from orderflow.adapters.email import EmailChannel
+
+        channels[notifications.EMAIL] = EmailChannel(told.shop, told.email, folder)
+    if told.webhooks:
+        from orderflow.adapters.webhooks import WebhookChannel
+
+        channels[notifications.WEBHOOK] = WebhookChannel(told.webhooks, folder)
+    return channels
