@@ -26,14 +26,19 @@ NAMESPACE: Final = UUID("0d8f1d3c-6a1b-5f0e-9d0e-6f7264657273")
 
 JSON: Final = "application/json"
 STRUCTURED: Final = "application/cloudevents+json"
+_EVENTS: Final = "application/cloudevents"
 FOREIGN_TYPE: Final = "dev.knative.kafka.event"
 """The type that KafkaSource gives a record which is no valid CloudEvent."""
 
 # Printable ASCII without space: what survives HTTP headers, Kafka headers and KafkaSource's Latin-1 unchanged.
 _ID: Final = re.compile(r"[\x21-\x7e]{1,256}")
-_EXTENSION: Final = re.compile(r"[a-z0-9]{1,20}")
+# The specification advises 20 characters at most; KafkaSource's own knativekafkapartition has 21.
+_EXTENSION: Final = re.compile(r"[a-z0-9]{1,64}")
 _SUBJECT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TEXT: Final = re.compile(r"[\x20-\x7e]{0,1024}")
+_MEDIA_TYPE: Final = re.compile(r"[\x20-\x7e]{1,256}")
+_FIRST_YEAR: Final = 1970
+_LAST_YEAR: Final = 9998
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,32 +87,41 @@ def now() -> str:
 
 
 def moment(time: str) -> datetime:
-    """An RFC 3339 time as a UTC datetime. Raises PoisonError where it is none or has no offset."""
+    """An RFC 3339 time as a UTC datetime. Raises PoisonError where it is none, has no offset, or is so far
+    off that not every clock between here and the database could show it.
+    """
     try:
         parsed = datetime.fromisoformat(time)
     except ValueError:
         parsed = None
-    if parsed is None or parsed.tzinfo is None:
+    if parsed is None or parsed.tzinfo is None or not _FIRST_YEAR <= parsed.year <= _LAST_YEAR:
         raise PoisonError(Reason("time_invalid", "time", "this is no RFC 3339 time with an offset"))
     return parsed.astimezone(UTC)
 
 
-def from_http(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> Envelope:
+def from_http(
+    headers: Iterable[tuple[bytes, bytes]], body: bytes, *, percent_encoded: bool = False
+) -> Envelope:
     """The CloudEvent in a request; headers are lower-case names and raw values, as ASGI has them.
 
+    percent_encoded is how CloudEvents has it and other clients send it; KafkaSource sends values as they are,
+    and an id such as `a%41` must stay itself from stage to stage.
     Raises PoisonError naming the attribute where there is none, or one that is not usable.
     """
     attributes: dict[str, str] = {}
     content_type = ""
     for name, value in headers:
         if name.startswith(b"ce-"):
-            text = value.decode("latin-1")
-            attributes[name[3:].decode("latin-1")] = unquote(text) if "%" in text else text
+            attribute, text = name[3:].decode("latin-1"), value.decode("latin-1")
+            if attribute in attributes:
+                raise _unusable(attribute, "this came twice")
+            attributes[attribute] = unquote(text) if percent_encoded and "%" in text else text
         elif name == b"content-type":
             content_type = value.decode("latin-1")
-    if content_type.startswith(STRUCTURED):
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type == STRUCTURED:
         return _structured(body)
-    if content_type.startswith("application/cloudevents"):
+    if media_type.startswith(_EVENTS):
         raise PoisonError(Reason("not_a_cloudevent", "content-type", "only single events as JSON are read"))
     return checked(attributes, body, content_type or JSON)
 
@@ -121,21 +135,33 @@ def _structured(body: bytes) -> Envelope:
         raise PoisonError(Reason("not_a_cloudevent", "", "a structured CloudEvent is a JSON object"))
     data = b""
     if "data_base64" in document:
+        if "data" in document:
+            raise PoisonError(Reason("data_invalid", "data", "data and data_base64 exclude each other"))
         try:
             data = base64.b64decode(document.pop("data_base64"), validate=True)
         except (binascii.Error, TypeError, ValueError):
             raise PoisonError(Reason("data_invalid", "data_base64", "this is not base64")) from None
     elif "data" in document:
-        data = json.dumps(document.pop("data"), separators=(",", ":"), ensure_ascii=False).encode(
-            errors="surrogatepass"
-        )
-    content_type = document.pop("datacontenttype", JSON)
-    for name, value in document.items():
+        try:
+            data = json.dumps(document.pop("data"), separators=(",", ":"), ensure_ascii=False).encode(
+                errors="surrogatepass"
+            )
+        except RecursionError:
+            raise PoisonError(Reason("json_invalid", "data", "this is nested too deeply")) from None
+    content_type = document.pop("datacontenttype", None) or JSON
+    # An attribute that is null is one that is not there.
+    given = {name: value for name, value in document.items() if value is not None}
+    for name, value in given.items():
         if not isinstance(value, str | int | bool):
-            raise PoisonError(Reason("attribute_invalid", str(name)[:20], "an attribute's value is text"))
+            raise _unusable(name, "an attribute's value is text")
     if not isinstance(content_type, str):
-        raise PoisonError(Reason("attribute_invalid", "datacontenttype", "this is not text"))
-    return checked({name: _text(value) for name, value in document.items()}, data, content_type)
+        raise _unusable("datacontenttype", "this is not text")
+    return checked({name: _text(value) for name, value in given.items()}, data, content_type)
+
+
+def _unusable(attribute: str, text: str) -> PoisonError:
+    """The name comes from outside, so it is shown as printable ASCII and cut."""
+    return PoisonError(Reason("attribute_invalid", ascii(attribute[:64])[1:-1], text))
 
 
 def _text(value: str | bool | int) -> str:
@@ -156,24 +182,21 @@ def checked(attributes: dict[str, str], data: bytes, content_type: str) -> Envel
     for name in ("type", "source", "id"):
         value = attributes.pop(name, "")
         if not _ID.fullmatch(value):
-            raise PoisonError(
-                Reason("attribute_invalid", name, "this takes 1 to 256 printable ASCII characters, no spaces")
-            )
+            raise _unusable(name, "this takes 1 to 256 printable ASCII characters, no spaces")
         required.append(value)
     if FOREIGN_TYPE == required[0]:
         raise PoisonError(Reason("not_a_cloudevent", "type", "the Kafka record was no valid CloudEvent"))
     subject = attributes.pop("subject", "")
     if subject and not _SUBJECT.fullmatch(subject):
-        raise PoisonError(
-            Reason("attribute_invalid", "subject", "an order id is 1 to 64 letters, digits, dots, _ or -")
-        )
+        raise _unusable("subject", "an order id is 1 to 64 letters, digits, dots, _ or -")
     time = attributes.pop("time", "")
     if time:
         moment(time)
     for name, value in attributes.items():
         if not _EXTENSION.fullmatch(name) or not _TEXT.fullmatch(value):
-            raise PoisonError(
-                Reason("attribute_invalid", name[:20], "extension names are [a-z0-9], values printable ASCII")
-            )
+            raise _unusable(name, "extension names are [a-z0-9], values printable ASCII")
+    # A record with such a content-type would be read as a structured event by the next stage.
+    if not _MEDIA_TYPE.fullmatch(content_type) or content_type.strip().lower().startswith(_EVENTS):
+        raise _unusable("datacontenttype", "this is no type of data that an event can carry")
     event_type, source, event_id = required
     return Envelope(event_type, source, event_id, subject, time, data, content_type, attributes)

@@ -29,7 +29,7 @@ TOPIC_OF: Final = {
     "shelve": topics.PARKED,
 }
 _ORDER_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_STAGE_IN_URL: Final = re.compile(r"^https?://([a-z0-9-]+)")
+_STAGE_IN_URL: Final = re.compile(r"^https?://([a-z0-9-]{1,63})(?![a-z0-9-])")
 _FORWARDED: Final = re.compile(r"(ce-.*|content-type)")
 
 

@@ -198,24 +198,15 @@ class OrderStore:
 
     async def read(self, arrivals: Sequence[Arrival]) -> list[Snapshot]:
         """What is known of each arrival, in their order."""
-        keys = {
-            "source": [now.source for now in arrivals],
-            "id": [now.id for now in arrivals],
-            "order_id": [now.order_id for now in arrivals],
-        }
         async with self._database.connection() as connection:
-            rows = await (await connection.execute(READ, keys)).fetchall()
-        return [_snapshot(now, row) for now, row in zip(arrivals, rows, strict=True)]
+            rows = await (await connection.execute(READ, read_values(arrivals))).fetchall()
+        return snapshots(arrivals, rows)
 
     async def write(self, plans: Sequence[Plan]) -> None:
         """Commits all plans or none. Raises ConflictError where an order or event changed since it was read."""
-        expires = (datetime.now(UTC) + self._waiting).isoformat()
-        rows: dict[str, list[Row]] = {"orders": [], "ledger": [], "waiting": [], "history": []}
-        for plan in plans:
-            _add_rows(rows, plan, expires)
-        values: Row = {name: json.dumps(each, separators=(",", ":")) for name, each in rows.items()}
+        values = write_values(plans, self._revision, (datetime.now(UTC) + self._waiting).isoformat())
         async with self._database.connection() as connection:
-            await connection.execute(WRITE, values | {"revision": self._revision})
+            await connection.execute(WRITE, values)
 
     @asynccontextmanager
     async def expired(self, most: int) -> AsyncIterator[list[Envelope]]:
@@ -227,6 +218,29 @@ class OrderStore:
             if rows:
                 keys = {"source": [row["source"] for row in rows], "id": [row["id"] for row in rows]}
                 await connection.execute(EXPIRE, keys | {"reason": reason, "revision": self._revision})
+
+
+def read_values(arrivals: Sequence[Arrival]) -> Row:
+    """The parameters of READ."""
+    return {
+        "source": [now.source for now in arrivals],
+        "id": [now.id for now in arrivals],
+        "order_id": [now.order_id for now in arrivals],
+    }
+
+
+def snapshots(arrivals: Sequence[Arrival], rows: Sequence[Row]) -> list[Snapshot]:
+    """What the rows of READ say of each arrival."""
+    return [_snapshot(now, row) for now, row in zip(arrivals, rows, strict=True)]
+
+
+def write_values(plans: Sequence[Plan], revision: str, expires: str) -> Row:
+    """The parameters of WRITE; expires is when an event that has to wait is given up, in RFC 3339."""
+    rows: dict[str, list[Row]] = {"orders": [], "ledger": [], "waiting": [], "history": []}
+    for plan in plans:
+        _add_rows(rows, plan, expires)
+    values: Row = {name: json.dumps(each, separators=(",", ":")) for name, each in rows.items()}
+    return values | {"revision": revision}
 
 
 def _add_rows(rows: dict[str, list[Row]], plan: Plan, expires: str) -> None:

@@ -48,11 +48,11 @@ def payload(content: bytes, *, reveal: bool = False) -> tuple[str, str]:
         return (content[:_MOST].hex(" ") if reveal else f"({len(content)} bytes)"), "binary"
     try:
         document = json.loads(text)
+        pretty = json.dumps(document if reveal else masked(document), indent=2, ensure_ascii=False)
     except (ValueError, RecursionError):
         return (text if reveal else _mask(text)), "text"
-    shown = document if reveal else masked(document)
     # JSON can spell half a surrogate pair, which no encoding can write.
-    return json.dumps(shown, indent=2, ensure_ascii=False).encode(errors="replace").decode(), "json"
+    return pretty.encode(errors="replace").decode(), "json"
 
 
 def masked(document: Json, field: str = "", depth: int = 0) -> Json:
