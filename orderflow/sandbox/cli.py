@@ -18,7 +18,7 @@ import typer
 import uvloop
 from rich.console import Console
 
-from orderflow.errors import BadSettingsError
+from orderflow.errors import BadSettingsError, UnavailableError
 from orderflow.notifications import CustomerKind
 from orderflow.sandbox import replay as replaying
 from orderflow.sandbox import report
@@ -31,11 +31,13 @@ from orderflow.sandbox.servers.errors import ServerFailedError
 from orderflow.sandbox.serving import ManifestError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from orderflow.sandbox.scenarios import Story
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 out = Console(width=100, soft_wrap=True)
-err = Console(stderr=True)
+err = Console(stderr=True, soft_wrap=True)
 
 EMAILED: Final = frozenset(get_args(CustomerKind))
 PATIENCE_SECONDS: Final = 90.0
@@ -107,15 +109,17 @@ def replay(
     partitions: PartitionsOption = 32,
 ) -> None:
     """Replay a shop's orders with their real times and disorder, and account for them."""
+    told: list[Story] = []
 
     async def play(address: Address, folder: Path) -> int:
-        told = replaying.read(file)
         async with Sender(address.intake, address.kafka) as sender:
             sender.sent.stories.extend(told)
             return await _account(
                 address, folder, sender, lambda: sender.follow(replaying.by_time(told, speed))
             )
 
+    with _known_trouble():
+        told = replaying.read(file)
     _on_any_sandbox(_options(state, port, partitions), play)
 
 
@@ -242,20 +246,28 @@ def _guarded(work: Callable[[], Awaitable[int]]) -> None:
             return await task
         return 130
 
+    with _known_trouble():
+        raise typer.Exit(uvloop.run(watched()))
+
+
+@contextlib.contextmanager
+def _known_trouble() -> Iterator[None]:
+    """Trouble that a user can mend is told in one sentence; a stack trace is for faults of ours."""
     try:
-        code = uvloop.run(watched())
-    except* (SandboxError, ServerFailedError, ManifestError, BadSettingsError, NotTakenError) as group:
-        for error in _leaves(group):
-            err.print(f"orderflow: {error}", style="red", highlight=False)
-        code = 1
-    raise typer.Exit(code)
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found[:1]
+        yield
+    except* (
+        SandboxError,
+        ServerFailedError,
+        ManifestError,
+        BadSettingsError,
+        NotTakenError,
+        UnavailableError,
+    ) as group:
+        first: BaseException = group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        err.print(f"orderflow: {first}", style="red", highlight=False)
+        raise typer.Exit(1) from None
 
 
 def _read(file: Path) -> bytes:

@@ -39,7 +39,7 @@ def read(file: Path) -> list[Story]:
                 )
             return [_story(row, f"{file}, line {rows.line_num}") for row in rows]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SandboxError(f"{file}: cannot be read: {error}") from None
+        raise SandboxError(f"{file}: cannot be read: {getattr(error, "strerror", None) or error}") from None
 
 
 def _story(row: dict[str, str], where: str) -> Story:

@@ -163,7 +163,10 @@ class Sandbox:
             *("--sink-url", f"http://{LOOPBACK}:{self.serving.port}"),
             *("--host-template", "{name}.{namespace}.svc.cluster.local", "--metrics-port", str(figures)),
         )
-        await self.serving.until_ready(_READY_SECONDS)
+        try:
+            await self.serving.until_ready(_READY_SECONDS)
+        except TimeoutError as error:
+            raise SandboxError(f"not every stage came up: {error}; see the logs in {self.state}") from None
         delivery = f"http://{LOOPBACK}:{figures}/stats"
         await _until_answers(delivery)
         self.address = Address(
