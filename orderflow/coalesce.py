@@ -36,25 +36,31 @@ class Coalescer(Generic[T]):
         self._parallel = parallel
         self._pending: deque[tuple[T, asyncio.Future[None]]] = deque()
         self._busy: set[Hashable] = set()
+        self._running = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def submit(self, item: T) -> None:
         """Returns when the item's effect is done; raises what its handling raised."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pending.append((item, future))
-        if len(self._tasks) < self._parallel:
+        if self._running < self._parallel:
+            self._running += 1
             task = asyncio.create_task(self._drain())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         await future
 
     async def _drain(self) -> None:
-        while batch := self._take():
-            keys = {self._key(item) for item, _ in batch}
-            try:
-                await self._settle(batch)
-            finally:
-                self._busy -= keys
+        try:
+            while batch := self._take():
+                keys = {self._key(item) for item, _ in batch}
+                try:
+                    await self._settle(batch)
+                finally:
+                    self._busy -= keys
+        finally:
+            # Not in the task's callback: what is submitted before that runs would find no place and wait on.
+            self._running -= 1
 
     def _take(self) -> list[tuple[T, asyncio.Future[None]]]:
         batch: list[tuple[T, asyncio.Future[None]]] = []

@@ -81,10 +81,9 @@ class Intake:
             return problems.problem(500, "internal_error", "this is our fault; send the same again")
 
     async def _event(self, request: Request, client: Client) -> Response:
-        event = envelope.from_http(request.scope["headers"], await _body(request))
+        event = envelope.from_http(request.scope["headers"], await _body(request), percent_encoded=True)
         if not client.may_send(event.source):
-            reason = Reason("source_forbidden", "source", "this API key may not send events of this source")
-            return problems.problem(403, reason.code, reason.text, [reason])
+            return _forbidden("this API key may not send events of this source")
         validation.read(event)
         return await self._publish(event)
 
@@ -97,9 +96,11 @@ class Intake:
                 "this header makes a repeated request safe: 1 to 255 printable ASCII characters, one value per order",
             )
             raise PoisonError(reason)
+        source = f"/storefront/{client.name}"
+        if not client.may_send(source):
+            return _forbidden(f"this API key may not send events of the source {source}, as an order is")
         body = await _body(request)
         order = parse(OrderPlaced, body)
-        source = f"/storefront/{client.name}"
         event = Envelope(
             type=type_of("placed"),
             source=source,
@@ -123,6 +124,12 @@ class Intake:
         location = f"{self._public_url}/orders/{event.subject}"
         answer = {"order_id": event.subject, "event_id": event.id, "status_url": location}
         return Response(json.dumps(answer), 202, {"Location": location}, "application/json")
+
+
+def _forbidden(text: str) -> Response:
+    return problems.problem(
+        403, "source_forbidden", text, [Reason("source_forbidden", "source", text)]
+    )
 
 
 async def _body(request: Request) -> bytes:

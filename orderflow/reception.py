@@ -60,7 +60,8 @@ class Reception:
     async def _park(self, letter: parking.Letter, reasons: Sequence[Reason]) -> None:
         event = parking.parked(letter, stage=self._stage, revision=self._revision, reasons=reasons)
         await self._publisher.publish(topics.PARKED, [event])
-        extra = {"order_id": event.subject, "reason": reasons[0].code, "field": reasons[0].field}
+        # Not the field: the name of an unknown one is the sender's own text.
+        extra = {"order_id": event.subject, "parked_id": event.id, "reason": reasons[0].code}
         log.warning("parked", extra=extra)
 
 
@@ -74,13 +75,16 @@ class DeadLetters:
     async def take(self, request: Request) -> Response:
         if request.method != "POST":
             return _posts_only()
-        letter = parking.Letter.of_request(request.scope["headers"], await request.body())
-        event = parking.dead_letter(letter, self._revision)
         try:
+            letter = parking.Letter.of_request(request.scope["headers"], await request.body())
+            event = parking.dead_letter(letter, self._revision)
             await self._publisher.publish(topics.PARKED, [event])
         except UnavailableError as error:
-            log.warning("not now", extra={"order_id": event.subject, "cause": str(error)})
+            log.warning("not now", extra={"cause": str(error)})
             return problems.unavailable(str(error))
+        except Exception as error:  # noqa: BLE001 - the framework would log its text, which may quote the data
+            log.error("unexpected", extra={"error": type(error).__name__, "where": logs.where(error)})  # noqa: TRY400
+            return problems.problem(500, "internal_error", "the stage failed; the event comes again")
         log.warning("dead letter parked", extra={"order_id": event.subject, "parked_id": event.id})
         return Response(status_code=NO_CONTENT)
 

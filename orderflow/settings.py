@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from orderflow.errors import BadSettingsError
@@ -19,23 +20,30 @@ S = TypeVar("S", bound=BaseSettings)
 M = TypeVar("M", bound=BaseModel)
 
 
+def _database_url(url: SecretStr) -> SecretStr:
+    if not url.get_secret_value().startswith(("postgresql://", "postgres://")):
+        raise PydanticCustomError("database_url", "this begins with postgresql://")
+    return url
+
+
 class _Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, hide_input_in_errors=True)
 
     k_revision: str = "local"
     """Knative sets it: the name of the revision that this process belongs to."""
-    log_level: str = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
 
 
 class KafkaSettings(_Settings):
     kafka_bootstrap: str
     kafka_config_file: Path | None = None
     """librdkafka properties, a `name=value` a line (TLS and SASL, from a mounted secret)."""
-    kafka_ack_seconds: Annotated[float, Field(gt=0, le=60)] = 10
+    # 0 ms would mean to librdkafka: for ever.
+    kafka_ack_seconds: Annotated[float, Field(ge=0.1, le=60)] = 10
 
 
 class DatabaseSettings(_Settings):
-    database_url: SecretStr
+    database_url: Annotated[SecretStr, AfterValidator(_database_url)]
     database_pool_size: Annotated[int, Field(ge=1, le=100)] = 4
     database_wait_seconds: Annotated[float, Field(gt=0, le=60)] = 5
 

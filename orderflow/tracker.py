@@ -7,7 +7,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final
 
-from orderflow import topics, tracking
+from orderflow import logs, topics, tracking
 from orderflow.coalesce import Coalescer
 from orderflow.errors import ConflictError, UnavailableError
 
@@ -37,7 +37,8 @@ SWEEP_MOST: Final = 500
 
 class Tracker:
     """Takes events of the events topic. An event is done when its rows are committed and what it changed is
-    announced; if only the first came about, the next delivery finds the rows and announces again."""
+    announced; if only the first came about, the next delivery finds the rows and announces again. What is
+    parked is in its topic before the rows say so."""
 
     def __init__(self, store: Store, publisher: Publisher, revision: str) -> None:
         self._store = store
@@ -59,6 +60,8 @@ class Tracker:
             await self.sweep()
         except (UnavailableError, ConflictError) as error:
             log.warning("sweep put off", extra={"cause": str(error)})
+        except Exception as error:  # noqa: BLE001 - asyncio would log its text, which may quote the data
+            log.error("sweep failed", extra={"error": type(error).__name__, "where": logs.where(error)})  # noqa: TRY400
 
     async def sweep(self) -> int:
         """Parks what waited too long; returns how many."""
@@ -74,6 +77,9 @@ class Tracker:
                 tracking.plan(now, known, self._revision)
                 for now, known in zip(arrivals, snapshots, strict=True)
             ]
+            # Before the ledger says so: an event that waited left its stage long ago, and once its row is
+            # gone nobody could park it again.
+            await self._publisher.publish(topics.PARKED, [event for plan in plans for event in plan.parked])
             writing = [plan for plan in plans if plan.writes]
             try:
                 if writing:
@@ -84,7 +90,4 @@ class Tracker:
                     raise
                 if attempt == ATTEMPTS:
                     raise UnavailableError("others keep changing this order") from error
-        await asyncio.gather(
-            self._publisher.publish(topics.STATUS, [event for plan in plans for event in plan.announced]),
-            self._publisher.publish(topics.PARKED, [event for plan in plans for event in plan.parked]),
-        )
+        await self._publisher.publish(topics.STATUS, [event for plan in plans for event in plan.announced])

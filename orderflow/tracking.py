@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 SOURCE: Final = "/orderflow/track"
 STAGE: Final = "track"
+_HAS_ORDER: Final = re.compile(rb'"order"\s*:')
+"""Within a JSON text every quote is escaped, so this finds members only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,7 @@ def arrival(event: Envelope) -> Arrival:
             Reason("attribute_missing", missing[0] if missing else "subject", "validate always sets this")
         )
     model: type[Verdict | Update] | None = UPDATES.get(kind or "")
-    if kind in VERDICTS and (model is None or b'"order":' in event.data):
+    if kind in VERDICTS and (model is None or _HAS_ORDER.search(event.data)):
         model = VERDICTS[kind]
     if model is None:
         raise PoisonError(Reason("type_unknown", "type", "the lifecycle has no such event"))

@@ -31,9 +31,9 @@ def read(event: Envelope) -> OrderPlaced | Update:
     return fact
 
 
-def digest(event_type: str, content: bytes) -> str:
-    """What tells apart two events that claim to be the same: sha256 over the type and the normalised data."""
-    return hashlib.sha256(event_type.encode() + b"\n" + content).hexdigest()
+def digest(event_type: str, subject: str, content: bytes) -> str:
+    """What tells apart two events that claim to be the same: sha256 over type, order id and normalised data."""
+    return hashlib.sha256(f"{event_type}\n{subject}\n".encode() + content).hexdigest()
 
 
 def validate(event: Envelope, rules: Rules) -> Envelope:
@@ -56,7 +56,7 @@ def validate(event: Envelope, rules: Rules) -> Envelope:
             "partitionkey": event.subject,
             "originsource": event.source,
             "originid": event.id,
-            "origindigest": digest(event.type, content),
+            "origindigest": digest(event.type, event.subject, content),
         }
         | carried,
     )

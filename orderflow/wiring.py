@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from flask import Flask
+
     from orderflow.envelope import Envelope
     from orderflow.intake import Intake
     from orderflow.notifications import NotificationSettings
@@ -128,3 +130,14 @@ def _channels(told: NotificationSettings, folder: Path) -> dict[str, Channel]:
 
         channels[notifications.WEBHOOK] = WebhookChannel(told.webhooks, folder)
     return channels
+
+
+def query() -> Flask:
+    from orderflow.adapters.reading import Reader
+    from orderflow.console.app import create_app
+    from orderflow.console.live import Streams
+    from orderflow.door import Door
+
+    config = settings.load(settings.QuerySettings)
+    logs.configure(config.log_level, "query", config.k_revision)
+    return create_app(Reader(config), Door.open(config, "query"), Streams(config.live_streams))

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from confluent_kafka import KafkaException, Producer
 
-from orderflow.errors import BadSettingsError, UnavailableError
+from orderflow import topics
+from orderflow.errors import BadSettingsError, PoisonError, Reason, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from confluent_kafka import KafkaError, Message
 
@@ -29,7 +30,9 @@ class Publisher(Protocol):
     """Publishes events under their order id. Returns when every one is confirmed."""
 
     async def publish(self, topic: str, events: Sequence[Envelope]) -> None:
-        """Raises UnavailableError where any event was not confirmed in time; it may still be in the topic."""
+        """Raises UnavailableError where any event was not confirmed in time; it may still be in the topic.
+        Raises PoisonError where one is larger than the topic takes, which no repetition cures.
+        """
 
 
 class _Delivery:
@@ -51,8 +54,10 @@ class KafkaPublisher:
     the event loop once for all that came together.
     """
 
-    def __init__(self, settings: KafkaSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: KafkaSettings, new: Callable[[dict[str, Any]], Producer] = Producer) -> None:
+        """Raises BadSettingsError where the file of properties cannot be read."""
+        self._config = producer_config(settings)
+        self._new = new
         self._producer: Producer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._done: list[_Delivery] = []
@@ -69,8 +74,7 @@ class KafkaPublisher:
         def answered(error: KafkaError | None, _message: Message) -> None:
             if error is not None:
                 delivery.failed = error.name()
-                if error.fatal():
-                    self._producer = None
+                self._drop_if_fatal(error)
             delivery.pending -= 1
             if delivery.pending == 0:
                 self._wake(delivery)
@@ -80,15 +84,25 @@ class KafkaPublisher:
                 producer.produce(
                     topic, event.data, event.key or None, headers=event.kafka_headers(), on_delivery=answered
                 )
-        except (BufferError, KafkaException) as error:
-            raise UnavailableError(f"Kafka takes no more events: {type(error).__name__}") from None
+        except BufferError:
+            raise UnavailableError("Kafka takes no more events: the queue is full") from None
+        except KafkaException as error:
+            fault: KafkaError = error.args[0]
+            self._drop_if_fatal(fault)
+            raise _refused(fault.name()) from None
         await delivery.future
         if delivery.failed is not None:
             log.warning("kafka did not confirm", extra={"topic": topic, "kafka_error": delivery.failed})
-            raise UnavailableError(f"Kafka did not confirm: {delivery.failed}")
+            raise _refused(delivery.failed)
+
+    def _drop_if_fatal(self, error: KafkaError) -> None:
+        """An idempotent producer that met a fatal error refuses everything from then on: the next call makes
+        a new one."""
+        if error.fatal() or error.name() == "_FATAL":
+            self._producer = None
 
     def _start(self) -> Producer:
-        producer = Producer(producer_config(self._settings))
+        producer = self._new(self._config)
         self._producer = producer
         threading.Thread(target=self._collect, args=(producer,), name="kafka-acks", daemon=True).start()
         return producer
@@ -115,6 +129,12 @@ class KafkaPublisher:
                 delivery.future.set_result(None)
 
 
+def _refused(error_name: str) -> UnavailableError | PoisonError:
+    if error_name == "MSG_SIZE_TOO_LARGE":
+        return PoisonError(Reason("too_large", "", "the event is larger than its topic takes"))
+    return UnavailableError(f"Kafka did not confirm: {error_name}")
+
+
 def producer_config(settings: KafkaSettings) -> dict[str, Any]:
     """librdkafka's properties. batch.size stays below KafkaSource's max.partition.fetch.bytes (65536):
     larger batches leave all but one partition idle behind a slow sink."""
@@ -124,8 +144,7 @@ def producer_config(settings: KafkaSettings) -> dict[str, Any]:
         "linger.ms": 0.5,
         "batch.size": 32768,
         "queue.buffering.max.messages": _QUEUE_MESSAGES,
-        # A parked record carries the poison whole, in base64.
-        "message.max.bytes": 2 * 1024 * 1024,
+        "message.max.bytes": topics.MAX_BYTES,
         "delivery.timeout.ms": int(settings.kafka_ack_seconds * 1000),
         "request.timeout.ms": int(settings.kafka_ack_seconds * 1000),
         "partitioner": "murmur2_random",
@@ -139,6 +158,8 @@ def client_config(settings: KafkaSettings) -> dict[str, Any]:
             lines = settings.kafka_config_file.read_text().splitlines()
         except OSError as error:
             raise BadSettingsError(f"KAFKA_CONFIG_FILE: cannot read it: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise BadSettingsError("KAFKA_CONFIG_FILE: this is no text file") from None
         pairs = (line.split("=", 1) for line in map(str.strip, lines) if line and not line.startswith("#"))
         for pair in pairs:
             if len(pair) != 2:  # noqa: PLR2004 - a name and a value

@@ -142,6 +142,9 @@ VERDICTS: Final[dict[str, type[Verdict]]] = {
 }
 
 # pydantic's own sentence would show a regular expression to whoever sent the order.
+_MOST_REASONS: Final = 100
+"""A megabyte of unknown fields would give a hundred thousand."""
+
 _SENTENCES: Final = {
     "string_pattern_mismatch": "this text has a form or a character that is not allowed here",
     "recursion_loop": "this is nested too deeply",
@@ -151,17 +154,19 @@ _SENTENCES: Final = {
 def parse(model: type[Model], data: bytes) -> Model:
     """The JSON in data as the model.
 
-    Raises PoisonError with every fault: its code, the path of its field, a sentence. No fault quotes the input.
+    Raises PoisonError with every fault, 100 at most: its code, the path of its field, a sentence. No fault
+    quotes a value of the input.
     """
     try:
         return model.model_validate_json(data)
     except ValidationError as error:
-        raise PoisonError(
-            *map(_reason, error.errors(include_url=False, include_input=False, include_context=False))
-        ) from None
+        faults = error.errors(include_url=False, include_input=False, include_context=False)
+        raise PoisonError(*map(_reason, faults[:_MOST_REASONS])) from None
 
 
 def _reason(fault: ErrorDetails) -> Reason:
+    """The path of an unknown field has the sender's own words in it, so it is cut and made printable."""
     code = fault["type"]
-    path = ".".join(str(part) for part in fault["loc"])
-    return Reason(code=code, field=path[:200], text=_SENTENCES.get(code, fault["msg"]))
+    path = ".".join(str(part) for part in fault["loc"])[:200]
+    shown = path if path.isprintable() else ascii(path)[1:-1][:200]
+    return Reason(code=code, field=shown, text=_SENTENCES.get(code, fault["msg"]))

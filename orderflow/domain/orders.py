@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from orderflow.domain.money import Amount, Currency
 
@@ -24,6 +24,11 @@ OrderId = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9][A
 
 MAX_LINES: Final = 1000
 MAX_QUANTITY: Final = 1_000_000
+
+
+def _sorted(metadata: dict[str, str]) -> dict[str, str]:
+    """An object's members have no order in JSON: the same order sent twice must have the same digest."""
+    return dict(sorted(metadata.items()))
 
 
 class Frozen(BaseModel):
@@ -67,7 +72,9 @@ class Order(Frozen):
     customer: Customer
     shipping_address: Address
     billing_address: Address | None = None
-    metadata: Annotated[dict[ShortText, Text], Field(max_length=50)] = Field(default_factory=dict)
+    metadata: Annotated[dict[ShortText, Text], Field(max_length=50), AfterValidator(_sorted)] = Field(
+        default_factory=dict
+    )
 
     def computed_total(self) -> int:
         """What the total must be, in minor units: lines + shipping + tax - discount."""

@@ -38,8 +38,10 @@ def read(file: Path) -> list[Story]:
                     f"{file}: the first line must name the columns; missing: {', '.join(missing)}"
                 )
             return [_story(row, f"{file}, line {rows.line_num}") for row in rows]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SandboxError(f"{file}: cannot be read: {getattr(error, "strerror", None) or error}") from None
+    except OSError as error:
+        raise SandboxError(f"{file}: cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SandboxError(f"{file}: is no CSV file: {error}") from None
 
 
 def _story(row: dict[str, str], where: str) -> Story:
