@@ -7,12 +7,11 @@ hold what is read and written against the official SDK.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 from uuid import UUID, uuid5
 
@@ -133,21 +132,7 @@ def _structured(body: bytes) -> Envelope:
         raise PoisonError(Reason("json_invalid", "", "the body is not JSON")) from None
     if not isinstance(document, dict):
         raise PoisonError(Reason("not_a_cloudevent", "", "a structured CloudEvent is a JSON object"))
-    data = b""
-    if "data_base64" in document:
-        if "data" in document:
-            raise PoisonError(Reason("data_invalid", "data", "data and data_base64 exclude each other"))
-        try:
-            data = base64.b64decode(document.pop("data_base64"), validate=True)
-        except (binascii.Error, TypeError, ValueError):
-            raise PoisonError(Reason("data_invalid", "data_base64", "this is not base64")) from None
-    elif "data" in document:
-        try:
-            data = json.dumps(document.pop("data"), separators=(",", ":"), ensure_ascii=False).encode(
-                errors="surrogatepass"
-            )
-        except RecursionError:
-            raise PoisonError(Reason("json_invalid", "data", "this is nested too deeply")) from None
+    data = _data_of(document)
     content_type = document.pop("datacontenttype", None) or JSON
     # An attribute that is null is one that is not there.
     given = {name: value for name, value in document.items() if value is not None}
@@ -157,6 +142,24 @@ def _structured(body: bytes) -> Envelope:
     if not isinstance(content_type, str):
         raise _unusable("datacontenttype", "this is not text")
     return checked({name: _text(value) for name, value in given.items()}, data, content_type)
+
+
+def _data_of(document: dict[str, Any]) -> bytes:
+    """Takes the data out of a structured event."""
+    if "data_base64" in document:
+        if "data" in document:
+            raise PoisonError(Reason("data_invalid", "data", "data and data_base64 exclude each other"))
+        try:
+            return base64.b64decode(document.pop("data_base64"), validate=True)
+        except (TypeError, ValueError):
+            raise PoisonError(Reason("data_invalid", "data_base64", "this is not base64")) from None
+    if "data" not in document:
+        return b""
+    try:
+        text = json.dumps(document.pop("data"), separators=(",", ":"), ensure_ascii=False)
+    except RecursionError:
+        raise PoisonError(Reason("json_invalid", "data", "this is nested too deeply")) from None
+    return text.encode(errors="surrogatepass")
 
 
 def _unusable(attribute: str, text: str) -> PoisonError:
@@ -184,7 +187,7 @@ def checked(attributes: dict[str, str], data: bytes, content_type: str) -> Envel
         if not _ID.fullmatch(value):
             raise _unusable(name, "this takes 1 to 256 printable ASCII characters, no spaces")
         required.append(value)
-    if FOREIGN_TYPE == required[0]:
+    if required[0] == FOREIGN_TYPE:
         raise PoisonError(Reason("not_a_cloudevent", "type", "the Kafka record was no valid CloudEvent"))
     subject = attributes.pop("subject", "")
     if subject and not _SUBJECT.fullmatch(subject):
