@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from orderflow.settings import DatabaseSettings
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
+MIGRATION_LOCK: Final = 0x0F10
+"""Of pg_advisory_lock; any number that nobody else takes in this database."""
 
 Row = dict[str, Any]
 Connection = psycopg.AsyncConnection[Row]
@@ -75,18 +78,20 @@ class Database:
 
 
 def migrate(database_url: str) -> list[str]:
-    """Brings the schema up to date; returns the ids of the migrations that it applied. Safe to run twice at once."""
+    """Brings the schema up to date; returns the ids of the migrations that it applied. Safe to run twice at once:
+    the lock is PostgreSQL's own, for yoyo's is a row that outlives whoever was killed with it."""
     from yoyo import get_backend, read_migrations
 
-    url = database_url.replace("postgresql://", "postgresql+psycopg://", 1)
-    backend = get_backend(url)
-    try:
-        with backend.lock():
+    url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", database_url)
+    with psycopg.connect(database_url, autocommit=True) as one_at_a_time:
+        one_at_a_time.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
+        backend = get_backend(url)
+        try:
             migrations = backend.to_apply(read_migrations(str(MIGRATIONS)))
             backend.apply_migrations(migrations)
             return [migration.id for migration in migrations]
-    finally:
-        backend.connection.close()
+        finally:
+            backend.connection.close()
 
 
 READ: Final = """
