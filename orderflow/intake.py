@@ -127,9 +127,7 @@ class Intake:
 
 
 def _forbidden(text: str) -> Response:
-    return problems.problem(
-        403, "source_forbidden", text, [Reason("source_forbidden", "source", text)]
-    )
+    return problems.problem(403, "source_forbidden", text, [Reason("source_forbidden", "source", text)])
 
 
 async def _body(request: Request) -> bytes:
