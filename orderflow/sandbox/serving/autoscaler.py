@@ -58,7 +58,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Observed:
-    """What there is: average concurrency over both windows, processes, seconds of quiet."""
+    """What there is: average concurrency over both windows, processes, seconds of quiet.
+
+    `quiet_for` is 0 while anything is in flight or waits for a process.
+    """
 
     now: float
     stable: float
@@ -90,8 +93,9 @@ def decide(limits: Limits, observed: Observed, memory: Memory) -> tuple[int, Mem
     if observed.ready:
         wish = max(wish, math.floor(ready / MAX_SCALE_DOWN_RATE))
     wish, memory = _delayed(limits, observed.now, memory, wish)
-    if wish == 0 and observed.ready and observed.quiet_for < limits.window + limits.retention:
-        wish = 1
+    waiting = observed.quiet_for == 0
+    if (observed.ready or waiting) and observed.quiet_for < limits.window + limits.retention:
+        wish = max(wish, 1)
     return min(max(wish, limits.min_scale), limits.max_scale), memory
 
 

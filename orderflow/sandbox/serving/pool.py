@@ -173,8 +173,6 @@ class Pool:
             # min-scale holds only for a revision that a route leads to.
             wanted = 0 if observed.quiet_for >= limits.window + limits.retention else 1
             wanted = min(wanted, len(self.ready) + len(self.starting))
-        elif self.load.level:
-            wanted = max(wanted, 1)
         self._scale_to(wanted)
 
     def begin(self) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from orderflow.sandbox.serving.status import RevisionStatus
 
 FUNCTION = """
-import asyncio, json, os, pathlib
+import asyncio, json, os, pathlib, signal
 
 GATE = pathlib.Path("gate")
 now = most = 0
@@ -56,6 +56,8 @@ async def app(scope, receive, send):
     if path == "/exit":
         os._exit(3)
     if path == "/held":
+        if os.environ["COLOUR"] == "abrupt":
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
         await opened()
     if path == "/turn":
         await asyncio.sleep(0.005)
@@ -316,6 +318,19 @@ async def test_a_revision_that_cannot_start_any_more_refuses_with_503(
         assert (status, "does not start" in reason) == (503, True)
 
 
+async def test_a_crash_loop_refuses_at_once_between_its_attempts(
+    start: Any, client: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    # At full scale the third pause is longer than the one second a request may take.
+    async with start(manifest(scale={"min-scale": "1"}, timeoutSeconds=1), time_scale=1) as serving:
+        (tmp_path / "fn.py").write_text("raise SystemExit(7)")
+        (pid,) = pids(serving)
+        os.kill(pid, signal.SIGKILL)
+        while (await call(client, serving))[0] != 503:
+            pass
+        assert (await call(client, serving))[0] == 503
+
+
 async def test_too_slow_is_504(start: Any, client: aiohttp.ClientSession, tmp_path: Path) -> None:
     async with start(manifest(timeoutSeconds=1)) as serving:
         assert (await call(client, serving, "/held"))[0] == 504
@@ -354,6 +369,19 @@ async def test_a_caller_that_leaves_gives_its_place_back(
         await until(lambda: revision(serving).in_flight == 0, "given back")
         assert (await call(client, serving))[0] == 200
         (tmp_path / "gate").touch()
+
+
+async def test_a_process_gets_its_signal_only_after_its_last_answer(
+    start: Any, client: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    async with start(manifest("abrupt")) as serving:
+        held = asyncio.create_task(call(client, serving, "/held"))
+        await until(lambda: any(each.in_flight for each in revision(serving).instances), "in flight")
+        stopping = asyncio.create_task(serving.stop())
+        await until(lambda: [each.phase for each in revision(serving).instances] == ["draining"], "draining")
+        (tmp_path / "gate").touch()
+        assert (await held)[0] == 200
+        await stopping
 
 
 async def test_stop_lets_what_is_in_flight_end_and_leaves_no_process(

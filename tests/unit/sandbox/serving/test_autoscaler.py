@@ -28,7 +28,8 @@ def seen(stable: float, panic: float, ready: int, quiet_for: float = 0, now: flo
 @pytest.mark.parametrize(
     ("why", "observed", "limits", "wanted"),
     [
-        ("nothing ever came", seen(0, 0, 0), LIMITS, 0),
+        ("nothing ever came", seen(0, 0, 0, 1), LIMITS, 0),
+        ("the first request waits for a process", seen(0, 0, 0, 0), LIMITS, 1),
         ("the target is not exceeded", seen(7, 7, 1), LIMITS, 1),
         ("the stable average exceeds it", seen(8, 8, 1), LIMITS, 2),
         ("a burst over twice what is ready counts at once", seen(1, 28, 1), LIMITS, 4),
