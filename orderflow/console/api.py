@@ -1,0 +1,133 @@
+"""The read API: JSON for programs, the same answers that the pages show."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlencode
+
+from flask import Blueprint, Response, abort, g, jsonify, request
+
+from orderflow.console import filters, masking, metrics
+from orderflow.console.filters import OrderFilter, ParkedFilter, Place
+from orderflow.console.live import Kept
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from orderflow.adapters.reading import Reader
+    from orderflow.console.records import OrderSummary, ParkedSummary
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+Row = TypeVar("Row")
+
+
+def sheet(
+    rows: list[Row], wanted: OrderFilter | ParkedFilter, key: Callable[[Row], tuple[datetime, str]]
+) -> tuple[list[Row], str | None, str | None]:
+    """The rows of a page, latest first, and the addresses of the older and the newer page where there may be one.
+
+    rows are as the reader gives them: in the direction asked for, one too many where more follow.
+    """
+    place = wanted.place
+    more = len(rows) > wanted.limit
+    shown = rows[: wanted.limit]
+    if place is not None and place.newer:
+        shown.reverse()
+    if not shown:
+        return [], None, None
+    older = more if place is None or not place.newer else True
+    newer = place is not None and (more if place.newer else True)
+    return (
+        shown,
+        address(Place(*key(shown[-1])).token()) if older else None,
+        address(Place(*key(shown[0]), newer=True).token()) if newer else None,
+    )
+
+
+def address(page: str | None = None) -> str:
+    """This request's address with another page of the list."""
+    kept = {name: value for name, value in request.args.items() if name != "page" and value}
+    query = urlencode(kept | ({"page": page} if page else {}))
+    return f"{request.path}?{query}" if query else request.path
+
+
+def order_key(row: OrderSummary) -> tuple[datetime, str]:
+    return row.updated_at, row.order_id
+
+
+def parked_key(row: ParkedSummary) -> tuple[datetime, str]:
+    return row.parked_at, row.id
+
+
+def blueprint(reader: Reader) -> Blueprint:
+    routes = Blueprint("api", "orderflow.console.api")
+    outcomes = Kept(reader.outcomes, seconds=1)
+    needs = Kept(reader.needs, seconds=1)
+
+    @routes.get("/api/orders")
+    def orders() -> Response:
+        wanted = filters.read(OrderFilter, request.args)
+        rows, older, newer = sheet(reader.orders(wanted), wanted, order_key)
+        body = [asdict(row) | {"href": f"/api/orders/{row.order_id}"} for row in rows]
+        return jsonify({"orders": body, "older": older, "newer": newer})
+
+    @routes.get("/api/orders/<order_id>")
+    def order(order_id: str) -> Response:
+        record = reader.order(order_id)
+        if record is None:
+            abort(404)
+        body = asdict(record)
+        return jsonify(body.pop("summary") | body)
+
+    @routes.get("/api/parked")
+    def parked() -> Response:
+        wanted = filters.read(ParkedFilter, request.args)
+        rows, older, newer = sheet(reader.parked(wanted), wanted, parked_key)
+        body = [asdict(row) | {"href": f"/api/parked/{row.id}"} for row in rows]
+        return jsonify({"parked": body, "older": older, "newer": newer})
+
+    @routes.get("/api/parked/<parked_id>")
+    def parked_event(parked_id: str) -> Response:
+        event = reader.parked_event(parked_id)
+        if event is None:
+            abort(404)
+        reveal = revealed(parked_id)
+        content, form = masking.payload(event.payload, reveal=reveal)
+        return jsonify(
+            asdict(event.summary)
+            | {
+                "attributes": event.attributes if reveal else masking.attributes(event.attributes),
+                "payload": content,
+                "payload_form": form,
+                "payload_bytes": len(event.payload),
+                "masked": not reveal,
+            }
+        )
+
+    @routes.get("/api/rates")
+    def rates() -> Response:
+        body = [asdict(rate) | {"last_minute": rate.last_minute} for rate in reader.rates()]
+        return jsonify({"seconds_each": 60, "rates": body})
+
+    @routes.get("/api/outcomes")
+    def counts() -> Response:
+        return jsonify(outcomes.get())
+
+    @routes.get("/metrics")
+    def prometheus() -> Response:
+        return Response(metrics.text(outcomes.get(), needs.get()), content_type=metrics.CONTENT_TYPE)
+
+    return routes
+
+
+def revealed(parked_id: str) -> bool:
+    """Does the asker want to see personal data? If so, the log says who saw it."""
+    reveal = request.args.get("reveal") == "1"
+    if reveal:
+        log.info("personal data shown", extra={"parked_id": parked_id, "client": g.client})
+    return reveal

@@ -1,0 +1,140 @@
+"""The Flask application: who may in, what every answer carries, and how errors are told."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, is_dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from flask import Flask, Response, g, render_template, request
+from flask.json.provider import DefaultJSONProvider
+from flask_bootstrap import Bootstrap5
+from werkzeug.exceptions import HTTPException
+
+from orderflow import door, logs, problems
+from orderflow.console import api, pages, theme, words
+from orderflow.errors import PoisonError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orderflow.adapters.reading import Reader
+    from orderflow.console.live import Streams
+    from orderflow.door import Door
+    from orderflow.errors import Reason
+
+log = logging.getLogger(__name__)
+
+CONTENT_SECURITY_POLICY: Final = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS: Final = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    # Addresses hold what an operator searched for.
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+_ASSET_SECONDS: Final = 3600
+_ASSETS: Final = frozenset({"static", "bootstrap.static", "dark_css"})
+
+
+class _Json(DefaultJSONProvider):
+    sort_keys = False
+    ensure_ascii = False
+
+    @staticmethod
+    def default(value: object) -> object:
+        if isinstance(value, datetime):
+            return words.instant(value)
+        if is_dataclass(value) and not isinstance(value, type):
+            return asdict(value)
+        raise TypeError(type(value).__name__)
+
+
+def create_app(reader: Reader, guard: Door, streams: Streams) -> Flask:
+    app = Flask("orderflow.console", static_folder="static", template_folder="templates")
+    app.config.update(
+        BOOTSTRAP_SERVE_LOCAL=True, SEND_FILE_MAX_AGE_DEFAULT=_ASSET_SECONDS, MAX_CONTENT_LENGTH=0
+    )
+    app.json = _Json(app)
+    app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
+    Bootstrap5(app)
+    for name in ("tone", "instant", "clock", "ago", "span", "event_name", "per_second", "money", "bars"):
+        app.jinja_env.filters[name] = getattr(words, name)
+    app.jinja_env.globals["words"] = words
+    app.register_blueprint(api.blueprint(reader))
+    app.register_blueprint(pages.blueprint(reader, streams, app.jinja_env))
+    dark = theme.dark_rules(theme.BOOTSTRAP.read_text())
+
+    @app.get("/static/dark.css", endpoint="dark_css")
+    def dark_css() -> Response:
+        return Response(dark, mimetype="text/css")
+
+    @app.before_request
+    def ask_for_a_key() -> Response | None:
+        client = guard.who({name.lower(): value for name, value in request.headers.items()})
+        if client is None:
+            answer = _failure(401, "unauthorised", "An API key for query is needed")
+            answer.headers["WWW-Authenticate"] = door.CHALLENGE
+            return answer
+        g.client = client.name
+        return None
+
+    @app.after_request
+    def add_headers(response: Response) -> Response:
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        if request.endpoint in _ASSETS and response.status_code < 400:  # noqa: PLR2004 - any error
+            response.headers["Cache-Control"] = f"private, max-age={_ASSET_SECONDS}"
+        else:
+            response.headers["Cache-Control"] = "no-store"
+        return response
+
+    app.register_error_handler(PoisonError, _bad_request)
+    app.register_error_handler(UnavailableError, _unavailable)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _unexpected)
+    return app
+
+
+def _failure(status: int, code: str, title: str, reasons: Sequence[Reason] = ()) -> Response:
+    """An error as the asker reads it: problem+json for a program, a page for a person."""
+    if request.path.startswith("/api/") or not request.accept_mimetypes.accept_html:
+        body = json.dumps(problems.document(status, code, title, reasons))
+        return Response(body, status, mimetype=problems.CONTENT_TYPE)
+    return Response(render_template("problem.html", status=status, title=title, reasons=reasons), status)
+
+
+def _bad_request(error: PoisonError) -> Response:
+    return _failure(400, "bad_request", "This cannot be asked for", error.reasons)
+
+
+def _unavailable(error: UnavailableError) -> Response:
+    log.warning("not now", extra={"endpoint": request.endpoint, "cause": str(error)})
+    response = _failure(503, "unavailable", str(error).capitalize())
+    response.headers["Retry-After"] = str(problems.RETRY_SECONDS)
+    return response
+
+
+def _http_error(error: HTTPException) -> Response:
+    status = error.code or 500
+    if status < 400:  # noqa: PLR2004 - a redirect is no failure
+        return Response(response=error.get_response().get_data(), status=status, headers=error.get_headers())
+    titles = {404: "There is nothing under this address", 405: "This can only be read"}
+    response = _failure(status, error.name.lower().replace(" ", "_"), titles.get(status, error.name))
+    if status == 405:  # noqa: PLR2004 - Method Not Allowed says which are
+        response.headers["Allow"] = "GET, HEAD, OPTIONS"
+    return response
+
+
+def _unexpected(error: Exception) -> Response:
+    extra = {"endpoint": request.endpoint, "error": type(error).__name__, "where": logs.where(error)}
+    log.error("unexpected", extra=extra)
+    return _failure(500, "internal_error", "This failed; the log says where")

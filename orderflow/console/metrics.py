@@ -1,0 +1,63 @@
+"""What the database knows, as Prometheus reads it. Gauges: they count rows, and rows can go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from orderflow.console.records import Need, Outcomes
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+Sample = tuple[dict[str, str], int]
+
+
+def text(outcomes: Outcomes, needs: dict[str, Need]) -> str:
+    families: list[tuple[str, str, Iterable[Sample]]] = [
+        ("orders", "Orders by status.", [({"status": name}, n) for name, n in outcomes.status.items()]),
+        (
+            "orders_payment",
+            "Placed orders by state of payment.",
+            [({"payment": name}, n) for name, n in outcomes.payment.items()],
+        ),
+        (
+            "ledger_events",
+            "Originating events by what became of them and the revision that decided so.",
+            [
+                ({"kind": c.kind, "outcome": c.outcome, "revision": c.revision}, c.count)
+                for c in outcomes.ledger
+            ],
+        ),
+        (
+            "parked_events",
+            "Parked events by stage, reason and what operators did with them.",
+            [({"stage": c.stage, "code": c.code, "state": c.state}, c.count) for c in outcomes.parked],
+        ),
+        ("waiting_events", "Events that wait for what must come before them.", [({}, outcomes.waiting)]),
+        (
+            "notifications",
+            "Notifications by channel and state.",
+            [({"channel": c.channel, "state": c.state}, c.count) for c in outcomes.notifications],
+        ),
+        (
+            "needs_a_hand",
+            "What operators have to look at, by reason.",
+            [({"need": need.name}, need.count) for need in needs.values()],
+        ),
+    ]
+    return "".join(
+        line for name, about, samples in families for line in _family(f"orderflow_{name}", about, samples)
+    )
+
+
+def _family(name: str, about: str, samples: Iterable[Sample]) -> Iterable[str]:
+    yield f"# HELP {name} {about}\n# TYPE {name} gauge\n"
+    for labels, value in samples:
+        pairs = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
+        yield f"{name}{{{pairs}}} {value}\n" if pairs else f"{name} {value}\n"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

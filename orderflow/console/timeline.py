@@ -1,0 +1,188 @@
+"""One order as it reads from top to bottom: each event, what became of it, which revision did it, what was sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, Final
+
+from orderflow import tracking
+from orderflow.domain.money import show
+from orderflow.envelope import derived_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from orderflow.console.records import (
+        Early,
+        Entry,
+        Notification,
+        OrderRecord,
+        ParkedSummary,
+        Step,
+    )
+
+LATE_SECONDS: Final = 60
+"""From how long after it happened an event counts as late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One event in the life of an order. at is when the stage recorded it, changes what it moved: of what, from,
+    to. A detail is a name and a text."""
+
+    at: datetime
+    occurred_at: datetime
+    kind: str
+    outcome: str
+    stage: str
+    revision: str
+    version: int | None
+    source: str
+    id: str
+    reason: dict[str, str] | None = None
+    changes: tuple[tuple[str, str, str], ...] = ()
+    details: tuple[tuple[str, str], ...] = ()
+    expires_at: datetime | None = None
+    parked: ParkedSummary | None = None
+    sent: list[Notification] = field(default_factory=list)
+
+    @property
+    def day(self) -> str:
+        """The UTC day of at."""
+        return self.at.astimezone(UTC).date().isoformat()
+
+    @property
+    def late_by(self) -> float:
+        """Seconds between the event and its recording, 0 where that is no time to speak of."""
+        seconds = (self.at - self.occurred_at).total_seconds()
+        return seconds if seconds >= LATE_SECONDS else 0
+
+
+def timeline(record: OrderRecord) -> list[Turn]:
+    """In the order in which the events took effect; an event that waited stands where its wait ended."""
+    steps = {(step.source, step.id): step for step in record.history}
+    before = {
+        step.version: earlier for earlier, step in zip(record.history, record.history[1:], strict=False)
+    }
+    early = {(event.source, event.id): event for event in record.waiting}
+    parked = _by_origin(record.parked)
+    sent: dict[str, list[Notification]] = {}
+    for notification in record.notifications:
+        sent.setdefault(notification.event_id, []).append(notification)
+    turns = []
+    for entry in record.ledger:
+        key = (entry.source, entry.id)
+        step = steps.get(key)
+        turns.append(
+            _turn(
+                entry,
+                record,
+                step,
+                before.get(step.version) if step else None,
+                early.get(key),
+                parked.pop(key, None) if entry.outcome == "parked" else None,
+                sent.pop(derived_id(tracking.STAGE, *key), []),
+            )
+        )
+    turns += [_parked_turn(event) for event in parked.values()]
+    turns += [_sent_turn(notifications) for notifications in sent.values()]
+    return sorted(turns, key=lambda turn: (turn.at, turn.version or 0, turn.id))
+
+
+def _by_origin(parked: Iterable[ParkedSummary]) -> dict[tuple[str, str], ParkedSummary]:
+    """By the event that it all began with: its own source and id where no stage of ours had touched it."""
+    found: dict[tuple[str, str], ParkedSummary] = {}
+    for event in parked:
+        key = (event.origin_source or event.source, event.origin_id or event.event_id)
+        # Two parkings of one event (another reason, another stage) are two turns.
+        found[key if key not in found else (event.id, event.code)] = event
+    return found
+
+
+def _turn(
+    entry: Entry,
+    record: OrderRecord,
+    step: Step | None,
+    before: Step | None,
+    early: Early | None,
+    parked: ParkedSummary | None,
+    sent: list[Notification],
+) -> Turn:
+    return Turn(
+        at=entry.recorded_at,
+        occurred_at=entry.occurred_at,
+        kind=entry.kind,
+        outcome=entry.outcome,
+        stage=tracking.STAGE,
+        revision=entry.revision,
+        version=step.version if step else None,
+        source=entry.source,
+        id=entry.id,
+        reason=entry.reason,
+        changes=tuple(_changes(step, before, record.summary.currency)) if step else (),
+        details=tuple(_details(step.detail)) if step else (),
+        expires_at=early.expires_at if early else None,
+        parked=parked,
+        sent=sent,
+    )
+
+
+def _changes(step: Step, before: Step | None, currency: str) -> Iterable[tuple[str, str, str]]:
+    if before is None or before.status != step.status:
+        yield "status", before.status if before else "", step.status
+    if (before.payment if before else "unpaid") != step.payment:
+        yield "payment", before.payment if before else "unpaid", step.payment
+    for name in ("captured", "refunded"):
+        earlier, now = getattr(before, name) if before else 0, getattr(step, name)
+        if earlier != now:
+            yield name, show(earlier, currency), show(now, currency)
+
+
+def _details(detail: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    if "amount" in detail and "currency" in detail:
+        yield "amount", show(detail["amount"], detail["currency"])
+    for name, value in detail.items():
+        if name == "reasons":
+            for reason in value:
+                yield (
+                    reason["code"],
+                    f"{reason['field']}: {reason['text']}" if reason["field"] else reason["text"],
+                )
+        elif name not in {"amount", "currency"}:
+            yield name, str(value)
+
+
+def _parked_turn(event: ParkedSummary) -> Turn:
+    """What never reached the ledger: a stage before track parked it, or its dead-letter sink."""
+    return Turn(
+        at=event.parked_at,
+        occurred_at=event.parked_at,
+        kind="parked",
+        outcome="parked",
+        stage=event.stage,
+        revision="",
+        version=None,
+        source=event.source,
+        id=event.event_id,
+        reason=event.reasons[0] if event.reasons else None,
+        parked=event,
+    )
+
+
+def _sent_turn(notifications: list[Notification]) -> Turn:
+    """Notifications of an event that the ledger has under another name, or has not yet."""
+    first = notifications[0]
+    return Turn(
+        at=first.created_at,
+        occurred_at=first.created_at,
+        kind=first.kind,
+        outcome="notified",
+        stage="notify",
+        revision=first.revision,
+        version=None,
+        source="",
+        id=first.event_id,
+        sent=notifications,
+    )

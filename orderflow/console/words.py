@@ -1,0 +1,128 @@
+"""How the console says things: every state in words, and a tone that only repeats in colour what the word says."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from orderflow.domain.events import kind_of
+from orderflow.domain.money import show
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orderflow.console.records import Rate
+
+TONES: Final = {
+    # status
+    "placed": "info",
+    "held": "warning",
+    "awaited": "warning",
+    "accepted": "info",
+    "rejected": "danger",
+    "cancelled": "secondary",
+    "packed": "info",
+    "shipped": "info",
+    "delivered": "success",
+    "returned": "secondary",
+    # payment
+    "unpaid": "secondary",
+    "authorised": "info",
+    "paid": "success",
+    "failed": "danger",
+    "refunded": "secondary",
+    # outcome
+    "applied": "success",
+    "waiting": "warning",
+    "refused": "secondary",
+    "parked": "danger",
+    # notifications and parked events
+    "sent": "success",
+    "open": "danger",
+}
+
+NEEDS: Final = {
+    "held": ("Held for review", "Somebody has to release or cancel them."),
+    "parked": ("Parked events", "Events that could not be handled, kept whole."),
+    "awaited": ("Waiting for an order", "Events came of orders that nobody has placed yet."),
+    "refund_due": ("Refund due", "Paid, but cancelled, rejected or returned."),
+    "unpaid": ("Shipped, not paid", "The goods are gone and no money has come."),
+    "notification_failed": ("Notifications failed", "A customer or a shop was not told."),
+}
+"""Why something needs a hand: a title, a sentence. In the order in which the start page shows them."""
+
+NEEDS_OF_ORDERS: Final = [(name, title) for name, (title, _) in NEEDS.items() if name != "parked"]
+"""What a list of orders can be narrowed to."""
+
+NEED_OF_ORDER: Final = {
+    "held": "held for review",
+    "awaited": "not placed yet",
+    "refund_due": "refund due",
+    "unpaid": "shipped, not paid",
+}
+
+STAGES: Final = {
+    "validate": "verdicts that reached track",
+    "track": "events, by what became of them",
+    "notify": "notifications",
+    "shelve": "parked events, by the stage they come from",
+}
+"""What each stage leaves in the database; intake and park leave nothing there."""
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+def tone(word: str) -> str:
+    return TONES.get(word, "secondary")
+
+
+def instant(moment: datetime) -> str:
+    """RFC 3339 in UTC, for machines."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def clock(moment: datetime) -> str:
+    """For people, in UTC, in one width so that a column of them can be read down."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def span(seconds: float) -> str:
+    """How long something takes or took, in the largest unit that leaves a whole number."""
+    seconds = max(seconds, 0)
+    for size, unit in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min")):
+        if seconds >= 2 * size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s"
+
+
+def ago(moment: datetime, now: datetime) -> str:
+    return span((now - moment).total_seconds())
+
+
+def event_name(event_type: str) -> str:
+    """An event type without what all of ours have in common."""
+    return kind_of(event_type) or event_type or "(no type)"
+
+
+def per_second(count: int) -> str:
+    """A count of one minute as a rate."""
+    rate = count / _MINUTE
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}" if rate >= 1 or not count else f"{rate:.2f}"  # noqa: PLR2004
+
+
+def money(amount: int, currency: str) -> str:
+    return show(amount, currency) if currency else ""
+
+
+def bars(rates: Sequence[Rate]) -> list[dict[str, Any]]:
+    """The minutes of some rates together as bars of a chart 20 high, the oldest first."""
+    totals = [sum(minute) for minute in zip(*(rate.minutes for rate in rates), strict=True)][::-1]
+    highest = max(totals, default=0) or 1
+    return [
+        {
+            "x": place * 6,
+            "height": (height := max(round(20 * total / highest), 1 if total else 0)),
+            "y": 20 - height,
+        }
+        for place, total in enumerate(totals)
+    ]
