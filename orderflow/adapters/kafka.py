@@ -101,6 +101,10 @@ class KafkaPublisher:
         if error.fatal() or error.name() == "_FATAL":
             self._producer = None
 
+    def close(self) -> None:
+        """Lets go of the producer; nothing may be in flight."""
+        self._producer = None
+
     def _start(self) -> Producer:
         producer = self._new(self._config)
         self._producer = producer

@@ -159,6 +159,9 @@ def status(state: StateOption = DEFAULT_STATE) -> None:
 def main() -> None:
     """Exit codes: 0 all accounted for, 1 not so or it failed, 2 wrong usage, 130 interrupted."""
     logging.basicConfig(level="WARNING", format="%(message)s", stream=sys.stderr)
+    # librdkafka tells of every broker that is just starting or stopping; what matters ends in an error of ours.
+    for name in ("orderflow.adapters.kafka", "orderflow.sandbox.sender"):
+        logging.getLogger(name).setLevel("CRITICAL")
     app()
 
 

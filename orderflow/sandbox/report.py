@@ -94,6 +94,7 @@ def account(database: str, sent: Sent, notified: frozenset[str]) -> Account:
     result.missing_events = [identity for identity in ids if identity not in known]
     result.rejected = reasons
     result.parked = _parks_of(known)
+    parks = _parks_by_order(known, sent)
     for story in sent.stories:
         end = states.get(story.order_id)
         confirmed = story.ends is not None or any(not sending.refused for sending in story.sendings)
@@ -102,6 +103,10 @@ def account(database: str, sent: Sent, notified: frozenset[str]) -> Account:
             result.missing_orders.add(story.order_id)
         if end != story.ends:
             result.unexpected.append(f"{story.order_id} ({story.name}): {end}, not {story.ends}")
+        elif parks[story.order_id] != story.parks:
+            result.unexpected.append(
+                f"{story.order_id} ({story.name}): {parks[story.order_id]} parked, not {story.parks}"
+            )
     result.missing_orders |= {sent.order_of[identity] for identity in result.missing_events}
     result.missing_orders |= {order_id for order_id, _ in result.missing_notifications}
     return result
@@ -139,6 +144,14 @@ def _parks_of(known: dict[Identity, list[str]]) -> Counter[str]:
         if what.startswith("parked: ")
     )
     return Counter(told)
+
+
+def _parks_by_order(known: dict[Identity, list[str]], sent: Sent) -> Counter[str]:
+    parks: Counter[str] = Counter()
+    for identity, told in known.items():
+        if identity in sent.order_of:
+            parks[sent.order_of[identity]] += sum(each.startswith("parked: ") for each in told)
+    return parks
 
 
 def _states(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
 
     from orderflow.envelope import Envelope
+
+log = logging.getLogger(__name__)
 
 ATTEMPTS: Final = 10
 _ACCEPTED: Final = 202
@@ -69,6 +72,7 @@ class Sender:
 
     async def __aexit__(self, *_: object) -> None:
         await self._http.close()
+        self._publisher.close()
 
     async def tell(self, stories: Iterable[Story], *, at_once: int = 64, pause: float = 0.0) -> None:
         """Sends every story's events in its order, `at_once` stories side by side, one begun every `pause` s."""
@@ -144,7 +148,7 @@ class Sender:
         loop = asyncio.get_running_loop()
         placed: asyncio.Future[tuple[int, int]] = loop.create_future()
         if self._raw is None:
-            self._raw = Producer(producer_config(self._settings))
+            self._raw = Producer(producer_config(self._settings), logger=log)
 
         def answered(error: KafkaError | None, message: Message) -> None:
             place = (message.partition() or 0, message.offset() or 0)
