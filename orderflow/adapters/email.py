@@ -96,8 +96,8 @@ def _part(subtype: str, text: str) -> Message:
 
 def one_line(text: str) -> str:
     """A header's text: nothing that ends a line, and no control or invisible characters."""
-    words = " ".join(text.split())
-    return "".join(character for character in words if unicodedata.category(character)[0] != "C")
+    visible = (character if unicodedata.category(character)[0] != "C" else " " for character in text)
+    return " ".join("".join(visible).split())
 
 
 class EmailChannel:

@@ -22,6 +22,7 @@ from aiohttp import (
     TCPConnector,
 )
 from standardwebhooks import Webhook as Signer
+from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from orderflow.envelope import derived_id
 from orderflow.errors import BadSettingsError
@@ -180,7 +181,7 @@ def _endpoint(settings: Webhook, folder: Path) -> _Endpoint:
     if not lines or not all(line.startswith("whsec_") for line in lines):
         raise _bad(settings, "it holds one whsec_... a line")
     signers = []
-    with suppress(ValueError):
+    with suppress(ValueError, EmptyWebhookSecretError):
         signers = [Signer(line) for line in lines]
     if not signers:
         raise _bad(settings, "a secret is whsec_ and base64")
