@@ -90,7 +90,7 @@ class RunningSource:
 
     async def figures(self) -> dict[str, object]:
         counts = self._counts
-        lags = [await asyncio.to_thread(member.lag) for member in self.members]
+        lags = [await member.lag() for member in self.members]
         commits = [member.committed_at for member in self.members if member.committed_at]
         last = datetime.fromtimestamp(max(commits), UTC).isoformat() if commits else None
         names = ("delivered", "retried", "dead_lettered", "dropped", "stopped", "commits")
