@@ -54,10 +54,11 @@ class KafkaPublisher:
     the event loop once for all that came together.
     """
 
-    def __init__(self, settings: KafkaSettings, new: Callable[[dict[str, Any]], Producer] = Producer) -> None:
+    def __init__(self, settings: KafkaSettings, new: Callable[[dict[str, Any]], Producer] | None = None) -> None:
         """Raises BadSettingsError where the file of properties cannot be read."""
         self._config = producer_config(settings)
-        self._new = new
+        # With a logger of ours librdkafka's lines are JSON like all others, and not printed past us.
+        self._new = new or (lambda config: Producer(config, logger=log))
         self._producer: Producer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._done: list[_Delivery] = []
