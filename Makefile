@@ -33,6 +33,10 @@ $(VENV)/dev: $(UV) requirements-dev.txt pyproject.toml
 	$(EDITABLE)
 	@touch $@ $(VENV)/sandbox
 
+$(VENV)/bench: $(VENV)/dev requirements-bench.txt
+	$(INSTALL) -r requirements-bench.txt
+	@touch $@
+
 .PHONY: run
 run: $(VENV)/sandbox  ## the main job: start everything, send orders, account for them, stay up
 	@$(BIN)/orderflow run --orders $(ORDERS)
@@ -48,6 +52,10 @@ test: $(VENV)/dev  ## all tests: unit, integration (real Kafka and PostgreSQL), 
 .PHONY: test-unit
 test-unit: $(VENV)/dev  ## only what needs no server
 	$(BIN)/pytest tests/unit
+
+.PHONY: bench
+bench: $(VENV)/bench  ## what an order costs, next to FastStream and DBOS: make bench BENCH=quick takes a minute or two
+	@$(BIN)/python -m bench $(BENCH)
 
 .PHONY: lint
 lint: $(VENV)/dev  ## ruff (all rules) and mypy (strict)

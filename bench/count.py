@@ -74,6 +74,16 @@ def committed(lab: Lab, group: str, topic: str) -> list[str]:
     return [f"records not committed: {behind}"] if behind else []
 
 
+def sent_at(found: Sequence[Message]) -> dict[tuple[str, str], float]:
+    """When the producer made each originating event's record: seconds since the epoch by (source, id)."""
+    times: dict[tuple[str, str], float] = {}
+    for message in found:
+        source = _header(message, "ce_originsource") or _header(message, "ce_source")
+        event_id = _header(message, "ce_originid") or _header(message, "ce_id")
+        times[source, event_id] = message.timestamp()[1] / 1000
+    return times
+
+
 def _expect(faults: list[str], what: str, found: object, wanted: int) -> None:
     if found != wanted:
         faults.append(f"{what}: {found} instead of {wanted}")

@@ -115,15 +115,19 @@ class Lab:
     def rows(self, query: str) -> list[tuple[object, ...]]:
         return self._database.execute(query).fetchall()  # type: ignore[arg-type]
 
-    def publish(self, topic: str, events: Sequence[Envelope]) -> None:
-        """All of them, acknowledged, in their order per key."""
+    def publish(self, topic: str, events: Sequence[Envelope], *, rate: float | None = None) -> None:
+        """All of them, acknowledged, in their order per key; at most `rate` a second."""
         failed: list[str] = []
 
         def answered(error: object, _message: Message) -> None:
             if error is not None:
                 failed.append(str(error))
 
-        for event in events:
+        started = time.monotonic()
+        for number, event in enumerate(events):
+            if rate is not None:
+                while (ahead := started + number / rate - time.monotonic()) > 0:
+                    self._producer.poll(ahead)
             self._producer.produce(
                 topic, event.data, event.key, headers=event.kafka_headers(), on_delivery=answered
             )

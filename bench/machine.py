@@ -63,7 +63,7 @@ def hardware() -> str:
 
 
 def cpu_seconds(*pids: int | None) -> float:
-    """User and system time of the processes and of all below them, since they started."""
+    """User and system time of the processes and of all below them, those that have ended included."""
     total = 0.0
     for pid in pids:
         if pid is None:
@@ -71,8 +71,7 @@ def cpu_seconds(*pids: int | None) -> float:
         process = psutil.Process(pid)
         for each in (process, *process.children(recursive=True)):
             with contextlib.suppress(psutil.NoSuchProcess):
-                times = each.cpu_times()
-                total += times.user + times.system
+                total += sum(each.cpu_times()[:4])
     return total
 
 
@@ -108,6 +107,12 @@ class Measured:
         if self._process.poll() is not None:
             tail = self.log.read_text(errors="replace")[-2000:]
             raise RuntimeError(f"{self.name} ended with exit code {self._process.returncode}:\n{tail}")
+
+    def wait(self, seconds: float) -> None:
+        """Until it ends by itself; raises RuntimeError where that is not with 0."""
+        self._process.wait(seconds)
+        if self._process.returncode:
+            self.check()
 
     def pause(self) -> None:
         self._process.send_signal(signal.SIGSTOP)

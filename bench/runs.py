@@ -110,3 +110,39 @@ def _await_announced(lab: Lab, running: Running, start: Ends, how_many: int) -> 
         *running.parts.values(),
         pause=0.05,
     )
+
+
+def paced(lab: Lab, contender: Contender, warm: Workload, work: Workload, rate: float) -> Run:
+    """How long each event takes at a steady rate, in events a second: from its record's timestamp in the topic
+    that the contender reads to the commit of its rows."""
+    reads = next(iter(contender.groups.values()))
+    before = {topic: lab.ends(topic) for topic in topics.ALL}
+    for group, topic in contender.groups.items():
+        lab.skip_to(group, topic, before[topic])
+    lab.empty_tables()
+    with Running(contender, lab) as running:
+        lab.publish(reads, _backlog(warm, reads))
+        _await_announced(lab, running, before[topics.STATUS], warm.size)
+        lab.empty_tables()
+        begin, source = lab.ends(topics.STATUS), lab.ends(reads)
+        cpu, servers, since = running.cpu(), lab.cpu(), time.time()
+        lab.publish(reads, _backlog(work, reads), rate=rate)
+        _await_announced(lab, running, begin, work.size)
+        seconds = time.time() - since
+        used = {name: now - cpu[name] for name, now in running.cpu().items()}
+        taken = lab.cpu().since(servers)
+    sent = count.sent_at(lab.between(reads, source, lab.ends(reads)))
+    # now() of PostgreSQL is the transaction's start: the commit is one statement and one fsync later.
+    done: Any = lab.rows("SELECT source, id, extract(epoch FROM recorded_at)::float8 FROM ledger")
+    took = sorted(1000 * (at - sent[source, event]) for source, event, at in done)
+    return Run(
+        f"{contender.name}, at {rate:.0f} events/s",
+        work.size,
+        seconds,
+        used,
+        {"kafka": taken.kafka, "postgres": taken.postgres},
+        p50=took[len(took) // 2],
+        p99=took[int(len(took) * 0.99)],
+        per=work.size // work.orders,
+        faults=count.tracked(lab, work, begin),
+    )

@@ -1,0 +1,201 @@
+"""Command line: `python -m bench [quick|full] [-o table|json]`; `make bench`, `make bench BENCH=quick`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from bench import contenders, floors, machine, report, runs, stages, workload
+from bench.lab import Lab
+from orderflow import settings
+from orderflow.domain.rules import Rules
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bench.runs import Run
+
+PARTITIONS: Final = 64
+IN_FLIGHT: Final = (8, 32, 64, 128)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much of everything. orders make four events each; rounds are of each contender in turn."""
+
+    orders: int
+    slow_orders: int
+    mailed_orders: int
+    rounds: int
+    stage_rounds: int
+    seconds: int
+    paced: tuple[int, ...]
+    warm_up: int
+
+
+SIZES: Final = {
+    "quick": Size(500, 40, 100, 1, 1, 2, (200,), 2_000),
+    "full": Size(2500, 100, 400, 3, 3, 5, (20, 200, 500), 10_000),
+}
+SECTIONS: Final = ("contenders", "stages", "through", "floors")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = _parser().parse_args(arguments)
+    size = SIZES[given.size]
+    rules = settings.read_toml(Rules, machine.ROOT / "examples/rules.toml", "RULES_FILE")
+    cores = machine.Cores.of_this_machine()
+    said: dict[str, list[Run]] = {}
+    with Lab(cores, given.partitions) as lab:
+        bench = _Bench(lab, size, rules)
+        bench.warm_up()
+        for section in SECTIONS:
+            if section in given.only:
+                said[section] = getattr(bench, section)()
+    command = f"python -m bench {given.size} --partitions {given.partitions} --only {','.join(given.only)}"
+    return _report(said, command, cores, size, given.output)
+
+
+class _Bench:
+    """The sections. Each gives the runs of all its rounds; progress goes to stderr."""
+
+    def __init__(self, lab: Lab, size: Size, rules: Rules) -> None:
+        self._lab = lab
+        self._size = size
+        self._warm = workload.make(200, rules, name="warm")
+        self._work = workload.make(size.orders, rules)
+        self._slow_warm = workload.make(16, rules, name="warm")
+        self._slow = workload.make(size.slow_orders, rules)
+        self._mailed = workload.make(size.mailed_orders, rules)
+        self._rules = rules
+        self._runs: list[Run] = []
+
+    def warm_up(self) -> None:
+        """The broker's code is compiled while it runs: its first ten thousands of requests say nothing."""
+        _say("warming up the broker")
+        for in_flight in (16, 64):
+            floors.producer(self._lab, workload.Workload(self._size.warm_up // 4), in_flight)
+        self._lab.publish("orders.events.v1", self._work.events)
+
+    def contenders(self) -> list[Run]:
+        kept: list[Run] = []
+        for number in range(1, self._size.rounds + 1):
+            for who in (
+                contenders.ORDERFLOW,
+                contenders.FASTSTREAM_STATEMENT,
+                contenders.FASTSTREAM_ROWS,
+                contenders.DBOS,
+            ):
+                slow = who is contenders.DBOS
+                warm, work = (self._slow_warm, self._slow) if slow else (self._warm, self._work)
+                self._take(kept, number, lambda who=who, warm=warm, work=work: [runs.drain(self._lab, who, warm, work)])
+        return kept
+
+    def stages(self) -> list[Run]:
+        lab, warm, work, kept = self._lab, self._warm, self._work, list[runs.Run]()
+        many = 64
+        for number in range(1, self._size.stage_rounds + 1):
+            self._take(kept, number, lambda: stages.track(lab, warm, work, IN_FLIGHT))
+            self._take(kept, number, lambda: stages.intake(lab, warm, work, many))
+            self._take(kept, number, lambda: [stages.validate(lab, warm, work, many)])
+            self._take(kept, number, lambda: [stages.park(lab, warm, work, many)])
+            self._take(kept, number, lambda: [stages.shelve(lab, warm, work, many)])
+            self._take(kept, number, lambda: [stages.notify(lab, self._slow_warm, self._mailed, 32)])
+        return kept
+
+    def through(self) -> list[Run]:
+        lab, warm, kept = self._lab, self._warm, list[runs.Run]()
+        for number in range(1, self._size.rounds + 1):
+            self._take(kept, number, lambda: [runs.drain(lab, contenders.THROUGH, warm, self._work)])
+        for rate in self._size.paced:
+            paced = workload.make(max(25, rate * self._size.seconds // 4), self._rules, name=f"paced{rate}")
+            self._take(
+                kept,
+                1,
+                lambda rate=rate, paced=paced: [runs.paced(lab, contenders.THROUGH, warm, paced, rate)],
+            )
+        return kept
+
+    def floors(self) -> list[Run]:
+        lab, work, kept = self._lab, self._work, list[runs.Run]()
+        for batch in (1, 32, 256):
+            for read in (False, True):
+                self._take(
+                    kept,
+                    1,
+                    lambda batch=batch, read=read: [
+                        floors.pgbench(lab, work, batch, read=read, seconds=self._size.seconds)
+                    ],
+                )
+        for in_flight in (32, 500):
+            self._take(kept, 1, lambda in_flight=in_flight: [floors.producer(lab, work, in_flight)])
+        return kept
+
+    def _take(self, kept: list[Run], number: int, measure: Callable[[], list[Run]]) -> None:
+        for run in measure():
+            kept.append(run)
+            state = f"VOID: {'; '.join(run.faults)}" if run.faults else "nothing lost, nothing twice"
+            _say(f"round {number}: {run.what}: {run.rate:.0f} events/s, {run.cpu_us:.0f} us CPU an event, {state}")
+
+
+def _report(
+    said: dict[str, list[Run]], command: str, cores: machine.Cores, size: Size, output: str
+) -> int:
+    void = [f"{run.what}: {fault}" for found in said.values() for run in found for fault in run.faults]
+    lines = {section: report.lines(found) for section, found in said.items()}
+    ratios = report.ratios(lines.get("contenders", []), contenders.ORDERFLOW.name)
+    about: dict[str, Any] = {
+        "command": command,
+        "hardware": machine.hardware(),
+        "cores": cores.sentence(),
+        "durability": "fsync on, synchronous_commit on, acks=all, idempotent producers",
+        "events_per_order": len(workload.LIFE),
+        "orders": size.orders,
+        "bytes_of_a_placed_order": len(json.dumps(workload.order(1), separators=(",", ":"))),
+    }
+    if output == "json":
+        document = about | {
+            "void": void,
+            "ratios": ratios,
+            "medians": {section: [line.as_dict() for line in shown] for section, shown in lines.items()},
+            "runs": {section: [run.as_dict() for run in found] for section, found in said.items()},
+        }
+        print(json.dumps(document, indent=2))
+        return 1 if void else 0
+    for name, value in about.items():
+        print(f"{name.replace('_', ' ')}: {value}")
+    print("CPU, Kafka and PG: microseconds of CPU an event, of the measured processes and of the servers")
+    for section, shown in lines.items():
+        print(f"\n{report.table(section, shown)}")
+        if section == "contenders" and ratios:
+            print()
+        for ratio in ratios if section == "contenders" else ():
+            print(
+                f"  against {ratio['against']}: {ratio['rate']} x the events/s at {ratio['cpu']} x the CPU"
+                f" ({ratio['cpu_of_the_stage_alone']} x without delivery)"
+            )
+    print("\n" + ("VOID:\n  " + "\n  ".join(void) if void else "every run: nothing lost, nothing twice"))
+    return 1 if void else 0
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("size", nargs="?", choices=tuple(SIZES), default="full")
+    parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    parser.add_argument("--partitions", type=int, default=PARTITIONS, help="of every topic")
+    parser.add_argument(
+        "--only", type=lambda text: text.split(","), default=SECTIONS, help=f"of {','.join(SECTIONS)}"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""The figures of all rounds as medians, for people and for machines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from bench.runs import Run
+
+WIDTH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The medians of the rounds of one contender that count. cpu and servers are microseconds per event."""
+
+    what: str
+    rounds: int
+    void: int
+    rate: float
+    slowest: float
+    fastest: float
+    orders: float
+    cpu: dict[str, float]
+    servers: dict[str, float]
+    p50: float | None
+    p99: float | None
+
+    @property
+    def cpu_us(self) -> float:
+        return sum(self.cpu.values())
+
+    @property
+    def per_core(self) -> float:
+        """Events that one second of the contender's CPU is enough for."""
+        return 1e6 / self.cpu_us if self.cpu_us else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "what": self.what,
+            "rounds": self.rounds,
+            "void_rounds": self.void,
+            "events_per_second": round(self.rate, 1),
+            "slowest_round": round(self.slowest, 1),
+            "fastest_round": round(self.fastest, 1),
+            "orders_per_second": round(self.orders, 1),
+            "cpu_us_per_event": round(self.cpu_us, 1),
+            "cpu_us_per_event_by_process": _rounded(self.cpu),
+            "servers_us_per_event": _rounded(self.servers),
+            "events_per_core_second": round(self.per_core, 1),
+            "p50_ms": self.p50,
+            "p99_ms": self.p99,
+        }
+
+
+def lines(runs: Iterable[Run]) -> list[Line]:
+    of: dict[str, list[Run]] = {}
+    for run in runs:
+        of.setdefault(run.what, []).append(run)
+    return [_line(what, rounds) for what, rounds in of.items()]
+
+
+def _line(what: str, rounds: Sequence[Run]) -> Line:
+    good = [run for run in rounds if not run.faults]
+    void = len(rounds) - len(good)
+    if not good:
+        return Line(what, 0, void, 0, 0, 0, 0, {}, {}, None, None)
+    rates = [run.rate for run in good]
+    return Line(
+        what=what,
+        rounds=len(good),
+        void=void,
+        rate=median(rates),
+        slowest=min(rates),
+        fastest=max(rates),
+        orders=median(run.rate / run.per for run in good),
+        cpu={name: median(1e6 * run.cpu[name] / run.events for run in good) for name in good[0].cpu},
+        servers={
+            name: median(1e6 * run.servers[name] / run.events for run in good) for name in good[0].servers
+        },
+        p50=_median(run.p50 for run in good),
+        p99=_median(run.p99 for run in good),
+    )
+
+
+def _median(figures: Iterable[float | None]) -> float | None:
+    known = [figure for figure in figures if figure is not None]
+    return round(median(known), 2) if known else None
+
+
+def _rounded(figures: dict[str, float]) -> dict[str, float]:
+    return {name: round(figure, 1) for name, figure in figures.items()}
+
+
+def table(title: str, shown: Sequence[Line]) -> str:
+    """One line each within WIDTH columns; where a contender has several processes, their shares follow."""
+    head = f"{title:<44}{'events/s':>9}{'from-to':>13}{'CPU us':>8}{'Kafka':>7}{'PG':>6}{'p50 ms':>7}{'p99':>6}"
+    rows = [head, "-" * WIDTH]
+    for line in shown:
+        if not line.rounds:
+            rows.append(f"{line.what:<44}{'void':>9}")
+            continue
+        span = f"{line.slowest:.0f}-{line.fastest:.0f}"
+        rows.append(
+            f"{line.what:<44}{line.rate:>9.0f}{span:>13}{line.cpu_us:>8.0f}"
+            f"{line.servers.get('kafka', 0):>7.0f}{line.servers.get('postgres', 0):>6.0f}"
+            f"{_shown(line.p50):>7}{_shown(line.p99):>6}" + (f"  {line.void} void" if line.void else "")
+        )
+        if len(line.cpu) > 1:
+            shares = ", ".join(f"{name} {used:.0f}" for name, used in line.cpu.items())
+            rows.append(f"  of its CPU: {shares}")
+    return "\n".join(rows)
+
+
+def _shown(figure: float | None) -> str:
+    if figure is None:
+        return ""
+    return f"{figure:.1f}" if figure < 100 else f"{figure:.0f}"
+
+
+def ratios(shown: Sequence[Line], ours: str) -> list[dict[str, Any]]:
+    """Ours against each other line: how many times its rate, how many times its CPU."""
+    named = {line.what: line for line in shown if line.rounds}
+    own = named.get(ours)
+    if own is None:
+        return []
+    stage = own.cpu.get("track", own.cpu_us)
+    return [
+        {
+            "against": line.what,
+            "rate": round(own.rate / line.rate, 2),
+            "cpu": round(own.cpu_us / line.cpu_us, 2),
+            "cpu_of_the_stage_alone": round(stage / line.cpu_us, 2),
+        }
+        for line in named.values()
+        if line.what != ours
+    ]
