@@ -40,6 +40,7 @@ out = Console(width=100, soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
 
 EMAILED: Final = frozenset(get_args(CustomerKind))
+_INTERRUPTS: Final = (signal.SIGINT, signal.SIGTERM)
 PATIENCE_SECONDS: Final = 90.0
 
 StateOption = Annotated[Path, typer.Option("--state", help="folder that holds the sandbox's data")]
@@ -212,7 +213,11 @@ def _say_where(address: Address) -> None:
 
 
 async def _until_interrupted() -> None:
-    await asyncio.Event().wait()
+    """Staying up was the wish, so that ending it is no failure."""
+    interrupted = asyncio.Event()
+    for number in _INTERRUPTS:
+        asyncio.get_running_loop().add_signal_handler(number, interrupted.set)
+    await interrupted.wait()
 
 
 def _run_in_sandbox(options: Options, use: Callable[[Sandbox], Awaitable[int]]) -> None:
@@ -243,7 +248,7 @@ def _guarded(work: Callable[[], Awaitable[int]]) -> None:
     async def watched() -> int:
         loop = asyncio.get_running_loop()
         task = asyncio.ensure_future(work())
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _INTERRUPTS:
             loop.add_signal_handler(number, task.cancel)
         with contextlib.suppress(asyncio.CancelledError):
             return await task
