@@ -267,7 +267,8 @@ class EmbeddedKafka:
 
     def _format(self, command: list[str], properties: Path, quorum: Quorum) -> None:
         console = self.state / "format.log"
-        arguments = ["format", "--cluster-id", quorum.cluster_id, "--config", str(properties)]
+        # With "=", since one random id in 64 begins with a dash.
+        arguments = ["format", f"--cluster-id={quorum.cluster_id}", "--config", str(properties)]
         with console.open("wb") as output:
             done = subprocess.run(  # noqa: S603 - our own command
                 [*command, "kafka.tools.StorageTool", *arguments, "--ignore-formatted"],

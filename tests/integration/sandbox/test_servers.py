@@ -16,7 +16,7 @@ import pytest
 from confluent_kafka import Consumer, Producer
 
 from orderflow.sandbox.servers.errors import ServerFailedError, TopicMismatchError
-from orderflow.sandbox.servers.kafka import EmbeddedKafka, admin_client, create_topics
+from orderflow.sandbox.servers.kafka import EmbeddedKafka, Quorum, admin_client, choose_ports, create_topics
 from orderflow.sandbox.servers.postgres import EmbeddedPostgres
 
 DEADLINE_SECONDS = 60.0
@@ -188,6 +188,13 @@ def test_a_pid_file_of_a_dead_run_is_no_hindrance(kafka: EmbeddedKafka) -> None:
     kafka.state.joinpath("kafka.pid").write_text(str(os.getpid()))
     kafka.start()
     assert kafka.pid is not None
+
+
+def test_a_cluster_id_may_begin_with_a_dash(tmp_path: Path) -> None:
+    ports = choose_ports()
+    quorum = Quorum("-DUGtV5TSqmpgvV8dSqlRw", {1: ports.controller})
+    with EmbeddedKafka(tmp_path, ports=ports, quorum=quorum) as server:
+        assert admin_client(server.bootstrap).list_topics(timeout=10).cluster_id == quorum.cluster_id
 
 
 def test_a_port_that_others_took_is_left_to_them(kafka: EmbeddedKafka) -> None:
