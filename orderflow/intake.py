@@ -11,6 +11,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from orderflow import envelope, logs, problems, topics, validation
+from orderflow.body import TooLargeError
+from orderflow.body import read as read_body
 from orderflow.domain.events import OrderPlaced, parse, type_of
 from orderflow.domain.orders import Order
 from orderflow.envelope import Envelope, derived_id, now
@@ -31,10 +33,6 @@ MAX_BODY: Final = 256 * 1024
 _KEY_LENGTH: Final = 255
 
 
-class TooLargeError(Exception):
-    """The body is over MAX_BODY."""
-
-
 class Intake:
     """Answers 202 with the order's address only after Kafka confirmed; until then a client repeats with the
     same event id or Idempotency-Key, and however often it does, the order takes effect once."""
@@ -52,7 +50,7 @@ class Intake:
         }
 
     async def take(self, request: Request) -> Response:
-        route = self._routes.get(request.url.path.rstrip("/") or "/")
+        route = self._routes.get(request.scope["path"].rstrip("/") or "/")
         if route is None:
             return problems.problem(
                 404, "not_found", "there is nothing here; POST to /, /orders or /orders/dry-run"
@@ -118,9 +116,9 @@ class Intake:
         return JSONResponse({"would_be": verdict.kind, "reasons": reasons})
 
     async def _publish(self, event: Envelope) -> Response:
-        if not event.time:
-            event = replace(event, time=now())
-        await self._publisher.publish(topics.INBOX, [event.with_extensions(partitionkey=event.subject)])
+        extensions = event.extensions | {"partitionkey": event.subject}
+        event = replace(event, time=event.time or now(), extensions=extensions)
+        await self._publisher.publish(topics.INBOX, [event])
         location = f"{self._public_url}/orders/{event.subject}"
         answer = {"order_id": event.subject, "event_id": event.id, "status_url": location}
         return Response(json.dumps(answer), 202, {"Location": location}, "application/json")
@@ -135,11 +133,4 @@ async def _body(request: Request) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > MAX_BODY:
         raise TooLargeError
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MAX_BODY:
-            raise TooLargeError
-        parts.append(part)
-    return b"".join(parts)
+    return await read_body(request, MAX_BODY)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
 
 from orderflow import envelope, logs, parking, problems, topics
+from orderflow.body import read as read_body
 from orderflow.errors import ConflictError, PoisonError, Reason, UnavailableError
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NO_CONTENT = 204
+_DONE: Final = Response(status_code=204)
+"""It has no body and no header of its own, so one serves all requests."""
 
 
 class Reception:
@@ -41,7 +43,7 @@ class Reception:
         headers: list[tuple[bytes, bytes]] = request.scope["headers"]
         event_id = ""
         try:
-            body = await request.body()
+            body = await read_body(request)
             try:
                 event = envelope.from_http(headers, body)
                 event_id = event.id
@@ -55,7 +57,7 @@ class Reception:
             extra = {"event_id": event_id, "error": type(error).__name__, "where": logs.where(error)}
             log.error("unexpected", extra=extra)  # noqa: TRY400 - a stack trace may quote the data
             return problems.problem(500, "internal_error", "the stage failed; the event comes again")
-        return Response(status_code=NO_CONTENT)
+        return _DONE
 
     async def _park(self, letter: parking.Letter, reasons: Sequence[Reason]) -> None:
         event = parking.parked(letter, stage=self._stage, revision=self._revision, reasons=reasons)
@@ -76,7 +78,7 @@ class DeadLetters:
         if request.method != "POST":
             return _posts_only()
         try:
-            letter = parking.Letter.of_request(request.scope["headers"], await request.body())
+            letter = parking.Letter.of_request(request.scope["headers"], await read_body(request))
             event = parking.dead_letter(letter, self._revision)
             await self._publisher.publish(topics.PARKED, [event])
         except UnavailableError as error:
@@ -86,7 +88,7 @@ class DeadLetters:
             log.error("unexpected", extra={"error": type(error).__name__, "where": logs.where(error)})  # noqa: TRY400
             return problems.problem(500, "internal_error", "the stage failed; the event comes again")
         log.warning("dead letter parked", extra={"order_id": event.subject, "parked_id": event.id})
-        return Response(status_code=NO_CONTENT)
+        return _DONE
 
 
 def _posts_only() -> Response:

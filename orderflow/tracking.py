@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+
+from pydantic_core import to_json
 
 from orderflow import parking
 from orderflow.domain import lifecycle
@@ -228,7 +229,7 @@ def expired(event: Envelope, revision: str) -> Envelope:
 def announcement(order_id: str, document: str, change: Change, cause: Envelope) -> Envelope:
     """The status event of one change; the same change always gives the same id and data."""
     state = change.state
-    head = json.dumps(
+    head = to_json(
         {
             "order_id": order_id,
             "kind": change.kind,
@@ -240,8 +241,7 @@ def announcement(order_id: str, document: str, change: Change, cause: Envelope) 
             "captured": state.captured,
             "refunded": state.refunded,
             "detail": change.detail,
-        },
-        separators=(",", ":"),
+        }
     )
     trace = cause.extensions.get("traceparent")
     extensions = {"partitionkey": order_id, "originsource": change.source, "originid": change.id}
@@ -251,6 +251,6 @@ def announcement(order_id: str, document: str, change: Change, cause: Envelope) 
         id=derived_id(STAGE, change.source, change.id),
         subject=order_id,
         time=change.occurred_at.isoformat().replace("+00:00", "Z"),
-        data=f'{head[:-1]},"order":{document}}}'.encode(),
+        data=b'%b,"order":%b}' % (head[:-1], document.encode()),
         extensions=extensions | ({"traceparent": trace} if trace else {}),
     )

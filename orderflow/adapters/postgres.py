@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from pydantic_core import to_json
 
 from orderflow.domain.lifecycle import OrderState, Outcome, Payment, Status
 from orderflow.envelope import Envelope
@@ -244,7 +245,7 @@ def write_values(plans: Sequence[Plan], revision: str, expires: str) -> Row:
     rows: dict[str, list[Row]] = {"orders": [], "ledger": [], "waiting": [], "history": []}
     for plan in plans:
         _add_rows(rows, plan, expires)
-    values: Row = {name: json.dumps(each, separators=(",", ":")) for name, each in rows.items()}
+    values: Row = {name: to_json(each).decode() for name, each in rows.items()}
     return values | {"revision": revision}
 
 
@@ -254,7 +255,7 @@ def _add_rows(rows: dict[str, list[Row]], plan: Plan, expires: str) -> None:
     if plan.state is not None:
         order |= _state_row(plan.state) | {
             "document": plan.document,
-            "placed_at": now.occurred_at.isoformat(),
+            "placed_at": now.occurred_at,
         }
     rows["orders"].append(order)
     for record in plan.records:
@@ -270,7 +271,7 @@ def _add_rows(rows: dict[str, list[Row]], plan: Plan, expires: str) -> None:
                 "reason": _reason_row(record.reason),
                 "first_version": first,
                 "last_version": last,
-                "occurred_at": record.occurred_at.isoformat(),
+                "occurred_at": record.occurred_at,
                 "waited": record.waited,
             }
         )
@@ -284,7 +285,7 @@ def _add_rows(rows: dict[str, list[Row]], plan: Plan, expires: str) -> None:
                 "attributes": now.event.attributes(),
                 "data": now.fact.model_dump(mode="json", exclude_none=True),
                 "digest": now.digest,
-                "occurred_at": now.occurred_at.isoformat(),
+                "occurred_at": now.occurred_at,
                 "expires_at": expires,
             }
         )
@@ -302,7 +303,7 @@ def _add_rows(rows: dict[str, list[Row]], plan: Plan, expires: str) -> None:
                 "captured": state.captured,
                 "refunded": state.refunded,
                 "detail": change.detail,
-                "occurred_at": change.occurred_at.isoformat(),
+                "occurred_at": change.occurred_at,
             }
         )
 
