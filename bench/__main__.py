@@ -91,7 +91,11 @@ class _Bench:
             ):
                 slow = who is contenders.DBOS
                 warm, work = (self._slow_warm, self._slow) if slow else (self._warm, self._work)
-                self._take(kept, number, lambda who=who, warm=warm, work=work: [runs.drain(self._lab, who, warm, work)])
+                self._take(
+                    kept,
+                    number,
+                    lambda who=who, warm=warm, work=work: [runs.drain(self._lab, who, warm, work)],
+                )
         return kept
 
     def stages(self) -> list[Run]:
@@ -138,12 +142,12 @@ class _Bench:
         for run in measure():
             kept.append(run)
             state = f"VOID: {'; '.join(run.faults)}" if run.faults else "nothing lost, nothing twice"
-            _say(f"round {number}: {run.what}: {run.rate:.0f} events/s, {run.cpu_us:.0f} us CPU an event, {state}")
+            _say(
+                f"round {number}: {run.what}: {run.rate:.0f} events/s, {run.cpu_us:.0f} us CPU an event, {state}"
+            )
 
 
-def _report(
-    said: dict[str, list[Run]], command: str, cores: machine.Cores, size: Size, output: str
-) -> int:
+def _report(said: dict[str, list[Run]], command: str, cores: machine.Cores, size: Size, output: str) -> int:
     void = [f"{run.what}: {fault}" for found in said.values() for run in found for fault in run.faults]
     lines = {section: report.lines(found) for section, found in said.items()}
     ratios = report.ratios(lines.get("contenders", []), contenders.ORDERFLOW.name)

@@ -70,7 +70,9 @@ def in_sequence(found: Sequence[Message]) -> list[str]:
 def committed(lab: Lab, group: str, topic: str) -> list[str]:
     """Nothing of the topic would come again."""
     ends = lab.ends(topic)
-    behind = sum(ends[number] - offset for number, offset in lab.committed(group, topic).items() if offset >= 0)
+    behind = sum(
+        ends[number] - offset for number, offset in lab.committed(group, topic).items() if offset >= 0
+    )
     return [f"records not committed: {behind}"] if behind else []
 
 

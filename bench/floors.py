@@ -41,7 +41,13 @@ def pgbench(lab: Lab, work: Workload, batch: int, *, read: bool, seconds: int) -
     file = lab.folder / f"pgbench-{batch}-{read}.sql"
     file.write_text(script)
     lab.empty_tables()
-    command = [str(_program()), "--no-vacuum", "--protocol=prepared", f"--client={CLIENTS}", f"--time={seconds}"]
+    command = [
+        str(_program()),
+        "--no-vacuum",
+        "--protocol=prepared",
+        f"--client={CLIENTS}",
+        f"--time={seconds}",
+    ]
     command += [f"--file={file}", lab.database_url]
     servers = lab.cpu()
     log = lab.folder / "pgbench.log"

@@ -98,7 +98,9 @@ def _rounded(figures: dict[str, float]) -> dict[str, float]:
 
 def table(title: str, shown: Sequence[Line]) -> str:
     """One line each within WIDTH columns; where a contender has several processes, their shares follow."""
-    head = f"{title:<44}{'events/s':>9}{'from-to':>13}{'CPU us':>8}{'Kafka':>7}{'PG':>6}{'p50 ms':>7}{'p99':>6}"
+    head = (
+        f"{title:<44}{'events/s':>9}{'from-to':>13}{'CPU us':>8}{'Kafka':>7}{'PG':>6}{'p50 ms':>7}{'p99':>6}"
+    )
     rows = [head, "-" * WIDTH]
     for line in shown:
         if not line.rounds:

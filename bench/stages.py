@@ -75,7 +75,9 @@ def intake(lab: Lab, warm: Workload, work: Workload, lanes: int) -> list[Run]:
 
     def events(load: Workload) -> tuple[list[Envelope], list[bytes]]:
         return load.inbox, [
-            request("/", known | {f"ce-{name}": value for name, value in event.attributes().items()}, event.data)
+            request(
+                "/", known | {f"ce-{name}": value for name, value in event.attributes().items()}, event.data
+            )
             for event in load.inbox
         ]
 
@@ -97,13 +99,17 @@ def intake(lab: Lab, warm: Workload, work: Workload, lanes: int) -> list[Run]:
 def park(lab: Lab, warm: Workload, work: Workload, lanes: int) -> Run:
     def letters(load: Workload) -> tuple[list[Envelope], list[bytes]]:
         dead = [
-            event.with_extensions(knativeerrordest="http://track.default.svc.cluster.local", knativeerrorcode="500")
+            event.with_extensions(
+                knativeerrordest="http://track.default.svc.cluster.local", knativeerrorcode="500"
+            )
             for event in load.events
         ]
         return dead, list(map(delivered, dead))
 
     def counted(load: Workload, start: dict[str, Ends]) -> list[str]:
-        expected = {parking.dead_letter(parking.Letter.of_envelope(event), "").id for event in letters(load)[0]}
+        expected = {
+            parking.dead_letter(parking.Letter.of_envelope(event), "").id for event in letters(load)[0]
+        }
         return _published(lab, topics.PARKED, start, expected)
 
     with Stage(lab, "park") as stage:
@@ -115,7 +121,9 @@ def shelve(lab: Lab, warm: Workload, work: Workload, lanes: int) -> Run:
 
     def parked(load: Workload) -> tuple[list[Envelope], list[bytes]]:
         events = [
-            parking.parked(parking.Letter.of_envelope(event), stage="track", revision="track-00001", reasons=why)
+            parking.parked(
+                parking.Letter.of_envelope(event), stage="track", revision="track-00001", reasons=why
+            )
             for event in load.events
         ]
         return load.events, list(map(delivered, events))
@@ -141,7 +149,11 @@ def notify(lab: Lab, warm: Workload, work: Workload, lanes: int) -> Run:
         sent = lab.one("SELECT count(*) FROM notifications WHERE state = 'sent' AND attempts = 1")[0]
         found = (sent, len(mails), len(set(mails)))
         wanted = load.size
-        return [] if found == (wanted, wanted, wanted) else [f"sent, mails, different mails: {found} of {wanted}"]
+        return (
+            []
+            if found == (wanted, wanted, wanted)
+            else [f"sent, mails, different mails: {found} of {wanted}"]
+        )
 
     with _mailbox(mails) as port:
         file = lab.folder / "notifications.toml"

@@ -143,7 +143,7 @@ def plan(now: Arrival, known: Snapshot, revision: str) -> Plan:
     decision = lifecycle.decide(known.state, now.fact, now.digest)
     _record(result, now, decision, revision)
     result.waits = decision.outcome is Outcome.WAITING
-    if decision.outcome is Outcome.APPLIED:
+    if decision.outcome is Outcome.APPLIED and known.waiting:
         _let_follow(result, known.waiting, revision)
         first, last = result.changes[0].state.version, result.changes[-1].state.version
         result.records[0] = _ledger_row(now, decision, (first, last))
@@ -234,8 +234,8 @@ def announcement(order_id: str, document: str, change: Change, cause: Envelope) 
             "order_id": order_id,
             "kind": change.kind,
             "version": state.version,
-            "status": state.status,
-            "payment": state.payment,
+            "status": state.status.value,
+            "payment": state.payment.value,
             "currency": state.currency,
             "total": state.total,
             "captured": state.captured,

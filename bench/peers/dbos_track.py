@@ -41,7 +41,8 @@ DBOS(
     }
 )
 datasource = SQLAlchemyDatasource.create(
-    url.replace("postgresql://", "postgresql+psycopg://"), engine_kwargs={"pool_size": POOL}
+    url.replace("postgresql://", "postgresql+psycopg://"),
+    engine_kwargs={"pool_size": POOL, "connect_args": {"options": "-c enable_seqscan=off"}},
 )
 producer = Producer(producer_config(config))
 

@@ -93,9 +93,7 @@ async def _by_rows(arrivals: list[Arrival]) -> None:
         later = [event for event in left if now.setdefault(event.order_id, event) is not event]
         batch = list(now.values())
         snapshots = await store.read(batch)
-        plans = [
-            tracking.plan(event, known, REVISION) for event, known in zip(batch, snapshots, strict=True)
-        ]
+        plans = [tracking.plan(event, known, REVISION) for event, known in zip(batch, snapshots, strict=True)]
         if writing := [plan for plan in plans if plan.writes]:
             await store.write(writing)
         await _publish(plans)
