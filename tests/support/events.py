@@ -18,7 +18,12 @@ def order(**changes: Any) -> dict[str, Any]:
         "shipping": 400,
         "total": 2900,
         "customer": {"name": "Ada Lovelace", "email": "ada@example.org"},
-        "shipping_address": {"name": "Ada Lovelace", "line1": "1 Analytical Way", "city": "Berlin", "country": "DE"},
+        "shipping_address": {
+            "name": "Ada Lovelace",
+            "line1": "1 Analytical Way",
+            "city": "Berlin",
+            "country": "DE",
+        },
     } | changes
 
 
@@ -35,7 +40,7 @@ def event(kind: str, order_id: str, data: dict[str, Any] | None = None, **change
     return Envelope(**(named | changes))
 
 
-def placed(order_id: str, **changes: Any) -> Envelope:
+def placed(order_id: str, /, **changes: Any) -> Envelope:
     return event("placed", order_id, order(**changes))
 
 

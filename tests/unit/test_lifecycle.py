@@ -1,0 +1,235 @@
+"""The two tables, spelled out a second time and by hand: what the code says must be what the shop was told."""
+
+from itertools import permutations
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.events import order
+
+from orderflow.domain import lifecycle
+from orderflow.domain.events import UPDATES, VERDICTS, OrderAccepted, Update, Verdict
+from orderflow.domain.lifecycle import OrderState, Outcome, Payment, Status
+from orderflow.domain.orders import Order
+
+MONEY = {"amount": 2900, "currency": "EUR"}
+# Per event: what becomes of it in each status, in the order of Status. A word is the status that it leads to,
+# "w" waits, "s" is stale, "x" is forbidden.
+STATUSES = (
+    "placed",
+    "held",
+    "accepted",
+    "rejected",
+    "cancelled",
+    "packed",
+    "shipped",
+    "delivered",
+    "returned",
+)
+STATUS_MATRIX = {
+    "held": ("held", "s", "held", "x", "x", "held", "x", "x", "x"),
+    "released": ("s", "accepted", "s", "x", "x", "s", "s", "s", "x"),
+    "cancelled": ("cancelled", "cancelled", "cancelled", "s", "s", "cancelled", "x", "x", "x"),
+    "packed": ("x", "w", "packed", "x", "x", "s", "s", "s", "s"),
+    "shipped": ("x", "w", "shipped", "x", "x", "shipped", "s", "s", "s"),
+    "delivered": ("x", "w", "w", "x", "x", "w", "delivered", "s", "s"),
+    "returned": ("x", "w", "w", "x", "x", "w", "returned", "returned", "s"),
+}
+PAYMENTS = ("unpaid", "authorised", "paid", "failed", "refunded")
+PAYMENT_MATRIX = {
+    "authorised": ("authorised", "s", "s", "authorised", "s"),
+    "paid": ("paid", "paid", "s", "paid", "s"),
+    "declined": ("failed", "failed", "s", "s", "s"),
+    "refunded": ("w", "w", "refunded", "w", "x"),
+}
+OUTCOMES = {"w": Outcome.WAITING, "s": Outcome.REFUSED, "x": Outcome.PARKED}
+
+
+def fact(kind: str, **data: Any) -> Update:
+    money = MONEY if kind in {"authorised", "paid", "refunded"} else {}
+    return UPDATES[kind](**(money | data))
+
+
+def verdict(kind: str = "accepted", **changes: Any) -> Verdict:
+    return VERDICTS[kind](order=Order(**order(**changes)))
+
+
+def state(status: str = "accepted", payment: str = "unpaid", **changes: Any) -> OrderState:
+    captured = 2900 if payment in {"paid", "refunded"} else 0
+    refunded = 2900 if payment == "refunded" else 0
+    named: dict[str, Any] = {
+        "captured": captured,
+        "refunded": refunded,
+        "version": 1,
+        "digest": "d",
+    } | changes
+    return OrderState(Status(status), Payment(payment), "EUR", 2900, **named)
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "cell"),
+    [
+        (kind, status, cell)
+        for kind, row in STATUS_MATRIX.items()
+        for status, cell in zip(STATUSES, row, strict=True)
+    ],
+)
+def test_each_event_in_each_status_does_what_the_table_says(kind: str, status: str, cell: str) -> None:
+    decision = lifecycle.decide(state(status), fact(kind))
+    if cell in OUTCOMES:
+        assert decision.outcome is OUTCOMES[cell]
+        assert decision.state == state(status)
+        assert decision.reason is not None
+    else:
+        assert decision.outcome is Outcome.APPLIED
+        assert decision.state is not None
+        assert (decision.state.status, decision.state.version) == (cell, 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "payment", "cell"),
+    [
+        (kind, paid, cell)
+        for kind, row in PAYMENT_MATRIX.items()
+        for paid, cell in zip(PAYMENTS, row, strict=True)
+    ],
+)
+def test_each_payment_event_in_each_payment_state_does_what_the_table_says(
+    kind: str, payment: str, cell: str
+) -> None:
+    decision = lifecycle.decide(state(payment=payment), fact(kind))
+    if cell in OUTCOMES:
+        assert decision.outcome is OUTCOMES[cell]
+    else:
+        assert decision.outcome is Outcome.APPLIED
+        assert decision.state is not None
+        assert decision.state.payment == cell
+
+
+def test_the_matrices_cover_every_event_and_every_state() -> None:
+    assert set(STATUS_MATRIX) | set(PAYMENT_MATRIX) == set(UPDATES)
+    assert set(STATUSES) == set(Status)
+    assert set(PAYMENTS) == set(Payment)
+
+
+def test_an_update_of_an_unknown_order_waits_whatever_it_is() -> None:
+    for kind in UPDATES:
+        assert lifecycle.decide(None, fact(kind)).outcome is Outcome.WAITING
+
+
+@pytest.mark.parametrize("kind", ["accepted", "rejected", "held"])
+def test_a_verdict_begins_the_order(kind: str) -> None:
+    decision = lifecycle.decide(None, verdict(kind), "digest")
+    assert decision.outcome is Outcome.APPLIED
+    assert decision.state == OrderState(Status(kind), Payment.UNPAID, "EUR", 2900, version=1, digest="digest")
+
+
+def test_the_same_order_placed_again_is_refused_and_another_under_its_id_is_parked() -> None:
+    assert lifecycle.decide(state(), verdict(), "d").outcome is Outcome.REFUSED
+    other = lifecycle.decide(state(), verdict(), "other")
+    assert other.outcome is Outcome.PARKED
+    assert other.reason is not None
+    assert other.reason.code == "order_id_reused"
+
+
+def test_a_release_goes_back_to_where_the_hold_came_from() -> None:
+    for before, after in (("packed", "packed"), ("accepted", "accepted"), ("placed", "accepted")):
+        held = lifecycle.decide(state(before), fact("held")).state
+        assert held is not None
+        released = lifecycle.decide(held, fact("released")).state
+        assert released is not None
+        assert released.status == after
+        assert released.resumes is None
+
+
+def test_refunds_come_in_parts_until_all_is_back_and_never_more() -> None:
+    first = lifecycle.decide(state(payment="paid"), fact("refunded", amount=1000)).state
+    assert first is not None
+    assert (first.payment, first.refunded) == ("paid", 1000)
+    too_much = lifecycle.decide(first, fact("refunded", amount=1901))
+    assert too_much.outcome is Outcome.PARKED
+    assert too_much.reason is not None
+    assert (too_much.reason.code, too_much.reason.field) == ("refund_exceeds_payment", "amount")
+    last = lifecycle.decide(first, fact("refunded", amount=1900)).state
+    assert last is not None
+    assert (last.payment, last.refunded) == ("refunded", 2900)
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "code"),
+    [
+        ("paid", {"amount": 2899}, "amount_mismatch"),
+        ("authorised", {"amount": 2901}, "amount_mismatch"),
+        ("paid", {"currency": "USD"}, "currency_mismatch"),
+        ("refunded", {"currency": "USD"}, "currency_mismatch"),
+    ],
+)
+def test_money_that_does_not_fit_the_order_is_parked(kind: str, data: dict[str, Any], code: str) -> None:
+    decision = lifecycle.decide(state(payment="unpaid"), fact(kind, **data))
+    assert decision.outcome is Outcome.PARKED
+    assert decision.reason is not None
+    assert decision.reason.code == code
+
+
+@given(
+    st.sampled_from(STATUSES),
+    st.sampled_from(PAYMENTS),
+    st.lists(st.tuples(st.sampled_from(sorted(UPDATES)), st.integers(1, 4000)), max_size=30),
+)
+def test_no_sequence_of_events_breaks_the_money(
+    status: str, payment: str, told: list[tuple[str, int]]
+) -> None:
+    now = state(status, payment)
+    for kind, amount in told:
+        data = {"amount": amount} if kind == "refunded" else {}
+        decision = lifecycle.decide(now, fact(kind, **data))
+        after = decision.state or now
+        assert 0 <= after.refunded <= after.captured <= after.total
+        assert (after.payment is Payment.REFUNDED) == (0 < after.captured == after.refunded)
+        assert after.version == now.version + (decision.outcome is Outcome.APPLIED)
+        now = after
+
+
+def played(told: tuple[Update | Verdict, ...]) -> tuple[str, str]:
+    """Where an order ends if the events come in that order and what is early waits."""
+    now: OrderState | None = None
+    left: list[Update | Verdict] = []
+    for each in told:
+        left.append(each)
+        moved = True
+        while moved:
+            moved = False
+            for early in list(left):
+                decision = lifecycle.decide(now, early, "d")
+                if decision.outcome is Outcome.WAITING:
+                    continue
+                left.remove(early)
+                if decision.outcome is Outcome.APPLIED:
+                    now, moved = decision.state, True
+                    break
+    assert now is not None
+    assert left == []
+    return now.status, now.payment
+
+
+def test_whatever_the_order_of_arrival_a_normal_order_ends_delivered_and_paid() -> None:
+    told = (verdict(), fact("paid"), fact("shipped"), fact("delivered"))
+    assert {played(each) for each in permutations(told)} == {("delivered", "paid")}
+
+
+def test_whatever_the_order_of_arrival_a_returned_order_is_refunded() -> None:
+    told = (
+        verdict(),
+        fact("paid"),
+        fact("shipped"),
+        fact("refunded", amount=900),
+        fact("refunded", amount=2000),
+    )
+    ends = {played((*each, fact("returned"))) for each in permutations(told)}
+    assert ends == {("returned", "refunded")}
+
+
+def test_only_verdicts_carry_an_order() -> None:
+    assert isinstance(verdict(), OrderAccepted)
+    assert not any(issubclass(model, Verdict) for model in UPDATES.values())

@@ -1,0 +1,51 @@
+"""A stage that is told something wrong does not start, and says which setting it is."""
+
+from pathlib import Path
+
+import pytest
+
+from orderflow import settings
+from orderflow.domain.rules import Rules
+from orderflow.errors import BadSettingsError
+from orderflow.sandbox.sandbox import ROOT
+
+
+def test_every_missing_or_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KAFKA_BOOTSTRAP", raising=False)
+    monkeypatch.setenv("DATABASE_URL", "postgresql://user:canary@host/db")
+    monkeypatch.setenv("WAITING_HOURS", "-1")
+    with pytest.raises(BadSettingsError) as caught:
+        settings.load(settings.TrackSettings)
+    assert "KAFKA_BOOTSTRAP" in str(caught.value)
+    assert "WAITING_HOURS" in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("currencies = [", "is not TOML"),
+        ('currencies = ["XXX"]', "currencies"),
+        ("curencies = []", "curencies"),
+        ("[limits]\nlines = 0", "limits.lines"),
+        ("[catalogue.MUG]\nprices = { EUR = -1 }", "catalogue.MUG.prices.EUR"),
+    ],
+)
+def test_a_bad_rules_file_is_named_with_its_field(text: str, told: str, tmp_path: Path) -> None:
+    file = tmp_path / "rules.toml"
+    file.write_text(text)
+    with pytest.raises(BadSettingsError) as caught:
+        settings.read_toml(Rules, file, "RULES_FILE")
+    assert "RULES_FILE" in str(caught.value)
+    assert str(file) in str(caught.value)
+    assert told in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadSettingsError, match=r"RULES_FILE: cannot read .*none\.toml"):
+        settings.read_toml(Rules, tmp_path / "none.toml", "RULES_FILE")
+
+
+def test_the_example_rules_are_valid() -> None:
+    rules = settings.read_toml(Rules, ROOT / "examples/rules.toml", "RULES_FILE")
+    assert "EUR" in rules.currencies
