@@ -33,7 +33,9 @@ _STAGE_IN_URL: Final = re.compile(r"^https?://([a-z0-9-]{1,63})(?![a-z0-9-])")
 _FORWARDED: Final = re.compile(r"(ce-.*|content-type)")
 
 # A parked event must fit into its topic (topics.MAX_BYTES) whatever came in, or it could never be parked.
-_MOST_PAYLOAD: Final = 1_200_000
+MOST_PAYLOAD: Final = 1_200_000
+FITS_ANYWHERE: Final = 100_000
+"""A payload that a parked topic takes whose max.message.bytes nobody has raised."""
 _MOST_ATTRIBUTES: Final = 64
 _LONGEST_NAME: Final = 64
 _LONGEST_VALUE: Final = 2048  # knativeerrordata has up to 1368
@@ -115,17 +117,24 @@ def _shown(text: str, most: int) -> str:
 
 
 def parked(
-    letter: Letter, *, stage: str, revision: str, reasons: Sequence[Reason], http_code: int | None = None
+    letter: Letter,
+    *,
+    stage: str,
+    revision: str,
+    reasons: Sequence[Reason],
+    http_code: int | None = None,
+    most: int = MOST_PAYLOAD,
 ) -> Envelope:
-    """The event that parks a letter. The same letter at the same stage, for the same reason, always
-    gets the same id: a place in the topic is not part of it, for a redelivery may have another."""
+    """The event that parks a letter, with `most` bytes of its payload. The same letter at the same stage, for the
+    same reason, always gets the same id: a place in the topic is not part of it, for a redelivery may have another.
+    """
     place = [letter.attributes.get(f"knativekafka{name}", "") for name in ("partition", "offset")]
     identity = [letter.attributes.get(name, "") for name in ("source", "id")]
     content = hashlib.sha256(letter.body).hexdigest()
     order_id = letter.order_id
     told = [asdict(reason) for reason in reasons]
-    if len(letter.body) > _MOST_PAYLOAD:
-        text = f"only the first {_MOST_PAYLOAD} bytes are kept here; the record's place has all of them"
+    if len(letter.body) > most:
+        text = f"only the first {most} bytes are kept here; the record's place has all of them"
         told.append(asdict(Reason("payload_cut", "payload", text)))
     data = {
         "stage": stage,
@@ -137,7 +146,7 @@ def parked(
         "partition": _number(place[0], _INTEGER),
         "offset": _number(place[1], _BIGINT),
         "http_code": http_code,
-        "payload": base64.b64encode(letter.body[:_MOST_PAYLOAD]).decode(),
+        "payload": base64.b64encode(letter.body[:most]).decode(),
     }
     return Envelope(
         type=type_of("parked"),
@@ -150,7 +159,7 @@ def parked(
     )
 
 
-def dead_letter(letter: Letter, revision: str) -> Envelope:
+def dead_letter(letter: Letter, revision: str, *, most: int = MOST_PAYLOAD) -> Envelope:
     """The parked event of what KafkaSource gave up on; it says where and with which answer in `knativeerror*`."""
     url = _STAGE_IN_URL.match(letter.attributes.get("knativeerrordest", ""))
     code = _number(letter.attributes.get("knativeerrorcode", ""), _LARGEST_CODE)
@@ -163,6 +172,7 @@ def dead_letter(letter: Letter, revision: str) -> Envelope:
         revision=revision,
         reasons=[_told(letter) or Reason("dead_letter", "", text)],
         http_code=code,
+        most=most,
     )
 
 

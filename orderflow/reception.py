@@ -60,8 +60,12 @@ class Reception:
         return _DONE
 
     async def _park(self, letter: parking.Letter, reasons: Sequence[Reason]) -> None:
-        event = parking.parked(letter, stage=self._stage, revision=self._revision, reasons=reasons)
-        await self._publisher.publish(topics.PARKED, [event])
+        def build(most: int) -> Envelope:
+            return parking.parked(
+                letter, stage=self._stage, revision=self._revision, reasons=reasons, most=most
+            )
+
+        event = await _publish_parked(self._publisher, build)
         # Not the field: the name of an unknown one is the sender's own text.
         extra = {"order_id": event.subject, "parked_id": event.id, "reason": reasons[0].code}
         log.warning("parked", extra=extra)
@@ -79,8 +83,9 @@ class DeadLetters:
             return _posts_only()
         try:
             letter = parking.Letter.of_request(request.scope["headers"], await read_body(request))
-            event = parking.dead_letter(letter, self._revision)
-            await self._publisher.publish(topics.PARKED, [event])
+            event = await _publish_parked(
+                self._publisher, lambda most: parking.dead_letter(letter, self._revision, most=most)
+            )
         except UnavailableError as error:
             log.warning("not now", extra={"cause": str(error)})
             return problems.unavailable(str(error))
@@ -89,6 +94,17 @@ class DeadLetters:
             return problems.problem(500, "internal_error", "the stage failed; the event comes again")
         log.warning("dead letter parked", extra={"order_id": event.subject, "parked_id": event.id})
         return _DONE
+
+
+async def _publish_parked(publisher: Publisher, build: Callable[[int], Envelope]) -> Envelope:
+    """Parks the payload whole or, where the topic takes no record of that size, its beginning."""
+    event = build(parking.MOST_PAYLOAD)
+    try:
+        await publisher.publish(topics.PARKED, [event])
+    except PoisonError:
+        event = build(parking.FITS_ANYWHERE)
+        await publisher.publish(topics.PARKED, [event])
+    return event
 
 
 def _posts_only() -> Response:

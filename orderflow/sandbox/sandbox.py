@@ -31,8 +31,6 @@ log = logging.getLogger(__name__)
 
 ROOT: Final = Path(__file__).parents[2]
 LOOPBACK: Final = "127.0.0.1"
-# A parked record carries its poison whole, in base64.
-PARKED_BYTES: Final = 2 * 1024 * 1024
 _NOTIFICATIONS: Final = """\
 # Written at every start of the sandbox.
 [shop]
@@ -186,7 +184,7 @@ class Sandbox:
             embedded = EmbeddedKafka(self.state / "kafka")
             bootstrap = await asyncio.to_thread(embedded.start)
             self._stack.push_async_callback(asyncio.to_thread, embedded.stop)
-        limits = {topics.PARKED: {"max.message.bytes": str(PARKED_BYTES)}}
+        limits = {topics.PARKED: {"max.message.bytes": str(topics.MAX_BYTES)}}
         for topic in topics.ALL:
             await asyncio.to_thread(
                 create_topics,
@@ -224,6 +222,13 @@ class Sandbox:
             env=dict(os.environ) | {"PYTHONPATH": str(ROOT)},
         )
         self._stack.push_async_callback(asyncio.to_thread, child.stop, Step(signal.SIGTERM, _STOP_SECONDS))
+
+
+def create_order_topics(bootstrap: str, partitions: int) -> None:
+    """Raises TopicMismatchError where one exists with another number of partitions."""
+    limits = {topics.PARKED: {"max.message.bytes": str(topics.MAX_BYTES)}}
+    for topic in topics.ALL:
+        create_topics(bootstrap, [topic], partitions=partitions, config=limits.get(topic))
 
 
 def free_port() -> int:

@@ -16,13 +16,13 @@ from support.topics import Tap
 from orderflow import topics
 from orderflow.adapters.postgres import migrate
 from orderflow.envelope import Envelope
-from orderflow.sandbox.servers.kafka import create_topics
+from orderflow.sandbox.sandbox import create_order_topics
 
 
 @pytest.fixture
 def flow(kafka_bootstrap: str, fresh_database: str, tmp_path: Path) -> Iterator[dict[str, Stage]]:
     migrate(fresh_database)
-    create_topics(kafka_bootstrap, topics.ALL, partitions=4)
+    create_order_topics(kafka_bootstrap, 4)
     environment = {"KAFKA_BOOTSTRAP": kafka_bootstrap, "DATABASE_URL": fresh_database}
     with ExitStack() as stack:
         yield {

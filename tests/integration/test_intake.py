@@ -1,0 +1,200 @@
+"""The door, over HTTP, as a real process on a real broker."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from support.events import order, paid, placed
+from support.stage import Stage, binary_headers, free_port
+from support.topics import Tap
+
+from orderflow import topics
+from orderflow.door import new_key, toml
+from orderflow.sandbox.sandbox import create_order_topics
+
+CANARY = "Zzyzx Canary"
+
+
+@pytest.fixture(scope="module")
+def intake(kafka_bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    create_order_topics(kafka_bootstrap, 4)
+    log = tmp_path_factory.mktemp("intake") / "intake.log"
+    with Stage("intake", log, KAFKA_BOOTSTRAP=kafka_bootstrap, PUBLIC_URL="https://shop.example/") as stage:
+        yield stage
+
+
+@pytest.fixture(scope="module")
+def tap(kafka_bootstrap: str, intake: Stage) -> Iterator[Tap]:
+    reader = Tap(kafka_bootstrap, topics.INBOX)
+    yield reader
+    reader.close()
+
+
+def post(intake: Stage, body: Any, key: str = "key", path: str = "/orders", **headers: str) -> httpx.Response:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    named = {"Content-Type": "application/json", "Idempotency-Key": key} | headers
+    return intake.http.post(path, content=content, headers=named)
+
+
+def fields(answer: httpx.Response) -> set[str]:
+    assert answer.headers["content-type"] == "application/problem+json"
+    document = answer.json()
+    assert document["status"] == answer.status_code
+    return {each["field"] for each in document["errors"]}
+
+
+def test_an_order_is_in_the_topic_by_the_time_of_the_202_and_a_repetition_is_the_same_event(
+    intake: Stage, tap: Tap
+) -> None:
+    first, second = post(intake, order(), "repeat"), post(intake, order(), "repeat")
+    assert (first.status_code, first.json()) == (202, second.json())
+    order_id = first.json()["order_id"]
+    assert first.headers["location"] == f"https://shop.example/orders/{order_id}"
+    events = tap.until(lambda _, event: event.subject == order_id, 2)
+    assert {(event.source, event.id) for event in events} == {("/storefront/local", first.json()["event_id"])}
+    assert events[0].extensions["partitionkey"] == order_id
+    assert post(intake, order(), "another").json()["order_id"] != order_id
+
+
+def test_a_shop_may_give_the_order_id(intake: Stage) -> None:
+    assert post(intake, order(order_id="shop-7"), "own").json()["order_id"] == "shop-7"
+
+
+def test_both_modes_of_cloudevents_are_taken(intake: Stage, tap: Tap) -> None:
+    for number, send in enumerate((intake.binary, intake.structured)):
+        sent = paid(f"mode-{number}")
+        assert send(sent).status_code == 202
+        (found,) = tap.until(lambda _, event, sent=sent: event.subject == sent.subject)
+        assert (found.source, found.id, json.loads(found.data)) == (
+            sent.source,
+            sent.id,
+            json.loads(sent.data),
+        )
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b"{", ""),
+        (b"", ""),
+        (b"\xff\xfe", ""),
+        (b"[" * 100_000, ""),
+        (b"[]", ""),
+        (order(total=-1), "total"),
+        (order(total=10**30), "total"),
+        (order(currency="XXX"), "currency"),
+        (order(currency=None), "currency"),
+        (order(lines=[]), "lines"),
+        (order(customer={"name": CANARY, "email": "none"}), "customer.email"),
+        (order(typo=1), "typo"),
+        (order(order_id="a b"), "order_id"),
+        (order(order_id="a\x00b"), "order_id"),
+    ],
+)
+def test_bad_input_is_a_400_that_names_the_field(intake: Stage, body: Any, field: str) -> None:
+    answer = post(intake, body)
+    assert answer.status_code == 400
+    assert field in fields(answer)
+    assert CANARY not in answer.text
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "caf\u00e9"])
+def test_without_a_usable_idempotency_key_nothing_is_taken(intake: Stage, key: str) -> None:
+    headers = {"Idempotency-Key": key.encode("latin-1")} if key else {}
+    answer = intake.http.post("/orders", json=order(), headers=headers)
+    assert (answer.status_code, fields(answer)) == (400, {"Idempotency-Key"})
+
+
+def test_a_malformed_cloudevent_is_a_400_that_names_the_attribute(intake: Stage) -> None:
+    good = placed("ce-1")
+    for changed, field in (
+        (replace(good, id=""), "id"),
+        (replace(good, subject="../x"), "subject"),
+        (replace(good, subject=""), "subject"),
+        (replace(good, time="noon"), "time"),
+        (replace(good, type="com.example.other"), "type"),
+        (replace(good, type="dev.orderflow.order.accepted.v1"), "type"),
+    ):
+        answer = intake.binary(changed)
+        assert (answer.status_code, field in fields(answer)) == (400, True), field
+
+
+def test_a_body_over_256_kib_is_a_413_whether_or_not_it_is_announced(intake: Stage) -> None:
+    large = b" " * (256 * 1024 + 1)
+    assert post(intake, large).status_code == 413
+
+    def parts() -> Iterator[bytes]:
+        for _ in range(5):
+            yield b" " * 65_536
+
+    headers = {"Content-Type": "application/json", "Idempotency-Key": "large"}
+    assert intake.http.post("/orders", content=parts(), headers=headers).status_code == 413
+
+
+def test_other_paths_and_methods_are_told_so(intake: Stage) -> None:
+    assert post(intake, order(), path="/nowhere").status_code == 404
+    wrong = intake.http.get("/orders")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
+
+
+def test_a_dry_run_says_what_would_become_of_it_and_publishes_nothing(intake: Stage, tap: Tap) -> None:
+    assert post(intake, order(), path="/orders/dry-run").json() == {"would_be": "accepted", "reasons": []}
+    held = order(lines=[{"sku": "A", "quantity": 100, "unit_price": 2000}], shipping=0, total=200_000)
+    assert post(intake, held, path="/orders/dry-run").json()["would_be"] == "held"
+    wrong = order(order_id="dry", total=1, currency="CHF")
+    told = post(intake, wrong, path="/orders/dry-run").json()
+    assert told["would_be"] == "rejected"
+    assert {each["field"] for each in told["reasons"]} == {"total", "currency"}
+    after = post(intake, order(order_id="after-dry"), "after-dry")
+    tap.until(lambda _, event: event.subject == after.json()["order_id"])
+    assert not [event for _, event in tap.seen if event.subject == "dry"]
+
+
+def test_no_log_has_a_body_or_personal_data(intake: Stage) -> None:
+    post(intake, order(customer={"name": CANARY, "email": "canary@example.org"}), "canary")
+    post(intake, order(customer={"name": CANARY + "\x00", "email": "canary"}), "canary")
+    log = intake.log.read_text().lower()
+    assert "canary" not in log
+    assert "traceback" not in log
+
+
+def test_without_keys_it_does_not_start_and_says_so_in_one_line(kafka_bootstrap: str, tmp_path: Path) -> None:
+    log = tmp_path / "intake.log"
+    with (
+        pytest.raises(AssertionError, match="ended"),
+        Stage("intake", log, KAFKA_BOOTSTRAP=kafka_bootstrap, LOCAL_RUN="false"),
+    ):
+        pass
+    assert "API_KEYS_FILE" in log.read_text()
+    assert "Traceback" not in log.read_text()
+
+
+def test_only_a_valid_key_opens_and_only_for_its_sources(kafka_bootstrap: str, tmp_path: Path) -> None:
+    key, entry = new_key("web", ["intake"], ["/shop/*"])
+    other, query_only = new_key("reader", ["query"])
+    keys = tmp_path / "keys.toml"
+    keys.write_text(toml(entry) + toml(query_only))
+    environment = {"KAFKA_BOOTSTRAP": kafka_bootstrap, "LOCAL_RUN": "false", "API_KEYS_FILE": str(keys)}
+    with Stage("intake", tmp_path / "intake.log", **environment) as guarded:
+        event = placed("keyed")
+        assert guarded.binary(event).status_code == 401
+        assert guarded.binary(event, Authorization=f"Bearer {other}").status_code == 401
+        assert guarded.binary(event, Authorization=f"Bearer {key}x").status_code == 401
+        assert guarded.binary(event, Authorization=f"Bearer {key}").status_code == 202
+        forged = replace(event, source="/payments/acme")
+        assert guarded.binary(forged, **{"X-API-Key": key}).status_code == 403
+
+
+def test_without_kafkas_word_the_answer_is_503_with_a_time_to_come_again(tmp_path: Path) -> None:
+    away = {"KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}", "KAFKA_ACK_SECONDS": "1"}
+    with Stage("intake", tmp_path / "intake.log", **away) as alone:
+        answer = post(alone, order())
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) > 0
+        assert (
+            alone.http.post("/", content=paid("x").data, headers=binary_headers(paid("x"))).status_code == 503
+        )

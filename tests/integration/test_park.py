@@ -1,0 +1,161 @@
+"""Dead letters, from the sink's HTTP surface to the operators' shelf."""
+
+import asyncio
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+from starlette.requests import Request
+from support.events import paid
+from support.stage import Stage, binary_headers
+from support.topics import Tap
+
+from orderflow import topics
+from orderflow.adapters.kafka import KafkaPublisher
+from orderflow.adapters.postgres import migrate
+from orderflow.envelope import Envelope
+from orderflow.parking import FITS_ANYWHERE
+from orderflow.reception import DeadLetters
+from orderflow.sandbox.sandbox import create_order_topics
+from orderflow.sandbox.servers.kafka import create_topics
+from orderflow.settings import KafkaSettings
+
+
+@pytest.fixture(scope="module")
+def stages(
+    kafka_bootstrap: str, database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Stage, Stage, Tap]]:
+    migrate(database_url)
+    create_order_topics(kafka_bootstrap, 4)
+    folder = tmp_path_factory.mktemp("park")
+    environment = {"KAFKA_BOOTSTRAP": kafka_bootstrap, "DATABASE_URL": database_url}
+    with (
+        Stage("park", folder / "park.log", **environment) as park,
+        Stage("shelve", folder / "shelve.log", **environment) as shelve,
+    ):
+        tap = Tap(kafka_bootstrap, topics.PARKED)
+        yield park, shelve, tap
+        tap.close()
+
+
+def shelved(database: str, parked_id: str) -> dict[str, Any]:
+    with psycopg.connect(database, row_factory=dict_row) as connection:
+        found = connection.execute("SELECT * FROM parked WHERE id = %s", (parked_id,)).fetchone()
+    assert found is not None
+    return found
+
+
+def way_of(
+    stages: tuple[Stage, Stage, Tap],
+    database: str,
+    order_id: str,
+    body: bytes | None,
+    headers: dict[str, str],
+) -> dict[str, Any]:
+    """Sends a dead letter to park, what it publishes to shelve, and returns the row."""
+    park, shelve, tap = stages
+    request = httpx.Request("POST", f"{park.http.base_url}/", headers=headers, content=body)
+    assert park.http.send(request).status_code == 204
+    event: Envelope = tap.until(lambda _, event: event.subject == order_id)[0]
+    assert shelve.binary(event).status_code == 204
+    return shelved(database, event.id)
+
+
+def test_a_dead_letter_is_shelved_whole_with_where_and_why(
+    stages: tuple[Stage, Stage, Tap], database_url: str
+) -> None:
+    sent = paid("dead-1")
+    answer = base64.b64encode(
+        json.dumps({"code": "unavailable", "title": "the database is away"}).encode()
+    ).decode()
+    told = {
+        "ce-knativeerrordest": "http://track.orderflow.svc.cluster.local",
+        "ce-knativeerrorcode": "503",
+        "ce-knativeerrordata": answer,
+        "ce-knativekafkapartition": "3",
+        "ce-knativekafkaoffset": "42",
+    }
+    row = way_of(stages, database_url, "dead-1", sent.data, binary_headers(sent) | told)
+    assert (row["stage"], row["http_code"], row["code"]) == ("track", 503, "unavailable")
+    assert (row["topic"], row["partition"], row["offset"]) == (topics.EVENTS, 3, 42)
+    assert (row["event_id"], row["source"], bytes(row["payload"])) == (sent.id, sent.source, sent.data)
+
+
+@pytest.mark.parametrize(
+    ("order_id", "body"),
+    [("nul", b"\x00\x01\xff"), ("tomb", None), ("large", b"x" * 990_000), ("text", b'{"name":"\\u0000"}')],
+)
+def test_whatever_the_record_was_its_bytes_are_kept(
+    stages: tuple[Stage, Stage, Tap], database_url: str, order_id: str, body: bytes | None
+) -> None:
+    headers = {
+        "ce-specversion": "1.0",
+        "ce-type": "dev.knative.kafka.event",
+        "ce-source": "/apis/v1/namespaces/orderflow/kafkasources/validate#orders.inbox.v1",
+        "ce-id": f"partition:0/offset:{len(body or b'')}",
+        "ce-subject": "partition:0#1",
+        "ce-key": order_id,
+        "ce-kafkaheaderodd": "odd",
+    }
+    row = way_of(stages, database_url, order_id, body, headers)
+    assert bytes(row["payload"]) == (body or b"")
+    assert row["order_id"] == order_id
+
+
+def test_the_same_dead_letter_twice_is_one_row_that_counts(
+    stages: tuple[Stage, Stage, Tap], database_url: str
+) -> None:
+    sent = paid("dead-2")
+    way_of(stages, database_url, "dead-2", sent.data, binary_headers(sent))
+    row = way_of(stages, database_url, "dead-2", sent.data, binary_headers(sent))
+    assert row["times"] == 2
+
+
+def test_what_is_no_parked_event_is_itself_parked_by_shelve(
+    stages: tuple[Stage, Stage, Tap], database_url: str
+) -> None:
+    _, shelve, tap = stages
+    assert shelve.binary(paid("not-parked")).status_code == 204
+    found = tap.until(lambda _, event: event.subject == "not-parked")[0]
+    assert json.loads(found.data)["stage"] == "shelve"
+
+
+def test_nothing_personal_is_logged(stages: tuple[Stage, Stage, Tap]) -> None:
+    park, shelve, _ = stages
+    sent = paid("quiet")
+    park.http.post("/", content=b'{"name":"Canary Person"}', headers=binary_headers(sent))
+    assert "Canary" not in park.log.read_text() + shelve.log.read_text()
+
+
+def test_where_the_topic_takes_no_large_record_the_beginning_is_parked(kafka_bootstrap: str) -> None:
+    small = "orders.small.v1"
+    create_topics(kafka_bootstrap, [small], partitions=1)
+    publisher = KafkaPublisher(KafkaSettings(kafka_bootstrap=kafka_bootstrap))
+
+    class Redirected:
+        """The parked topic of a cluster where nobody has raised max.message.bytes."""
+
+        async def publish(self, topic: str, events: Sequence[Envelope]) -> None:
+            await publisher.publish(small, events)
+
+    async def ask() -> httpx.Response:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            answer = await DeadLetters("r", Redirected()).take(Request(scope, receive))
+            await answer(scope, receive, send)
+
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://park") as client:
+            sent = paid("too-large")
+            return await client.post("/", content=b"x" * 1_000_000, headers=binary_headers(sent))
+
+    assert asyncio.run(ask()).status_code == 204
+    tap = Tap(kafka_bootstrap, small)
+    found = json.loads(tap.until(lambda _, event: event.subject == "too-large")[0].data)
+    tap.close()
+    assert len(base64.b64decode(found["payload"])) == FITS_ANYWHERE
+    assert "payload_cut" in {reason["code"] for reason in found["reasons"]}

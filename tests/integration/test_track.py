@@ -1,0 +1,261 @@
+"""Track as a real process, on real Kafka and PostgreSQL: once, in sequence, whatever happens in between."""
+
+import asyncio
+import json
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+from pydantic import SecretStr
+from support.events import event, order, paid, placed
+from support.stage import Stage, free_port
+from support.topics import Tap
+
+from orderflow import topics, tracking, validation
+from orderflow.adapters.postgres import Database, OrderStore, migrate
+from orderflow.domain.rules import Rules
+from orderflow.envelope import Envelope
+from orderflow.errors import ConflictError
+from orderflow.sandbox.sandbox import create_order_topics
+from orderflow.settings import DatabaseSettings
+from orderflow.tracker import Tracker
+
+
+@pytest.fixture(scope="module")
+def database(database_url: str) -> str:
+    migrate(database_url)
+    return database_url
+
+
+@pytest.fixture(scope="module")
+def track(kafka_bootstrap: str, database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    create_order_topics(kafka_bootstrap, 4)
+    log = tmp_path_factory.mktemp("track") / "track.log"
+    with Stage("track", log, KAFKA_BOOTSTRAP=kafka_bootstrap, DATABASE_URL=database) as stage:
+        yield stage
+
+
+@pytest.fixture(scope="module")
+def tap(kafka_bootstrap: str, track: Stage) -> Iterator[Tap]:
+    reader = Tap(kafka_bootstrap, topics.STATUS, topics.PARKED)
+    yield reader
+    reader.close()
+
+
+class Told:
+    """A publisher that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, Envelope]] = []
+
+    async def publish(self, topic: str, events: Any) -> None:
+        self.events += [(topic, each) for each in events]
+
+
+def judged(sent: Envelope, rules: Rules | None = None) -> Envelope:
+    return validation.validate(sent, rules or Rules())
+
+
+def rows(database: str, query: str, order_id: str) -> list[dict[str, Any]]:
+    with psycopg.connect(database, row_factory=dict_row) as connection:
+        return connection.execute(query, (order_id,)).fetchall()  # type: ignore[arg-type]
+
+
+def end(database: str, order_id: str) -> tuple[str, str] | None:
+    found = rows(database, "SELECT status, payment FROM orders WHERE order_id = %s", order_id)
+    return (found[0]["status"], found[0]["payment"]) if found else None
+
+
+def kinds(database: str, order_id: str) -> list[str]:
+    found = rows(database, "SELECT kind FROM history WHERE order_id = %s ORDER BY version", order_id)
+    return [row["kind"] for row in found]
+
+
+async def with_store(database: str, use: Callable[[OrderStore], Awaitable[None]]) -> None:
+    pool = Database(DatabaseSettings(database_url=SecretStr(database)))
+    try:
+        await use(OrderStore(pool, revision="before-the-crash", waiting_hours=72))
+    finally:
+        await pool.close()
+
+
+def test_an_order_goes_through_its_life_in_both_modes(track: Stage, tap: Tap, database: str) -> None:
+    told = [
+        placed("life"),
+        paid("life"),
+        event("packed", "life"),
+        event("shipped", "life", {"tracking": "1"}),
+    ]
+    told += [
+        event("delivered", "life"),
+        event("returned", "life"),
+        event("refunded", "life", {"amount": 2900, "currency": "EUR"}),
+    ]
+    for number, each in enumerate(told):
+        send = track.binary if number % 2 else track.structured
+        assert send(judged(each)).status_code == 204
+    assert end(database, "life") == ("returned", "refunded")
+    announced = tap.until(lambda topic, event: topic == topics.STATUS and event.subject == "life", 7)
+    assert [json.loads(each.data)["version"] for each in announced] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_eight_deliveries_at_once_take_effect_once_and_are_announced_under_one_id(
+    track: Stage, tap: Tap, database: str
+) -> None:
+    sent = judged(placed("eight"))
+    with ThreadPoolExecutor(8) as pool:
+        assert {answer.status_code for answer in pool.map(lambda _: track.binary(sent), range(8))} == {204}
+    assert kinds(database, "eight") == ["accepted"]
+    announced = tap.until(lambda topic, event: topic == topics.STATUS and event.subject == "eight", 8)
+    assert len({(each.id, each.data) for each in announced}) == 1
+
+
+def test_a_crash_between_commit_and_announcement_is_made_good_by_the_next_delivery(
+    track: Stage, tap: Tap, database: str
+) -> None:
+    sent = judged(placed("crashed"))
+
+    async def commit_only(store: OrderStore) -> None:
+        arrival = tracking.arrival(sent)
+        (known,) = await store.read([arrival])
+        await store.write([tracking.plan(arrival, known, "before-the-crash")])
+
+    asyncio.run(with_store(database, commit_only))
+    assert kinds(database, "crashed") == ["accepted"]
+    assert track.binary(sent).status_code == 204
+    (told,) = tap.until(lambda topic, event: topic == topics.STATUS and event.subject == "crashed")
+    assert json.loads(told.data)["status"] == "accepted"
+    assert kinds(database, "crashed") == ["accepted"]
+    ledger = rows(database, "SELECT revision FROM ledger WHERE order_id = %s", "crashed")
+    assert [row["revision"] for row in ledger] == ["before-the-crash"]
+
+
+def test_a_writer_that_read_before_another_wrote_changes_nothing(database: str) -> None:
+    async def race(store: OrderStore) -> None:
+        first = tracking.arrival(judged(placed("fenced")))
+        (known,) = await store.read([first])
+        await store.write([tracking.plan(first, known, "r")])
+        late, quick = (tracking.arrival(judged(event(kind, "fenced"))) for kind in ("cancelled", "shipped"))
+        stale_view, fresh_view = await store.read([late, quick])
+        await store.write([tracking.plan(quick, fresh_view, "r")])
+        with pytest.raises(ConflictError):
+            await store.write([tracking.plan(late, stale_view, "r")])
+
+    asyncio.run(with_store(database, race))
+    assert end(database, "fenced") == ("shipped", "unpaid")
+    ledger = rows(database, "SELECT kind FROM ledger WHERE order_id = %s", "fenced")
+    assert {row["kind"] for row in ledger} == {"accepted", "shipped"}
+
+
+def test_a_placing_and_a_payment_at_the_same_moment_never_miss_each_other(database: str) -> None:
+    async def both(store: OrderStore) -> None:
+        other = OrderStore(
+            Database(DatabaseSettings(database_url=SecretStr(database))), revision="b", waiting_hours=72
+        )
+        trackers = [Tracker(each, Told(), "r") for each in (store, other)]
+        for number in range(40):
+            name = f"race-{number}"
+            await asyncio.gather(
+                trackers[0].handle(judged(placed(name))), trackers[1].handle(judged(paid(name)))
+            )
+        await other._database.close()
+
+    asyncio.run(with_store(database, both))
+    assert {end(database, f"race-{number}") for number in range(40)} == {("accepted", "paid")}
+    assert rows(database, "SELECT 1 FROM waiting WHERE order_id LIKE %s", "race-%") == []
+
+
+def test_what_waits_too_long_is_parked(database: str) -> None:
+    told = Told()
+
+    async def wait_in_vain(store: OrderStore) -> None:
+        hasty = OrderStore(store._database, revision="r", waiting_hours=0.0000001)
+        tracker = Tracker(hasty, told, "r")
+        await tracker.handle(judged(paid("vain")))
+        assert await tracker.sweep() >= 1
+        assert await tracker.sweep() == 0
+
+    asyncio.run(with_store(database, wait_in_vain))
+    ((topic, parked),) = [each for each in told.events if each[1].subject == "vain"]
+    assert topic == topics.PARKED
+    assert json.loads(parked.data)["reasons"][0]["code"] == "waited_too_long"
+    assert rows(database, "SELECT outcome FROM ledger WHERE order_id = %s", "vain") == [{"outcome": "parked"}]
+    assert rows(database, "SELECT 1 FROM waiting WHERE order_id = %s", "vain") == []
+
+
+def test_one_bad_event_among_many_fails_none_of_its_neighbours(track: Stage, tap: Tap, database: str) -> None:
+    names = [f"crowd-{number}" for number in range(100)]
+    events = [judged(placed(name)) for name in names]
+    events[50] = replace(events[50], data=b'{"order":{}}')
+    with ThreadPoolExecutor(50) as pool:
+        assert {answer.status_code for answer in pool.map(track.binary, events)} == {204}
+    assert [name for name in names if end(database, name) != ("accepted", "unpaid")] == ["crowd-50"]
+    tap.until(lambda topic, event: topic == topics.PARKED and event.subject == "crowd-50")
+
+
+def test_an_id_used_again_for_other_content_is_parked(track: Stage, tap: Tap, database: str) -> None:
+    sent = placed("reused")
+    assert track.binary(judged(sent)).status_code == 204
+    other = replace(sent, data=json.dumps(order(metadata={"gift": "yes"})).encode())
+    assert track.binary(judged(other)).status_code == 204
+    (letter,) = tap.until(lambda topic, event: topic == topics.PARKED and event.subject == "reused")
+    assert json.loads(letter.data)["reasons"][0]["code"] == "event_id_reused"
+    found = rows(database, "SELECT document FROM orders WHERE order_id = %s", "reused")
+    assert "gift" not in json.dumps(found[0]["document"])
+
+
+def test_a_forbidden_event_is_parked_and_a_stale_one_is_refused(
+    track: Stage, tap: Tap, database: str
+) -> None:
+    for kind in ("placed", "shipped", "packed", "cancelled"):
+        sent = placed("moved") if kind == "placed" else event(kind, "moved")
+        assert track.binary(judged(sent)).status_code == 204
+    ledger = rows(database, "SELECT kind, outcome FROM ledger WHERE order_id = %s", "moved")
+    assert {row["kind"]: row["outcome"] for row in ledger} == {
+        "accepted": "applied",
+        "shipped": "applied",
+        "packed": "refused",
+        "cancelled": "parked",
+    }
+    tap.until(lambda topic, event: topic == topics.PARKED and event.subject == "moved")
+
+
+def test_a_killed_process_loses_nothing_that_it_answered(
+    kafka_bootstrap: str, database: str, tmp_path: Path
+) -> None:
+    environment = {"KAFKA_BOOTSTRAP": kafka_bootstrap, "DATABASE_URL": database}
+    sent = judged(placed("killed"))
+    with Stage("track", tmp_path / "track.log", **environment) as short_lived:
+        assert short_lived.binary(sent).status_code == 204
+        short_lived.stop(signal.SIGKILL)
+    assert end(database, "killed") == ("accepted", "unpaid")
+
+
+def test_while_the_database_is_away_the_answer_is_503(kafka_bootstrap: str, tmp_path: Path) -> None:
+    away = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
+    environment = {"KAFKA_BOOTSTRAP": kafka_bootstrap, "DATABASE_URL": away, "DATABASE_WAIT_SECONDS": "1"}
+    with Stage("track", tmp_path / "track.log", **environment) as alone:
+        answer = alone.binary(judged(placed("away")))
+        assert answer.status_code == 503
+        assert "retry-after" in answer.headers
+        assert "Traceback" not in alone.log.read_text()
+
+
+def test_without_kafka_the_rows_are_kept_and_the_answer_is_503(database: str, tmp_path: Path) -> None:
+    away = {"KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}", "KAFKA_ACK_SECONDS": "1", "DATABASE_URL": database}
+    with Stage("track", tmp_path / "track.log", **away) as alone:
+        assert alone.binary(judged(placed("unannounced"))).status_code == 503
+    assert kinds(database, "unannounced") == ["accepted"]
+
+
+def test_migrations_can_be_applied_twice_and_by_two_at_once(fresh_database: str) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        applied = list(pool.map(lambda _: migrate(fresh_database), range(2)))
+    assert min(map(len, applied)) == 0
+    assert migrate(fresh_database) == []
