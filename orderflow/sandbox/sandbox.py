@@ -226,9 +226,10 @@ class Sandbox:
 
 def create_order_topics(bootstrap: str, partitions: int) -> None:
     """Raises TopicMismatchError where one exists with another number of partitions."""
-    limits = {topics.PARKED: {"max.message.bytes": str(topics.MAX_BYTES)}}
-    for topic in topics.ALL:
-        create_topics(bootstrap, [topic], partitions=partitions, config=limits.get(topic))
+    create_topics(bootstrap, [topics.INBOX], partitions=partitions)
+    larger = {"max.message.bytes": str(topics.MAX_BYTES)}
+    rest = [topic for topic in topics.ALL if topic != topics.INBOX]
+    create_topics(bootstrap, rest, partitions=partitions, config=larger)
 
 
 def free_port() -> int:
