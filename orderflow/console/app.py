@@ -59,21 +59,36 @@ class _Json(DefaultJSONProvider):
 
 
 def create_app(reader: Reader, guard: Door, streams: Streams) -> Flask:
-    app = Flask("orderflow.console", static_folder="static", template_folder="templates")
+    # Not under /static: the framework's own application, which hands us the rest, looks there itself.
+    app = Flask(
+        "orderflow.console", static_url_path="/assets", static_folder="static", template_folder="templates"
+    )
     app.config.update(
         BOOTSTRAP_SERVE_LOCAL=True, SEND_FILE_MAX_AGE_DEFAULT=_ASSET_SECONDS, MAX_CONTENT_LENGTH=0
     )
     app.json = _Json(app)
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     Bootstrap5(app)
-    for name in ("tone", "instant", "clock", "ago", "span", "event_name", "per_second", "money", "bars"):
+    for name in (
+        "tone",
+        "instant",
+        "clock",
+        "ago",
+        "span",
+        "event_name",
+        "lapse",
+        "sentence",
+        "per_second",
+        "money",
+        "bars",
+    ):
         app.jinja_env.filters[name] = getattr(words, name)
     app.jinja_env.globals["words"] = words
     app.register_blueprint(api.blueprint(reader))
     app.register_blueprint(pages.blueprint(reader, streams, app.jinja_env))
     dark = theme.dark_rules(theme.BOOTSTRAP.read_text())
 
-    @app.get("/static/dark.css", endpoint="dark_css")
+    @app.get("/assets/dark.css", endpoint="dark_css")
     def dark_css() -> Response:
         return Response(dark, mimetype="text/css")
 
@@ -118,7 +133,7 @@ def _bad_request(error: PoisonError) -> Response:
 
 def _unavailable(error: UnavailableError) -> Response:
     log.warning("not now", extra={"endpoint": request.endpoint, "cause": str(error)})
-    response = _failure(503, "unavailable", str(error).capitalize())
+    response = _failure(503, "unavailable", words.sentence(str(error)))
     response.headers["Retry-After"] = str(problems.RETRY_SECONDS)
     return response
 

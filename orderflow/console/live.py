@@ -77,7 +77,7 @@ class Streams:
             try:
                 now = render()
             except UnavailableError:
-                now = {"trouble": "The database does not answer; this is what it said last."}
+                now = {"trouble": "Not live: the database does not answer"}
             # A comment each time: a reader that has gone is noticed, and its place is free again.
             yield (
                 "".join(_event(name, text) for name, text in now.items() if shown.get(name) != text)

@@ -79,9 +79,12 @@ class _Pages:
             now=datetime.now(UTC),
         )
 
-    def order(self, order_id: str) -> str:
+    def order(self, order_id: str) -> str | AnyResponse:
         record = self._reader.order(order_id)
         if record is None:
+            parked = filters.read(ParkedFilter, {"order": order_id, "limit": "1"})
+            if self._reader.parked(parked):
+                return redirect(f"/parked?order={quote(order_id, safe='')}", 303)
             abort(404)
         return render_template("order.html", **_order_view(record))
 

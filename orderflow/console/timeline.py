@@ -110,6 +110,7 @@ def _turn(
     parked: ParkedSummary | None,
     sent: list[Notification],
 ) -> Turn:
+    changes = tuple(_changes(step, before, record.summary.currency)) if step else ()
     return Turn(
         at=entry.recorded_at,
         occurred_at=entry.occurred_at,
@@ -121,8 +122,8 @@ def _turn(
         source=entry.source,
         id=entry.id,
         reason=entry.reason,
-        changes=tuple(_changes(step, before, record.summary.currency)) if step else (),
-        details=tuple(_details(step.detail)) if step else (),
+        changes=changes,
+        details=tuple(_details(step.detail, {after for _, _, after in changes})) if step else (),
         expires_at=early.expires_at if early else None,
         parked=parked,
         sent=sent,
@@ -140,9 +141,11 @@ def _changes(step: Step, before: Step | None, currency: str) -> Iterable[tuple[s
             yield name, show(earlier, currency), show(now, currency)
 
 
-def _details(detail: dict[str, Any]) -> Iterable[tuple[str, str]]:
+def _details(detail: dict[str, Any], said: set[str]) -> Iterable[tuple[str, str]]:
     if "amount" in detail and "currency" in detail:
-        yield "amount", show(detail["amount"], detail["currency"])
+        amount = show(detail["amount"], detail["currency"])
+        if amount not in said:
+            yield "amount", amount
     for name, value in detail.items():
         if name == "reasons":
             for reason in value:

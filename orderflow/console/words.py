@@ -104,6 +104,16 @@ def event_name(event_type: str) -> str:
     return kind_of(event_type) or event_type or "(no type)"
 
 
+def lapse(seconds: float) -> str:
+    """How soon something followed: with a decimal while that tells something."""
+    return f"{max(seconds, 0):.1f} s" if seconds < _MINUTE else span(seconds)
+
+
+def sentence(text: str) -> str:
+    """A text as a sentence begins; what it says in capitals stays so."""
+    return text[:1].upper() + text[1:]
+
+
 def per_second(count: int) -> str:
     """A count of one minute as a rate."""
     rate = count / _MINUTE

@@ -18,8 +18,10 @@ const state = document.getElementById("live-state");
 let source = null;
 let lost = 0;
 
-function say(text) {
-  if (state.textContent !== text) state.textContent = text;
+function say(text, tone) {
+  if (state.textContent === text) return;
+  state.textContent = text;
+  state.dataset.tone = tone;
 }
 
 // Whoever reads a part with the keyboard or marks text in it keeps the place.
@@ -39,18 +41,18 @@ function follow() {
   for (const part of document.querySelectorAll("[data-part]")) {
     source.addEventListener(part.dataset.part, (event) => {
       show(part, event.data);
-      say("Live.");
+      say("Live", "good");
     });
   }
-  source.addEventListener("trouble", (event) => say(event.data));
+  source.addEventListener("trouble", (event) => say(event.data, "bad"));
   source.addEventListener("open", () => {
     clearTimeout(lost);
-    say("Live.");
+    say("Live", "good");
   });
   source.addEventListener("error", () => {
     // A stream ends after half a minute, and the browser comes again by itself; that is no news.
     clearTimeout(lost);
-    lost = setTimeout(() => say("Not live: the connection is lost."), LOST_AFTER);
+    lost = setTimeout(() => say("Not live: the connection is lost", "bad"), LOST_AFTER);
     if (source.readyState === EventSource.CLOSED) {
       source = null;
       setTimeout(follow, AGAIN_AFTER);

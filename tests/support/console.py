@@ -1,0 +1,49 @@
+"""Query as its manifest starts it: the Functions Framework's own gunicorn, in a process of its own."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from support.stage import ROOT, START_SECONDS, free_port
+
+
+@contextlib.contextmanager
+def console(database_url: str, log: Path, **environment: str) -> Iterator[str]:
+    """Its address, without a slash at the end."""
+    port = free_port()
+    known = {
+        "FUNCTION_SOURCE": "functions/query.py",
+        "FUNCTION_TARGET": "query",
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "PYTHONPATH": str(ROOT),
+        "DATABASE_URL": database_url,
+        "LOCAL_RUN": "true",
+        "K_REVISION": "query-00001",
+    }
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "COVERAGE_PROCESS_START") if name in os.environ}
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "functions_framework"],
+            cwd=ROOT,
+            env=kept | known | environment,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            assert process.poll() is None, f"query ended: {log.read_text()}"
+            assert time.monotonic() < deadline, f"query did not start: {log.read_text()}"
+            time.sleep(0.02)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(40)
