@@ -36,7 +36,6 @@ _POLL_SECONDS: Final = 0.1
 # Per partition, in records: pausing throws away what librdkafka has fetched ahead, so seldom.
 _PAUSE_ABOVE: Final = 1000
 _RESUME_BELOW: Final = 250
-_QUERY_SECONDS: Final = 5.0
 _ROOM_SECONDS: Final = 1.0
 
 
@@ -93,8 +92,6 @@ class Member:
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._committed_at: float | None = None
-        # The consumer is used by its own thread alone: a second one waits for ever on its lock.
-        self._asked: deque[asyncio.Future[list[dict[str, object]]]] = deque()
         settings = {**_settings(subscription), "on_commit": self._after_commit}
         self._consumer = Consumer(settings, logger=_log)
         self._thread = threading.Thread(target=self._run, name=f"{origin.name}-consumer", daemon=True)
@@ -113,16 +110,12 @@ class Member:
         """Seconds since the epoch of the last commit."""
         return self._committed_at
 
+    @property
+    def lanes(self) -> list[Lane]:
+        return list(self._lanes.values())
+
     def start(self) -> None:
         self._thread.start()
-
-    async def lag(self) -> list[dict[str, object]]:
-        """Per assigned partition: high watermark, committed, and what of it is not delivered."""
-        asked: asyncio.Future[list[dict[str, object]]] = self._loop.create_future()
-        self._asked.append(asked)
-        either: list[asyncio.Future[Any]] = [asked, self._ended]
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        return asked.result() if asked.done() else []
 
     async def close(self, grace: float) -> None:
         """Waits up to grace seconds for what is in flight, commits, leaves the group.
@@ -168,7 +161,6 @@ class Member:
                 rest = self._subscription.max_poll_records - 1
                 messages = [first, *self._consumer.consume(rest, 0)] if rest else [first]
                 self._hand_over(messages)
-            self._tell_lag()
             if time.monotonic() >= commit_due:
                 self._commit(list(self._lanes.values()), wait=False)
                 commit_due = time.monotonic() + COMMIT_SECONDS
@@ -292,44 +284,6 @@ class Member:
             extra = {"source": self._origin.name, "partitions": names}
             _log.info("partitions %s", what, extra=extra)
 
-    def _tell_lag(self) -> None:
-        while self._asked:
-            asked = self._asked.popleft()
-            try:
-                found = self._lag()
-            except KafkaException as error:
-                _log.warning("no lag: %s", error, extra={"source": self._origin.name})
-                found = []
-            self._loop.call_soon_threadsafe(_answer, asked, found)
-
-    def _lag(self) -> list[dict[str, object]]:
-        """Asks the broker where the last fetch does not tell."""
-        found: list[dict[str, object]] = []
-        for lane in self._lanes.values():
-            place = TopicPartition(lane.topic, lane.partition)
-            low, high = self._consumer.get_watermark_offsets(place, cached=not lane.paused)
-            if high < 0:
-                low, high = self._consumer.get_watermark_offsets(place, timeout=_QUERY_SECONDS)
-            committed = lane.offsets.committed
-            if committed is None:
-                stored = self._consumer.committed([place], timeout=_QUERY_SECONDS)[0].offset
-                earliest = self._subscription.initial_offset == "earliest"
-                committed = stored if stored >= 0 else (low if earliest else high)
-            delivered = lane.offsets.next
-            found.append(
-                {
-                    "topic": lane.topic,
-                    "partition": lane.partition,
-                    "high": high,
-                    "committed": committed,
-                    "lag": high - committed,
-                    "undelivered": high - (committed if delivered is None else delivered),
-                    "buffered": len(lane.queue),
-                    "stopped": lane.stopped,
-                }
-            )
-        return found
-
     # What follows runs on the event loop.
 
     def _end(self, failure: BaseException | None) -> None:
@@ -391,11 +345,6 @@ class Member:
                 self._pending -= 1
                 if self._pending < self._subscription.max_poll_records:
                     self._pending_changed.notify()
-
-
-def _answer(asked: asyncio.Future[list[dict[str, object]]], found: list[dict[str, object]]) -> None:
-    if not asked.done():
-        asked.set_result(found)
 
 
 def _settings(subscription: Subscription) -> dict[str, Any]:

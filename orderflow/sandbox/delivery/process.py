@@ -11,11 +11,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from aiohttp import web
+from confluent_kafka import KafkaException
 
 from orderflow.errors import BadSettingsError
 from orderflow.sandbox.delivery.connection import SinkClient
 from orderflow.sandbox.delivery.dispatch import Dispatcher
 from orderflow.sandbox.delivery.events import Origin
+from orderflow.sandbox.delivery.lag import Lag
 from orderflow.sandbox.delivery.member import Member, Subscription
 from orderflow.sandbox.delivery.policy import Backoff
 
@@ -73,6 +75,7 @@ class RunningSource:
                 "bootstrap.servers": options.bootstrap or ",".join(spec.bootstrap_servers),
             },
         )
+        self._lag = Lag(subscription)
         origin = Origin(namespace, self.name, dict(spec.ce_overrides.extensions))
         dispatcher = Dispatcher(self.name, self._sink, self._letters, Backoff.of(spec.delivery), self._counts)
         self.members = [Member(subscription, origin, dispatcher, self._counts) for _ in range(spec.consumers)]
@@ -90,7 +93,12 @@ class RunningSource:
 
     async def figures(self) -> dict[str, object]:
         counts = self._counts
-        lags = [await member.lag() for member in self.members]
+        lanes = [lane for member in self.members for lane in member.lanes]
+        try:
+            lag = await asyncio.to_thread(self._lag.of, lanes)
+        except KafkaException as error:
+            _log.warning("lag unknown: %s", error, extra={"source": self.name})
+            lag = []
         commits = [member.committed_at for member in self.members if member.committed_at]
         last = datetime.fromtimestamp(max(commits), UTC).isoformat() if commits else None
         names = ("delivered", "retried", "dead_lettered", "dropped", "stopped", "commits")
@@ -98,7 +106,7 @@ class RunningSource:
             **{name: counts[name] for name in names},
             "in_flight": sum(member.in_flight for member in self.members),
             "last_commit": last,
-            "partitions": [partition for lag in lags for partition in lag],
+            "partitions": lag,
         }
 
 
