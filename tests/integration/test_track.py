@@ -153,6 +153,24 @@ def test_a_writer_that_read_before_another_wrote_changes_nothing(database: str) 
     assert {row["kind"] for row in ledger} == {"accepted", "shipped"}
 
 
+def test_an_event_cannot_begin_to_wait_for_what_has_come_meanwhile(database: str) -> None:
+    async def race(store: OrderStore) -> None:
+        first = tracking.arrival(judged(placed("meanwhile")))
+        (known,) = await store.read([first])
+        await store.write([tracking.plan(first, known, "r")])
+        delivered, shipped = (
+            tracking.arrival(judged(event(kind, "meanwhile"))) for kind in ("delivered", "shipped")
+        )
+        before, fresh = await store.read([delivered, shipped])
+        await store.write([tracking.plan(shipped, fresh, "r")])
+        with pytest.raises(ConflictError):
+            await store.write([tracking.plan(delivered, before, "r")])
+        await Tracker(store, Told(), "r").handle(delivered.event)
+
+    asyncio.run(with_store(database, race))
+    assert end(database, "meanwhile") == ("delivered", "unpaid")
+
+
 def test_a_placing_and_a_payment_at_the_same_moment_never_miss_each_other(database: str) -> None:
     async def both(store: OrderStore) -> None:
         other = OrderStore(
