@@ -1,0 +1,539 @@
+"""Notify on a real PostgreSQL, a real SMTP server and a real webhook receiver: each message once, whatever happens."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+from pydantic import SecretStr
+from support.outside import Outside
+from support.stage import ROOT, Stage, free_port
+from support.statuses import announced
+from support.topics import Tap
+
+from orderflow import notifications, parking, topics
+from orderflow.adapters.claims import ClaimStore
+from orderflow.adapters.email import EmailChannel
+from orderflow.adapters.postgres import Database, migrate
+from orderflow.adapters.webhooks import WebhookChannel
+from orderflow.envelope import Envelope
+from orderflow.errors import PoisonError, UnavailableError
+from orderflow.notifications import NotificationSettings
+from orderflow.notifier import Channel, Found, Notifier
+from orderflow.sandbox.sandbox import create_order_topics
+from orderflow.settings import DatabaseSettings
+
+DEADLINE_SECONDS = 60.0
+LEASE_SECONDS = 60.0
+SHORT_LEASE_SECONDS = 1.0
+
+
+@pytest.fixture(scope="module")
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
+    with Outside(tmp_path_factory.mktemp("outside")) as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def database(database_url: str) -> str:
+    migrate(database_url)
+    return database_url
+
+
+@pytest.fixture(scope="module")
+def notify(
+    kafka_bootstrap: str, database: str, outside: Outside, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stage]:
+    create_order_topics(kafka_bootstrap, 4)
+    folder = tmp_path_factory.mktemp("notify")
+    with Stage("notify", folder / "log", **environment(folder, kafka_bootstrap, database, outside)) as stage:
+        yield stage
+
+
+def environment(folder: Path, kafka: str, database: str, outside: Outside) -> dict[str, str]:
+    file = folder / "notifications.toml"
+    file.write_text(
+        f"""
+        [shop]
+        name = "Test shop"
+        url = "https://shop.example"
+        [email]
+        from = "Test shop <orders@shop.example>"
+        smtp_url = "smtp://mail.invalid"
+        starttls = false
+        [[webhooks]]
+        name = "erp"
+        url = "{outside.url}/webhook/erp"
+        secret_file = "{outside.secret_file}"
+        allow_private = true
+        """
+    )
+    return {
+        "KAFKA_BOOTSTRAP": kafka,
+        "DATABASE_URL": database,
+        "NOTIFICATIONS_FILE": str(file),
+        "SMTP_URL": f"smtp://127.0.0.1:{outside.smtp_port}",
+    }
+
+
+@dataclass
+class Workshop:
+    """Notifiers in this process, each as a process of its own would have it."""
+
+    database: str
+    outside: Outside
+    folder: Path
+    closing: list[Any]
+
+    def notifier(
+        self, *endpoints: dict[str, Any], lease: float = LEASE_SECONDS, smtp_port: int = 0
+    ) -> Notifier:
+        """Mails to the outside world; webhooks to the endpoints, each the outside world's where it says nothing."""
+        settings = NotificationSettings.model_validate(
+            {
+                "shop": {"name": "Test shop", "url": "https://shop.example"},
+                "email": {
+                    "from": "orders@shop.example",
+                    "smtp_url": f"smtp://127.0.0.1:{smtp_port or self.outside.smtp_port}",
+                    "timeout_seconds": 5,
+                },
+                "webhooks": [self.endpoint(**changes) for changes in endpoints],
+            }
+        )
+        assert settings.email is not None
+        channels: dict[str, Channel] = {
+            notifications.EMAIL: EmailChannel(settings.shop, settings.email, self.folder),
+            notifications.WEBHOOK: WebhookChannel(settings.webhooks, self.folder),
+        }
+        self.closing += channels.values()
+        return Notifier(settings, channels, self.claims(lease), lease_seconds=lease)
+
+    def endpoint(self, **changes: Any) -> dict[str, Any]:
+        name = changes.get("name", "erp")
+        return {
+            "name": name,
+            "url": f"{self.outside.url}/webhook/{name}",
+            "secret_file": str(self.outside.secret_file),
+            "allow_private": True,
+        } | changes
+
+    def claims(self, lease: float) -> ClaimStore:
+        pool = Database(DatabaseSettings(database_url=SecretStr(self.database)))
+        self.closing.append(pool)
+        return ClaimStore(pool, revision="notify-00001", lease_seconds=lease)
+
+
+@pytest.fixture
+async def workshop(database: str, outside: Outside, tmp_path: Path) -> AsyncIterator[Workshop]:
+    made = Workshop(database, outside, tmp_path, [])
+    yield made
+    for each in made.closing:
+        await each.close()
+
+
+def rows(database: str, order_id: str) -> dict[str, dict[str, Any]]:
+    """The notifications of an order, by channel, and by endpoint for webhooks."""
+    query = "SELECT * FROM notifications WHERE order_id = %s"
+    with psycopg.connect(database, row_factory=dict_row) as connection:
+        found = connection.execute(query, [order_id]).fetchall()
+    return {row["channel"] if row["channel"] == "email" else row["recipient"]: row for row in found}
+
+
+def state(database: str, order_id: str) -> dict[str, tuple[str, str | None]]:
+    return {place: (row["state"], row["error"]) for place, row in rows(database, order_id).items()}
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+async def delivered(notifier: Notifier, event: Envelope) -> int:
+    """Delivers an event until it is done; returns how often it was refused before."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    refused = 0
+    while True:
+        try:
+            await notifier.handle(event)
+        except UnavailableError:
+            refused += 1
+            assert time.monotonic() < deadline, "it was not done in time"
+            await asyncio.sleep(0.05)
+        else:
+            return refused
+
+
+def codes(error: PoisonError) -> list[tuple[str, str]]:
+    return [(reason.code, reason.field) for reason in error.reasons]
+
+
+def test_the_stage_takes_an_event_in_either_mode_and_sends_it_once(notify: Stage, outside: Outside) -> None:
+    event = announced("paid", "modes-1")
+    assert notify.binary(event).status_code == 204
+    assert notify.structured(event).status_code == 204
+    (mail,) = outside.mails("modes-1")
+    assert mail["subject"] == "We have your payment for order modes-1"
+    (hook,) = outside.hooks("modes-1")
+    assert hook["type"] == "dev.orderflow.order.paid.v1"
+    assert hook["body"]["data"]["captured"] == 2900
+
+
+def test_what_is_delivered_eight_times_in_parallel_is_sent_once(
+    notify: Stage, outside: Outside, database: str
+) -> None:
+    events = [announced("accepted", f"parallel-{number:02}") for number in range(20)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(notify.binary, [each for each in events for _ in range(8)]))
+    assert {answer.status_code for answer in answers} <= {204, 503}
+    for event in events:
+        until(lambda event=event: notify.binary(event).status_code == 204)  # type: ignore[misc]
+        assert len(outside.mails(event.subject)) == len(outside.hooks(event.subject)) == 1
+        assert {row["attempts"] for row in rows(database, event.subject).values()} == {1}
+
+
+def test_what_a_killed_process_had_claimed_is_sent_by_another_after_the_lease(
+    kafka_bootstrap: str, database: str, outside: Outside, tmp_path: Path
+) -> None:
+    told = environment(tmp_path, kafka_bootstrap, database, outside) | {"CLAIM_SECONDS": "8"}
+    event = announced("delivered", "killed-1")
+    with (
+        Stage("notify", tmp_path / "first.log", **told) as first,
+        Stage("notify", tmp_path / "second.log", **told) as second,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        with outside.trouble("smtp", "hang", times=1):
+            answer = pool.submit(first.binary, event)
+            until(lambda: state(database, "killed-1").get("erp") == ("sent", None))
+            first.stop(signal.SIGKILL)
+            assert answer.exception() is not None
+        assert second.binary(event).status_code == 503
+        assert outside.mails("killed-1") == []
+        until(lambda: second.binary(event).status_code == 204)
+    assert len(outside.mails("killed-1")) == len(outside.hooks("killed-1")) == 1
+    assert rows(database, "killed-1")["email"]["attempts"] == 2
+
+
+def test_a_mail_refused_for_good_is_parked_with_its_reason(
+    notify: Stage, outside: Outside, kafka_bootstrap: str
+) -> None:
+    event = announced("cancelled", "refused-1")
+    with outside.trouble("smtp", "refuse"):
+        assert notify.binary(event).status_code == 204
+    tap = Tap(kafka_bootstrap, topics.PARKED)
+    (parked,) = tap.until(lambda _, each: each.subject == "refused-1")
+    tap.close()
+    (reason,) = parking.read(parked).reasons
+    assert (reason.code, reason.field) == ("smtp_550", "email")
+    assert len(outside.hooks("refused-1")) == 1
+    assert not any("ada@" in str(line) for line in notify.events_in_log())
+
+
+def test_without_the_database_the_event_comes_again(outside: Outside, tmp_path: Path) -> None:
+    nobody = f"postgresql://127.0.0.1:{free_port()}/none"
+    told = environment(tmp_path, "127.0.0.1:1", nobody, outside) | {"DATABASE_WAIT_SECONDS": "0.5"}
+    with Stage("notify", tmp_path / "log", **told) as stage:
+        answer = stage.binary(announced("paid", "no-database-1"))
+    assert answer.status_code == 503
+    assert outside.mails("no-database-1") == []
+
+
+def test_a_bad_setting_ends_the_process_with_its_name(outside: Outside, tmp_path: Path) -> None:
+    told = environment(tmp_path, "127.0.0.1:1", "postgresql://nowhere", outside) | {
+        "SMTP_URL": "http://me:secret@x"
+    }
+    ended = subprocess.run(
+        [sys.executable, "-c", "import functions.notify"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"]} | told,
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert ended.returncode == 2
+    assert "SMTP_URL" in ended.stderr
+    assert "secret" not in ended.stderr
+
+
+def test_a_shop_without_webhooks_does_not_wait_for_what_sends_them(outside: Outside, tmp_path: Path) -> None:
+    told = environment(tmp_path, "127.0.0.1:1", "postgresql://nowhere", outside)
+    file = Path(told["NOTIFICATIONS_FILE"])
+    file.write_text(file.read_text().partition("[[webhooks]]")[0])
+    script = "import functions.notify, sys; sys.exit('aiohttp' in sys.modules)"
+    started = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env={"PATH": os.environ["PATH"]} | told, check=False
+    )
+    assert started.returncode == 0
+
+
+async def test_a_late_sender_cannot_record_anything(workshop: Workshop) -> None:
+    settings = NotificationSettings.model_validate(
+        {"shop": {"name": "x", "url": "https://x.example"}, "webhooks": [workshop.endpoint()]}
+    )
+    event = announced("paid", "fence-1")
+    due = notifications.due(event, notifications.read(event), settings)
+    first, second = workshop.claims(SHORT_LEASE_SECONDS), workshop.claims(LEASE_SECONDS)
+    (late,) = await first.claim(due, failed_too=False)
+    assert late.found is Found.OURS
+    assert [claim.found for claim in await second.claim(due, failed_too=False)] == [Found.BUSY]
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while (now := (await second.claim(due, failed_too=False))[0]).found is Found.BUSY:
+        assert time.monotonic() < deadline, "the claim was not taken over"
+        await asyncio.sleep(0.02)
+    assert now.found is Found.OURS
+
+    assert not await first.confirm(late)
+    assert not await first.release(late, "http_500")
+    assert not await first.fail(late, "http_400", gone=False)
+    assert (await second.claim(due, failed_too=False))[0].found is Found.BUSY
+    assert await second.confirm(now)
+    assert not await second.release(now, "http_500")
+    assert not await first.fail(late, "http_400", gone=False)
+    assert (await second.claim(due, failed_too=True))[0].found is Found.SENT
+
+
+async def test_a_mail_taken_without_an_answer_comes_once_more_after_the_lease_with_the_same_message_id(
+    workshop: Workshop, outside: Outside, database: str
+) -> None:
+    event = announced("accepted", "vanish-1")
+    notifier = workshop.notifier(lease=SHORT_LEASE_SECONDS)
+    with outside.trouble("smtp", "vanish", times=1):
+        with pytest.raises(UnavailableError, match="email smtp_disconnected"):
+            await notifier.handle(event)
+        with pytest.raises(UnavailableError, match="email claimed"):
+            await notifier.handle(event)
+    assert await delivered(notifier, event) >= 0
+    mails = outside.mails("order vanish-1")
+    assert len(mails) == 2
+    assert len({mail["message_id"] for mail in mails}) == 1
+    assert rows(database, "vanish-1")["email"]["attempts"] == 2
+
+
+async def test_a_recipient_put_off_is_tried_again_at_once(
+    workshop: Workshop, outside: Outside, database: str
+) -> None:
+    event = announced("accepted", "deferred-1")
+    notifier = workshop.notifier()
+    with outside.trouble("smtp", "defer", times=1):
+        with pytest.raises(UnavailableError, match="email smtp_451"):
+            await notifier.handle(event)
+        assert state(database, "deferred-1") == {"email": ("released", "smtp_451")}
+        await notifier.handle(event)
+    assert len(outside.mails("deferred-1")) == 1
+    assert state(database, "deferred-1") == {"email": ("sent", None)}
+
+
+async def test_a_mail_server_that_is_away_holds_up_no_webhook(
+    workshop: Workshop, outside: Outside, database: str
+) -> None:
+    event = announced("accepted", "no-smtp-1")
+    with pytest.raises(UnavailableError, match="email smtp_disconnected"):
+        await workshop.notifier({}, smtp_port=free_port()).handle(event)
+    assert state(database, "no-smtp-1") == {"email": ("released", "smtp_disconnected"), "erp": ("sent", None)}
+    await workshop.notifier({}).handle(event)
+    assert len(outside.mails("no-smtp-1")) == len(outside.hooks("no-smtp-1")) == 1
+
+
+async def test_a_connection_is_kept_and_made_anew_when_the_server_closed_it(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    with Outside(tmp_path / "own") as own:
+        notifier = workshop.notifier(smtp_port=own.smtp_port)
+        await notifier.handle(announced("accepted", "kept-1"))
+        own.stop()
+        own.start()
+        await notifier.handle(announced("accepted", "kept-2"))
+        assert len(own.mails("kept")) == 2
+
+
+async def test_one_bad_webhook_stops_neither_mail_nor_other_webhooks(
+    workshop: Workshop, outside: Outside, database: str
+) -> None:
+    event = announced("accepted", "bad-hook-1")
+    notifier = workshop.notifier({}, {"name": "crm"})
+    with (
+        outside.trouble("webhook", 500, endpoint="erp"),
+        pytest.raises(UnavailableError, match=r"webhook\.erp http_500"),
+    ):
+        await notifier.handle(event)
+    assert state(database, "bad-hook-1") == {
+        "email": ("sent", None),
+        "erp": ("released", "http_500"),
+        "crm": ("sent", None),
+    }
+    await notifier.handle(event)
+    assert len(outside.mails("bad-hook-1")) == 1
+    tries = outside.hooks("bad-hook-1")
+    assert [(hook["endpoint"], hook["answer"]) for hook in tries if hook["endpoint"] == "erp"] == [
+        ("erp", 204),
+        ("erp", 500),
+    ]
+    assert len({hook["id"] for hook in tries if hook["endpoint"] == "erp"}) == 1
+    assert len({hook["id"] for hook in tries}) == 2
+
+
+async def test_an_endpoint_that_does_not_answer_is_given_up_in_time(
+    workshop: Workshop, outside: Outside, database: str
+) -> None:
+    notifier = workshop.notifier({"timeout_seconds": 0.3})
+    with (
+        outside.trouble("webhook", "hang"),
+        pytest.raises(UnavailableError, match=r"webhook\.erp http_timeout"),
+    ):
+        await notifier.handle(announced("accepted", "slow-hook-1"))
+    assert state(database, "slow-hook-1")["erp"][0] == "claimed"
+
+
+async def test_an_endpoint_that_answers_410_gets_nothing_any_more(
+    workshop: Workshop, outside: Outside, database: str
+) -> None:
+    notifier = workshop.notifier({"name": "gone"})
+    first, second, third = (announced("accepted", f"gone-{number}") for number in (1, 2, 3))
+    with outside.trouble("webhook", 410, endpoint="gone"):
+        with pytest.raises(PoisonError) as caught:
+            await notifier.handle(first)
+        assert codes(caught.value) == [("endpoint_gone", "webhook.gone")]
+        await notifier.handle(second)
+    assert state(database, "gone-1") == {"email": ("sent", None), "gone": ("failed", "endpoint_gone")}
+    assert state(database, "gone-2") == {"email": ("sent", None)}
+    assert outside.hooks("gone-2") == []
+
+    with psycopg.connect(database) as connection:
+        connection.execute("DELETE FROM webhook_endpoints_gone WHERE endpoint = 'gone'")
+    await notifier.handle(third)
+    assert len(outside.hooks("gone-3")) == 1
+
+
+async def test_what_failed_for_good_is_sent_again_by_a_replay_only(
+    workshop: Workshop, outside: Outside, database: str
+) -> None:
+    event = announced("accepted", "replay-1")
+    notifier = workshop.notifier({})
+    with outside.trouble("webhook", 422), pytest.raises(PoisonError):
+        await notifier.handle(event)
+    with pytest.raises(PoisonError) as caught:
+        await notifier.handle(event)
+    assert codes(caught.value) == [("http_422", "webhook.erp")]
+    assert [hook["answer"] for hook in outside.hooks("replay-1")] == [422]
+
+    for _ in range(2):
+        await notifier.handle(event.with_extensions(replay="1"))
+    assert [hook["answer"] for hook in outside.hooks("replay-1")] == [204, 422]
+    assert len(outside.mails("replay-1")) == 1
+    assert state(database, "replay-1")["erp"] == ("sent", None)
+
+
+async def test_a_redirect_is_not_followed(workshop: Workshop, outside: Outside) -> None:
+    with outside.trouble("webhook", "redirect", times=1), pytest.raises(PoisonError) as caught:
+        await workshop.notifier({}).handle(announced("accepted", "redirect-1"))
+    assert codes(caught.value) == [("http_302", "webhook.erp")]
+    assert [hook["endpoint"] for hook in outside.hooks("redirect-1")] == ["erp"]
+
+
+async def test_a_receiver_with_another_secret_refuses_the_signature(
+    workshop: Workshop, outside: Outside, tmp_path: Path
+) -> None:
+    (tmp_path / "other").write_text("whsec_b3RoZXIgb3RoZXIgb3RoZXI=")
+    before = outside.counts()["webhooks"]["unverified"]
+    with pytest.raises(PoisonError) as caught:
+        await workshop.notifier({"secret_file": "other"}).handle(announced("accepted", "secret-1"))
+    assert codes(caught.value) == [("http_400", "webhook.erp")]
+    assert outside.counts()["webhooks"]["unverified"] == before + 1
+
+
+class Listener:
+    """A server that counts connections and answers each with what it is given, over and over."""
+
+    def __init__(self, answer: bytes = b"", again: bytes = b"") -> None:
+        self._answer = answer
+        self._again = again
+        self.connections = 0
+        self.port = 0
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            await reader.read(1)
+            writer.write(self._answer)
+            while self._again and not writer.is_closing():
+                writer.write(self._again)
+                await writer.drain()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"])
+async def test_no_connection_is_made_to_a_private_address(workshop: Workshop, host: str) -> None:
+    async with Listener() as listener:
+        endpoint = {"name": "inside", "url": f"https://{host}:{listener.port}/", "allow_private": False}
+        with pytest.raises(PoisonError) as caught:
+            await workshop.notifier(endpoint).handle(announced("accepted"))
+        assert codes(caught.value) == [("address_refused", "webhook.inside")]
+        assert listener.connections == 0
+
+
+async def test_an_answer_without_end_is_not_read(workshop: Workshop, database: str) -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with Listener(head, b"10000\r\n" + bytes(0x10000) + b"\r\n") as listener:
+        notifier = workshop.notifier({"name": "endless", "url": f"http://127.0.0.1:{listener.port}/"})
+        await notifier.handle(announced("accepted", "endless-1"))
+    assert state(database, "endless-1")["endless"] == ("sent", None)
+
+
+@pytest.mark.parametrize("answer", [b"", b"nonsense\r\n\r\n"])
+async def test_an_answer_that_is_none_leaves_open_whether_it_was_taken(
+    workshop: Workshop, database: str, answer: bytes
+) -> None:
+    event = announced("accepted")
+    async with Listener(answer) as listener:
+        notifier = workshop.notifier({"name": "mute", "url": f"http://127.0.0.1:{listener.port}/"})
+        with pytest.raises(UnavailableError, match=r"webhook\.mute http_"):
+            await notifier.handle(event)
+    assert state(database, event.subject)["mute"][0] == "claimed"
+
+
+async def test_an_address_that_no_server_takes_is_refused_for_good(workshop: Workshop) -> None:
+    customer = {"name": "Bo", "email": "bo@" + "x" * 70 + "é.example"}
+    event = announced("accepted", customer=customer)
+    with pytest.raises(PoisonError) as caught:
+        await workshop.notifier().handle(event)
+    assert codes(caught.value) == [("address_invalid", "email")]
+
+
+async def test_mails_go_to_addresses_beyond_ascii(workshop: Workshop, outside: Outside) -> None:
+    event = announced("accepted", "utf8-1", customer={"name": "Zoë", "email": "zoë@bücher.example"})
+    await workshop.notifier().handle(event)
+    assert [mail["to"] for mail in outside.mails("utf8-1")] == ["zoë@bücher.example"]
+
+
+async def test_an_order_with_other_data_under_the_same_event_id_sends_nothing_more(
+    workshop: Workshop, outside: Outside
+) -> None:
+    event = announced("accepted", "same-id-1")
+    notifier = workshop.notifier()
+    await notifier.handle(event)
+    changed = json.loads(event.data) | {"total": 1}
+    await notifier.handle(replace(event, data=json.dumps(changed).encode()))
+    assert len(outside.mails("same-id-1")) == 1
