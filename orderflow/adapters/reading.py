@@ -120,7 +120,7 @@ FROM ledger WHERE order_id = %(order_id)s ORDER BY recorded_at DESC, source, id 
 """
 WAITING: Final = """
 SELECT source, id, kind, occurred_at, expires_at
-FROM waiting WHERE order_id = %(order_id)s ORDER BY occurred_at DESC LIMIT %(most)s
+FROM waiting WHERE order_id = %(order_id)s ORDER BY occurred_at DESC, source DESC, id DESC LIMIT %(most)s
 """
 NOTIFICATIONS: Final = """
 SELECT event_id, channel, recipient, kind, state, attempts, error, revision, created_at, finished_at

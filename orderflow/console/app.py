@@ -41,6 +41,7 @@ HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+_TITLES: Final = {404: "There is nothing under this address", 405: "This can only be read"}
 _ASSET_SECONDS: Final = 3600
 _ASSETS: Final = frozenset({"static", "bootstrap.static", "dark_css"})
 
@@ -100,6 +101,8 @@ def create_app(reader: Reader, guard: Door, streams: Streams) -> Flask:
             answer.headers["WWW-Authenticate"] = door.CHALLENGE
             return answer
         g.client = client.name
+        if "\x00" in request.path:  # no address of ours, and PostgreSQL would not even take it as a question
+            return _failure(404, "not_found", _TITLES[404])
         return None
 
     @app.after_request
@@ -142,8 +145,7 @@ def _http_error(error: HTTPException) -> Response:
     status = error.code or 500
     if status < 400:  # noqa: PLR2004 - a redirect is no failure
         return Response(response=error.get_response().get_data(), status=status, headers=error.get_headers())
-    titles = {404: "There is nothing under this address", 405: "This can only be read"}
-    response = _failure(status, error.name.lower().replace(" ", "_"), titles.get(status, error.name))
+    response = _failure(status, error.name.lower().replace(" ", "_"), _TITLES.get(status, error.name))
     if status == 405:  # noqa: PLR2004 - Method Not Allowed says which are
         response.headers["Allow"] = "GET, HEAD, OPTIONS"
     return response

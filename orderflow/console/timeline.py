@@ -7,6 +7,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final
 
 from orderflow import tracking
+from orderflow.domain.lifecycle import Status
 from orderflow.domain.money import show
 from orderflow.envelope import derived_id
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
         ParkedSummary,
         Step,
     )
+
+_BAD_NEWS: Final = frozenset({"held", "rejected", "declined"})
 
 LATE_SECONDS: Final = 60
 """From how long after it happened an event counts as late."""
@@ -52,6 +55,11 @@ class Turn:
     def day(self) -> str:
         """The UTC day of at."""
         return self.at.astimezone(UTC).date().isoformat()
+
+    @property
+    def mood(self) -> str:
+        """The word whose tone the event has: what it was taken for, or what it brought where that is no good."""
+        return self.kind if self.outcome == "applied" and self.kind in _BAD_NEWS else self.outcome
 
     @property
     def late_by(self) -> float:
@@ -132,7 +140,7 @@ def _turn(
 
 def _changes(step: Step, before: Step | None, currency: str) -> Iterable[tuple[str, str, str]]:
     if before is None or before.status != step.status:
-        yield "status", before.status if before else "", step.status
+        yield "status", before.status if before else Status.PLACED, step.status
     if (before.payment if before else "unpaid") != step.payment:
         yield "payment", before.payment if before else "unpaid", step.payment
     for name in ("captured", "refunded"):

@@ -30,6 +30,7 @@ TONES: Final = {
     "authorised": "info",
     "paid": "success",
     "failed": "danger",
+    "declined": "danger",
     "refunded": "secondary",
     # outcome
     "applied": "success",
