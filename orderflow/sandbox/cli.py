@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, get_args
 
@@ -178,8 +179,12 @@ def _options(state: Path, port: int, partitions: int) -> Options:
 
 async def _play(address: Address, state: Path, orders: int, seed: int) -> int:
     prefix = f"demo-{int(time.time()):x}"
+    # What the stories tell takes up to a day or so, and has happened.
+    start = datetime.now(UTC) - timedelta(days=2)
     async with Sender(address.intake, address.kafka) as sender:
-        return await _account(address, state, sender, lambda: sender.tell(stories(orders, seed, prefix)))
+        return await _account(
+            address, state, sender, lambda: sender.tell(stories(orders, seed, prefix, start))
+        )
 
 
 async def _account(address: Address, state: Path, sender: Sender, send: Callable[[], Awaitable[None]]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +14,7 @@ from orderflow.envelope import Envelope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import datetime
 
 SHOP: Final = "/shop/web"
 PAYMENTS: Final = "/payments/acme"
@@ -272,12 +273,11 @@ _WEIGHTS: Final[list[tuple[int, Callable[[_Draft], Story]]]] = [
 ]
 
 
-def stories(orders: int, seed: int, prefix: str) -> Iterator[Story]:
-    """One story an order; the first ones show every kind once, if there is room for all."""
+def stories(orders: int, seed: int, prefix: str, start: datetime) -> Iterator[Story]:
+    """One story an order, one beginning every second; the first show every kind once, if there is room for all."""
     rolls = random.Random(seed)  # noqa: S311 - not for secrets
     kinds = [tell for _, tell in _WEIGHTS]
     weights = [weight for weight, _ in _WEIGHTS]
-    start = datetime(2026, 11, 27, 8, tzinfo=UTC)
     for number in range(orders):
         shown = number < len(kinds) <= orders
         tell = kinds[number] if shown else rolls.choices(kinds, weights)[0]
