@@ -2,6 +2,7 @@
 
 import json
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from orderflow.settings import QuerySettings
 @pytest.fixture(scope="module")
 def shop(database_url: str) -> Iterator[str]:
     """A database for tests that only read."""
-    name = "test_query_of_a_shop"
+    name = f"test_{uuid.uuid4().hex}"
     url = create_database(database_url, name)
     everything(url)
     yield url
