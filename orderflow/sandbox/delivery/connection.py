@@ -1,8 +1,7 @@
 """POST over HTTP/1.1 connections that are kept open.
 
 Own code, on httptools' parser, because KafkaSource sends what no client library here can: header
-values as Latin-1 bytes, and a POST without a body that has no content-length. It also costs a
-third of the CPU of a general client, and this hop is paid by every event of every stage.
+values as Latin-1 bytes, and a POST without a body that has no content-length.
 """
 
 from __future__ import annotations
