@@ -8,7 +8,8 @@ import sys
 from pythonjsonlogger.json import JsonFormatter
 
 
-def configure(level: str, stage: str, revision: str) -> None:
+def configure(level: str, **fields: str) -> None:
+    """Every line carries the fields: what process it is that speaks."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         JsonFormatter(
@@ -16,7 +17,7 @@ def configure(level: str, stage: str, revision: str) -> None:
             style="{",
             timestamp=True,
             rename_fields={"levelname": "level", "name": "logger"},
-            static_fields={"stage": stage, "revision": revision},
+            static_fields=fields,
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)

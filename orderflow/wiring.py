@@ -40,14 +40,14 @@ def intake() -> Intake:
     from orderflow.intake import Intake
 
     config = settings.load(settings.IntakeSettings)
-    logs.configure(config.log_level, "intake", config.k_revision)
+    logs.configure(config.log_level, stage="intake", revision=config.k_revision)
     rules = settings.read_toml(Rules, config.rules_file, "RULES_FILE")
     return Intake(KafkaPublisher(config), rules, Door.open(config, "intake"), config.public_url)
 
 
 def validate() -> Reception:
     config = settings.load(settings.ValidateSettings)
-    logs.configure(config.log_level, "validate", config.k_revision)
+    logs.configure(config.log_level, stage="validate", revision=config.k_revision)
     rules = settings.read_toml(Rules, config.rules_file, "RULES_FILE")
     publisher = KafkaPublisher(config)
 
@@ -62,7 +62,7 @@ def track() -> Reception:
     from orderflow.tracker import Tracker
 
     config = settings.load(settings.TrackSettings)
-    logs.configure(config.log_level, "track", config.k_revision)
+    logs.configure(config.log_level, stage="track", revision=config.k_revision)
     publisher = KafkaPublisher(config)
     store = OrderStore(Database(config), revision=config.k_revision, waiting_hours=config.waiting_hours)
     return Reception(
@@ -72,7 +72,7 @@ def track() -> Reception:
 
 def park() -> DeadLetters:
     config = settings.load(settings.KafkaSettings)
-    logs.configure(config.log_level, "park", config.k_revision)
+    logs.configure(config.log_level, stage="park", revision=config.k_revision)
     return DeadLetters(config.k_revision, KafkaPublisher(config))
 
 
@@ -81,7 +81,7 @@ def shelve() -> Reception:
     from orderflow.adapters.shelf import Shelf
 
     config = settings.load(settings.ShelveSettings)
-    logs.configure(config.log_level, "shelve", config.k_revision)
+    logs.configure(config.log_level, stage="shelve", revision=config.k_revision)
     shelf = Shelf(Database(config))
 
     async def handle(event: Envelope) -> None:
@@ -96,7 +96,7 @@ def notify() -> Reception:
     from orderflow.notifier import Notifier
 
     config = settings.load(settings.NotifySettings)
-    logs.configure(config.log_level, "notify", config.k_revision)
+    logs.configure(config.log_level, stage="notify", revision=config.k_revision)
     told = _told(config)
     lease = config.claim_seconds
     claims = ClaimStore(Database(config), revision=config.k_revision, lease_seconds=lease)
@@ -139,5 +139,5 @@ def query() -> Flask:
     from orderflow.door import Door
 
     config = settings.load(settings.QuerySettings)
-    logs.configure(config.log_level, "query", config.k_revision)
+    logs.configure(config.log_level, stage="query", revision=config.k_revision)
     return create_app(Reader(config), Door.open(config, "query"), Streams(config.live_streams))

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import signal
 import sys
 from pathlib import Path
 
 import uvloop
 import yaml
-from pythonjsonlogger.json import JsonFormatter
 
+from orderflow import logs
 from orderflow.errors import BadSettingsError
 from orderflow.sandbox.delivery.manifest import KafkaSource, read_manifests
 from orderflow.sandbox.delivery.process import Options, deliver
@@ -25,7 +24,7 @@ from orderflow.sandbox.delivery.sinks import CLUSTER_ADDRESS, Resolver, resolver
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    _log_json(options.log_level.upper())
+    logs.configure(options.log_level.upper(), stage="delivery")
     try:
         sources = _chosen(read_manifests(options.manifests), options.only)
         resolve = resolver(
@@ -115,19 +114,6 @@ def _mapping(text: str) -> dict[str, object]:
     if not isinstance(found, dict):
         raise argparse.ArgumentTypeError(f"{text}: needs NAME: VALUE lines")
     return found
-
-
-def _log_json(level: str) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        JsonFormatter(
-            "{levelname}{name}{message}",
-            style="{",
-            timestamp=True,
-            rename_fields={"levelname": "level", "name": "logger"},
-        )
-    )
-    logging.basicConfig(level=level, handlers=[handler], force=True)
 
 
 if __name__ == "__main__":
