@@ -14,31 +14,35 @@ from orderflow import settings
 from orderflow.domain.rules import Rules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from bench.runs import Run
 
 PARTITIONS: Final = 64
 IN_FLIGHT: Final = (8, 32, 64, 128)
+"""Partitions that have an event in flight, of track alone; the other stages get MANY."""
+MANY: Final = 64
+BATCHES: Final = (1, 32, 256)
+ROUNDS_OF: Final = (32, 500)
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much of everything. orders make four events each; rounds are of each contender in turn."""
+    """How much of everything. orders make four events each; rounds are of each contender in turn; warm_up is
+    in events, seconds are those of pgbench and of a steady rate, paced are such rates in events a second."""
 
     orders: int
     slow_orders: int
     mailed_orders: int
     rounds: int
-    stage_rounds: int
     seconds: int
     paced: tuple[int, ...]
     warm_up: int
 
 
 SIZES: Final = {
-    "quick": Size(500, 40, 100, 1, 1, 2, (200,), 2_000),
-    "full": Size(2500, 100, 400, 3, 3, 5, (20, 200, 500), 10_000),
+    "quick": Size(500, 40, 100, rounds=1, seconds=2, paced=(200,), warm_up=4_000),
+    "full": Size(2500, 100, 300, rounds=3, seconds=5, paced=(20, 200, 500), warm_up=40_000),
 }
 SECTIONS: Final = ("contenders", "stages", "through", "floors")
 
@@ -74,72 +78,65 @@ class _Bench:
         self._runs: list[Run] = []
 
     def warm_up(self) -> None:
-        """The broker's code is compiled while it runs: its first ten thousands of requests say nothing."""
-        _say("warming up the broker")
-        for in_flight in (16, 64):
-            floors.producer(self._lab, workload.Workload(self._size.warm_up // 4), in_flight)
-        self._lab.publish("orders.events.v1", self._work.events)
+        """The broker's code is compiled while it runs: what its first ten thousands of requests cost says nothing."""
+        _say("warming up Kafka and PostgreSQL")
+        floors.producer(self._lab, workload.Workload(self._size.warm_up // len(workload.LIFE)), MANY // 2)
+        for who in (contenders.ORDERFLOW, contenders.FASTSTREAM_ROWS):
+            runs.drain(self._lab, who, self._warm, self._work)
 
     def contenders(self) -> list[Run]:
+        everyone = (
+            contenders.ORDERFLOW,
+            contenders.FASTSTREAM_STATEMENT,
+            contenders.FASTSTREAM_ROWS,
+            contenders.DBOS,
+        )
         kept: list[Run] = []
         for number in range(1, self._size.rounds + 1):
-            for who in (
-                contenders.ORDERFLOW,
-                contenders.FASTSTREAM_STATEMENT,
-                contenders.FASTSTREAM_ROWS,
-                contenders.DBOS,
-            ):
+            # Whoever comes after whom changes from round to round.
+            turn = number % len(everyone)
+            for who in everyone[turn:] + everyone[:turn]:
                 slow = who is contenders.DBOS
                 warm, work = (self._slow_warm, self._slow) if slow else (self._warm, self._work)
-                self._take(
-                    kept,
-                    number,
-                    lambda who=who, warm=warm, work=work: [runs.drain(self._lab, who, warm, work)],
-                )
+                self._keep(kept, number, runs.drain(self._lab, who, warm, work))
         return kept
 
     def stages(self) -> list[Run]:
-        lab, warm, work, kept = self._lab, self._warm, self._work, list[runs.Run]()
-        many = 64
-        for number in range(1, self._size.stage_rounds + 1):
-            self._take(kept, number, lambda: stages.track(lab, warm, work, IN_FLIGHT))
-            self._take(kept, number, lambda: stages.intake(lab, warm, work, many))
-            self._take(kept, number, lambda: [stages.validate(lab, warm, work, many)])
-            self._take(kept, number, lambda: [stages.park(lab, warm, work, many)])
-            self._take(kept, number, lambda: [stages.shelve(lab, warm, work, many)])
-            self._take(kept, number, lambda: [stages.notify(lab, self._slow_warm, self._mailed, 32)])
+        lab, warm, work = self._lab, self._warm, self._work
+        kept: list[Run] = []
+        for number in range(1, self._size.rounds + 1):
+            self._keep(kept, number, *stages.track(lab, warm, work, IN_FLIGHT))
+            self._keep(kept, number, *stages.intake(lab, warm, work, MANY))
+            self._keep(kept, number, stages.validate(lab, warm, work, MANY))
+            self._keep(kept, number, stages.park(lab, warm, work, MANY))
+            self._keep(kept, number, stages.shelve(lab, warm, work, MANY))
+            self._keep(kept, number, stages.notify(lab, self._slow_warm, self._mailed, MANY // 2))
         return kept
 
     def through(self) -> list[Run]:
-        lab, warm, kept = self._lab, self._warm, list[runs.Run]()
+        lab, warm = self._lab, self._warm
+        kept: list[Run] = []
         for number in range(1, self._size.rounds + 1):
-            self._take(kept, number, lambda: [runs.drain(lab, contenders.THROUGH, warm, self._work)])
+            self._keep(kept, number, runs.drain(lab, contenders.THROUGH, warm, self._work))
         for rate in self._size.paced:
-            paced = workload.make(max(25, rate * self._size.seconds // 4), self._rules, name=f"paced{rate}")
-            self._take(
-                kept,
-                1,
-                lambda rate=rate, paced=paced: [runs.paced(lab, contenders.THROUGH, warm, paced, rate)],
-            )
+            orders = max(25, rate * self._size.seconds // len(workload.LIFE))
+            paced = workload.make(orders, self._rules, name=f"paced{rate}")
+            self._keep(kept, 1, runs.paced(lab, contenders.THROUGH, warm, paced, rate))
         return kept
 
     def floors(self) -> list[Run]:
-        lab, work, kept = self._lab, self._work, list[runs.Run]()
-        for batch in (1, 32, 256):
+        lab, work, seconds = self._lab, self._work, self._size.seconds
+        kept: list[Run] = []
+        for batch in BATCHES:
             for read in (False, True):
-                self._take(
-                    kept,
-                    1,
-                    lambda batch=batch, read=read: [
-                        floors.pgbench(lab, work, batch, read=read, seconds=self._size.seconds)
-                    ],
-                )
-        for in_flight in (32, 500):
-            self._take(kept, 1, lambda in_flight=in_flight: [floors.producer(lab, work, in_flight)])
+                self._keep(kept, 1, floors.pgbench(lab, work, batch, read=read, seconds=seconds))
+        for in_flight in ROUNDS_OF:
+            self._keep(kept, 1, floors.producer(lab, work, in_flight))
         return kept
 
-    def _take(self, kept: list[Run], number: int, measure: Callable[[], list[Run]]) -> None:
-        for run in measure():
+    @staticmethod
+    def _keep(kept: list[Run], number: int, *found: Run) -> None:
+        for run in found:
             kept.append(run)
             state = f"VOID: {'; '.join(run.faults)}" if run.faults else "nothing lost, nothing twice"
             _say(

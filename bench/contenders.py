@@ -103,7 +103,7 @@ class Running:
 def _orderflow(lab: Lab, *names: str) -> dict[str, Measured]:
     stages = {name: Stage(lab, name) for name in names}
     ports = {name: stage.port for name, stage in stages.items()}
-    return {"delivery": Delivery(lab, **ports)} | stages
+    return {"delivery": Delivery(lab, **ports), **stages}
 
 
 def _peer(lab: Lab, name: str, *arguments: str) -> dict[str, Measured]:

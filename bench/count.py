@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from orderflow import topics
 from orderflow.envelope import derived_id
@@ -11,9 +11,10 @@ from orderflow.envelope import derived_id
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from confluent_kafka import Message
+
     from bench.lab import Ends, Lab
     from bench.workload import Workload
-    from confluent_kafka import Message
 
 _HISTORY_FAULTS = """
 SELECT count(*) FROM orders o
@@ -28,7 +29,7 @@ WHERE o.version <> {events} OR o.lock <> {events} OR h.rows <> {events} OR h.las
 
 def tracked(lab: Lab, work: Workload, start: Ends) -> list[str]:
     """The ledger, the orders and their history, and the announcements since start, hold each event once."""
-    faults = []
+    faults: list[str] = []
     per_order = work.size // work.orders
     counts = lab.one("SELECT count(*), count(*) FILTER (WHERE outcome = 'applied') FROM ledger")
     _expect(faults, "ledger rows", counts[0], work.size)
@@ -92,7 +93,5 @@ def _expect(faults: list[str], what: str, found: object, wanted: int) -> None:
 
 
 def _header(message: Message, name: str) -> str:
-    for header, value in message.headers() or []:
-        if header == name and isinstance(value, bytes):
-            return value.decode()
-    return ""
+    headers = cast("list[tuple[str, bytes]]", message.headers() or [])
+    return next((value.decode() for header, value in headers if header == name), "")

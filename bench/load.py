@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import httptools
@@ -87,14 +88,16 @@ class _Lane(asyncio.Protocol):
             self.ended.set_exception(exc or ConnectionError("the stage closed the connection"))
 
 
+def _itself(lane: _Lane) -> _Lane:
+    return lane
+
+
 async def _send(port: int, lanes: Sequence[Sequence[bytes]]) -> Answers:
     loop = asyncio.get_running_loop()
     answers = Answers()
-    opened = [
-        (await loop.create_connection(lambda each=each: _Lane(each, answers), "127.0.0.1", port))[1]
-        for each in lanes
-        if each
-    ]
+    opened = [_Lane(each, answers) for each in lanes if each]
+    for lane in opened:
+        await loop.create_connection(partial(_itself, lane), "127.0.0.1", port)
     started = time.perf_counter()
     for lane in opened:
         lane.next()

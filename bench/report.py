@@ -104,11 +104,11 @@ def table(title: str, shown: Sequence[Line]) -> str:
     rows = [head, "-" * WIDTH]
     for line in shown:
         if not line.rounds:
-            rows.append(f"{line.what:<44}{'void':>9}")
+            rows.append(f"{line.what:<36}{'void':>9}")
             continue
         span = f"{line.slowest:.0f}-{line.fastest:.0f}"
         rows.append(
-            f"{line.what:<44}{line.rate:>9.0f}{span:>13}{line.cpu_us:>8.0f}"
+            f"{line.what:<36}{line.rate:>9.0f}{span:>12}{line.orders:>9.0f}{line.cpu_us:>8.0f}"
             f"{line.servers.get('kafka', 0):>7.0f}{line.servers.get('postgres', 0):>6.0f}"
             f"{_shown(line.p50):>7}{_shown(line.p99):>6}" + (f"  {line.void} void" if line.void else "")
         )

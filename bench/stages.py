@@ -19,9 +19,8 @@ from orderflow.errors import Reason
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from aiosmtpd.smtp import SMTP
+    from aiosmtpd.smtp import SMTP, Session
     from aiosmtpd.smtp import Envelope as Letter
-    from aiosmtpd.smtp import Session
 
     from bench.lab import Ends, Lab
     from bench.workload import Workload
@@ -238,6 +237,7 @@ def _run(
         answers.seconds,
         {stage.name: used},
         {"kafka": taken.kafka, "postgres": taken.postgres},
+        per=len(answers.latencies) // work.orders,
         p50=answers.percentile_ms(0.5),
         p99=answers.percentile_ms(0.99),
         faults=([f"answers: {wrong}"] if wrong else []) + counted(work, start),

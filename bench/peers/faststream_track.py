@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import uvloop
 from faststream import AckPolicy, FastStream
@@ -40,7 +40,7 @@ broker = KafkaBroker(
     config.kafka_bootstrap,
     acks="all",
     enable_idempotence=True,
-    linger_ms=0.5,
+    linger_ms=1,
     partitioner="murmur2_random",
     logger=None,
 )
@@ -117,7 +117,7 @@ async def _publish(plans: list[Plan]) -> None:
 
 
 def _envelope(record: Message) -> Envelope:
-    headers = record.headers() or []
+    headers = cast("list[tuple[str, bytes]]", record.headers() or [])
     attributes = {name[3:]: value.decode() for name, value in headers if name.startswith("ce_")}
     attributes.pop("specversion")
     named = {name: attributes.pop(name, "") for name in ("type", "source", "id", "subject", "time")}
