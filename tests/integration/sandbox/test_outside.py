@@ -1,0 +1,111 @@
+"""The outside world of the sandbox: what it keeps, what it shows, what it counts."""
+
+import json
+import signal
+import smtplib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+from standardwebhooks import Webhook
+from support.outside import Outside
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Iterator[Outside]:
+    with Outside(tmp_path / "outside") as world:
+        yield world
+
+
+def mail(number: int, **headers: str) -> EmailMessage:
+    message = EmailMessage()
+    told = {
+        "From": "shop@shop.example",
+        "To": "Zoë <zoe@example.org>",
+        "Subject": f"Order {number} €",
+        "Message-ID": f"<{number}@shop.example>",
+    }
+    for name, value in (told | headers).items():
+        message[name] = value
+    message.set_content(f"text of {number}")
+    message.add_alternative(f'<p>page of {number}</p><script>alert("x")</script>', subtype="html")
+    return message
+
+
+def post(outside: Outside, *messages: EmailMessage) -> None:
+    with smtplib.SMTP("127.0.0.1", outside.smtp_port) as smtp:
+        for message in messages:
+            smtp.send_message(message)
+
+
+def hook(outside: Outside, message_id: str, secret: str | None = None) -> int:
+    content = json.dumps({"type": "t", "data": {"order_id": "A-1"}})
+    now = datetime.now(UTC)
+    signer = Webhook(secret or outside.secret_file.read_text().strip())
+    headers = {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": signer.sign(message_id, now, content),
+    }
+    return outside.http.post("/webhook/erp", content=content, headers=headers).status_code
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_mails_webhooks_and_counts_survive_a_restart(outside: Outside, how: signal.Signals) -> None:
+    post(outside, mail(1), mail(1), mail(2))
+    assert [hook(outside, message_id) for message_id in ("a", "a", "b")] == [204, 204, 204]
+    assert hook(outside, "c", "whsec_b3RoZXIgb3RoZXIgb3RoZXI=") == 400
+    before = outside.counts(), outside.mails(""), outside.hooks("A-1"), outside.secret_file.read_text()
+    assert before[0] == {
+        "mails": {"received": 3, "distinct_message_ids": 2, "repeats": 1},
+        "webhooks": {"attempts": 4, "unverified": 1, "taken": 3, "distinct_ids": 2, "repeats": 1},
+    }
+    outside.stop(how)
+    outside.start()
+    assert (
+        outside.counts(),
+        outside.mails(""),
+        outside.hooks("A-1"),
+        outside.secret_file.read_text(),
+    ) == before
+    post(outside, mail(3))
+    assert outside.mails("")[0]["subject"] == "Order 3 €"
+
+
+def test_the_mailbox_lists_newest_first_and_searches(outside: Outside) -> None:
+    post(outside, *(mail(number) for number in range(60)))
+    page = outside.http.get("/").text
+    assert "60 mails" in page
+    assert page.index("Order 59 €") < page.index("Order 10 €")
+    assert "Order 9 €" not in page
+    assert "Order 9 €" in outside.http.get("/?q=&from=50").text
+    found = outside.http.get("/", params={"q": "order 7 ZOE@"}).text
+    assert "1 mail for" not in found
+    assert [each["subject"] for each in outside.mails("<7@shop zoe@")] == ["Order 7 €"]
+    assert "0 mails" in outside.http.get("/", params={"q": "<script>"}).text
+    assert "<script>" not in outside.http.get("/", params={"q": "<script>"}).text
+
+
+def test_a_mails_page_is_shown_where_it_can_do_nothing(outside: Outside) -> None:
+    post(outside, mail(1))
+    answer = outside.http.get(f"/mails/{outside.mails('')[0]['key']}")
+    assert "text of 1" in answer.text
+    assert '<iframe sandbox=""' in answer.text
+    assert "&lt;p&gt;page of 1&lt;/p&gt;" in answer.text
+    assert "<script>" not in answer.text
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+    assert outside.http.get("/mails/nothing").status_code == 404
+
+
+def test_trouble_comes_as_often_as_asked_for(outside: Outside) -> None:
+    with outside.trouble("webhook", 503, times=2):
+        assert [hook(outside, "a") for _ in range(3)] == [503, 503, 204]
+    with outside.trouble("webhook", 410, endpoint="other"):
+        assert hook(outside, "b") == 204
+    with outside.trouble("smtp", "refuse", times=1):
+        with pytest.raises(smtplib.SMTPRecipientsRefused):
+            post(outside, mail(1))
+        post(outside, mail(1))
+    assert outside.http.put("/api/trouble/smtp", json={"mode": "nonsense"}).status_code == 422
