@@ -56,8 +56,9 @@ def address(page: str | None = None) -> str:
     return f"{request.path}?{query}" if query else request.path
 
 
-def order_key(row: OrderSummary) -> tuple[datetime, str]:
-    return row.updated_at, row.order_id
+def order_key(wanted: OrderFilter) -> Callable[[OrderSummary], tuple[datetime, str]]:
+    """What the list is sorted by."""
+    return lambda row: ((wanted.by_placing and row.placed_at) or row.updated_at, row.order_id)
 
 
 def parked_key(row: ParkedSummary) -> tuple[datetime, str]:
@@ -72,7 +73,7 @@ def blueprint(reader: Reader) -> Blueprint:
     @routes.get("/api/orders")
     def orders() -> Response:
         wanted = filters.read(OrderFilter, request.args)
-        rows, older, newer = sheet(reader.orders(wanted), wanted, order_key)
+        rows, older, newer = sheet(reader.orders(wanted), wanted, order_key(wanted))
         body = [asdict(row) | {"href": f"/api/orders/{row.order_id}"} for row in rows]
         return jsonify({"orders": body, "older": older, "newer": newer})
 

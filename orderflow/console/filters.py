@@ -101,7 +101,10 @@ class Listing(Frozen):
 
 
 class OrderFilter(Listing):
-    """Orders. Every word of q begins the order's id, its customer's e-mail address or a word of their name."""
+    """Orders. Every word of q begins the order's id, its customer's e-mail address or a word of their name.
+
+    Sorted by their last change, or by their placing where a time of placing is asked for; latest first.
+    """
 
     status: Status | Literal["awaited"] | None = None
     payment: Payment | None = None
@@ -109,6 +112,10 @@ class OrderFilter(Listing):
     q: Words = ""
     placed_from: Since | None = None
     placed_to: Until | None = None
+
+    @property
+    def by_placing(self) -> bool:
+        return self.placed_from is not None or self.placed_to is not None
 
     @property
     def words(self) -> list[str]:

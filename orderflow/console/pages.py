@@ -66,7 +66,7 @@ class _Pages:
         only_search = wanted.q and not {name for name, value in request.args.items() if value} - {"q"}
         if only_search and self._reader.has_order(wanted.q):
             return redirect(f"/orders/{quote(wanted.q, safe='')}", 303)
-        rows, older, newer = sheet(self._reader.orders(wanted), wanted, order_key)
+        rows, older, newer = sheet(self._reader.orders(wanted), wanted, order_key(wanted))
         return render_template(
             "orders.html",
             rows=rows,
@@ -74,6 +74,7 @@ class _Pages:
             newer=newer,
             first=address(),
             given=request.args,
+            sorting="placing" if wanted.by_placing else "last change",
             statuses=_options([*Status, "awaited"]),
             payments=_options(list(Payment)),
             now=datetime.now(UTC),

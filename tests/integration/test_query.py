@@ -111,6 +111,24 @@ def test_the_pages_of_a_list_hold_every_order_once_forwards_and_backwards(query:
     assert len(backwards) == 9
 
 
+def test_orders_of_a_time_are_paged_by_their_placing(
+    fresh_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate(fresh_database)
+    days = [3, 1, 7, 5, 2, 6, 4, 4]
+    for number, day in enumerate(days):
+        happen(fresh_database, event("placed", f"d-{number}", order(), time=f"2026-11-{day:02}T09:00:00Z"))
+    client = app(fresh_database, monkeypatch)
+    page: dict[str, Any] = client.get("/api/orders?limit=3&placed_from=2026-11-02&placed_to=2026-11-06").json  # type: ignore[assignment]
+    forwards = [row["order_id"] for row in page["orders"]]
+    page = client.get(page["older"]).json  # type: ignore[assignment]
+    forwards += [row["order_id"] for row in page["orders"]]
+    assert page["older"] is None
+    assert forwards == ["d-5", "d-3", "d-7", "d-6", "d-0", "d-4"]
+    page = client.get(page["newer"]).json  # type: ignore[assignment]
+    assert [row["order_id"] for row in page["orders"]] == forwards[:3]
+
+
 def test_orders_that_changed_at_the_same_moment_are_paged_without_loss(
     fresh_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -396,6 +414,15 @@ def test_the_mark_of_an_order_changes_with_whatever_its_page_shows(own_shop: str
         marks.append(reader.order_mark("unpaid-1"))
     assert len(set(marks)) == 4
     assert reader.order_mark("unpaid-1") == marks[-1]
+
+
+@pytest.mark.parametrize("asked", ["ada", "ada lov", "done", "nobody", "a"])
+def test_a_search_finds_the_same_whether_it_finds_many_or_few(shop: str, asked: str) -> None:
+    settings = QuerySettings(database_url=SecretStr(shop))
+    many, few = Reader(settings, most_found=0), Reader(settings)
+    assert many.orders(OrderFilter(q=asked)) == few.orders(OrderFilter(q=asked))
+    many.close()
+    few.close()
 
 
 def test_a_page_is_as_many_orders_as_asked_for_and_one_more(reader: Reader) -> None:
