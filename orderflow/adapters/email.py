@@ -72,7 +72,8 @@ class Letters:
         message_id = derived_id("email", notification.event.id, notification.recipient)
         letter: Message[Any, Any] = Message(_POLICY)
         letter["MIME-Version"] = "1.0"
-        letter["Content-Type"] = "multipart/alternative"
+        # The library would compile a pattern for each letter to choose one. Both parts are in base64.
+        letter["Content-Type"] = f'multipart/alternative; boundary="={message_id}"'
         subject = "".join(text.blocks["subject"](text.new_context(values)))
         letter["Subject"] = Header(one_line(subject)[:MAX_SUBJECT])
         letter["From"] = self._from
