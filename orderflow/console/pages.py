@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from orderflow.console.records import OrderRecord
 
 RECENT: Final = 15
+MOST_SHOWN: Final = 50_000
+"""Of what came in a parked event, in characters; the API gives all of it."""
 
 
 def blueprint(reader: Reader, streams: Streams, templates: Environment) -> Blueprint:
@@ -129,7 +131,8 @@ class _Pages:
             "parked_event.html",
             event=event.summary,
             attributes=event.attributes if reveal else masking.attributes(event.attributes),
-            content=content,
+            content=content[:MOST_SHOWN],
+            cut=len(content) > MOST_SHOWN,
             form=form,
             size=len(event.payload),
             reveal=reveal,

@@ -26,7 +26,9 @@ def console(database_url: str, log: Path, **environment: str) -> Iterator[str]:
         "LOCAL_RUN": "true",
         "K_REVISION": "query-00001",
     }
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "COVERAGE_PROCESS_START") if name in os.environ}
+    kept = {
+        name: os.environ[name] for name in ("PATH", "HOME", "COVERAGE_PROCESS_START") if name in os.environ
+    }
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "functions_framework"],
