@@ -6,9 +6,12 @@ A row's state is `claimed` (somebody sends, until the lease ends), `released` (n
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
+from orderflow.coalesce import Coalescer
 from orderflow.notifier import Claim, Found
 
 if TYPE_CHECKING:
@@ -48,10 +51,12 @@ ORDER BY due.position
 it is ours now. What somebody else inserted at this very moment has no state yet and is not ours."""
 
 CONFIRM: Final = """
-UPDATE notifications SET state = 'sent', finished_at = now()
-WHERE event_id = %(event_id)s AND channel = %(channel)s AND recipient = %(recipient)s
-  AND state = 'claimed' AND claim = %(claim)s
-RETURNING 1
+UPDATE notifications n SET state = 'sent', finished_at = now()
+FROM unnest(%(event_id)s::text[], %(channel)s::text[], %(recipient)s::text[], %(claim)s::uuid[])
+    AS c (event_id, channel, recipient, claim)
+WHERE n.event_id = c.event_id AND n.channel = c.channel AND n.recipient = c.recipient
+  AND n.state = 'claimed' AND n.claim = c.claim
+RETURNING n.event_id, n.channel, n.recipient
 """
 
 RELEASE: Final = """
@@ -72,21 +77,51 @@ RETURNING 1
 """
 
 
+@dataclass(slots=True)
+class _Due:
+    """What one event asks for; claims is the answer."""
+
+    notifications: Sequence[Notification]
+    claims: list[Claim] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Sent:
+    claim: Claim
+    kept: bool = False
+
+
 class ClaimStore:
-    """An endpoint in `webhook_endpoints_gone` is claimed no more until its row is deleted."""
+    """What is claimed or confirmed at one moment goes to the database as one statement.
+
+    An endpoint in `webhook_endpoints_gone` is claimed no more until its row is deleted.
+    """
 
     def __init__(self, database: Database, *, revision: str, lease_seconds: float) -> None:
         self._database = database
         self._revision = revision
         self._lease_seconds = lease_seconds
+        self._claiming = Coalescer(self._claim, lambda due: due.notifications[0].event.id)
+        self._confirming = Coalescer(self._confirm, lambda sent: _key(sent.claim.notification))
 
     async def claim(self, due: Sequence[Notification], *, failed_too: bool) -> list[Claim]:
-        """Claims all that are free, in one statement; failed_too: those that failed for good are free as well."""
+        """Claims what is free of one event's; failed_too: what failed for good is free as well."""
+        asked = _Due(due)
+        if failed_too:
+            await self._claim([asked], failed_too=True)
+        else:
+            await self._claiming.submit(asked)
+        return asked.claims
+
+    async def confirm(self, claim: Claim) -> bool:
+        sent = _Sent(claim)
+        await self._confirming.submit(sent)
+        return sent.kept
+
+    async def _claim(self, asked: Sequence[_Due], *, failed_too: bool = False) -> None:
         token = uuid4()
-        values = {
-            "event_id": [each.event.id for each in due],
-            "channel": [each.channel for each in due],
-            "recipient": [each.recipient for each in due],
+        due = [notification for each in asked for notification in each.notifications]
+        values = _keys(due) | {
             "order_id": [each.change.order_id for each in due],
             "kind": [each.change.kind for each in due],
             "claim": token,
@@ -95,14 +130,23 @@ class ClaimStore:
             "failed_too": failed_too,
         }
         async with self._database.connection() as connection:
-            rows = await (await connection.execute(CLAIM, values)).fetchall()
-        return [
-            Claim(notification, token, _found(row), row["error"] or "")
-            for notification, row in zip(due, rows, strict=True)
-        ]
+            rows = iter(await (await connection.execute(CLAIM, values)).fetchall())
+        for each in asked:
+            its = islice(rows, len(each.notifications))
+            each.claims = [
+                Claim(notification, token, _found(row), row["error"] or "")
+                for notification, row in zip(each.notifications, its, strict=True)
+            ]
 
-    async def confirm(self, claim: Claim) -> bool:
-        return await self._record(CONFIRM, claim)
+    async def _confirm(self, sent: Sequence[_Sent]) -> None:
+        values = _keys([each.claim.notification for each in sent]) | {
+            "claim": [each.claim.token for each in sent]
+        }
+        async with self._database.connection() as connection:
+            rows = await (await connection.execute(CONFIRM, values)).fetchall()
+        kept = {(row["event_id"], row["channel"], row["recipient"]) for row in rows}
+        for each in sent:
+            each.kept = _key(each.claim.notification) in kept
 
     async def fail(self, claim: Claim, code: str, *, gone: bool) -> bool:
         """gone disables the recipient, whoever holds the claim by now."""
@@ -112,15 +156,23 @@ class ClaimStore:
         return await self._record(RELEASE, claim, error=code)
 
     async def _record(self, statement: str, claim: Claim, **values: object) -> bool:
-        notification = claim.notification
-        keys = {
-            "event_id": notification.event.id,
-            "channel": notification.channel,
-            "recipient": notification.recipient,
-            "claim": claim.token,
-        }
+        event_id, channel, recipient = _key(claim.notification)
+        keys = {"event_id": event_id, "channel": channel, "recipient": recipient, "claim": claim.token}
         async with self._database.connection() as connection:
             return await (await connection.execute(statement, keys | values)).fetchone() is not None
+
+
+def _key(notification: Notification) -> tuple[str, str, str]:
+    return notification.event.id, notification.channel, notification.recipient
+
+
+def _keys(notifications: Sequence[Notification]) -> Row:
+    """The keys as columns."""
+    return {
+        "event_id": [each.event.id for each in notifications],
+        "channel": [each.channel for each in notifications],
+        "recipient": [each.recipient for each in notifications],
+    }
 
 
 def _found(row: Row) -> Found:
