@@ -55,10 +55,15 @@ class KafkaPublisher:
     """
 
     def __init__(self, settings: KafkaSettings, new: Callable[[dict[str, Any]], Producer] | None = None) -> None:
-        """Raises BadSettingsError where the file of properties cannot be read."""
+        """Raises BadSettingsError where the file of properties cannot be read or has what librdkafka does not know."""
         self._config = producer_config(settings)
         # With a logger of ours librdkafka's lines are JSON like all others, and not printed past us.
         self._new = new or (lambda config: Producer(config, logger=log))
+        if settings.kafka_config_file is not None:
+            try:
+                self._new(self._config)
+            except KafkaException as error:
+                raise BadSettingsError(f"KAFKA_CONFIG_FILE: {error.args[0].str()}") from None
         self._producer: Producer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._done: list[_Delivery] = []

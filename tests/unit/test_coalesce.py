@@ -108,3 +108,17 @@ async def test_an_item_whose_caller_went_away_does_not_hold_up_its_key() -> None
     work.open.release()
     work.open.release()
     await asyncio.gather(*submitted(coalescer, [("a", 2)]))
+
+
+async def test_what_is_submitted_in_the_moment_in_which_the_last_batch_ends_does_not_wait_for_ever() -> None:
+    async def at_once(_: Sequence[Item]) -> None:
+        return
+
+    coalescer = Coalescer(at_once, lambda item: item[0], parallel=1)
+
+    async def a_moment_later() -> None:
+        await asyncio.sleep(0)
+        await coalescer.submit(("b", 1))
+
+    # The worker of the first item runs right before the second is submitted, and has not been tidied away yet.
+    await asyncio.wait_for(asyncio.gather(coalescer.submit(("a", 1)), a_moment_later()), 5)

@@ -1,6 +1,7 @@
 """CloudEvents on the wire: what is read and written is held against the official SDK, and nothing else crashes."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid5
 
@@ -48,6 +49,11 @@ def binary(**changes: str | None) -> dict[str, str]:
     return {f"ce-{name}": value for name, value in named.items() if value is not None} | {
         "content-type": JSON
     }
+
+
+def whole(**changes: Any) -> bytes:
+    """A structured event's body."""
+    return json.dumps({"specversion": "1.0"} | ATTRIBUTES | changes).encode()
 
 
 def test_what_the_sdk_writes_in_binary_mode_is_read() -> None:
@@ -130,6 +136,16 @@ def test_a_header_that_cannot_be_carried_is_named(headers: dict[str, str], code:
         (json.dumps(ATTRIBUTES).encode(), "not_a_cloudevent"),
         (json.dumps({"specversion": "1.0"} | ATTRIBUTES | {"id": {"a": 1}}).encode(), "attribute_invalid"),
         (json.dumps({"specversion": "1.0"} | ATTRIBUTES | {"data_base64": "#"}).encode(), "data_invalid"),
+        (json.dumps({"specversion": "1.0"} | ATTRIBUTES | {"data_base64": 7}).encode(), "data_invalid"),
+        (whole(data={}, data_base64="e30="), "data_invalid"),
+        (whole(datacontenttype="a\nb"), "attribute_invalid"),
+        (whole(datacontenttype=7), "attribute_invalid"),
+        (whole(datacontenttype="application/cloudevents+json"), "attribute_invalid"),
+        (whole(extra=1.5), "attribute_invalid"),
+        (whole(extra="\ud800"), "attribute_invalid"),
+        (whole(specversion=1), "not_a_cloudevent"),
+        (whole(data="MARK").replace(b'"MARK"', b"[" * 5000 + b"]" * 5000), "json_invalid"),
+        (whole(data="MARK").replace(b'"MARK"', b"9" * 5000), "json_invalid"),
     ],
 )
 def test_a_structured_body_that_is_no_event_is_poison(body: bytes, code: str) -> None:
@@ -175,6 +191,49 @@ def test_percent_signs_are_read_as_the_sender_meant_them() -> None:
 @given(st.lists(st.text(max_size=20), min_size=1, max_size=4))
 def test_a_derived_id_is_the_standard_librarys_uuid5(parts: list[str]) -> None:
     assert envelope.derived_id(*parts) == str(uuid5(NAMESPACE, "\x1f".join(parts)))
+
+
+def test_an_attribute_that_comes_twice_is_poison_and_not_a_choice() -> None:
+    headers = raw(binary())
+    with pytest.raises(PoisonError) as caught:
+        envelope.from_http([*headers, (b"ce-id", b"other")], b"{}")
+    assert caught.value.reasons[0].field == "id"
+
+
+def test_what_kafkasource_adds_is_taken_and_an_attribute_without_a_value_is_none() -> None:
+    added = binary(knativekafkapartition="3", knativekafkaoffset="42")
+    assert envelope.from_http(raw(added), b"{}").extensions["knativekafkapartition"] == "3"
+    in_body = [(b"content-type", b"Application/CloudEvents+JSON; charset=utf-8")]
+    found = envelope.from_http(in_body, whole(dataschema=None, sequence=7, urgent=True, data={"a": 1}))
+    assert "dataschema" not in found.extensions
+    assert (found.extensions["sequence"], found.extensions["urgent"]) == ("7", "true")
+    assert found.data == b'{"a":1}'
+
+
+def test_the_name_of_a_bad_attribute_is_shown_printable_and_short() -> None:
+    for name in ("a\x00\ud800", "n" * 500):
+        with pytest.raises(PoisonError) as caught:
+            envelope.from_http([(b"content-type", b"application/cloudevents+json")], whole(**{name: "x"}))
+        assert caught.value.reasons[0].field.isprintable()
+        assert len(caught.value.reasons[0].field) < 100
+
+
+@given(st.datetimes(timezones=st.timezones()))
+def test_any_time_is_read_as_the_same_moment_or_is_poison(time: datetime) -> None:
+    try:
+        found = envelope.moment(time.isoformat())
+    except PoisonError:
+        assert not 1970 <= time.year <= 9998
+    else:
+        assert found == datetime.fromisoformat(time.isoformat())
+        assert found.utcoffset() == timedelta(0)
+
+
+@pytest.mark.parametrize(
+    "time", ["2026-11-23T10:00:00Z", "2026-11-23t10:00:00.123456789+00:00", "2026-11-23T23:00:00+13:00"]
+)
+def test_the_times_that_other_languages_write_are_read(time: str) -> None:
+    assert envelope.moment(time).replace(microsecond=0) == datetime(2026, 11, 23, 10, tzinfo=UTC)
 
 
 def test_the_key_is_the_order_id() -> None:

@@ -230,6 +230,41 @@ def test_whatever_the_order_of_arrival_a_returned_order_is_refunded() -> None:
     assert ends == {("returned", "refunded")}
 
 
+@pytest.mark.parametrize("status", ["shipped", "delivered", "returned"])
+def test_once_goods_moved_a_cancellation_is_parked_and_the_order_stays(status: str) -> None:
+    decision = lifecycle.decide(state(status), fact("cancelled"))
+    assert decision.outcome is Outcome.PARKED
+    assert decision.state == state(status)
+    assert decision.reason is not None
+    assert decision.reason.code == "forbidden_transition"
+
+
+def test_an_order_held_after_packing_can_still_be_cancelled() -> None:
+    held = lifecycle.decide(state("packed"), fact("held")).state
+    decision = lifecycle.decide(held, fact("cancelled"))
+    assert decision.state is not None
+    assert (decision.state.status, decision.state.resumes) == ("cancelled", None)
+
+
+@given(st.data())
+def test_whatever_the_order_of_arrival_a_life_in_which_nothing_is_undone_ends_the_same(
+    data: st.DataObject,
+) -> None:
+    """Events that only lead forward may come in any order; what is overtaken is stale. Holding, releasing,
+    cancelling and declining are decisions of a moment, and do not commute: see the matrices."""
+    goods = ["packed", "shipped", "delivered", "returned"]
+    money = ["authorised", "paid"]
+    told: list[Update | Verdict] = [verdict()]
+    told += [fact(kind) for kind in goods[: data.draw(st.integers(0, len(goods)))]]
+    told += [fact(kind) for kind in money[: data.draw(st.integers(0, len(money)))]]
+    if any(each.kind == "paid" for each in told):
+        first = data.draw(st.integers(1, 2899))
+        parts = [first, 2900 - first][: data.draw(st.integers(0, 2))]
+        told += [fact("refunded", amount=part) for part in parts]
+    in_order = played(tuple(told))
+    assert played(tuple(data.draw(st.permutations(told)))) == in_order
+
+
 def test_only_verdicts_carry_an_order() -> None:
     assert isinstance(verdict(), OrderAccepted)
     assert not any(issubclass(model, Verdict) for model in UPDATES.values())

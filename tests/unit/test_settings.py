@@ -49,3 +49,33 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_the_example_rules_are_valid() -> None:
     rules = settings.read_toml(Rules, ROOT / "examples/rules.toml", "RULES_FILE")
     assert "EUR" in rules.currencies
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LOG_LEVEL", "loud"),
+        ("KAFKA_ACK_SECONDS", "0"),
+        ("KAFKA_ACK_SECONDS", "0.0001"),
+        ("KAFKA_ACK_SECONDS", "soon"),
+        ("DATABASE_URL", "mysql://host/canary"),
+        ("DATABASE_POOL_SIZE", "0"),
+        ("WAITING_HOURS", "0"),
+    ],
+)
+def test_each_bad_setting_is_named_and_not_quoted(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for known, good in (("KAFKA_BOOTSTRAP", "h:1"), ("DATABASE_URL", "postgresql://h/d"), (name, value)):
+        monkeypatch.setenv(known, good)
+    with pytest.raises(BadSettingsError) as caught:
+        settings.load(settings.TrackSettings)
+    assert f"{name}:" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
+def test_an_empty_setting_is_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP", "")
+    with pytest.raises(BadSettingsError, match="KAFKA_BOOTSTRAP"):
+        settings.load(settings.KafkaSettings)
