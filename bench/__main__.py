@@ -28,10 +28,12 @@ ROUNDS_OF: Final = (32, 500)
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much of everything. orders make four events each; rounds are of each contender in turn; warm_up is
-    in events, seconds are those of pgbench and of a steady rate, paced are such rates in events a second."""
+    """How much of everything. An order makes four events; there are fewer orders where each takes longer.
+    rounds are of each contender in turn, seconds those of pgbench and of a steady rate, paced such rates in
+    events a second, warm_up is in events."""
 
     orders: int
+    stage_orders: int
     slow_orders: int
     mailed_orders: int
     rounds: int
@@ -41,8 +43,8 @@ class Size:
 
 
 SIZES: Final = {
-    "quick": Size(500, 40, 100, rounds=1, seconds=2, paced=(200,), warm_up=4_000),
-    "full": Size(2500, 100, 300, rounds=3, seconds=5, paced=(20, 200, 500), warm_up=40_000),
+    "quick": Size(500, 250, 40, 100, rounds=1, seconds=2, paced=(200,), warm_up=4_000),
+    "full": Size(2000, 750, 100, 300, rounds=3, seconds=5, paced=(20, 200, 500), warm_up=40_000),
 }
 SECTIONS: Final = ("contenders", "stages", "through", "floors")
 
@@ -71,6 +73,7 @@ class _Bench:
         self._size = size
         self._warm = workload.make(200, rules, name="warm")
         self._work = workload.make(size.orders, rules)
+        self._less = workload.make(size.stage_orders, rules)
         self._slow_warm = workload.make(16, rules, name="warm")
         self._slow = workload.make(size.slow_orders, rules)
         self._mailed = workload.make(size.mailed_orders, rules)
@@ -102,14 +105,14 @@ class _Bench:
         return kept
 
     def stages(self) -> list[Run]:
-        lab, warm, work = self._lab, self._warm, self._work
+        lab, warm, work, less = self._lab, self._warm, self._work, self._less
         kept: list[Run] = []
         for number in range(1, self._size.rounds + 1):
-            self._keep(kept, number, *stages.track(lab, warm, work, IN_FLIGHT))
+            self._keep(kept, number, *stages.track(lab, warm, less, IN_FLIGHT))
             self._keep(kept, number, *stages.intake(lab, warm, work, MANY))
             self._keep(kept, number, stages.validate(lab, warm, work, MANY))
-            self._keep(kept, number, stages.park(lab, warm, work, MANY))
-            self._keep(kept, number, stages.shelve(lab, warm, work, MANY))
+            self._keep(kept, number, stages.park(lab, warm, less, MANY))
+            self._keep(kept, number, stages.shelve(lab, warm, less, MANY))
             self._keep(kept, number, stages.notify(lab, self._slow_warm, self._mailed, MANY // 2))
         return kept
 

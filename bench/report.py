@@ -98,9 +98,8 @@ def _rounded(figures: dict[str, float]) -> dict[str, float]:
 
 def table(title: str, shown: Sequence[Line]) -> str:
     """One line each within WIDTH columns; where a contender has several processes, their shares follow."""
-    head = (
-        f"{title:<44}{'events/s':>9}{'from-to':>13}{'CPU us':>8}{'Kafka':>7}{'PG':>6}{'p50 ms':>7}{'p99':>6}"
-    )
+    columns = f"{'events/s':>9}{'from-to':>12}{'orders/s':>9}{'CPU us':>8}{'Kafka':>7}{'PG':>6}{'p50 ms':>7}{'p99':>6}"
+    head = f"{title:<36}{columns}"
     rows = [head, "-" * WIDTH]
     for line in shown:
         if not line.rounds:
@@ -110,8 +109,10 @@ def table(title: str, shown: Sequence[Line]) -> str:
         rows.append(
             f"{line.what:<36}{line.rate:>9.0f}{span:>12}{line.orders:>9.0f}{line.cpu_us:>8.0f}"
             f"{line.servers.get('kafka', 0):>7.0f}{line.servers.get('postgres', 0):>6.0f}"
-            f"{_shown(line.p50):>7}{_shown(line.p99):>6}" + (f"  {line.void} void" if line.void else "")
+            f"{_shown(line.p50):>7}{_shown(line.p99):>6}"
         )
+        if line.void:
+            rows.append(f"  {line.void} more rounds are void")
         if len(line.cpu) > 1:
             shares = ", ".join(f"{name} {used:.0f}" for name, used in line.cpu.items())
             rows.append(f"  of its CPU: {shares}")
