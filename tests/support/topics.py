@@ -4,7 +4,7 @@ import time
 import uuid
 from collections.abc import Callable
 
-from confluent_kafka import Consumer, Message
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
 from orderflow.envelope import Envelope
 
@@ -12,7 +12,7 @@ DEADLINE_SECONDS = 20
 
 
 class Tap:
-    """Reads topics from where they are now on."""
+    """Reads topics from their beginning. It joins no group, which would take seconds."""
 
     def __init__(self, bootstrap: str, *topics: str) -> None:
         self._consumer = Consumer(
@@ -23,7 +23,9 @@ class Tap:
                 "enable.auto.commit": False,
             }
         )
-        self._consumer.subscribe(list(topics))
+        known = self._consumer.list_topics(timeout=DEADLINE_SECONDS).topics
+        places = [(topic, partition) for topic in topics for partition in known[topic].partitions]
+        self._consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in places])
         self.seen: list[tuple[str, Envelope]] = []
 
     def close(self) -> None:

@@ -1,0 +1,167 @@
+"""Publishing against a broker of its own, which stops answering when the test says so."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from support.events import event, order, paid, placed
+from support.stage import Stage
+from support.topics import Tap
+
+from orderflow import topics, validation
+from orderflow.adapters.kafka import KafkaPublisher
+from orderflow.adapters.postgres import migrate
+from orderflow.domain.rules import Rules
+from orderflow.envelope import Envelope
+from orderflow.errors import UnavailableError
+from orderflow.sandbox.sandbox import create_order_topics
+from orderflow.sandbox.servers.kafka import EmbeddedKafka
+from orderflow.settings import KafkaSettings
+
+DEADLINE_SECONDS = 30
+
+
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
+    with EmbeddedKafka(tmp_path_factory.mktemp("own-kafka")) as server:
+        create_order_topics(server.bootstrap, 4)
+        yield server
+
+
+@contextmanager
+def stopped(kafka: EmbeddedKafka) -> Iterator[None]:
+    """The broker is there and does not answer: its connections stay open, nothing is acknowledged."""
+    assert kafka.pid is not None
+    os.kill(kafka.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(kafka.pid, signal.SIGCONT)
+
+
+def publisher_of(kafka: EmbeddedKafka, seconds: float) -> KafkaPublisher:
+    return KafkaPublisher(KafkaSettings(kafka_bootstrap=kafka.bootstrap, kafka_ack_seconds=seconds))
+
+
+def read_all(kafka: EmbeddedKafka, order_id: str, how_many: int) -> list[Envelope]:
+    tap = Tap(kafka.bootstrap, *topics.ALL)
+    try:
+        return tap.until(lambda _, event: event.subject == order_id, how_many)
+    finally:
+        tap.close()
+
+
+async def test_many_events_in_one_call_are_all_there_and_those_of_one_order_in_sequence(
+    kafka: EmbeddedKafka,
+) -> None:
+    publisher = publisher_of(kafka, 30)
+    events = [event("packed", f"many-{number % 7}") for number in range(700)]
+    await publisher.publish(topics.INBOX, events)
+    publisher.close()
+    tap = Tap(kafka.bootstrap, topics.INBOX)
+    found = tap.until(lambda _, event: event.subject.startswith("many-"), 700)
+    tap.close()
+    for number in range(7):
+        sent, came = (
+            [each.id for each in all_ if each.subject == f"many-{number}"] for all_ in (events, found)
+        )
+        assert came == sent
+
+
+async def test_as_long_as_the_broker_does_not_confirm_nothing_counts_as_published(
+    kafka: EmbeddedKafka,
+) -> None:
+    publisher = publisher_of(kafka, 30)
+    await publisher.publish(topics.INBOX, [paid("before")])
+    with stopped(kafka):
+        waiting = asyncio.create_task(publisher.publish(topics.INBOX, [paid("unconfirmed")]))
+        done, _ = await asyncio.wait({waiting}, timeout=1)
+        assert not done
+    await waiting
+    publisher.close()
+    assert len(read_all(kafka, "unconfirmed", 1)) == 1
+
+
+async def test_what_is_not_confirmed_in_time_is_told_and_the_next_event_is_published(
+    kafka: EmbeddedKafka,
+) -> None:
+    publisher = publisher_of(kafka, 1)
+    await publisher.publish(topics.INBOX, [paid("before")])
+    with stopped(kafka), pytest.raises(UnavailableError):
+        await publisher.publish(topics.INBOX, [paid("lost")])
+    await published_in_the_end(publisher, paid("later"))
+    publisher.close()
+
+
+async def published_in_the_end(publisher: KafkaPublisher, sent: Envelope) -> None:
+    """A broker that slept longer than its session has to register anew."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while True:
+        try:
+            return await publisher.publish(topics.INBOX, [sent])
+        except UnavailableError:
+            assert time.monotonic() < deadline
+
+
+def test_intake_answers_503_while_the_broker_sleeps_and_202_when_it_is_back(
+    kafka: EmbeddedKafka, tmp_path: Path
+) -> None:
+    environment = {"KAFKA_BOOTSTRAP": kafka.bootstrap, "KAFKA_ACK_SECONDS": "1"}
+    with Stage("intake", tmp_path / "intake.log", **environment) as intake:
+
+        def post() -> int:
+            return intake.http.post(
+                "/orders", json=order(), headers={"Idempotency-Key": "asleep"}
+            ).status_code
+
+        assert post() == 202
+        with stopped(kafka):
+            assert post() == 503
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while (status := post()) != 202:
+            assert status == 503
+            assert time.monotonic() < deadline
+
+
+def test_a_process_killed_between_commit_and_announcement_leaves_nothing_unannounced(
+    kafka: EmbeddedKafka, fresh_database: str, tmp_path: Path
+) -> None:
+    migrate(fresh_database)
+    sent = validation.validate(placed("window"), Rules())
+    environment = {"KAFKA_BOOTSTRAP": kafka.bootstrap, "DATABASE_URL": fresh_database}
+    warm = validation.validate(placed("warm"), Rules())
+    with Stage("track", tmp_path / "first.log", **environment) as first:
+        assert first.binary(warm).status_code == 204
+        with stopped(kafka):
+            waiting = asyncio.run(committed_then_killed(first, sent, fresh_database))
+        assert waiting, "it was answered although nothing was announced"
+    with Stage("track", tmp_path / "second.log", K_REVISION="track-00002", **environment) as second:
+        assert second.binary(sent).status_code == 204
+    told = [json.loads(each.data) for each in read_all(kafka, "window", 1)]
+    assert {(each["kind"], each["version"]) for each in told} == {("accepted", 1)}
+    with psycopg.connect(fresh_database) as connection:
+        revisions = connection.execute("SELECT revision FROM ledger WHERE order_id = 'window'").fetchall()
+    assert revisions == [("track-00001",)]
+
+
+async def committed_then_killed(track: Stage, sent: Envelope, database: str) -> bool:
+    """Kills the process as soon as its rows are committed; True if nobody had an answer by then."""
+    answer = asyncio.create_task(asyncio.to_thread(track.binary, sent))
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+        while True:
+            rows = await connection.execute("SELECT 1 FROM ledger WHERE order_id = %s", [sent.subject])
+            if await rows.fetchone():
+                break
+            assert time.monotonic() < deadline
+    unanswered = not answer.done()
+    track.stop(signal.SIGKILL)
+    await asyncio.gather(answer, return_exceptions=True)
+    return unanswered

@@ -1,0 +1,119 @@
+"""The schema's way up and down, and the stages while PostgreSQL goes away and comes back."""
+
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYetError
+from pathlib import Path
+
+import psycopg
+import pytest
+from support.events import event, paid, placed
+from support.stage import Stage
+from yoyo import get_backend, read_migrations
+
+from orderflow import topics, validation
+from orderflow.adapters.postgres import MIGRATION_LOCK, MIGRATIONS, migrate
+from orderflow.domain.rules import Rules
+from orderflow.envelope import Envelope
+from orderflow.sandbox.sandbox import create_order_topics
+from orderflow.sandbox.servers.postgres import EmbeddedPostgres
+
+DEADLINE_SECONDS = 30
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[EmbeddedPostgres]:
+    with tempfile.TemporaryDirectory(prefix="orderflow-") as folder, EmbeddedPostgres(Path(folder)) as server:
+        migrate(server.url)
+        yield server
+
+
+def judged(sent: Envelope) -> Envelope:
+    return validation.validate(sent, Rules())
+
+
+def tables(database: str) -> set[str]:
+    query = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename !~ '^_?yoyo'"
+    with psycopg.connect(database) as connection:
+        return {name for (name,) in connection.execute(query)}
+
+
+def test_the_migrations_can_be_taken_back_and_applied_again(fresh_database: str) -> None:
+    applied = migrate(fresh_database)
+    assert "orders" in tables(fresh_database)
+    backend = get_backend(fresh_database.replace("postgresql://", "postgresql+psycopg://", 1))
+    backend.rollback_migrations(backend.to_rollback(read_migrations(str(MIGRATIONS))))
+    backend.connection.close()
+    assert tables(fresh_database) == set()
+    with psycopg.connect(fresh_database) as connection:
+        left = connection.execute("SELECT proname FROM pg_proc WHERE proname LIKE 'orderflow%'").fetchall()
+    assert left == []
+    assert migrate(fresh_database) == applied
+
+
+def test_four_that_migrate_an_empty_database_at_once_do_not_meet(fresh_database: str) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        applied = list(pool.map(migrate, [fresh_database] * 4))
+    assert sorted(map(bool, applied)) == [False, False, False, True]
+
+
+def test_who_was_killed_while_migrating_holds_up_nobody(fresh_database: str) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with psycopg.connect(fresh_database, autocommit=True) as killed:
+            killed.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
+            waiting = pool.submit(migrate, fresh_database)
+            with pytest.raises(NotYetError):
+                waiting.result(0.5)
+        assert waiting.result(DEADLINE_SECONDS)
+
+
+def answered(stage: Stage, sent: Envelope, expected: int) -> None:
+    """Sends until that is the answer; every other one must be a 503."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while (status := stage.binary(sent).status_code) != expected:
+        assert status == 503
+        assert time.monotonic() < deadline
+
+
+def test_a_database_that_was_killed_is_used_again_when_it_is_back(
+    postgres: EmbeddedPostgres, kafka_bootstrap: str, tmp_path: Path
+) -> None:
+    create_order_topics(kafka_bootstrap, 4)
+    environment = {
+        "KAFKA_BOOTSTRAP": kafka_bootstrap,
+        "DATABASE_URL": postgres.url,
+        "DATABASE_WAIT_SECONDS": "1",
+    }
+    first, second = judged(placed("gone-1")), judged(paid("gone-1"))
+    with Stage("track", tmp_path / "track.log", **environment) as track:
+        assert track.binary(first).status_code == 204
+        assert postgres.pid is not None
+        os.kill(postgres.pid, signal.SIGKILL)
+        for _ in range(3):
+            refused = track.binary(second)
+            assert refused.status_code == 503
+            assert refused.headers["retry-after"]
+        postgres.stop()
+        postgres.start()
+        answered(track, second, 204)
+        answered(track, first, 204)
+        assert "Traceback" not in track.log.read_text()
+    with psycopg.connect(postgres.url) as connection:
+        found = connection.execute("SELECT status, payment, version FROM orders").fetchall()
+    assert found == [("accepted", "paid", 2)]
+
+
+def test_a_database_that_takes_no_writes_is_trouble_that_time_cures(
+    postgres: EmbeddedPostgres, kafka_bootstrap: str, tmp_path: Path
+) -> None:
+    create_order_topics(kafka_bootstrap, 4)
+    read_only = f"{postgres.url}&options=-c%20default_transaction_read_only%3Don"
+    environment = {"KAFKA_BOOTSTRAP": kafka_bootstrap, "DATABASE_URL": read_only}
+    with Stage("track", tmp_path / "track.log", **environment) as track:
+        assert track.binary(judged(placed("read-only"))).status_code == 503
+        assert track.binary(judged(event("packed", "read-only"))).status_code == 503
+    assert topics.PARKED not in track.log.read_text()
