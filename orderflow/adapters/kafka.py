@@ -54,7 +54,9 @@ class KafkaPublisher:
     the event loop once for all that came together.
     """
 
-    def __init__(self, settings: KafkaSettings, new: Callable[[dict[str, Any]], Producer] | None = None) -> None:
+    def __init__(
+        self, settings: KafkaSettings, new: Callable[[dict[str, Any]], Producer] | None = None
+    ) -> None:
         """Raises BadSettingsError where the file of properties cannot be read or has what librdkafka does not know."""
         self._config = producer_config(settings)
         # With a logger of ours librdkafka's lines are JSON like all others, and not printed past us.

@@ -31,7 +31,10 @@ def database_url() -> Iterator[str]:
         yield given
         return
     # Run by root, the server is another user's, and every pytest that starts closes pytest's own folder to others.
-    with tempfile.TemporaryDirectory(prefix="orderflow-") as folder, EmbeddedPostgres(Path(folder)) as postgres:
+    with (
+        tempfile.TemporaryDirectory(prefix="orderflow-") as folder,
+        EmbeddedPostgres(Path(folder)) as postgres,
+    ):
         yield postgres.url
 
 

@@ -162,6 +162,82 @@ def test_no_log_has_a_body_or_personal_data(intake: Stage) -> None:
     assert "traceback" not in log
 
 
+def test_neither_has_it_what_a_sender_wrote_in_places_for_names(intake: Stage) -> None:
+    post(intake, order(metadata={"canary@example.org": ""}) | {"canary@example.net": 1}, "names")
+    headers = binary_headers(placed("canary-header")) | {"ce-canary-canary": "canary"}
+    assert intake.http.post("/", content=b"{}", headers=headers).status_code == 400
+    headers = {"content-type": "application/cloudevents+json"}
+    assert (
+        intake.http.post("/", content=b'{"specversion":"1.0","canary":{}}', headers=headers).status_code
+        == 400
+    )
+    assert "canary" not in intake.log.read_text().lower()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"[" * 100_000,
+        b"\xff",
+        b'{"specversion":"1.0"}',
+        b'{"specversion":"1.0","type":"dev.orderflow.order.packed.v1","source":"/s","id":"\\u0000","subject":"a"}',
+        b'{"specversion":"1.0","type":"dev.orderflow.order.packed.v1","source":"/s","id":"1","subject":"\xc3\xa9"}',
+    ],
+)
+def test_a_malformed_structured_cloudevent_is_a_400(intake: Stage, body: bytes) -> None:
+    headers = {"content-type": "application/cloudevents+json; charset=utf-8"}
+    answer = intake.http.post("/", content=body, headers=headers)
+    assert answer.status_code == 400
+    assert fields(answer)
+
+
+def test_a_batch_of_cloudevents_is_a_400(intake: Stage) -> None:
+    headers = {"content-type": "application/cloudevents-batch+json"}
+    assert fields(intake.http.post("/", content=b"[]", headers=headers)) == {"content-type"}
+
+
+def test_binary_attributes_are_percent_decoded_once_and_reach_the_topic_so(intake: Stage, tap: Tap) -> None:
+    assert intake.binary(paid("percent", id="a%2541")).status_code == 202
+    (found,) = tap.until(lambda _, event: event.subject == "percent")
+    assert found.id == "a%41"
+
+
+def test_the_same_key_with_another_order_is_the_same_event_for_track_to_refuse(
+    intake: Stage, tap: Tap
+) -> None:
+    one, other = post(intake, order(), "reused"), post(intake, order(metadata={"gift": "yes"}), "reused")
+    assert one.json() == other.json()
+    found = tap.until(lambda _, event: event.subject == one.json()["order_id"], 2)
+    assert found[0].id == found[1].id
+    assert found[0].data != found[1].data
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"KAFKA_BOOTSTRAP": ""}, "KAFKA_BOOTSTRAP"),
+        ({"RULES_FILE": "/nowhere/rules.toml"}, "RULES_FILE"),
+        ({"LOG_LEVEL": "loud"}, "LOG_LEVEL"),
+        ({"API_KEYS_FILE": "/nowhere/keys.toml"}, "API_KEYS_FILE"),
+        ({"KAFKA_CONFIG_FILE": "/nowhere/kafka.properties"}, "KAFKA_CONFIG_FILE"),
+    ],
+)
+def test_a_bad_setting_is_one_clear_line_and_no_start(
+    settings: dict[str, str], named: str, tmp_path: Path
+) -> None:
+    log = tmp_path / "intake.log"
+    with (
+        pytest.raises(AssertionError, match="ended"),
+        Stage("intake", log, **({"KAFKA_BOOTSTRAP": "127.0.0.1:1"} | settings)),
+    ):
+        pass
+    (line,) = log.read_text().splitlines()
+    assert named in line
+
+
 def test_without_keys_it_does_not_start_and_says_so_in_one_line(kafka_bootstrap: str, tmp_path: Path) -> None:
     log = tmp_path / "intake.log"
     with (
@@ -177,7 +253,8 @@ def test_only_a_valid_key_opens_and_only_for_its_sources(kafka_bootstrap: str, t
     key, entry = new_key("web", ["intake"], ["/shop/*"])
     other, query_only = new_key("reader", ["query"])
     keys = tmp_path / "keys.toml"
-    keys.write_text(toml(entry) + toml(query_only))
+    shop, plain = new_key("shop", ["intake"], ["/storefront/shop"])
+    keys.write_text(toml(entry) + toml(query_only) + toml(plain))
     environment = {"KAFKA_BOOTSTRAP": kafka_bootstrap, "LOCAL_RUN": "false", "API_KEYS_FILE": str(keys)}
     with Stage("intake", tmp_path / "intake.log", **environment) as guarded:
         event = placed("keyed")
@@ -187,6 +264,10 @@ def test_only_a_valid_key_opens_and_only_for_its_sources(kafka_bootstrap: str, t
         assert guarded.binary(event, Authorization=f"Bearer {key}").status_code == 202
         forged = replace(event, source="/payments/acme")
         assert guarded.binary(forged, **{"X-API-Key": key}).status_code == 403
+        assert post(guarded, order(), **{"X-API-Key": key}).status_code == 403
+        assert post(guarded, order(), **{"X-API-Key": shop}).status_code == 202
+        refused = post(guarded, b" " * 300_000)
+        assert (refused.status_code, "Bearer" in refused.headers["www-authenticate"]) == (401, True)
 
 
 def test_without_kafkas_word_the_answer_is_503_with_a_time_to_come_again(tmp_path: Path) -> None:

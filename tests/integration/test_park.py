@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -105,6 +106,57 @@ def test_whatever_the_record_was_its_bytes_are_kept(
     row = way_of(stages, database_url, order_id, body, headers)
     assert bytes(row["payload"]) == (body or b"")
     assert row["order_id"] == order_id
+
+
+def test_headers_that_no_database_could_store_are_shelved_all_the_same(
+    stages: tuple[Stage, Stage, Tap], database_url: str
+) -> None:
+    answer = base64.b64encode(b'{"code":"\\u0000\\ud800","title":"\\u0000"}').decode()
+    headers = binary_headers(paid("odd-1")) | {
+        "ce-knativeerrordest": "http://" + "x" * 5000,
+        "ce-knativeerrorcode": "9" * 30,
+        "ce-knativeerrordata": answer,
+        "ce-knativekafkapartition": str(2**31),
+        "ce-knativekafkaoffset": "9" * 5000,
+        "ce-tab": "a\tb",
+        "content-type": "text/plain; \xe9",
+    }
+    raw = {name: value.encode("latin-1") for name, value in headers.items()}
+    row = way_of(stages, database_url, "odd-1", b"\x00", raw | {"ce-latin": b"caf\xe9 \xff"})  # type: ignore[arg-type]
+    assert (row["stage"], row["partition"], row["offset"], row["http_code"]) == ("unknown", None, None, None)
+    assert row["code"] == "\\x00\\ud800"
+    assert row["attributes"]["latin"] == "caf\xe9 \xff"
+    assert bytes(row["payload"]) == b"\x00"
+
+
+def test_an_answer_nested_beyond_reading_is_parked_with_the_plain_reason(
+    stages: tuple[Stage, Stage, Tap], database_url: str
+) -> None:
+    told = {"ce-knativeerrordata": base64.b64encode(b"[" * 1023).decode(), "ce-knativeerrorcode": "500"}
+    row = way_of(stages, database_url, "odd-2", b"{}", binary_headers(paid("odd-2")) | told)
+    assert (row["code"], row["http_code"]) == ("dead_letter", 500)
+
+
+def test_a_parked_event_that_cannot_be_stored_is_shelved_inside_another(
+    stages: tuple[Stage, Stage, Tap], database_url: str
+) -> None:
+    _, shelve, tap = stages
+    park_event = tap_of_parked(stages, "odd-3")
+    bad = replace(park_event, data=park_event.data.replace(b'"stage":"unknown"', b'"stage":"\\u0000"'))
+    assert bad.data != park_event.data
+    assert shelve.binary(bad).status_code == 204
+    (nested,) = tap.until(
+        lambda _, event: event.subject == "odd-3" and json.loads(event.data)["stage"] == "shelve"
+    )
+    assert shelve.binary(nested).status_code == 204
+    assert bytes(shelved(database_url, nested.id)["payload"]) == bad.data
+
+
+def tap_of_parked(stages: tuple[Stage, Stage, Tap], order_id: str) -> Envelope:
+    park, _, tap = stages
+    sent = paid(order_id)
+    assert park.binary(sent).status_code == 204
+    return tap.until(lambda _, event: event.subject == order_id)[0]
 
 
 def test_the_same_dead_letter_twice_is_one_row_that_counts(

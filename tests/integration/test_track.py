@@ -208,7 +208,7 @@ def test_what_waits_too_long_is_parked(database: str) -> None:
 
 
 def test_one_bad_event_among_many_fails_none_of_its_neighbours(track: Stage, tap: Tap, database: str) -> None:
-    names = [f"crowd-{number}" for number in range(100)]
+    names = [f"crowd-{number}" for number in range(200)]
     events = [judged(placed(name)) for name in names]
     events[50] = replace(events[50], data=b'{"order":{}}')
     with ThreadPoolExecutor(50) as pool:
@@ -226,6 +226,85 @@ def test_an_id_used_again_for_other_content_is_parked(track: Stage, tap: Tap, da
     assert json.loads(letter.data)["reasons"][0]["code"] == "event_id_reused"
     found = rows(database, "SELECT document FROM orders WHERE order_id = %s", "reused")
     assert "gift" not in json.dumps(found[0]["document"])
+
+
+def test_an_id_used_again_for_another_order_is_parked_and_neither_announced_nor_applied(
+    track: Stage, tap: Tap, database: str
+) -> None:
+    for name in ("shared-1", "shared-2"):
+        assert track.binary(judged(placed(name))).status_code == 204
+        assert track.binary(judged(event("packed", name, id="one-id-for-both"))).status_code == 204
+    assert [kinds(database, name) for name in ("shared-1", "shared-2")] == [
+        ["accepted", "packed"],
+        ["accepted"],
+    ]
+    (letter,) = tap.until(lambda topic, event: topic == topics.PARKED and event.subject == "shared-2")
+    assert json.loads(letter.data)["reasons"][0]["code"] == "event_id_reused"
+
+
+def test_two_orders_under_one_event_id_at_the_same_moment_do_not_both_take_it(
+    track: Stage, tap: Tap, database: str
+) -> None:
+    sent = [judged(event("placed", name, order(), id="one-id-at-once")) for name in ("atonce-1", "atonce-2")]
+    with ThreadPoolExecutor(2) as pool:
+        assert {answer.status_code for answer in pool.map(track.binary, sent)} == {204}
+    found = [each for each in ("atonce-1", "atonce-2") if end(database, each)]
+    assert len(found) == 1
+    (other,) = {"atonce-1", "atonce-2"} - set(found)
+    tap.until(lambda topic, event: topic == topics.PARKED and event.subject == other)
+
+
+def test_another_order_under_an_order_id_is_parked(track: Stage, tap: Tap, database: str) -> None:
+    assert track.binary(judged(placed("twice"))).status_code == 204
+    assert track.binary(judged(placed("twice"))).status_code == 204
+    assert track.binary(judged(placed("twice", metadata={"gift": "yes"}))).status_code == 204
+    ledger = rows(database, "SELECT outcome FROM ledger WHERE order_id = %s ORDER BY recorded_at", "twice")
+    assert [row["outcome"] for row in ledger] == ["applied", "refused", "parked"]
+    (letter,) = tap.until(lambda topic, event: topic == topics.PARKED and event.subject == "twice")
+    assert json.loads(letter.data)["reasons"][0]["code"] == "order_id_reused"
+
+
+@pytest.mark.parametrize("time", ["1970-01-01T00:00:00+14:00", "9998-12-31T23:59:59-12:00"])
+def test_the_oddest_times_are_stored_and_announced_as_they_were(
+    track: Stage, tap: Tap, database: str, time: str
+) -> None:
+    name = f"time-{time[:4]}"
+    sent = judged(event("placed", name, order(), time=time))
+    for _ in range(2):
+        assert track.binary(sent).status_code == 204
+    assert kinds(database, name) == ["accepted"]
+    told = tap.until(lambda topic, event: topic == topics.STATUS and event.subject == name, 2)
+    assert len({(each.id, each.time, each.data) for each in told}) == 1
+
+
+def test_an_order_of_the_largest_amount_is_stored_and_refunded_to_the_last_cent(
+    track: Stage, database: str
+) -> None:
+    most = 2**53 - 1
+    lines = [{"sku": "A", "quantity": 1, "unit_price": most}]
+    told = [placed("most", lines=lines, shipping=0, total=most), paid("most", amount=most)]
+    told += [event("refunded", "most", {"amount": part, "currency": "EUR"}) for part in (most - 1, 1)]
+    for each in told:
+        assert track.binary(judged(each)).status_code == 204
+    assert end(database, "most") == ("accepted", "refunded")
+
+
+def test_a_held_order_with_spaces_in_its_json_is_a_verdict_all_the_same(track: Stage, database: str) -> None:
+    held = judged(placed("spaced"), Rules(review={"EUR": 1}))
+    assert (
+        track.binary(replace(held, data=json.dumps(json.loads(held.data), indent=2).encode())).status_code
+        == 204
+    )
+    assert end(database, "spaced") == ("held", "unpaid")
+
+
+def test_no_log_of_track_has_personal_data(track: Stage, database: str) -> None:
+    shown = judged(placed("quiet", customer={"name": "Zzyzx Canary", "email": "canary@example.org"}))
+    for each in (shown, replace(shown, data=b'{"canary@example.org":1}'), replace(shown, type="canary")):
+        assert track.binary(each).status_code == 204
+    text = track.log.read_text().lower()
+    assert "canary" not in text
+    assert "traceback" not in text
 
 
 def test_a_forbidden_event_is_parked_and_a_stale_one_is_refused(

@@ -49,7 +49,11 @@ class Stage:
             "LOCAL_RUN": "true",
             "K_REVISION": f"{self.name}-00001",
         }
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "COVERAGE_PROCESS_START") if name in os.environ}
+        kept = {
+            name: os.environ[name]
+            for name in ("PATH", "HOME", "COVERAGE_PROCESS_START")
+            if name in os.environ
+        }
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, env=kept | known | self._environment, stdout=output, stderr=output
@@ -81,7 +85,10 @@ class Stage:
         return self.http.post("/", content=event.data, headers=binary_headers(event) | headers)
 
     def structured(self, event: Envelope, **headers: str) -> httpx.Response:
-        document = event.attributes() | {"datacontenttype": event.content_type, "data": json.loads(event.data)}
+        document = event.attributes() | {
+            "datacontenttype": event.content_type,
+            "data": json.loads(event.data),
+        }
         return self.http.post("/", json=document, headers={"content-type": STRUCTURED} | headers)
 
     def events_in_log(self) -> list[dict[str, Any]]:
