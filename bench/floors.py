@@ -53,7 +53,9 @@ def pgbench(lab: Lab, work: Workload, batch: int, *, read: bool, seconds: int) -
     log = lab.folder / "pgbench.log"
     log.unlink(missing_ok=True)
     before = _children_cpu()
-    with Measured("pgbench", command, log, lab.cores, {}) as client:
+    # As the stages' own connections have it.
+    settings = {"PGOPTIONS": "-c enable_seqscan=off"}
+    with Measured("pgbench", command, log, lab.cores, settings) as client:
         client.wait(seconds + 30)
     used, taken = _children_cpu() - before, lab.cpu().since(servers)
     text = log.read_text()
