@@ -54,7 +54,7 @@ test-unit: $(VENV)/dev  ## only what needs no server
 	$(BIN)/pytest tests/unit
 
 .PHONY: bench
-bench: $(VENV)/bench  ## what an order costs, next to FastStream and DBOS: make bench BENCH=quick takes a minute or two
+bench: $(VENV)/bench  ## what an order costs, next to FastStream and DBOS: make bench BENCH=quick is shorter
 	@$(BIN)/python -m bench $(BENCH)
 
 .PHONY: lint
