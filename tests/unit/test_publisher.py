@@ -43,6 +43,9 @@ class Librdkafka:
         self.ready.clear()
         return 0
 
+    def __bool__(self) -> bool:
+        return True  # as confluent-kafka's, whatever its length
+
     def __len__(self) -> int:
         return len(self.waiting)
 
