@@ -205,7 +205,9 @@ def test_where_the_topic_takes_no_large_record_the_beginning_is_parked(kafka_boo
             sent = paid("too-large")
             return await client.post("/", content=b"x" * 1_000_000, headers=binary_headers(sent))
 
-    assert asyncio.run(ask()).status_code == 204
+    answer = asyncio.run(ask())
+    publisher.close()
+    assert answer.status_code == 204
     tap = Tap(kafka_bootstrap, small)
     found = json.loads(tap.until(lambda _, event: event.subject == "too-large")[0].data)
     tap.close()
