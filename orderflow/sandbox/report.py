@@ -88,13 +88,18 @@ def account(database: str, sent: Sent, notified: frozenset[str]) -> Account:
     ids = list(sent.confirmed)
     orders = [story.order_id for story in sent.stories]
     with psycopg.connect(database, row_factory=dict_row, autocommit=True) as connection:
-        known = _known(connection, result, ids, orders)
+        recorded, shelved = _known(connection, result, ids, orders)
         states, reasons = _states(connection, orders)
         _check_notifications(connection, result, orders, notified)
-    result.missing_events = [identity for identity in ids if identity not in known]
+    result.missing_events = [
+        identity for identity in ids if identity not in recorded and identity not in shelved
+    ]
     result.rejected = reasons
-    result.parked = _parks_of(known)
-    parks = _parks_by_order(known, sent)
+    result.parked = Counter(code for codes in shelved.values() for code in codes)
+    parks: Counter[str] = Counter()
+    for identity, codes in shelved.items():
+        if identity in sent.order_of:
+            parks[sent.order_of[identity]] += len(codes)
     for story in sent.stories:
         end = states.get(story.order_id)
         confirmed = story.ends is not None or any(not sending.refused for sending in story.sendings)
@@ -120,38 +125,24 @@ def _known(
     result: Account,
     ids: Sequence[Identity],
     orders: Sequence[str],
-) -> dict[Identity, list[str]]:
-    """What each event came to, by its (source, id): outcomes of the ledger, `parked: CODE` of the shelf."""
-    known: dict[Identity, list[str]] = {}
-    for chunk in _chunks(ids):
+) -> tuple[set[Identity], dict[Identity, list[str]]]:
+    """By (source, id): which events the ledger has an outcome of, and the codes of those on the shelf."""
+    recorded: set[Identity] = set()
+    shelved: dict[Identity, list[str]] = {}
+
+    def look_up(chunk: Sequence[Identity], of_orders: Sequence[str]) -> None:
         keys = {"source": [source for source, _ in chunk], "id": [each for _, each in chunk]}
         for row in connection.execute(_LEDGER, keys).fetchall():
             result.outcomes[row["outcome"]] += 1
             if row["outcome"] != "parked":
-                known.setdefault((row["source"], row["id"]), []).append(row["outcome"])
-        for row in connection.execute(_PARKED, keys | {"orders": []}).fetchall():
-            known.setdefault((row["source"], row["id"]), []).append(f"parked: {row['code']}")
-    for row in connection.execute(_PARKED, {"source": [], "id": [], "orders": list(orders)}).fetchall():
-        known.setdefault((row["source"], row["id"]), []).append(f"parked: {row['code']}")
-    return known
+                recorded.add((row["source"], row["id"]))
+        for row in connection.execute(_PARKED, keys | {"orders": list(of_orders)}).fetchall():
+            shelved.setdefault((row["source"], row["id"]), []).append(row["code"])
 
-
-def _parks_of(known: dict[Identity, list[str]]) -> Counter[str]:
-    told = (
-        what.removeprefix("parked: ")
-        for each in known.values()
-        for what in each
-        if what.startswith("parked: ")
-    )
-    return Counter(told)
-
-
-def _parks_by_order(known: dict[Identity, list[str]], sent: Sent) -> Counter[str]:
-    parks: Counter[str] = Counter()
-    for identity, told in known.items():
-        if identity in sent.order_of:
-            parks[sent.order_of[identity]] += sum(each.startswith("parked: ") for each in told)
-    return parks
+    for chunk in _chunks(ids):
+        look_up(chunk, [])
+    look_up([], orders)
+    return recorded, shelved
 
 
 def _states(
