@@ -78,7 +78,6 @@ class _Bench:
         self._slow = workload.make(size.slow_orders, rules)
         self._mailed = workload.make(size.mailed_orders, rules)
         self._rules = rules
-        self._runs: list[Run] = []
 
     def warm_up(self) -> None:
         """The broker's code is compiled while it runs: what its first ten thousands of requests cost says nothing."""

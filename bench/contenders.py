@@ -11,18 +11,12 @@ import yaml
 
 from bench.machine import ROOT, START_SECONDS, Measured, await_true
 from orderflow import topics
+from orderflow.sandbox.address import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from bench.lab import Lab
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _listens(port: int) -> bool:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Final
 from aiosmtpd.controller import Controller
 
 from bench import count
-from bench.contenders import Stage, free_port
+from bench.contenders import Stage
 from bench.load import delivered, in_lanes, request, send
 from bench.runs import Run
 from orderflow import door, parking, topics, tracking
 from orderflow.envelope import derived_id
 from orderflow.errors import Reason
+from orderflow.sandbox.address import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +11,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict
 
 DEFAULT_STATE: Final = Path(".orderflow")
+LOOPBACK: Final = "127.0.0.1"
 _FILE: Final = "sandbox.json"
 
 
@@ -49,3 +51,11 @@ def running(state: Path) -> Address | None:
     if address.pid == os.getpid() or not psutil.pid_exists(address.pid):
         return None
     return address
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 on which nothing listens now."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -18,7 +18,7 @@ import aiohttp
 
 from orderflow import topics
 from orderflow.adapters.postgres import migrate
-from orderflow.sandbox.address import DEFAULT_STATE, Address, SandboxError, running
+from orderflow.sandbox.address import DEFAULT_STATE, LOOPBACK, Address, SandboxError, free_port, running
 from orderflow.sandbox.servers.child import Child, Step
 from orderflow.sandbox.servers.kafka import EmbeddedKafka, create_topics
 from orderflow.sandbox.servers.postgres import EmbeddedPostgres
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ROOT: Final = Path(__file__).parents[2]
-LOOPBACK: Final = "127.0.0.1"
 _NOTIFICATIONS: Final = """\
 # Written at every start of the sandbox.
 [shop]
@@ -230,13 +229,6 @@ def create_order_topics(bootstrap: str, partitions: int) -> None:
     larger = {"max.message.bytes": str(topics.MAX_BYTES)}
     rest = [topic for topic in topics.ALL if topic != topics.INBOX]
     create_topics(bootstrap, rest, partitions=partitions, config=larger)
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def _until_answers(url: str) -> None:

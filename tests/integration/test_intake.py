@@ -9,11 +9,12 @@ from typing import Any
 import httpx
 import pytest
 from support.events import order, paid, placed
-from support.stage import Stage, binary_headers, free_port
+from support.stage import Stage, binary_headers
 from support.topics import Tap
 
 from orderflow import topics
 from orderflow.door import new_key, toml
+from orderflow.sandbox.address import free_port
 from orderflow.sandbox.sandbox import create_order_topics
 
 CANARY = "Zzyzx Canary"

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,9 +18,10 @@ import pytest
 from psycopg.rows import dict_row
 from pydantic import SecretStr
 from support.outside import Outside
-from support.stage import ROOT, Stage, free_port
+from support.stage import ROOT, Stage
 from support.statuses import announced
 from support.topics import Tap
+from support.waiting import DEADLINE_SECONDS, until
 
 from orderflow import notifications, parking, topics
 from orderflow.adapters.claims import ClaimStore
@@ -31,10 +32,10 @@ from orderflow.envelope import Envelope
 from orderflow.errors import PoisonError, UnavailableError
 from orderflow.notifications import NotificationSettings
 from orderflow.notifier import Channel, Found, Notifier
+from orderflow.sandbox.address import free_port
 from orderflow.sandbox.sandbox import create_order_topics
 from orderflow.settings import DatabaseSettings
 
-DEADLINE_SECONDS = 60.0
 LEASE_SECONDS = 60.0
 SHORT_LEASE_SECONDS = 1.0
 
@@ -152,13 +153,6 @@ def rows(database: str, order_id: str) -> dict[str, dict[str, Any]]:
 
 def state(database: str, order_id: str) -> dict[str, tuple[str, str | None]]:
     return {place: (row["state"], row["error"]) for place, row in rows(database, order_id).items()}
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 async def delivered(notifier: Notifier, event: Envelope) -> int:

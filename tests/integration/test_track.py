@@ -14,7 +14,7 @@ import pytest
 from psycopg.rows import dict_row
 from pydantic import SecretStr
 from support.events import event, order, paid, placed
-from support.stage import Stage, free_port
+from support.stage import Stage
 from support.topics import Tap
 
 from orderflow import topics, tracking, validation
@@ -22,6 +22,7 @@ from orderflow.adapters.postgres import Database, OrderStore, migrate
 from orderflow.domain.rules import Rules
 from orderflow.envelope import Envelope
 from orderflow.errors import ConflictError
+from orderflow.sandbox.address import free_port
 from orderflow.sandbox.sandbox import create_order_topics
 from orderflow.settings import DatabaseSettings
 from orderflow.tracker import Tracker

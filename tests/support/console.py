@@ -9,7 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from support.stage import ROOT, START_SECONDS, free_port
+from orderflow.sandbox.address import free_port
+from support.stage import ROOT, START_SECONDS
 
 
 @contextlib.contextmanager

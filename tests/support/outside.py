@@ -11,7 +11,8 @@ from typing import Any, Self
 
 import httpx
 
-from support.stage import ROOT, free_port
+from orderflow.sandbox.address import free_port
+from support.stage import ROOT
 
 START_SECONDS = 30
 

@@ -13,8 +13,7 @@ from typing import Any, Self
 import httpx
 import psutil
 
-from orderflow.sandbox.address import Address, running
-from orderflow.sandbox.sandbox import free_port
+from orderflow.sandbox.address import Address, free_port, running
 
 COMMAND = str(Path(sys.executable).with_name("orderflow"))
 START_SECONDS = 120

@@ -8,23 +8,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
 
 from orderflow.envelope import STRUCTURED, Envelope
+from orderflow.sandbox.address import free_port
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 30
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Stage:
@@ -99,9 +92,3 @@ class Stage:
 def binary_headers(event: Envelope) -> dict[str, str]:
     named = {f"ce-{name}": value for name, value in event.attributes().items()}
     return named | {"content-type": event.content_type}
-
-
-@contextlib.contextmanager
-def stage(name: str, log: Path, environment: Mapping[str, str]) -> Iterator[Stage]:
-    with Stage(name, log, **environment) as running:
-        yield running

@@ -7,19 +7,18 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import psycopg
 import pytest
 from confluent_kafka import Consumer, Producer
+from support.waiting import DEADLINE_SECONDS, until
 
 from orderflow.sandbox.servers.errors import ServerFailedError, TopicMismatchError
 from orderflow.sandbox.servers.kafka import EmbeddedKafka, Quorum, admin_client, choose_ports, create_topics
 from orderflow.sandbox.servers.postgres import EmbeddedPostgres
-
-DEADLINE_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +34,6 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
         with psycopg.connect(server.url) as connection:
             connection.execute("CREATE TABLE kept (value text)")
         yield server
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def killed(server: EmbeddedKafka | EmbeddedPostgres) -> None:
