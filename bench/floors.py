@@ -7,6 +7,7 @@ import re
 import resource
 import sys
 import warnings
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +15,7 @@ from bench.machine import Measured
 from bench.runs import Run
 from orderflow import tracking
 from orderflow.adapters.postgres import READ, WRITE, read_values, write_values
+from orderflow.domain.rules import Waiting
 
 if TYPE_CHECKING:
     from bench.lab import Lab
@@ -37,7 +39,7 @@ def pgbench(lab: Lab, work: Workload, batch: int, *, read: bool, seconds: int) -
     script = "\\set n random(1, 9000000000000000)\n"
     if read:
         script += _bound(READ, read_values(arrivals)) + ";\n"
-    script += _bound(WRITE, write_values(plans, "pgbench", "2026-12-01T00:00:00Z")) + ";\n"
+    script += _bound(WRITE, write_values(plans, "pgbench", Waiting(), datetime.now(UTC))) + ";\n"
     file = lab.folder / f"pgbench-{batch}-{read}.sql"
     file.write_text(script)
     lab.empty_tables()

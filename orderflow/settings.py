@@ -67,8 +67,7 @@ class ValidateSettings(KafkaSettings):
 
 
 class TrackSettings(DatabaseSettings, KafkaSettings):
-    waiting_hours: Annotated[float, Field(gt=0)] = 72
-    """How long an event waits for what must come before it; then it is parked."""
+    rules_file: Path
 
 
 class ShelveSettings(DatabaseSettings, KafkaSettings):

@@ -23,6 +23,9 @@ SOURCE: Final = "/orderflow/track"
 STAGE: Final = "track"
 _HAS_ORDER: Final = re.compile(rb'"order"\s*:')
 """Within a JSON text every quote is escaped, so this finds members only."""
+_WHOLE_NUMBER: Final = re.compile(r"[0-9]{1,18}")
+_DECIDED_ANEW: Final = frozenset({Outcome.PARKED, Outcome.REFUSED})
+"""What an operator's replay can change; anything else has taken effect or still may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,12 @@ class Arrival:
     def order_id(self) -> str:
         return self.event.subject
 
+    @property
+    def sequence(self) -> int | None:
+        """The CloudEvents extension `sequence` where it is a whole number that a bigint holds."""
+        given = self.event.extensions.get("sequence", "")
+        return int(given) if _WHOLE_NUMBER.fullmatch(given) else None
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -55,7 +64,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row of the ledger. versions are the first and the last that the event brought about."""
+    """One row of the ledger. versions are the first and the last that the event brought about, sequence is the
+    number that its producer gave it. was is the outcome of a row that is there already, None for a new one.
+    """
 
     source: str
     id: str
@@ -65,7 +76,8 @@ class Record:
     reason: Reason | None
     versions: tuple[int, int] | None
     occurred_at: datetime
-    waited: bool = False
+    sequence: int | None = None
+    was: Outcome | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,20 +145,25 @@ def arrival(event: Envelope) -> Arrival:
 
 def plan(now: Arrival, known: Snapshot, revision: str) -> Plan:
     """Decides one arrival: a duplicate repeats what was recorded, anything else goes through the lifecycle,
-    and what waited for it follows in the order in which it happened."""
+    and what waited for it follows in the order in which it happened.
+
+    An event that was parked or refused and that an operator replays (extension `replay`) is decided anew, with
+    the content that it has now: they may have mended it.
+    """
     result = Plan(now, lock=known.lock, document=known.document)
-    if known.known is not None:
+    was = known.known.outcome if known.known is not None else None
+    if known.known is not None and not ("replay" in now.event.extensions and was in _DECIDED_ANEW):
         _repeat(result, known.known, known.changes, revision)
         return result
     if isinstance(now.fact, Verdict) and known.state is None:
         result.document = now.fact.order.model_dump_json(exclude_none=True)
     decision = lifecycle.decide(known.state, now.fact, now.digest)
-    _record(result, now, decision, revision)
+    _record(result, now, decision, revision, was=was)
     result.waits = decision.outcome is Outcome.WAITING
     if decision.outcome is Outcome.APPLIED and known.waiting:
         _let_follow(result, known.waiting, revision)
         first, last = result.changes[0].state.version, result.changes[-1].state.version
-        result.records[0] = _ledger_row(now, decision, (first, last))
+        result.records[0] = _ledger_row(now, decision, (first, last), was=was)
     result.announced = [
         announcement(now.order_id, result.document, change, now.event) for change in result.changes
     ]
@@ -163,14 +180,19 @@ def _let_follow(result: Plan, waiting: Sequence[Arrival], revision: str) -> None
             if decision.outcome is Outcome.WAITING:
                 continue
             left.remove(early)
-            _record(result, early, decision, revision, waited=True)
+            _record(result, early, decision, revision, was=Outcome.WAITING)
             if decision.outcome is Outcome.APPLIED:
                 again = True
                 break
 
 
 def _record(
-    result: Plan, event: Arrival, decision: lifecycle.Decision, revision: str, *, waited: bool = False
+    result: Plan,
+    event: Arrival,
+    decision: lifecycle.Decision,
+    revision: str,
+    *,
+    was: Outcome | None,
 ) -> None:
     versions = None
     if decision.outcome is Outcome.APPLIED and decision.state is not None:
@@ -181,11 +203,11 @@ def _record(
         )
     if decision.outcome is Outcome.PARKED and decision.reason is not None:
         result.parked.append(_parked(event, decision.reason, revision))
-    result.records.append(_ledger_row(event, decision, versions, waited=waited))
+    result.records.append(_ledger_row(event, decision, versions, was=was))
 
 
 def _ledger_row(
-    event: Arrival, decision: lifecycle.Decision, versions: tuple[int, int] | None, *, waited: bool = False
+    event: Arrival, decision: lifecycle.Decision, versions: tuple[int, int] | None, *, was: Outcome | None
 ) -> Record:
     return Record(
         source=event.source,
@@ -196,7 +218,8 @@ def _ledger_row(
         reason=decision.reason,
         versions=versions,
         occurred_at=event.occurred_at,
-        waited=waited,
+        sequence=event.sequence,
+        was=was,
     )
 
 

@@ -63,8 +63,9 @@ def track() -> Reception:
 
     config = settings.load(settings.TrackSettings)
     logs.configure(config.log_level, stage="track", revision=config.k_revision)
+    rules = settings.read_toml(Rules, config.rules_file, "RULES_FILE")
     publisher = KafkaPublisher(config)
-    store = OrderStore(Database(config), revision=config.k_revision, waiting_hours=config.waiting_hours)
+    store = OrderStore(Database(config), revision=config.k_revision, waiting=rules.waiting)
     return Reception(
         "track", config.k_revision, Tracker(store, publisher, config.k_revision).handle, publisher
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import Producer
@@ -12,6 +13,7 @@ from dbos import DBOS, KafkaMessage, SQLAlchemyDatasource
 from orderflow import settings, topics, tracking
 from orderflow.adapters import postgres
 from orderflow.adapters.kafka import producer_config
+from orderflow.domain.rules import Waiting
 from orderflow.envelope import Envelope
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ def apply(attributes: dict[str, str], data: str) -> list[dict[str, Any]]:
     plan = tracking.plan(now, known, REVISION)
     if plan.writes:
         connection.exec_driver_sql(
-            postgres.WRITE, postgres.write_values([plan], REVISION, "2026-12-01T00:00:00Z")
+            postgres.WRITE, postgres.write_values([plan], REVISION, Waiting(), datetime.now(UTC))
         )
     return [{"attributes": event.attributes(), "data": event.data.decode()} for event in plan.announced]
 

@@ -18,6 +18,7 @@ from faststream.confluent import KafkaBroker, KafkaMessage
 
 from orderflow import settings, topics, tracking
 from orderflow.adapters.postgres import Database, OrderStore
+from orderflow.domain.rules import Waiting
 from orderflow.envelope import Envelope
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class TrackSettings(settings.DatabaseSettings, settings.KafkaSettings):
 
 
 config = settings.load(TrackSettings)
-store = OrderStore(Database(config), revision=REVISION, waiting_hours=72)
+store = OrderStore(Database(config), revision=REVISION, waiting=Waiting())
 broker = KafkaBroker(
     config.kafka_bootstrap,
     acks="all",

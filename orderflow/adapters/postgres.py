@@ -23,6 +23,7 @@ from orderflow.tracking import Arrival, Change, Plan, Record, Snapshot, arrival
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from orderflow.domain.rules import Waiting
     from orderflow.settings import DatabaseSettings
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -130,7 +131,7 @@ WITH written AS (
 ), recorded AS (
     SELECT * FROM json_to_recordset(%(ledger)s) AS r (
         source text, id text, order_id text, kind text, digest text, outcome text, reason json,
-        first_version integer, last_version integer, occurred_at timestamptz, waited boolean)
+        first_version integer, last_version integer, occurred_at timestamptz, sequence bigint, was text)
 ), placed AS (
     INSERT INTO orders (order_id, lock, status, payment, resumes, currency, total, captured, refunded,
                         version, digest, document, placed_at)
@@ -153,17 +154,26 @@ WITH written AS (
     FROM written w WHERE w.lock > 0 AND NOT w.changed AND o.order_id = w.order_id AND o.lock = w.lock RETURNING 1
 ), entered AS (
     INSERT INTO ledger (source, id, order_id, kind, digest, outcome, reason, revision,
-                        first_version, last_version, occurred_at)
-    SELECT source, id, order_id, kind, digest, outcome, reason, %(revision)s, first_version, last_version, occurred_at
-    FROM recorded WHERE NOT waited
+                        first_version, last_version, occurred_at, sequence)
+    SELECT source, id, order_id, kind, digest, outcome, reason, %(revision)s, first_version, last_version,
+           occurred_at, sequence
+    FROM recorded WHERE was IS NULL
     ON CONFLICT DO NOTHING RETURNING 1
 ), settled AS (
     UPDATE ledger l
     SET outcome = r.outcome, reason = r.reason, revision = %(revision)s,
         first_version = r.first_version, last_version = r.last_version, recorded_at = now()
-    FROM recorded r WHERE r.waited AND l.source = r.source AND l.id = r.id AND l.outcome = 'waiting' RETURNING 1
+    FROM recorded r WHERE r.was = 'waiting' AND l.source = r.source AND l.id = r.id AND l.outcome = 'waiting'
+    RETURNING 1
+), replayed AS (
+    UPDATE ledger l
+    SET kind = r.kind, digest = r.digest, outcome = r.outcome, reason = r.reason, revision = %(revision)s,
+        first_version = r.first_version, last_version = r.last_version, occurred_at = r.occurred_at,
+        sequence = r.sequence, recorded_at = now()
+    FROM recorded r WHERE r.was IN ('parked', 'refused') AND l.source = r.source AND l.id = r.id
+                      AND l.outcome = r.was AND l.outcome IN ('parked', 'refused') RETURNING 1
 ), released AS (
-    DELETE FROM waiting w USING recorded r WHERE r.waited AND w.source = r.source AND w.id = r.id RETURNING 1
+    DELETE FROM waiting w USING recorded r WHERE r.was = 'waiting' AND w.source = r.source AND w.id = r.id RETURNING 1
 ), early AS (
     INSERT INTO waiting (source, id, order_id, kind, attributes, data, digest, occurred_at, expires_at)
     SELECT source, id, order_id, kind, attributes, data, digest, occurred_at, expires_at
@@ -181,8 +191,9 @@ WITH written AS (
 )
 SELECT CASE WHEN (SELECT count(*) FROM placed) + (SELECT count(*) FROM awaited) + (SELECT count(*) FROM moved)
                + (SELECT count(*) FROM touched) <> (SELECT count(*) FROM written)
-              OR (SELECT count(*) FROM entered) + (SELECT count(*) FROM settled) <> (SELECT count(*) FROM recorded)
-              OR (SELECT count(*) FROM released) <> (SELECT count(*) FROM recorded WHERE waited)
+              OR (SELECT count(*) FROM entered) + (SELECT count(*) FROM settled) + (SELECT count(*) FROM replayed)
+                 <> (SELECT count(*) FROM recorded)
+              OR (SELECT count(*) FROM released) <> (SELECT count(*) FROM recorded WHERE was = 'waiting')
             THEN orderflow_conflict('order or event changed since it was read') END
 """
 """A batch of plans, at most one of an order: all of it or, where anything was changed meanwhile, nothing."""
@@ -205,10 +216,10 @@ FROM gone WHERE l.source = gone.source AND l.id = gone.id
 class OrderStore:
     """The ledger, the orders, their history and what waits, as track needs them."""
 
-    def __init__(self, database: Database, *, revision: str, waiting_hours: float) -> None:
+    def __init__(self, database: Database, *, revision: str, waiting: Waiting) -> None:
         self._database = database
         self._revision = revision
-        self._waiting = timedelta(hours=waiting_hours)
+        self._waiting = waiting
 
     async def read(self, arrivals: Sequence[Arrival]) -> list[Snapshot]:
         """What is known of each arrival, in their order."""
@@ -218,7 +229,7 @@ class OrderStore:
 
     async def write(self, plans: Sequence[Plan]) -> None:
         """Commits all plans or none. Raises ConflictError where an order or event changed since it was read."""
-        values = write_values(plans, self._revision, (datetime.now(UTC) + self._waiting).isoformat())
+        values = write_values(plans, self._revision, self._waiting, datetime.now(UTC))
         async with self._database.connection() as connection:
             await connection.execute(WRITE, values)
 
@@ -248,19 +259,19 @@ def snapshots(arrivals: Sequence[Arrival], rows: Sequence[Row]) -> list[Snapshot
     return [_snapshot(now, row) for now, row in zip(arrivals, rows, strict=True)]
 
 
-def write_values(plans: Sequence[Plan], revision: str, expires: str) -> Row:
-    """The parameters of WRITE; expires is when an event that has to wait is given up, in RFC 3339.
+def write_values(plans: Sequence[Plan], revision: str, waiting: Waiting, now: datetime) -> Row:
+    """The parameters of WRITE; waiting says how long after now an event that has to wait is given up.
 
     Enums are given as their values: pydantic writes those four times as fast.
     """
     rows: dict[str, list[Row]] = {"orders": [], "ledger": [], "waiting": [], "history": []}
     for plan in plans:
-        _add_rows(rows, plan, expires)
+        _add_rows(rows, plan, waiting, now)
     values: Row = {name: to_json(each).decode() for name, each in rows.items()}
     return values | {"revision": revision}
 
 
-def _add_rows(rows: dict[str, list[Row]], plan: Plan, expires: str) -> None:
+def _add_rows(rows: dict[str, list[Row]], plan: Plan, waiting: Waiting, clock: datetime) -> None:
     now = plan.arrival
     order: Row = {"order_id": now.order_id, "lock": plan.lock, "changed": plan.state is not None}
     if plan.state is not None:
@@ -283,7 +294,8 @@ def _add_rows(rows: dict[str, list[Row]], plan: Plan, expires: str) -> None:
                 "first_version": first,
                 "last_version": last,
                 "occurred_at": record.occurred_at,
-                "waited": record.waited,
+                "sequence": record.sequence,
+                "was": record.was.value if record.was else None,
             }
         )
     if plan.waits:
@@ -297,7 +309,7 @@ def _add_rows(rows: dict[str, list[Row]], plan: Plan, expires: str) -> None:
                 "data": now.fact.model_dump(mode="json", exclude_none=True),
                 "digest": now.digest,
                 "occurred_at": now.occurred_at,
-                "expires_at": expires,
+                "expires_at": clock + timedelta(hours=waiting.hours_of(now.fact.kind)),
             }
         )
     for change in plan.changes:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from orderflow.domain.events import OrderAccepted, OrderRejected, OrderReviewed, Verdict
+from orderflow.domain.events import UPDATES, OrderAccepted, OrderRejected, OrderReviewed, Verdict
 from orderflow.domain.money import MAX_AMOUNT, Amount, Currency, show
 from orderflow.domain.orders import MAX_LINES, MAX_QUANTITY, Country, Frozen, Order, ShortText
 from orderflow.errors import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+Hours = Annotated[float, Field(gt=0, le=24 * 366)]
 
 
 class Limits(Frozen):
@@ -30,6 +33,23 @@ class Article(Frozen):
     in_stock: bool = True
 
 
+class Waiting(Frozen):
+    """How long an event waits for what must come before it, in hours; then it is parked. by_kind is of some kinds."""
+
+    hours: Hours = 72.0
+    by_kind: dict[str, Hours] = Field(default_factory=dict)
+
+    @field_validator("by_kind")
+    @classmethod
+    def _kinds_are_known(cls, by_kind: dict[str, float]) -> dict[str, float]:
+        if unknown := sorted(by_kind.keys() - UPDATES.keys()):
+            raise ValueError(f"no event that could wait is called {unknown[0]}; {', '.join(UPDATES)} are")
+        return by_kind
+
+    def hours_of(self, kind: str) -> float:
+        return self.by_kind.get(kind, self.hours)
+
+
 class Rules(Frozen):
     """An empty list or table does not restrict. review holds an order whose total reaches the threshold."""
 
@@ -38,6 +58,7 @@ class Rules(Frozen):
     limits: Limits = Limits()
     review: dict[Currency, Amount] = Field(default_factory=dict)
     catalogue: dict[ShortText, Article] = Field(default_factory=dict)
+    waiting: Waiting = Waiting()
 
     def judge(self, order: Order) -> Verdict:
         """Accepted, rejected with every reason, or held for review."""

@@ -19,7 +19,7 @@ from support.topics import Tap
 
 from orderflow import topics, tracking, validation
 from orderflow.adapters.postgres import Database, OrderStore, migrate
-from orderflow.domain.rules import Rules
+from orderflow.domain.rules import Rules, Waiting
 from orderflow.envelope import Envelope
 from orderflow.errors import ConflictError
 from orderflow.sandbox.address import free_port
@@ -81,7 +81,7 @@ def kinds(database: str, order_id: str) -> list[str]:
 async def with_store(database: str, use: Callable[[OrderStore], Awaitable[None]]) -> None:
     pool = Database(DatabaseSettings(database_url=SecretStr(database)))
     try:
-        await use(OrderStore(pool, revision="before-the-crash", waiting_hours=72))
+        await use(OrderStore(pool, revision="before-the-crash", waiting=Waiting()))
     finally:
         await pool.close()
 
@@ -175,7 +175,7 @@ def test_an_event_cannot_begin_to_wait_for_what_has_come_meanwhile(database: str
 def test_a_placing_and_a_payment_at_the_same_moment_never_miss_each_other(database: str) -> None:
     async def both(store: OrderStore) -> None:
         other = OrderStore(
-            Database(DatabaseSettings(database_url=SecretStr(database))), revision="b", waiting_hours=72
+            Database(DatabaseSettings(database_url=SecretStr(database))), revision="b", waiting=Waiting()
         )
         trackers = [Tracker(each, Told(), "r") for each in (store, other)]
         for number in range(40):
@@ -194,7 +194,7 @@ def test_what_waits_too_long_is_parked(database: str) -> None:
     told = Told()
 
     async def wait_in_vain(store: OrderStore) -> None:
-        hasty = OrderStore(store._database, revision="r", waiting_hours=0.0000001)
+        hasty = OrderStore(store._database, revision="r", waiting=Waiting(hours=0.0000001))
         tracker = Tracker(hasty, told, "r")
         await tracker.handle(judged(paid("vain")))
         assert await tracker.sweep() >= 1
@@ -206,6 +206,56 @@ def test_what_waits_too_long_is_parked(database: str) -> None:
     assert json.loads(parked.data)["reasons"][0]["code"] == "waited_too_long"
     assert rows(database, "SELECT outcome FROM ledger WHERE order_id = %s", "vain") == [{"outcome": "parked"}]
     assert rows(database, "SELECT 1 FROM waiting WHERE order_id = %s", "vain") == []
+
+
+def test_a_mended_replay_takes_effect_once_and_what_waited_for_it_follows(database: str) -> None:
+    told = Told()
+    wrong = paid("mended", amount=1)
+    refund = event("refunded", "mended", {"amount": 2900, "currency": "EUR"})
+    mended = replace(wrong, data=paid("mended").data, extensions={"replay": "a-1"})
+
+    async def mend(store: OrderStore) -> None:
+        tracker = Tracker(store, told, "r")
+        for sent in (placed("mended"), wrong, refund, mended):
+            await tracker.handle(judged(sent))
+        await asyncio.gather(*(Tracker(store, told, "r").handle(judged(mended)) for _ in range(8)))
+
+    asyncio.run(with_store(database, mend))
+    assert kinds(database, "mended") == ["accepted", "paid", "refunded"]
+    outcomes = rows(database, "SELECT outcome FROM ledger WHERE order_id = %s", "mended")
+    assert outcomes == [{"outcome": "applied"}] * 3
+    assert len([topic for topic, _ in told.events if topic == topics.PARKED]) == 1
+
+
+def test_what_waited_in_vain_waits_again_when_it_is_replayed(database: str) -> None:
+    told = Told()
+    early = paid("patience")
+
+    async def replay(store: OrderStore) -> None:
+        hasty = OrderStore(store._database, revision="r", waiting=Waiting(hours=0.0000001))
+        await Tracker(hasty, told, "r").handle(judged(early))
+        await Tracker(hasty, told, "r").sweep()
+        patient = Tracker(store, told, "r")
+        await patient.handle(judged(early.with_extensions(replay="a-1")))
+        await patient.handle(judged(placed("patience")))
+
+    asyncio.run(with_store(database, replay))
+    assert end(database, "patience") == ("accepted", "paid")
+
+
+def test_each_kind_of_event_waits_as_long_as_the_shop_says(database: str) -> None:
+    async def wait(store: OrderStore) -> None:
+        own = OrderStore(store._database, revision="r", waiting=Waiting(hours=1, by_kind={"cancelled": 5}))
+        for early in (paid("by-kind"), event("cancelled", "by-kind")):
+            await Tracker(own, Told(), "r").handle(judged(early))
+
+    asyncio.run(with_store(database, wait))
+    query = """SELECT kind, round(extract(epoch FROM expires_at - now()) / 3600)::int AS hours
+               FROM waiting WHERE order_id = %s ORDER BY 1"""
+    assert rows(database, query, "by-kind") == [
+        {"kind": "cancelled", "hours": 5},
+        {"kind": "paid", "hours": 1},
+    ]
 
 
 def test_one_bad_event_among_many_fails_none_of_its_neighbours(track: Stage, tap: Tap, database: str) -> None:

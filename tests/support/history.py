@@ -10,7 +10,7 @@ from orderflow import notifications, parking, topics, validation
 from orderflow.adapters.claims import ClaimStore
 from orderflow.adapters.postgres import Database, OrderStore, migrate
 from orderflow.adapters.shelf import Shelf
-from orderflow.domain.rules import Rules
+from orderflow.domain.rules import Rules, Waiting
 from orderflow.envelope import Envelope
 from orderflow.errors import PoisonError, Reason
 from orderflow.settings import DatabaseSettings
@@ -34,7 +34,7 @@ class Kept:
 async def _happen(url: str, events: Sequence[Envelope], fail_for: Sequence[str]) -> None:
     database = Database(DatabaseSettings(database_url=SecretStr(url)))
     kept = Kept()
-    tracker = Tracker(OrderStore(database, revision="track-00001", waiting_hours=72), kept, "track-00001")
+    tracker = Tracker(OrderStore(database, revision="track-00001", waiting=Waiting()), kept, "track-00001")
     try:
         for taken in events:
             try:

@@ -47,7 +47,7 @@ def test_what_waited_follows_in_the_order_in_which_it_happened() -> None:
     plan = tracking.plan(judged(placed("o-1")), Snapshot(lock=3, waiting=tuple(early)), "r")
     assert [change.kind for change in plan.changes] == ["accepted", "paid", "shipped", "delivered"]
     assert [change.state.version for change in plan.changes] == [1, 2, 3, 4]
-    assert [record.waited for record in plan.records] == [False, True, True, True]
+    assert [record.was for record in plan.records] == [None, *[Outcome.WAITING] * 3]
     assert plan.records[0].versions == (1, 4)
     assert [json.loads(each.data)["kind"] for each in plan.announced] == [
         "accepted",
@@ -73,6 +73,46 @@ def test_a_duplicate_writes_nothing_and_announces_what_was_announced() -> None:
     assert not second.writes
     assert second.announced == first.announced
     assert second.parked == []
+
+
+def test_a_parked_event_that_is_replayed_is_decided_anew_with_the_content_it_has_now() -> None:
+    order_state = after(tracking.plan(judged(placed("o-1")), Snapshot(), "r1"))
+    wrong = paid("o-1", amount=1)
+    first = tracking.plan(judged(wrong), order_state, "r1")
+    assert [record.outcome for record in first.records] == [Outcome.PARKED]
+    mended = replace(wrong, data=paid("o-1").data, extensions={"replay": "a-1"})
+    second = tracking.plan(judged(mended), replace(order_state, known=first.records[0]), "r2")
+    assert [(record.outcome, record.was) for record in second.records] == [(Outcome.APPLIED, Outcome.PARKED)]
+    assert [change.kind for change in second.changes] == ["paid"]
+    assert len(second.announced) == 1
+    assert second.parked == []
+
+
+def test_a_replay_that_fails_again_is_parked_again_and_says_which_replay_it_was() -> None:
+    order_state = after(tracking.plan(judged(placed("o-1")), Snapshot(), "r1"))
+    wrong = paid("o-1", amount=1)
+    first = tracking.plan(judged(wrong), order_state, "r1")
+    again = judged(wrong.with_extensions(replay="a-1"))
+    second = tracking.plan(again, replace(order_state, known=first.records[0]), "r2")
+    assert [(record.outcome, record.was) for record in second.records] == [(Outcome.PARKED, Outcome.PARKED)]
+    assert json.loads(second.parked[0].data)["attributes"]["replay"] == "a-1"
+    assert second.parked[0].id == first.parked[0].id
+
+
+def test_a_replay_of_what_has_taken_effect_is_a_duplicate() -> None:
+    now = judged(placed("o-1").with_extensions(replay="a-1"))
+    first = tracking.plan(now, Snapshot(), "r1")
+    second = tracking.plan(now, replace(after(first), known=first.records[0]), "r2")
+    assert not second.writes
+
+
+@pytest.mark.parametrize(
+    ("given", "read"), [("17", 17), ("0017", 17), ("", None), ("b", None), ("9" * 19, None)]
+)
+def test_a_sequence_is_kept_where_it_is_a_whole_number(given: str, read: int | None) -> None:
+    sent = placed("o-1").with_extensions(sequence=given) if given else placed("o-1")
+    (record,) = tracking.plan(judged(sent), Snapshot(), "r").records
+    assert record.sequence == read
 
 
 def test_an_id_used_again_with_other_content_is_parked_and_changes_nothing() -> None:

@@ -1,0 +1,2 @@
+DROP INDEX ledger_undone;
+ALTER TABLE ledger DROP COLUMN sequence;
