@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, TypeVar
 
-from orderflow import logs, parking, settings, topics, validation
+from orderflow import logs, settings, topics, validation
 from orderflow.adapters.kafka import KafkaPublisher
 from orderflow.domain.rules import Rules
 from orderflow.errors import BadSettingsError
@@ -78,17 +78,16 @@ def park() -> DeadLetters:
 
 
 def shelve() -> Reception:
+    from orderflow.adapters.actions import ActionRecord
     from orderflow.adapters.postgres import Database
     from orderflow.adapters.shelf import Shelf
+    from orderflow.operators.carrying import Carrier
 
     config = settings.load(settings.ShelveSettings)
     logs.configure(config.log_level, stage="shelve", revision=config.k_revision)
-    shelf = Shelf(Database(config))
-
-    async def handle(event: Envelope) -> None:
-        await shelf.put(event, parking.read(event))
-
-    return Reception("shelve", config.k_revision, handle, KafkaPublisher(config))
+    database, publisher = Database(config), KafkaPublisher(config)
+    carrier = Carrier(Shelf(database), ActionRecord(database), publisher)
+    return Reception("shelve", config.k_revision, carrier.handle, publisher)
 
 
 def notify() -> Reception:

@@ -13,12 +13,17 @@ if TYPE_CHECKING:
 
 PUT: Final = """
 INSERT INTO parked (id, order_id, stage, reasons, code, event_type, source, event_id, topic, partition, "offset",
-                    http_code, attributes, payload, parked_at)
+                    http_code, attributes, payload, parked_at, revision, returned)
 VALUES (%(id)s, %(order_id)s, %(stage)s, %(reasons)s, %(code)s, %(event_type)s, %(source)s, %(event_id)s,
-        %(topic)s, %(partition)s, %(offset)s, %(http_code)s, %(attributes)s, %(payload)s, %(parked_at)s)
-ON CONFLICT (id) DO UPDATE SET times = parked.times + 1, seen_at = now()
+        %(topic)s, %(partition)s, %(offset)s, %(http_code)s, %(attributes)s, %(payload)s, %(parked_at)s,
+        %(revision)s, %(replay)s)
+ON CONFLICT (id) DO UPDATE
+SET times = parked.times + 1, seen_at = now(), revision = %(revision)s,
+    returned = coalesce(%(replay)s, parked.returned),
+    state = CASE WHEN parked.state = 'replayed' AND parked.replay = %(replay)s THEN 'open' ELSE parked.state END
 """
-"""The same event parked again counts up; what an operator did with it stays."""
+"""The same event parked again counts up. What an operator did with it stays, unless it is their last replay that
+brought it back: then it needs a hand again."""
 
 
 class Shelf:
@@ -43,6 +48,8 @@ class Shelf:
             "attributes": json.dumps(attributes | {"datacontenttype": parked.content_type}),
             "payload": parked.payload,
             "parked_at": event.time,
+            "revision": parked.revision,
+            "replay": attributes.get("replay"),
         }
         async with self._database.connection() as connection:
             await connection.execute(PUT, values)
