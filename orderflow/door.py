@@ -5,6 +5,7 @@
     sha256 = "64 hexadecimal digits"
     stages = ["intake"]
     sources = ["/shop/*"]   # CloudEvent sources that this key may send as; left out: any
+    act = true              # may replay, edit, hold and so on through query; left out: may only read
 
 A plain SHA-256 is enough, and a slow hash would only cost every request: a key is 256 random bits, which
 nobody can guess through however fast a hash, unlike a password that a person chose.
@@ -48,6 +49,7 @@ class Key(Frozen):
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     stages: Annotated[tuple[Literal["intake", "query"], ...], Field(min_length=1)]
     sources: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    act: bool = False
 
 
 class KeyFile(Frozen):
@@ -56,17 +58,19 @@ class KeyFile(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who calls. sources are patterns as fnmatch reads them; None stands for any source."""
+    """Who calls. sources are patterns as fnmatch reads them; None stands for any source. act: may this client do
+    what operators do, or only look?"""
 
     name: str
     sources: tuple[str, ...] | None = None
+    act: bool = False
 
     def may_send(self, source: str) -> bool:
         """May this client send events of that CloudEvent source?"""
         return self.sources is None or any(fnmatchcase(source, pattern) for pattern in self.sources)
 
 
-LOCAL: Final = Client("local")
+LOCAL: Final = Client("local", act=True)
 """Whoever calls a local run without keys."""
 
 
@@ -111,7 +115,7 @@ class Door:
         # Every key is looked at, the right one or not, so that the time taken tells nothing.
         for known in self._keys:
             if hmac.compare_digest(known.sha256, digest) and name in {None, known.name}:
-                found = Client(known.name, known.sources)
+                found = Client(known.name, known.sources, known.act)
         return found
 
 
@@ -132,12 +136,14 @@ def _presented(headers: Mapping[str, str]) -> tuple[str | None, str]:
     return None, headers.get("x-api-key", "")[:_LONGEST].strip()
 
 
-def new_key(name: str, stages: Sequence[str], sources: Sequence[str] | None = None) -> tuple[str, Key]:
+def new_key(
+    name: str, stages: Sequence[str], sources: Sequence[str] | None = None, *, act: bool = False
+) -> tuple[str, Key]:
     """A key and its entry for the file. Raises pydantic's ValidationError for a name or stage that is none."""
     key = _PREFIX + secrets.token_urlsafe(_KEY_BYTES)
     digest = hashlib.sha256(key.encode()).hexdigest()
     entry = {"name": name, "sha256": digest, "stages": tuple(stages), "sources": sources and tuple(sources)}
-    return key, Key.model_validate(entry)
+    return key, Key.model_validate(entry | {"act": act})
 
 
 def toml(key: Key) -> str:
@@ -147,6 +153,8 @@ def toml(key: Key) -> str:
     lines = ["[[keys]]", f'name = "{key.name}"', f'sha256 = "{key.sha256}"', f"stages = {texts(key.stages)}"]
     if key.sources is not None:
         lines.append(f"sources = {texts(key.sources)}")
+    if key.act:
+        lines.append("act = true")
     return "\n".join(lines) + "\n"
 
 
@@ -160,11 +168,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--source", action="append", help="pattern of the sources it may send, such as /shop/*"
     )
+    parser.add_argument(
+        "--act", action="store_true", help="query: it may replay, edit, hold and so on; without it, only read"
+    )
     given = parser.parse_args(arguments)
     if any('"' in source or "\\" in source or not source.isprintable() for source in given.source or ()):
         parser.error("a source has no quotes, backslashes or control characters")
     try:
-        key, entry = new_key(given.name, given.stage or ("intake", "query"), given.source)
+        key, entry = new_key(given.name, given.stage or ("intake", "query"), given.source, act=given.act)
     except ValueError:
         parser.error("a name is 1 to 64 letters, digits, dots, _ or -")
     sys.stdout.write(toml(entry))

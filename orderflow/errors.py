@@ -38,5 +38,17 @@ class UnavailableError(OrderflowError):
     """Kafka, the database or an outside server did not confirm: time may cure it, so answer 5xx."""
 
 
+class UnknownError(OrderflowError):
+    """There is no such order or parked event; the message says which."""
+
+
+class ForbiddenError(OrderflowError):
+    """Whoever asks may not. The message is a sentence, code tells machines why."""
+
+    def __init__(self, text: str, code: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
 class ConflictError(OrderflowError):
     """Somebody else changed the order or took the event since it was read: read again."""

@@ -82,7 +82,9 @@ class NotifySettings(DatabaseSettings, KafkaSettings):
     """Takes the place of the notifications file's `email.smtp_url`."""
 
 
-class QuerySettings(DoorSettings, DatabaseSettings):
+class QuerySettings(DoorSettings, DatabaseSettings, KafkaSettings):
+    audit_url: str | None = None
+    """Where an audit is asked for: the address of the audit's Service."""
     statement_seconds: Annotated[float, Field(gt=0, le=300)] = 5
     """After how long the database gives up on a question."""
     threads: Annotated[int, Field(ge=1)] = Field(default_factory=lambda: (os.cpu_count() or 1) * 4)

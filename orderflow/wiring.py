@@ -133,11 +133,17 @@ def _channels(told: NotificationSettings, folder: Path) -> dict[str, Channel]:
 
 
 def query() -> Flask:
-    from orderflow.adapters.reading import Reader
+    from orderflow.adapters.blocking import BlockingPublisher
+    from orderflow.adapters.desk import DeskReader
     from orderflow.console.app import create_app
     from orderflow.console.live import Streams
     from orderflow.door import Door
+    from orderflow.operators.desk import Desk
 
     config = settings.load(settings.QuerySettings)
     logs.configure(config.log_level, stage="query", revision=config.k_revision)
-    return create_app(Reader(config), Door.open(config, "query"), Streams(config.live_streams))
+    reader = DeskReader(config)
+    desk = Desk(reader, BlockingPublisher(KafkaPublisher(config)).publish)
+    return create_app(
+        reader, Door.open(config, "query"), Streams(config.live_streams), desk, config.audit_url
+    )

@@ -85,7 +85,9 @@ def _values(event: Envelope, action: Action, refusal: Reason | None) -> dict[str
     if isinstance(action, OrderActionAsked):
         kind, outcome, detail = action.asked, "asked", {"event_id": action.event_id}
     elif isinstance(action, LetterEdited):
-        detail = {"fields": action.fields}
+        # By these the ledger will know the event that was sent in the letter's place.
+        sent = action.event
+        detail = {"fields": action.fields, "source": sent.get("source"), "event_id": sent.get("id")}
     return {
         "id": event.id,
         "request": action.request,

@@ -14,6 +14,7 @@ from psycopg.sql import SQL, Composed
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from orderflow.console.records import (
+    ActionDone,
     Early,
     Entry,
     LedgerCount,
@@ -137,6 +138,11 @@ SELECT event_id, channel, recipient, kind, state, attempts, error, revision, cre
 FROM notifications WHERE order_id = %(order_id)s ORDER BY created_at DESC, channel, recipient LIMIT %(most)s
 """
 
+ACTIONS: Final = """
+SELECT id, request, kind, order_id, parked_id, by, reason, detail, outcome, refusal, occurred_at, recorded_at
+FROM operator_actions WHERE order_id = %(order_id)s ORDER BY recorded_at DESC, id LIMIT %(most)s
+"""
+
 ORDER_MARK: Final = """
 SELECT concat_ws(' ',
     (SELECT o.lock FROM orders o WHERE o.order_id = %(order_id)s),
@@ -144,14 +150,15 @@ SELECT concat_ws(' ',
     (SELECT concat_ws(' ', count(*), count(*) FILTER (WHERE n.state = 'sent'), count(n.finished_at), sum(n.attempts))
      FROM notifications n WHERE n.order_id = %(order_id)s),
     (SELECT concat_ws(' ', count(*), sum(p.times), count(*) FILTER (WHERE p.state = 'open'))
-     FROM parked p WHERE p.order_id = %(order_id)s))
+     FROM parked p WHERE p.order_id = %(order_id)s),
+    (SELECT count(*) FROM operator_actions a WHERE a.order_id = %(order_id)s))
 """
 """A text that differs whenever an order's page would."""
 
 PARKED: Final = """
 SELECT p.id, p.order_id, p.stage, p.code, p.reasons, p.event_type, p.source, p.event_id,
        p.attributes ->> 'originsource' AS origin_source, p.attributes ->> 'originid' AS origin_id,
-       p.topic, p.partition, p."offset", p.http_code, p.state, p.times, p.parked_at, p.seen_at
+       p.topic, p.partition, p."offset", p.http_code, p.revision, p.state, p.times, p.replays, p.parked_at, p.seen_at
 FROM parked p WHERE {conditions} ORDER BY {order} LIMIT %(most)s
 """
 PARKED_LATEST_FIRST: Final = "p.parked_at DESC, p.id DESC"
@@ -260,6 +267,7 @@ class Reader:
                 waiting=_rows(connection, Early, SQL(WAITING), values)[::-1],
                 notifications=_rows(connection, Notification, SQL(NOTIFICATIONS), values)[::-1],
                 parked=_rows(connection, ParkedSummary, parked, values | more)[::-1],
+                actions=_rows(connection, ActionDone, SQL(ACTIONS), values)[::-1],
             )
 
     def order_mark(self, order_id: str) -> str:

@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, Final
 from flask import Flask, Response, g, render_template, request
 from flask.json.provider import DefaultJSONProvider
 from flask_bootstrap import Bootstrap5
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from orderflow import door, logs, problems
-from orderflow.console import api, pages, theme, words
-from orderflow.errors import PoisonError, UnavailableError
+from orderflow.console import actions, api, asking, pages, theme, words
+from orderflow.errors import ConflictError, ForbiddenError, PoisonError, UnavailableError, UnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orderflow.adapters.reading import Reader
+    from orderflow.adapters.desk import DeskReader
     from orderflow.console.live import Streams
     from orderflow.door import Door
     from orderflow.errors import Reason
+    from orderflow.operators.desk import Desk
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +36,18 @@ HEADERS: Final = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    # Addresses hold what an operator searched for.
-    "Referrer-Policy": "no-referrer",
+    # Addresses hold what an operator searched for, and a form's Origin must not become null.
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
-_TITLES: Final = {404: "There is nothing under this address", 405: "This can only be read"}
+_TITLES: Final = {
+    404: "There is nothing under this address",
+    405: "This can only be read",
+    413: "This is too large",
+    415: "This takes application/json",
+}
 _ASSET_SECONDS: Final = 3600
 _ASSETS: Final = frozenset({"static", "bootstrap.static", "dark_css"})
 
@@ -59,7 +65,9 @@ class _Json(DefaultJSONProvider):
         raise TypeError(type(value).__name__)
 
 
-def create_app(reader: Reader, guard: Door, streams: Streams) -> Flask:
+def create_app(
+    reader: DeskReader, guard: Door, streams: Streams, desk: Desk, audit_url: str | None = None
+) -> Flask:
     # Not under /static: the framework's own application, which hands us the rest, looks there itself.
     app = Flask(
         "orderflow.console", static_url_path="/assets", static_folder="static", template_folder="templates"
@@ -86,6 +94,7 @@ def create_app(reader: Reader, guard: Door, streams: Streams) -> Flask:
         app.jinja_env.filters[name] = getattr(words, name)
     app.jinja_env.globals["words"] = words
     app.register_blueprint(api.blueprint(reader))
+    app.register_blueprint(actions.blueprint(desk, reader, audit_url))
     app.register_blueprint(pages.blueprint(reader, streams, app.jinja_env))
     dark = theme.dark_rules(theme.BOOTSTRAP.read_text())
 
@@ -100,7 +109,8 @@ def create_app(reader: Reader, guard: Door, streams: Streams) -> Flask:
             answer = _failure(401, "unauthorised", "An API key for query is needed")
             answer.headers["WWW-Authenticate"] = door.CHALLENGE
             return answer
-        g.client = client.name
+        g.client, g.may_act = client.name, client.act
+        g.operator = asking.operator(client, local=client is door.LOCAL)
         if "\x00" in request.path:  # no address of ours, and PostgreSQL would not even take it as a question
             return _failure(404, "not_found", _TITLES[404])
         return None
@@ -117,6 +127,9 @@ def create_app(reader: Reader, guard: Door, streams: Streams) -> Flask:
 
     app.register_error_handler(PoisonError, _bad_request)
     app.register_error_handler(UnavailableError, _unavailable)
+    app.register_error_handler(UnknownError, _unknown)
+    app.register_error_handler(ForbiddenError, _forbidden)
+    app.register_error_handler(ConflictError, _conflict)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unexpected)
     return app
@@ -141,13 +154,28 @@ def _unavailable(error: UnavailableError) -> Response:
     return response
 
 
+def _unknown(error: UnknownError) -> Response:
+    return _failure(404, "not_found", words.sentence(str(error)))
+
+
+def _forbidden(error: ForbiddenError) -> Response:
+    return _failure(403, error.code, str(error))
+
+
+def _conflict(error: ConflictError) -> Response:
+    return _failure(409, "conflict", words.sentence(str(error)))
+
+
 def _http_error(error: HTTPException) -> Response:
     status = error.code or 500
     if status < 400:  # noqa: PLR2004 - a redirect is no failure
         return Response(response=error.get_response().get_data(), status=status, headers=error.get_headers())
-    response = _failure(status, error.name.lower().replace(" ", "_"), _TITLES.get(status, error.name))
-    if status == 405:  # noqa: PLR2004 - Method Not Allowed says which are
-        response.headers["Allow"] = "GET, HEAD, OPTIONS"
+    code = error.name.lower().replace(" ", "_")
+    if not isinstance(error, MethodNotAllowed):
+        return _failure(status, code, _TITLES.get(status, error.name))
+    allowed = sorted(error.valid_methods or ("GET", "HEAD", "OPTIONS"))
+    response = _failure(status, code, _TITLES[405] if "GET" in allowed else "This is done with POST")
+    response.headers["Allow"] = ", ".join(allowed)
     return response
 
 

@@ -89,8 +89,37 @@ class Notification:
 
 
 @dataclass(frozen=True, slots=True)
+class ActionDone:
+    """What an operator did. outcome is `done` or `refused`, or `asked` where the ledger tells the outcome of the
+    event that detail names in `event_id`."""
+
+    id: str
+    request: str
+    kind: str
+    order_id: str
+    parked_id: str
+    by: str
+    reason: str | None
+    detail: dict[str, Any]
+    outcome: str
+    refusal: dict[str, str] | None
+    occurred_at: datetime
+    recorded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ActionResult(ActionDone):
+    """What came of an action: the state of its letter now, and what became of the event that was sent."""
+
+    parked_state: str | None
+    event_outcome: str | None
+    event_reason: dict[str, str] | None
+
+
+@dataclass(frozen=True, slots=True)
 class ParkedSummary:
-    """A parked event without its content; times counts how often the same one was parked."""
+    """A parked event without its content; times counts how often the same one was parked, replays how often an
+    operator sent it again."""
 
     id: str
     order_id: str
@@ -106,8 +135,10 @@ class ParkedSummary:
     partition: int | None
     offset: int | None
     http_code: int | None
+    revision: str
     state: str
     times: int
+    replays: int
     parked_at: datetime
     seen_at: datetime
 
@@ -131,6 +162,7 @@ class OrderRecord:
     waiting: list[Early]
     notifications: list[Notification]
     parked: list[ParkedSummary]
+    actions: list[ActionDone]
 
 
 @dataclass(frozen=True, slots=True)

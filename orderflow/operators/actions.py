@@ -116,25 +116,25 @@ def action_id(request: str, of: str) -> str:
 
 
 def replay(letter: Letter, asked: Request) -> Envelope:
-    return _event(letter.order_id, letter.id, asked, LetterReplayed, parked_id=letter.id)
+    return _event(letter.order_id, letter.id, asked, LetterReplayed, {"parked_id": letter.id})
 
 
 def discard(letter: Letter, asked: Request) -> Envelope:
-    return _event(letter.order_id, letter.id, asked, LetterDiscarded, parked_id=letter.id)
+    return _event(letter.order_id, letter.id, asked, LetterDiscarded, {"parked_id": letter.id})
 
 
 def edit(letter: Letter, asked: Request, event: dict[str, Any], fields: tuple[str, ...]) -> Envelope:
     more = {"parked_id": letter.id, "event": event, "fields": fields}
-    return _event(letter.order_id, letter.id, asked, LetterEdited, **more)
+    return _event(letter.order_id, letter.id, asked, LetterEdited, more)
 
 
 def extend(order_id: str, asked: Request, hours: float) -> Envelope:
-    return _event(order_id, order_id, asked, WaitingExtended, hours=hours)
+    return _event(order_id, order_id, asked, WaitingExtended, {"hours": hours})
 
 
 def order_event(kind: str, order_id: str, asked: Request) -> Envelope:
     """The inbox event that holds, releases or cancels an order; kind is the event's, such as `held`."""
-    fact = _checked(UPDATES[kind], by=asked.by, reason=asked.reason)
+    fact = _checked(UPDATES[kind], {"by": asked.by, "reason": asked.reason})
     return Envelope(
         type=type_of(kind),
         source=SOURCE,
@@ -149,11 +149,11 @@ def order_event(kind: str, order_id: str, asked: Request) -> Envelope:
 def record_of(event: Envelope, kind: str, asked: Request) -> Envelope:
     """What keeps the operator's name and reason with an order's event, whatever becomes of it."""
     more = {"asked": kind, "event_id": event.id}
-    return _event(event.subject, f"record of {event.id}", asked, OrderActionAsked, **more)
+    return _event(event.subject, f"record of {event.id}", asked, OrderActionAsked, more)
 
 
-def _event(order_id: str, of: str, asked: Request, model: type[Action], **more: object) -> Envelope:
-    action = _checked(model, request=asked.id, by=asked.by, reason=asked.reason, **more)
+def _event(order_id: str, of: str, asked: Request, model: type[Action], more: dict[str, Any]) -> Envelope:
+    action = _checked(model, {"request": asked.id, "by": asked.by, "reason": asked.reason} | more)
     return Envelope(
         type=model.type,
         source=SOURCE,
@@ -165,7 +165,7 @@ def _event(order_id: str, of: str, asked: Request, model: type[Action], **more: 
     )
 
 
-def _checked(model: type[M], **given: object) -> M:
+def _checked(model: type[M], given: dict[str, Any]) -> M:
     """Raises PoisonError naming the field, as for an event that came from outside."""
     known = {name: value for name, value in given.items() if value is not None}
     return parse(model, json.dumps(known).encode())

@@ -12,7 +12,7 @@ import httpx
 import psycopg
 import pytest
 from pydantic import SecretStr
-from support.console import console
+from support.console import NO_KAFKA, console
 from support.events import event, order, paid, placed
 from support.history import HOSTILE_NAME, everything, happen, park
 from support.stage import ROOT
@@ -45,7 +45,8 @@ def own_shop(fresh_database: str) -> str:
 
 def app(database: str, monkeypatch: pytest.MonkeyPatch, **environment: str) -> Client:
     """The function as the Functions Framework serves it."""
-    for name, value in ({"DATABASE_URL": database, "LOCAL_RUN": "true"} | environment).items():
+    known = {"DATABASE_URL": database, "KAFKA_BOOTSTRAP": NO_KAFKA, "LOCAL_RUN": "true"}
+    for name, value in (known | environment).items():
         monkeypatch.setenv(name, value)
     served = functions_framework.create_app("query", str(ROOT / "functions/query.py"), "http")
     client: Client = served.test_client()
@@ -322,7 +323,7 @@ def test_no_answer_lets_a_browser_run_or_fetch_what_is_not_ours(query: Client, a
     assert "script-src 'self'" in answer.headers["content-security-policy"]
     assert "unsafe" not in answer.headers["content-security-policy"]
     assert answer.headers["x-content-type-options"] == "nosniff"
-    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert answer.headers["referrer-policy"] == "same-origin"
     assert answer.headers["cache-control"] == "no-store"
     assert "<script>" not in answer.text
     assert " style=" not in answer.text
@@ -390,7 +391,11 @@ def test_a_database_that_is_away_is_told_and_not_waited_for(monkeypatch: pytest.
 
 @pytest.fixture
 def reader(own_shop: str) -> Iterator[Reader]:
-    opened = Reader(QuerySettings(database_url=SecretStr(own_shop), statement_seconds=0.2, threads=2))
+    opened = Reader(
+        QuerySettings(
+            database_url=SecretStr(own_shop), kafka_bootstrap=NO_KAFKA, statement_seconds=0.2, threads=2
+        )
+    )
     yield opened
     opened.close()
 
@@ -418,7 +423,7 @@ def test_the_mark_of_an_order_changes_with_whatever_its_page_shows(own_shop: str
 
 @pytest.mark.parametrize("asked", ["ada", "ada lov", "done", "nobody", "a"])
 def test_a_search_finds_the_same_whether_it_finds_many_or_few(shop: str, asked: str) -> None:
-    settings = QuerySettings(database_url=SecretStr(shop))
+    settings = QuerySettings(database_url=SecretStr(shop), kafka_bootstrap=NO_KAFKA)
     many, few = Reader(settings, most_found=0), Reader(settings)
     assert many.orders(OrderFilter(q=asked)) == few.orders(OrderFilter(q=asked))
     many.close()

@@ -12,6 +12,9 @@ from pathlib import Path
 from orderflow.sandbox.address import free_port
 from support.stage import ROOT, START_SECONDS
 
+NO_KAFKA = "127.0.0.1:1"
+"""Nothing listens there: what only reads needs no Kafka."""
+
 
 @contextlib.contextmanager
 def console(database_url: str, log: Path, **environment: str) -> Iterator[str]:
@@ -24,6 +27,8 @@ def console(database_url: str, log: Path, **environment: str) -> Iterator[str]:
         "PORT": str(port),
         "PYTHONPATH": str(ROOT),
         "DATABASE_URL": database_url,
+        "KAFKA_BOOTSTRAP": NO_KAFKA,
+        "KAFKA_ACK_SECONDS": "1",
         "LOCAL_RUN": "true",
         "K_REVISION": "query-00001",
     }

@@ -31,6 +31,12 @@ class Tap:
     def close(self) -> None:
         self._consumer.close()
 
+    def read_on(self, seconds: float) -> None:
+        """Reads what there is until nothing comes for so long."""
+        while (message := self._consumer.poll(seconds)) is not None:
+            if message.error() is None:
+                self.seen.append((message.topic() or "", read(message)))
+
     def until(self, wanted: Callable[[str, Envelope], bool], how_many: int = 1) -> list[Envelope]:
         """The first events of any topic read so far or yet to come that are wanted; fails after a deadline."""
         deadline = time.monotonic() + DEADLINE_SECONDS

@@ -1,0 +1,113 @@
+"""The stages from the inbox to the shelf and query, each a real process; the test's own hand is the delivery."""
+
+import contextlib
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+from psycopg.rows import dict_row
+
+from orderflow import topics
+from orderflow.adapters.postgres import migrate
+from orderflow.envelope import Envelope
+from orderflow.sandbox.sandbox import create_order_topics
+from support.console import console
+from support.stage import Stage
+from support.topics import Tap
+
+STAGE_OF = {topics.INBOX: "validate", topics.EVENTS: "track", topics.PARKED: "shelve"}
+DEADLINE_SECONDS = 30
+QUIET_SECONDS = 0.3
+"""What a stage has published is in its topic before it answers, so that this is only for the consumer."""
+
+
+@dataclass
+class Flow:
+    """One shop. Order ids begin with its own prefix, since the broker is everyone's."""
+
+    stages: dict[str, Stage]
+    tap: Tap
+    query: httpx.Client
+    database: str
+    logs: Path
+    prefix: str = field(default_factory=lambda: f"of{uuid.uuid4().hex[:10]}-")
+    delivered: int = 0
+
+    def send(self, *events: Envelope) -> None:
+        """To validate, as if they had been in the inbox."""
+        for event in events:
+            assert self.stages["validate"].binary(event).status_code == 204
+
+    def deliver(self) -> int:
+        """Hands on what is new in the topics, once, in sequence; returns how much it was."""
+        count = 0
+        self.tap.read_on(QUIET_SECONDS)
+        while self.delivered < len(self.tap.seen):
+            topic, event = self.tap.seen[self.delivered]
+            self.delivered += 1
+            stage = STAGE_OF.get(topic)
+            if stage is not None and event.subject.startswith(self.prefix):
+                assert self.stages[stage].binary(event).status_code == 204
+                count += 1
+        return count
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Delivers until it is so."""
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not condition():
+            assert time.monotonic() < deadline, "it did not happen in time"
+            self.deliver()
+
+    def settle(self) -> None:
+        """Delivers until nothing new comes."""
+        while self.deliver():
+            pass
+
+    def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
+        with psycopg.connect(self.database, row_factory=dict_row) as connection:
+            return connection.execute(query, values).fetchall()  # type: ignore[arg-type]
+
+    def order(self, order_id: str) -> dict[str, Any]:
+        told: dict[str, Any] = self.query.get(f"/api/orders/{order_id}").json()
+        return told
+
+    def parked(self, order_id: str) -> list[dict[str, Any]]:
+        """The order's parked events, the latest first."""
+        answer = self.query.get("/api/parked", params={"order": order_id})
+        found: list[dict[str, Any]] = answer.json()["parked"]
+        return found
+
+    def act(self, path: str, body: dict[str, Any] | None = None, **headers: str) -> httpx.Response:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.query.post(path, json=body or {}, headers=named)
+
+    def results(self, answer: httpx.Response) -> list[dict[str, Any]]:
+        assert answer.status_code == 202, answer.text
+        found: list[dict[str, Any]] = self.query.get(answer.json()["href"]).json()["actions"]
+        return found
+
+
+@contextlib.contextmanager
+def flow(bootstrap: str, database: str, folder: Path, **of_query: str) -> Iterator[Flow]:
+    migrate(database)
+    create_order_topics(bootstrap, 4)
+    environment = {"KAFKA_BOOTSTRAP": bootstrap, "DATABASE_URL": database}
+    with ExitStack() as stack:
+        stages = {
+            name: stack.enter_context(Stage(name, folder / f"{name}.log", **environment))
+            for name in ("validate", "track", "shelve")
+        }
+        log = folder / "query.log"
+        address = stack.enter_context(
+            console(database, log, KAFKA_BOOTSTRAP=bootstrap, KAFKA_ACK_SECONDS="10", **of_query)
+        )
+        query = stack.enter_context(httpx.Client(base_url=address, timeout=30))
+        tap = Tap(bootstrap, *STAGE_OF)
+        stack.callback(tap.close)
+        yield Flow(stages, tap, query, database, folder)
