@@ -12,13 +12,18 @@ from flask import Blueprint, Response, abort, g, jsonify, request
 from orderflow.console import filters, masking, metrics
 from orderflow.console.filters import OrderFilter, ParkedFilter, Place
 from orderflow.console.live import Kept
+from orderflow.console.timeline import timeline
+from orderflow.errors import PoisonError
+from orderflow.operators import letters
+from orderflow.operators.letters import Letter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from orderflow.adapters.reading import Reader
-    from orderflow.console.records import OrderSummary, ParkedSummary
+    from orderflow.adapters.desk import DeskReader
+    from orderflow.console.records import OrderSummary, ParkedEvent, ParkedSummary
+    from orderflow.console.timeline import Turn
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +70,7 @@ def parked_key(row: ParkedSummary) -> tuple[datetime, str]:
     return row.parked_at, row.id
 
 
-def blueprint(reader: Reader) -> Blueprint:
+def blueprint(reader: DeskReader) -> Blueprint:
     routes = Blueprint("api", "orderflow.console.api")
     outcomes = Kept(reader.outcomes, seconds=1)
     needs = Kept(reader.needs, seconds=1)
@@ -83,7 +88,7 @@ def blueprint(reader: Reader) -> Blueprint:
         if record is None:
             abort(404)
         body = asdict(record)
-        return jsonify(body.pop("summary") | body)
+        return jsonify(body.pop("summary") | body | {"timeline": [_told(turn) for turn in timeline(record)]})
 
     @routes.get("/api/parked")
     def parked() -> Response:
@@ -102,6 +107,8 @@ def blueprint(reader: Reader) -> Blueprint:
         return jsonify(
             asdict(event.summary)
             | {
+                "actions": [asdict(done) for done in reader.results("parked_id", parked_id)],
+                **(editable(event) if reveal else {}),
                 "attributes": event.attributes if reveal else masking.attributes(event.attributes),
                 "payload": content,
                 "payload_form": form,
@@ -124,6 +131,46 @@ def blueprint(reader: Reader) -> Blueprint:
         return Response(metrics.text(outcomes.get(), needs.get()), content_type=metrics.CONTENT_TYPE)
 
     return routes
+
+
+def editable(event: ParkedEvent) -> Json:
+    """The event as an operator can write it anew, or why nobody can."""
+    try:
+        return {"editable": letters.document(letter_of(event)), "not_editable": None}
+    except PoisonError as error:
+        return {"editable": None, "not_editable": error.reasons[0].text}
+
+
+def letter_of(event: ParkedEvent) -> Letter:
+    head = event.summary
+    codes = tuple(reason["code"] for reason in head.reasons)
+    return Letter(
+        head.id,
+        head.order_id,
+        head.stage,
+        head.topic,
+        head.state,
+        codes,
+        event.attributes,
+        event.payload,
+        head.parked_at,
+    )
+
+
+def _told(turn: Turn) -> Json:
+    """A turn as the order's page shows it; what was sent and parked is in the order's own lists."""
+    return {
+        "at": turn.at,
+        "kind": turn.kind,
+        "outcome": turn.outcome,
+        "stage": turn.stage,
+        "revision": turn.revision,
+        "version": turn.version,
+        "reason": turn.reason,
+        "changes": [{"of": of, "from": before, "to": after} for of, before, after in turn.changes],
+        "details": dict(turn.details),
+        "parked": turn.parked.id if turn.parked else None,
+    }
 
 
 def revealed(parked_id: str) -> bool:

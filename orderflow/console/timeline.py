@@ -10,12 +10,14 @@ from orderflow import tracking
 from orderflow.domain.lifecycle import Status
 from orderflow.domain.money import show
 from orderflow.envelope import derived_id
+from orderflow.operators.actions import SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
     from orderflow.console.records import (
+        ActionDone,
         Early,
         Entry,
         Notification,
@@ -79,6 +81,8 @@ def timeline(record: OrderRecord) -> list[Turn]:
     sent: dict[str, list[Notification]] = {}
     for notification in record.notifications:
         sent.setdefault(notification.event_id, []).append(notification)
+    letters = {event.id: event for event in record.parked}
+    asked = {action.detail["event_id"]: action for action in record.actions if action.outcome == "asked"}
     turns = []
     for entry in record.ledger:
         key = (entry.source, entry.id)
@@ -92,10 +96,13 @@ def timeline(record: OrderRecord) -> list[Turn]:
                 early.get(key),
                 parked.pop(key, None) if entry.outcome == "parked" else None,
                 sent.pop(derived_id(tracking.STAGE, *key), []),
+                asked.pop(entry.id, None) if entry.source == SOURCE else None,
             )
         )
     turns += [_parked_turn(event) for event in parked.values()]
     turns += [_sent_turn(notifications) for notifications in sent.values()]
+    done = [action for action in record.actions if action.outcome != "asked"]
+    turns += [_action_turn(action, letters.get(action.parked_id)) for action in [*asked.values(), *done]]
     return sorted(turns, key=lambda turn: (turn.at, turn.version or 0, turn.id))
 
 
@@ -117,6 +124,7 @@ def _turn(
     early: Early | None,
     parked: ParkedSummary | None,
     sent: list[Notification],
+    asked: ActionDone | None,
 ) -> Turn:
     changes = tuple(_changes(step, before, record.summary.currency)) if step else ()
     return Turn(
@@ -131,7 +139,8 @@ def _turn(
         id=entry.id,
         reason=entry.reason,
         changes=changes,
-        details=tuple(_details(step.detail, {after for _, _, after in changes})) if step else (),
+        # The ledger keeps what an event did, not what it said: who asked in vain is known from the action.
+        details=tuple(_details(step.detail, {after for _, _, after in changes}) if step else _who(asked)),
         expires_at=early.expires_at if early else None,
         parked=parked,
         sent=sent,
@@ -180,6 +189,37 @@ def _parked_turn(event: ParkedSummary) -> Turn:
         reason=event.reasons[0] if event.reasons else None,
         parked=event,
     )
+
+
+def _action_turn(action: ActionDone, letter: ParkedSummary | None) -> Turn:
+    """What an operator did. What they asked of an order is here only until the ledger knows the event."""
+    return Turn(
+        at=action.recorded_at,
+        occurred_at=action.occurred_at,
+        kind=action.kind,
+        outcome=action.outcome,
+        stage="operators",
+        revision="",
+        version=None,
+        source="",
+        id=action.id,
+        reason=action.refusal,
+        details=tuple(_who(action)),
+        parked=letter,
+    )
+
+
+def _who(action: ActionDone | None) -> Iterable[tuple[str, str]]:
+    if action is None:
+        return
+    yield "by", action.by
+    if action.reason:
+        yield "reason", action.reason
+    if fields := action.detail.get("fields"):
+        yield "edited", ", ".join(fields)
+    if hours := action.detail.get("hours"):
+        events = action.detail.get("events", 0)
+        yield "waits longer by", f"{hours:g} h ({events} {'event' if events == 1 else 'events'})"
 
 
 def _sent_turn(notifications: list[Notification]) -> Turn:

@@ -37,6 +37,10 @@ TONES: Final = {
     "waiting": "warning",
     "refused": "secondary",
     "parked": "danger",
+    # actions of operators
+    "done": "success",
+    "asked": "warning",
+    "replayed": "info",
     # notifications and parked events
     "sent": "success",
     "open": "danger",
