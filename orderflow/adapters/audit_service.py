@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from orderflow.errors import UnavailableError
+from orderflow.errors import ConflictError, UnavailableError
 
 _SECONDS: Final = 300.0
 
 
 def run(url: str) -> Any:  # noqa: ANN401 - a report is JSON, and the audit's own
-    """The report of an audit that runs now. Raises UnavailableError where there is none to be had."""
+    """The report of an audit that runs now. Raises ConflictError where another is under way, UnavailableError where
+    there is none to be had."""
     asked = Request(url, data=b"{}", headers={"Content-Type": "application/json"})  # noqa: S310 - a setting of ours
     try:
         with urlopen(asked, timeout=_SECONDS) as answer:  # noqa: S310 - the same
             return json.load(answer)
     except HTTPError as error:
+        if error.code == HTTPStatus.CONFLICT:
+            raise ConflictError("another run of the audit is under way") from None
         raise UnavailableError(f"the audit answered {error.code}; its log says why") from None
     except OSError:
         raise UnavailableError("the audit cannot be reached at AUDIT_URL") from None

@@ -25,7 +25,8 @@ LETTERS: Final[dict[str, LiteralString]] = {
 }
 RESULTS: Final = """
 SELECT a.id, a.request, a.kind, a.order_id, a.parked_id, a.by, a.reason, a.detail, a.outcome, a.refusal,
-       a.occurred_at, a.recorded_at, p.state AS parked_state, l.outcome AS event_outcome, l.reason AS event_reason
+       a.occurred_at, a.recorded_at, p.stage AS parked_stage, p.state AS parked_state,
+       l.outcome AS event_outcome, l.reason AS event_reason
 FROM operator_actions a
 LEFT JOIN parked p ON p.id = a.parked_id
 LEFT JOIN LATERAL (

@@ -109,8 +109,10 @@ class ActionDone:
 
 @dataclass(frozen=True, slots=True)
 class ActionResult(ActionDone):
-    """What came of an action: the state of its letter now, and what became of the event that was sent."""
+    """What came of an action: the stage and the state now of its letter, and what became of the event that was
+    sent, if that is one of the ledger's."""
 
+    parked_stage: str | None
     parked_state: str | None
     event_outcome: str | None
     event_reason: dict[str, str] | None
