@@ -91,8 +91,12 @@ class Letter:
             for name, value in headers
             if _FORWARDED.fullmatch(name.decode("latin-1"))
         }
-        content_type = _shown(texts.pop("content-type", ""), _LONGEST_VALUE)
-        return cls(_kept({name[3:]: value for name, value in texts.items()}), content_type, body)
+        content_type = texts.pop("content-type", "")
+        return cls.of_parts({name[3:]: value for name, value in texts.items()}, content_type, body)
+
+    @classmethod
+    def of_parts(cls, attributes: dict[str, str], content_type: str, body: bytes) -> Letter:
+        return cls(_kept(attributes), _shown(content_type, _LONGEST_VALUE), body)
 
     @classmethod
     def of_envelope(cls, event: Envelope) -> Letter:
@@ -130,10 +134,13 @@ def parked(
     revision: str,
     reasons: Sequence[Reason],
     http_code: int | None = None,
+    topic: str | None = None,
     most: int = MOST_PAYLOAD,
 ) -> Envelope:
-    """The event that parks a letter, with `most` bytes of its payload. The same letter at the same stage, for the
-    same reason, always gets the same id: a place in the topic is not part of it, for a redelivery may have another.
+    """The event that parks a letter of a topic (None: the stage's), with `most` bytes of its payload.
+
+    The same letter at the same stage, for the same reason, always gets the same id: a place in the topic is not
+    part of it, for a redelivery may have another.
     """
     place = [letter.attributes.get(f"knativekafka{name}", "") for name in ("partition", "offset")]
     identity = [letter.attributes.get(name, "") for name in ("source", "id")]
@@ -149,7 +156,7 @@ def parked(
         "reasons": told,
         "attributes": letter.attributes,
         "content_type": letter.content_type,
-        "topic": TOPIC_OF.get(stage, ""),
+        "topic": TOPIC_OF.get(stage, "") if topic is None else topic,
         "partition": _number(place[0], _INTEGER),
         "offset": _number(place[1], _BIGINT),
         "http_code": http_code,

@@ -82,6 +82,17 @@ class NotifySettings(DatabaseSettings, KafkaSettings):
     """Takes the place of the notifications file's `email.smtp_url`."""
 
 
+class AuditSettings(DatabaseSettings, KafkaSettings):
+    notifications_file: Path
+    audit_grace_seconds: Annotated[float, Field(ge=0, le=86400)] = 60
+    """How old a record must be to be judged: what is younger may be under way."""
+    audit_settle_seconds: Annotated[float, Field(ge=0, le=600)] = 20
+    """How long to wait for stages that are behind before a judgement is put off; KafkaSource commits every 5 s."""
+    audit_seconds: Annotated[float, Field(gt=0, le=3600)] = 240
+    """How long one run reads; the next goes on from there. Below the Service's timeoutSeconds."""
+    audit_republish_per_second: Annotated[int, Field(ge=1, le=10_000)] = 100
+
+
 class QuerySettings(DoorSettings, DatabaseSettings, KafkaSettings):
     audit_url: str | None = None
     """Where an audit is asked for: the address of the audit's Service."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from orderflow import logs, settings, topics, validation
 from orderflow.adapters.kafka import KafkaPublisher
@@ -12,17 +12,20 @@ from orderflow.errors import BadSettingsError
 from orderflow.reception import DeadLetters, Reception
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from flask import Flask
 
+    from orderflow.audit.report import Report
     from orderflow.envelope import Envelope
     from orderflow.intake import Intake
     from orderflow.notifications import NotificationSettings
     from orderflow.notifier import Channel
 
 T = TypeVar("T")
+
+AuditRun: TypeAlias = "Callable[[], Awaitable[Report | None]]"
 
 
 def or_exit(build: Callable[[], T]) -> T:
@@ -130,6 +133,55 @@ def _channels(told: NotificationSettings, folder: Path) -> dict[str, Channel]:
 
         channels[notifications.WEBHOOK] = WebhookChannel(told.webhooks, folder)
     return channels
+
+
+def audit() -> AuditRun:
+    """One run of the audit; None where another is under way. Raises UnavailableError."""
+    from datetime import timedelta
+
+    from orderflow.adapters.audits import AuditStore
+    from orderflow.adapters.kafka import client_config
+    from orderflow.adapters.log import Log
+    from orderflow.adapters.postgres import Database, OrderStore
+    from orderflow.adapters.shelf import Shelf
+    from orderflow.audit.run import Audit, Terms
+    from orderflow.domain.rules import Waiting
+    from orderflow.notifications import NotificationSettings
+    from orderflow.tracker import Tracker
+
+    config = settings.load(settings.AuditSettings)
+    logs.configure(config.log_level, stage="audit", revision=config.k_revision)
+    told = settings.read_toml(NotificationSettings, config.notifications_file, "NOTIFICATIONS_FILE")
+    terms = Terms(
+        grace=timedelta(seconds=config.audit_grace_seconds),
+        settle_seconds=config.audit_settle_seconds,
+        most=timedelta(seconds=config.audit_seconds),
+        republish_per_second=config.audit_republish_per_second,
+        revision=config.k_revision,
+    )
+    publisher = KafkaPublisher(config)
+
+    async def run() -> Report | None:
+        database = Database(config)
+        orders = OrderStore(database, revision=config.k_revision, waiting=Waiting())
+        try:
+            async with AuditStore.open(config) as store:
+                if store is None:
+                    return None
+                audit = Audit(
+                    log=Log(client_config(config)),
+                    store=store,
+                    publisher=publisher,
+                    shelf=Shelf(database),
+                    sweep=Tracker(orders, publisher, config.k_revision).sweep,
+                    told=told,
+                    terms=terms,
+                )
+                return await audit.run()
+        finally:
+            await database.close()
+
+    return run
 
 
 def query() -> Flask:

@@ -368,9 +368,13 @@ def _snapshot(now: Arrival, row: Row) -> Snapshot:
         state=state,
         document=row["document"] or "",
         known=_known(now, row),
-        changes=tuple(_change(change, state) for change in row["changes"] or () if state is not None),
+        changes=_changes(row["changes"] or (), state),
         waiting=tuple(arrival(_envelope(early)) for early in row["waiting"] or ()),
     )
+
+
+def _changes(rows: Sequence[Row], order: OrderState | None) -> tuple[Change, ...]:
+    return tuple(change_of(row, order.currency, order.total) for row in rows) if order else ()
 
 
 def _known(now: Arrival, row: Row) -> Record | None:
@@ -388,12 +392,13 @@ def _known(now: Arrival, row: Row) -> Record | None:
     )
 
 
-def _change(row: Row, order: OrderState) -> Change:
+def change_of(row: Row, currency: str, total: int) -> Change:
+    """A row of history as a change; occurred_at is text. The order's currency and total never change."""
     state = OrderState(
         status=Status(row["status"]),
         payment=Payment(row["payment"]),
-        currency=order.currency,
-        total=order.total,
+        currency=currency,
+        total=total,
         captured=row["captured"],
         refunded=row["refunded"],
         version=row["version"],

@@ -1,0 +1,245 @@
+"""The pipeline with its stages' own code on real Kafka and PostgreSQL, delivered by hand: what is dropped, left
+undelivered or done by half is for the test to say."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+from psycopg.rows import dict_row
+from pydantic import SecretStr
+
+from orderflow import parking, topics, validation
+from orderflow.adapters.audits import AuditStore
+from orderflow.adapters.claims import ClaimStore
+from orderflow.adapters.kafka import KafkaPublisher, Publisher
+from orderflow.adapters.log import Log
+from orderflow.adapters.postgres import Database, OrderStore
+from orderflow.adapters.shelf import Shelf
+from orderflow.audit.records import Record, letter, read
+from orderflow.audit.report import Report
+from orderflow.audit.run import Audit, Terms
+from orderflow.domain.rules import Rules, Waiting
+from orderflow.envelope import Envelope
+from orderflow.errors import PoisonError
+from orderflow.notifications import EMAIL, Fate, Notification, NotificationSettings, Outcome
+from orderflow.notifier import Notifier
+from orderflow.sandbox.sandbox import create_order_topics
+from orderflow.sandbox.servers.kafka import admin_client
+from orderflow.settings import DatabaseSettings, KafkaSettings
+from orderflow.tracker import Tracker
+
+PARTITIONS = 4
+TOLD = NotificationSettings.model_validate(
+    {
+        "shop": {"name": "Shop", "url": "https://shop.example"},
+        "email": {"from": "orders@shop.example", "smtp_url": "smtp://127.0.0.1:1"},
+    }
+)
+STAGES = {
+    "validate": topics.INBOX,
+    "track": topics.EVENTS,
+    "notify": topics.STATUS,
+    "shelve": topics.PARKED,
+}
+
+
+class Mailbox:
+    """A channel that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.mails: list[tuple[str, str]] = []
+
+    async def send(self, notification: Notification) -> Outcome:
+        self.mails.append((notification.event.id, notification.recipient))
+        return Outcome(Fate.SENT)
+
+
+class Deaf:
+    """A publisher whose process dies before anything is published."""
+
+    async def publish(self, topic: str, events: Sequence[Envelope]) -> None:
+        raise SystemExit(9)
+
+
+class Line:
+    """One pipeline with empty topics and an empty database."""
+
+    def __init__(self, bootstrap: str, database_url: str) -> None:
+        self.bootstrap = bootstrap
+        self.url = database_url
+        self.mailbox = Mailbox()
+        self._settings = DatabaseSettings(database_url=SecretStr(database_url))
+        self._kafka = KafkaSettings(kafka_bootstrap=bootstrap)
+        self._producer = Producer({"bootstrap.servers": bootstrap, "partitioner": "murmur2_random"})
+        self._empty()
+
+    def _empty(self) -> None:
+        admin = admin_client(self.bootstrap)
+        known = set(admin.list_topics(timeout=20).topics) & set(topics.ALL)
+        if known:
+            for future in admin.delete_topics(list(known)).values():
+                future.result()
+        deadline = time.monotonic() + 30
+        while set(admin.list_topics(timeout=20).topics) & set(topics.ALL):
+            assert time.monotonic() < deadline, "the topics of the test before do not go"
+            time.sleep(0.05)
+        create_order_topics(self.bootstrap, PARTITIONS)
+
+    def put(self, topic: str, *events: Envelope) -> None:
+        for each in events:
+            self._producer.produce(topic, each.data, each.key or None, headers=each.kafka_headers())
+        assert self._producer.flush(20) == 0
+
+    def put_raw(self, topic: str, value: bytes | None, key: bytes | None = None, headers: Any = None) -> None:
+        self._producer.produce(topic, value, key, headers=headers)
+        assert self._producer.flush(20) == 0
+
+    def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
+        with psycopg.connect(self.url, row_factory=dict_row) as connection:
+            return connection.execute(query, values).fetchall()  # type: ignore[arg-type]
+
+    def run(self, *steps: Callable[["Stages"], Any]) -> Any:
+        """Runs the steps one after the other in one event loop; returns what the last one gave."""
+
+        async def all_of_them() -> Any:
+            async with Stages.open(self) as stages:
+                result = None
+                for step in steps:
+                    result = await step(stages)
+                return result
+
+        return asyncio.run(all_of_them())
+
+    def deliver(
+        self, *stages: str, drop: Callable[[Record], bool] = lambda _: False, dies: bool = False
+    ) -> int:
+        """Delivers what is new to each stage, one after the other, and commits. What drop says is committed and
+        not delivered, as KafkaSource does when retries and the dead-letter sink have failed. With dies the stage's
+        process ends after its commit, before it announces anything. Returns how many were delivered."""
+        return sum(
+            self.run(lambda line, stage=stage: line.deliver(stage, drop, dies=dies)) for stage in stages
+        )
+
+    def all_stages(self) -> None:
+        """Delivers until nothing is new anywhere."""
+        while self.deliver(*STAGES):
+            pass
+
+    def audit(self, *, grace: float = 0, publisher: Publisher | None = None, **terms: Any) -> Report | None:
+        """One run."""
+        return self.run(lambda line: line.audit(grace, publisher, terms))  # type: ignore[no-any-return]
+
+    def move_group(self, stage: str, offset: int) -> None:
+        """Resets a consumer group, as an operator may do."""
+        _commit(self.bootstrap, stage, dict.fromkeys(range(PARTITIONS), offset))
+
+    def log(self, topic: str) -> list[Envelope]:
+        """All events of a topic that can be read, by partition."""
+        found = []
+        log = Log({"bootstrap.servers": self.bootstrap})
+        ranges = {p: (extent.start, extent.end) for p, extent in log.extents(topic).items()}
+        for batch in log.read(topic, ranges):
+            for message in batch:
+                with contextlib.suppress(PoisonError):
+                    found.append(read(Record.of(message)))
+        return found
+
+
+class Stages:
+    """The stages' handlers in one event loop."""
+
+    def __init__(self, line: Line, database: Database) -> None:
+        self._line = line
+        self._database = database
+        self._publisher = KafkaPublisher(line._kafka)
+        self._log = Log({"bootstrap.servers": line.bootstrap})
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, line: Line) -> Any:
+        database = Database(line._settings)
+        try:
+            yield cls(line, database)
+        finally:
+            await database.close()
+
+    async def deliver(self, stage: str, drop: Callable[[Record], bool], *, dies: bool) -> int:
+        delivered = 0
+        topic = STAGES[stage]
+        extents = self._log.extents(topic)
+        committed = self._log.committed(f"orderflow-{stage}", topic, list(extents))
+        ranges = {p: (committed.get(p, extent.start), extent.end) for p, extent in extents.items()}
+        for batch in self._log.read(topic, ranges):
+            for message in batch:
+                if not drop(Record.of(message)):
+                    await self._take(stage, message, dies=dies)
+                    delivered += 1
+        _commit(self._line.bootstrap, stage, {p: extent.end for p, extent in extents.items()})
+        return delivered
+
+    async def _take(self, stage: str, message: Message, *, dies: bool) -> None:
+        record = Record.of(message)
+        try:
+            await self._handle(stage, read(record), Deaf() if dies else self._publisher)
+        except PoisonError as error:
+            parked = parking.parked(letter(record), stage=stage, revision="r", reasons=error.reasons)
+            await self._publisher.publish(topics.PARKED, [parked])
+        except SystemExit:
+            assert dies
+
+    async def _handle(self, stage: str, event: Envelope, publisher: Publisher) -> None:
+        match stage:
+            case "validate":
+                await publisher.publish(topics.EVENTS, [validation.validate(event, Rules())])
+            case "track":
+                store = OrderStore(self._database, revision="r", waiting=Waiting())
+                await Tracker(store, publisher, "r").handle(event)
+            case "notify":
+                claims = ClaimStore(self._database, revision="r", lease_seconds=60)
+                channels = {EMAIL: self._line.mailbox}
+                await Notifier(TOLD, channels, claims, lease_seconds=60).handle(event)
+            case "shelve":
+                await Shelf(self._database).put(event, parking.read(event))
+
+    async def audit(self, grace: float, publisher: Publisher | None, terms: dict[str, Any]) -> Report | None:
+        orders = OrderStore(self._database, revision="audit", waiting=Waiting())
+        through = publisher or self._publisher
+        given = {
+            "grace": timedelta(seconds=grace),
+            "settle_seconds": 0,
+            "most": timedelta(seconds=60),
+            "republish_per_second": 1000,
+            "revision": "audit-00001",
+        } | terms
+        async with AuditStore.open(self._line._settings) as store:
+            if store is None:
+                return None
+            audit = Audit(
+                log=self._log,
+                store=store,
+                publisher=through,
+                shelf=Shelf(self._database),
+                sweep=Tracker(orders, through, "audit-00001").sweep,
+                told=TOLD,
+                terms=Terms(**given),
+            )
+            return await audit.run()
+
+
+def _commit(bootstrap: str, stage: str, offsets: dict[int, int]) -> None:
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": f"orderflow-{stage}"})
+    places = [TopicPartition(STAGES[stage], partition, offset) for partition, offset in offsets.items()]
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            consumer.commit(offsets=places, asynchronous=False)
+            break
+        except KafkaException:
+            assert time.monotonic() < deadline, "the group's coordinator takes no offsets"
+            time.sleep(0.05)
+    consumer.close()
