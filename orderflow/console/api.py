@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
-from flask import Blueprint, Response, abort, g, jsonify, request
+from flask import Blueprint, Response, abort, jsonify, request
 
 from orderflow.console import filters, masking, metrics
+from orderflow.console.asking import note_revealed
 from orderflow.console.filters import OrderFilter, ParkedFilter, Place
 from orderflow.console.live import Kept
 from orderflow.console.timeline import timeline
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from orderflow.adapters.desk import DeskReader
     from orderflow.console.records import OrderSummary, ParkedEvent, ParkedSummary
     from orderflow.console.timeline import Turn
-
-log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 Row = TypeVar("Row")
@@ -177,5 +175,5 @@ def revealed(parked_id: str) -> bool:
     """Does the asker want to see personal data? If so, the log says who saw it."""
     reveal = request.args.get("reveal") == "1"
     if reveal:
-        log.info("personal data shown", extra={"parked_id": parked_id, "client": g.client})
+        note_revealed(parked_id)
     return reveal

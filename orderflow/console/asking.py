@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -19,6 +20,8 @@ from orderflow.operators.desk import Selection
 
 if TYPE_CHECKING:
     from orderflow.door import Client
+
+log = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=Frozen)
 
@@ -92,6 +95,10 @@ def guard(*, page: bool) -> None:
         raise ForbiddenError("This has to come from a page of this site", "cross_site")
     if not g.may_act:
         raise ForbiddenError("This API key may only read; one with `act = true` may act", "read_only")
+
+
+def note_revealed(parked_id: str) -> None:
+    log.info("personal data shown", extra={"parked_id": parked_id, "client": g.client})
 
 
 def body(model: type[M]) -> M:

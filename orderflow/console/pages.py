@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from flask import Blueprint, Response, abort, redirect, render_template, request
+from flask import Blueprint, Response, abort, g, redirect, render_template, request
 
 from orderflow.console import filters, masking, words
 from orderflow.console.api import address, order_key, parked_key, revealed, sheet
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from werkzeug.wrappers import Response as AnyResponse
 
-    from orderflow.adapters.reading import Reader
+    from orderflow.adapters.desk import DeskReader
     from orderflow.console.live import Streams
     from orderflow.console.records import OrderRecord
 
@@ -31,7 +31,7 @@ MOST_SHOWN: Final = 50_000
 """Of what came in a parked event, in characters; the API gives all of it."""
 
 
-def blueprint(reader: Reader, streams: Streams, templates: Environment) -> Blueprint:
+def blueprint(reader: DeskReader, streams: Streams, templates: Environment) -> Blueprint:
     pages = _Pages(reader, streams, templates)
     routes = Blueprint("pages", "orderflow.console.pages")
     routes.get("/")(pages.home)
@@ -45,7 +45,7 @@ def blueprint(reader: Reader, streams: Streams, templates: Environment) -> Bluep
 
 
 class _Pages:
-    def __init__(self, reader: Reader, streams: Streams, templates: Environment) -> None:
+    def __init__(self, reader: DeskReader, streams: Streams, templates: Environment) -> None:
         self._reader = reader
         self._streams = streams
         self._templates = templates
@@ -89,17 +89,20 @@ class _Pages:
             if self._reader.parked(parked):
                 return redirect(f"/parked?order={quote(order_id, safe='')}", 303)
             abort(404)
-        return render_template("order.html", **_order_view(record))
+        return render_template("order.html", **_order_view(record, may_act=g.may_act))
 
     def order_live(self, order_id: str) -> Response:
         part = self._templates.get_template("_order.html")
+        may_act: bool = g.may_act
         seen: dict[str, str] = {}
 
         def render() -> dict[str, str]:
             mark = self._reader.order_mark(order_id)
             if seen.get("mark") != mark:
                 record = self._reader.order(order_id)
-                text = part.render(_order_view(record)) if record else "There is no such order."
+                text = (
+                    part.render(_order_view(record, may_act=may_act)) if record else "There is no such order."
+                )
                 seen.update(mark=mark, order=text)
             return {"order": seen["order"]}
 
@@ -130,6 +133,7 @@ class _Pages:
         return render_template(
             "parked_event.html",
             event=event.summary,
+            done=[(each, *words.outcome_of(each)) for each in self._reader.results("parked_id", parked_id)],
             attributes=event.attributes if reveal else masking.attributes(event.attributes),
             content=content[:MOST_SHOWN],
             cut=len(content) > MOST_SHOWN,
@@ -140,7 +144,7 @@ class _Pages:
         )
 
 
-def _overview(reader: Reader) -> dict[str, Any]:
+def _overview(reader: DeskReader) -> dict[str, Any]:
     needs = reader.needs()
     rates = {stage: list(group) for stage, group in groupby(reader.rates(), key=lambda rate: rate.stage)}
     return {
@@ -158,8 +162,9 @@ def _options(values: Sequence[str]) -> list[tuple[str, str]]:
     return [(str(value), str(value)) for value in values]
 
 
-def _order_view(record: OrderRecord) -> dict[str, Any]:
+def _order_view(record: OrderRecord, *, may_act: bool) -> dict[str, Any]:
     return {
+        "acts": words.ACTS.get(record.summary.status, ()) if may_act else (),
         "order": record.summary,
         "record": record,
         "document": record.document,

@@ -11,7 +11,7 @@ from orderflow.domain.money import show
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orderflow.console.records import Rate
+    from orderflow.console.records import ActionResult, Rate
 
 TONES: Final = {
     # status
@@ -66,6 +66,27 @@ NEED_OF_ORDER: Final = {
     "unpaid": "shipped, not paid",
 }
 
+ACTS: Final = {
+    "awaited": ("cancel",),
+    "placed": ("hold", "cancel"),
+    "held": ("release", "cancel"),
+    "accepted": ("hold", "cancel"),
+    "packed": ("hold", "cancel"),
+}
+"""What can be done with an order, by its status; with all others nothing can."""
+
+WILL: Final = {
+    "hold": "The order is held for review: nothing is packed or shipped until it is released or cancelled.",
+    "release": "The order goes on from where it was held, and what waited meanwhile follows.",
+    "cancel": "The order is called off. That cannot be taken back, and is refused once the goods have moved.",
+    "replay": "The event is sent again to the stage that could not handle it, as it was. However often that happens,"
+    " it takes effect once. If it fails again, it is parked again.",
+    "discard": "The parked event is closed: it is kept, and never handled. That cannot be taken back.",
+    "edit": "The event is sent to the inbox as you write it here, and is validated like any other. It keeps its"
+    " source and id, so that it takes effect once.",
+}
+"""What an action will do, for whoever is asked whether it shall be done."""
+
 STAGES: Final = {
     "validate": "verdicts that reached track",
     "track": "events, by what became of them",
@@ -74,7 +95,33 @@ STAGES: Final = {
 }
 """What each stage leaves in the database; intake and park leave nothing there."""
 
+_ENDINGS: Final = {
+    "applied": "it took effect",
+    "waiting": "it waits for what must come before it",
+    "refused": "it comes too late, and changed nothing",
+    "parked": "it was parked again, and is open",
+}
+
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+def outcome_of(action: ActionResult) -> tuple[str, str]:
+    """What became of an action, in a word and in a sentence."""
+    reason = action.refusal if action.outcome == "refused" else action.event_reason
+    if action.outcome == "refused":
+        return "refused", f"nothing was done: {reason['text']}" if reason else "nothing was done"
+    if action.kind == "discarded":
+        return "done", "it is closed, and kept"
+    if action.kind == "extended":
+        return "done", f"{action.detail.get('events', 0)} waiting events wait longer"
+    if action.event_outcome in _ENDINGS:
+        said = _ENDINGS[action.event_outcome]
+        return action.event_outcome, f"{said}: {reason['text']}" if reason else said
+    if action.parked_state == "open":
+        return "parked", _ENDINGS["parked"]
+    if action.parked_stage in {"notify", "shelve"}:
+        return "sent", "it was sent again; if it fails again, it is parked again"
+    return "under way", "it was sent"
 
 
 def tone(word: str) -> str:
