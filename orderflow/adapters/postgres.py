@@ -167,8 +167,8 @@ WITH written AS (
     RETURNING 1
 ), replayed AS (
     UPDATE ledger l
-    SET kind = r.kind, digest = r.digest, outcome = r.outcome, reason = r.reason, revision = %(revision)s,
-        first_version = r.first_version, last_version = r.last_version, occurred_at = r.occurred_at,
+    SET order_id = r.order_id, kind = r.kind, digest = r.digest, outcome = r.outcome, reason = r.reason,
+        revision = %(revision)s, first_version = r.first_version, last_version = r.last_version, occurred_at = r.occurred_at,
         sequence = r.sequence, recorded_at = now()
     FROM recorded r WHERE r.was IN ('parked', 'refused') AND l.source = r.source AND l.id = r.id
                       AND l.outcome = r.was AND l.outcome IN ('parked', 'refused') RETURNING 1
