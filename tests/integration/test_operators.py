@@ -1,21 +1,30 @@
 """What operators do, over HTTP: query takes it, shelve carries it out, validate and track decide anew."""
 
+import json
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from support.console import console
 from support.events import event, order, paid, placed
 from support.flow import Flow, flow
 
 from orderflow import door
+from orderflow.envelope import Envelope
+from orderflow.sandbox.servers.postgres import create_database, drop_database
 
 
 @pytest.fixture(scope="module")
 def shop(kafka_bootstrap: str, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
-    with flow(kafka_bootstrap, database_url, tmp_path_factory.mktemp("operators")) as opened:
+    name = f"test_{uuid.uuid4().hex}"
+    own = create_database(database_url, name)
+    with flow(kafka_bootstrap, own, tmp_path_factory.mktemp("operators")) as opened:
         yield opened
+    drop_database(database_url, name)
 
 
 def park_payment(shop: Flow, name: str, amount: int = 1) -> tuple[str, dict[str, Any]]:
@@ -27,40 +36,377 @@ def park_payment(shop: Flow, name: str, amount: int = 1) -> tuple[str, dict[str,
     return order_id, letter
 
 
+def park_order(shop: Flow, name: str) -> tuple[str, dict[str, Any]]:
+    """An order that validate could not read, and a payment that waits for it."""
+    order_id = shop.prefix + name
+    shop.send(event("placed", order_id, order(total="2900 or so")), paid(order_id))
+    shop.until(lambda: bool(shop.parked(order_id)))
+    shop.settle()
+    (letter,) = shop.parked(order_id)
+    return order_id, letter
+
+
+def parked_events(shop: Flow, order_id: str) -> list[Envelope]:
+    return [seen for topic, seen in shop.tap.seen if seen.subject == order_id and "parked" in topic]
+
+
 def test_a_held_order_says_who_held_it_and_why(shop: Flow) -> None:
     order_id = shop.prefix + "hold"
     shop.send(placed(order_id))
     shop.settle()
     answer = shop.act(f"/api/orders/{order_id}/hold", {"reason": "looks odd"}, Orderflow_Operator="anna")
-    assert answer.status_code == 202
     shop.settle()
     (result,) = shop.results(answer)
     assert (result["kind"], result["by"], result["event_outcome"]) == ("held", "anna", "applied")
     told = shop.order(order_id)
     assert told["status"] == "held"
     assert told["history"][-1]["detail"] == {"by": "anna", "reason": "looks odd"}
-    again = shop.act(f"/api/orders/{order_id}/hold", {"reason": "once more"})
+
+
+def test_who_asked_in_vain_and_why_stands_in_the_history_too(shop: Flow) -> None:
+    order_id = shop.prefix + "vain"
+    shop.send(placed(order_id))
     shop.settle()
-    (result,) = shop.results(again)
+    answer = shop.act(f"/api/orders/{order_id}/release", {"reason": "a slip"}, Orderflow_Operator="bob")
+    shop.settle()
+    (result,) = shop.results(answer)
     assert (result["event_outcome"], result["event_reason"]["code"]) == ("refused", "stale")
-    assert [(a["by"], a["reason"]) for a in shop.order(order_id)["actions"]] == [
-        ("anna", "looks odd"),
-        ("local", "once more"),
+    (turn,) = [turn for turn in shop.order(order_id)["timeline"] if turn["kind"] == "released"]
+    assert (turn["outcome"], turn["details"]) == ("refused", {"by": "bob", "reason": "a slip"})
+    assert "a slip" in shop.query.get(f"/orders/{order_id}").text
+
+
+def test_an_order_that_was_mended_is_validated_anew_and_what_waited_for_it_follows(shop: Flow) -> None:
+    order_id, letter = park_order(shop, "mend")
+    assert shop.order(order_id)["status"] == "awaited"
+    body = {"set": {"data.total": 2900}, "reason": "the total is a number"}
+    answer = shop.act(f"/api/parked/{letter['id']}/edit", body, Orderflow_Operator="anna")
+    shop.settle()
+    (result,) = shop.results(answer)
+    assert (result["outcome"], result["event_outcome"]) == ("done", "applied")
+    told = shop.order(order_id)
+    assert (told["status"], told["payment"]) == ("accepted", "paid")
+    assert [step["kind"] for step in told["history"]] == ["accepted", "paid"]
+    assert told["history"][0]["id"] == letter["event_id"]
+    (turn,) = [turn for turn in told["timeline"] if turn["kind"] == "edited"]
+    assert turn["details"] == {"by": "anna", "reason": "the total is a number", "edited": "data.total"}
+
+
+def test_an_edited_event_is_held_against_the_shops_rules(shop: Flow) -> None:
+    order_id, letter = park_order(shop, "rules")
+    answer = shop.act(f"/api/parked/{letter['id']}/edit", {"set": {"data.total": 1}})
+    shop.settle()
+    assert answer.status_code == 202
+    assert shop.order(order_id)["status"] == "rejected"
+
+
+def test_what_an_edited_event_still_lacks_is_named_and_nothing_is_sent(shop: Flow) -> None:
+    order_id, letter = park_order(shop, "lacks")
+    answer = shop.act(
+        f"/api/parked/{letter['id']}/edit", {"set": {"data.total": 2900, "data.lines.0.quantity": 0}}
+    )
+    assert answer.status_code == 400
+    assert [error["field"] for error in answer.json()["errors"]] == [
+        "data.lines.0.quantity",
+        "data.lines",
     ]
+    shop.settle()
+    assert shop.parked(order_id)[0]["state"] == "open"
+    assert shop.order(order_id)["actions"] == []
+
+
+def test_an_edited_payment_that_track_had_parked_takes_effect_under_its_own_id(shop: Flow) -> None:
+    order_id, letter = park_payment(shop, "amount")
+    answer = shop.act(f"/api/parked/{letter['id']}/edit", {"set": {"data.amount": 2900}})
+    shop.settle()
+    (result,) = shop.results(answer)
+    assert result["event_outcome"] == "applied"
+    told = shop.order(order_id)
+    assert (told["payment"], told["captured"]) == ("paid", 2900)
+    assert [entry["id"] for entry in told["ledger"] if entry["kind"] == "paid"] == [letter["origin_id"]]
 
 
 def test_what_a_replay_does_not_mend_is_open_again_and_a_redelivery_is_not(shop: Flow) -> None:
     order_id, letter = park_payment(shop, "again")
-    shop.settle()
-    before = [seen for _, seen in shop.tap.seen if seen.subject == order_id and "parked" in seen.type]
+    first = parked_events(shop, order_id)
     answer = shop.act(f"/api/parked/{letter['id']}/replay")
     shop.settle()
     (now,) = shop.parked(order_id)
-    assert (now["state"], now["replays"], now["revision"]) == ("open", 1, "track-00001")
+    assert (now["state"], now["replays"], now["times"], now["revision"]) == ("open", 1, 2, "track-00001")
     (result,) = shop.results(answer)
     assert (result["outcome"], result["event_outcome"], result["parked_state"]) == ("done", "parked", "open")
-    assert shop.act(f"/api/parked/{letter['id']}/discard", {"reason": "a test"}).status_code == 202
+    shop.act(f"/api/parked/{letter['id']}/edit", {"set": {"data.amount": 2900}})
     shop.settle()
-    for seen in [*before, *[s for _, s in shop.tap.seen if s.subject == order_id and "parked" in s.type]]:
+    assert shop.order(order_id)["payment"] == "paid"
+    for seen in [*first, *parked_events(shop, order_id)]:
+        assert shop.stages["shelve"].binary(seen).status_code == 204
+    assert shop.parked(order_id)[0]["state"] == "replayed"
+
+
+def test_a_discarded_event_stays_discarded_and_is_not_replayed(shop: Flow) -> None:
+    order_id, letter = park_payment(shop, "discard")
+    answer = shop.act(f"/api/parked/{letter['id']}/discard", {"reason": "a test"}, Orderflow_Operator="bob")
+    shop.settle()
+    assert shop.results(answer)[0]["outcome"] == "done"
+    for seen in parked_events(shop, order_id):
         assert shop.stages["shelve"].binary(seen).status_code == 204
     assert shop.parked(order_id)[0]["state"] == "discarded"
+    assert shop.act(f"/api/parked/{letter['id']}/replay").status_code == 409
+    assert shop.act("/api/parked/replay", {"order": order_id}).json()["taken"] == []
+    (turn,) = [turn for turn in shop.order(order_id)["timeline"] if turn["kind"] == "discarded"]
+    assert turn["details"] == {"by": "bob", "reason": "a test"}
+
+
+def test_two_operators_who_replay_at_once_replay_once(shop: Flow) -> None:
+    order_id = shop.prefix + "twice"
+    shop.send(placed(order_id), event("shipped", order_id), event("cancelled", order_id))
+    shop.until(lambda: bool(shop.parked(order_id)))
+    (letter,) = shop.parked(order_id)
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda _: shop.act(f"/api/parked/{letter['id']}/replay"), range(2)))
+    shop.settle()
+    outcomes = sorted(shop.results(answer)[0]["outcome"] for answer in answers)
+    assert outcomes in (
+        ["done", "refused"],
+        ["done", "done"],
+    )  # the second may come after it was parked again
+    (now,) = shop.parked(order_id)
+    assert now["replays"] == outcomes.count("done")
+    assert now["state"] == "open"
+    assert len(shop.order(order_id)["history"]) == 2
+
+
+def test_two_operators_who_mend_at_once_have_one_effect(shop: Flow) -> None:
+    order_id, letter = park_payment(shop, "both")
+    body = {"set": {"data.amount": 2900}}
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda _: shop.act(f"/api/parked/{letter['id']}/edit", body), range(2)))
+    shop.settle()
+    assert sorted(shop.results(answer)[0]["outcome"] for answer in answers) == ["done", "refused"]
+    told = shop.order(order_id)
+    assert [step["kind"] for step in told["history"]] == ["accepted", "paid"]
+    assert told["captured"] == 2900
+
+
+def test_a_request_that_is_repeated_with_its_key_is_one_request(shop: Flow) -> None:
+    order_id, letter = park_payment(shop, "key")
+    answers = []
+    for _ in range(2):
+        answers.append(shop.act(f"/api/parked/{letter['id']}/replay", Idempotency_Key="k-1"))
+        shop.settle()
+    assert answers[0].json() == answers[1].json()
+    assert len(shop.order(order_id)["actions"]) == 1
+    assert shop.parked(order_id)[0]["replays"] == 1
+
+
+def test_an_action_that_is_delivered_again_is_done_once(shop: Flow) -> None:
+    order_id, letter = park_payment(shop, "redelivered")
+    shop.act(f"/api/parked/{letter['id']}/replay")
+    shop.settle()
+    (action,) = [seen for seen in parked_events(shop, order_id) if "replayed" in seen.type]
+    for _ in range(3):
+        assert shop.stages["shelve"].binary(action).status_code == 204
+    assert shop.parked(order_id)[0]["replays"] == 1
+
+
+def test_an_orders_events_are_replayed_in_the_order_in_which_they_happened(shop: Flow) -> None:
+    order_id = shop.prefix + "sequence"
+    late, early = (
+        event("refunded", order_id, {"amount": amount, "currency": "EUR"}, time=f"2026-11-23T{hour}:00:00Z")
+        for amount, hour in ((2000, 12), (1900, 11))
+    )
+    shop.send(placed(order_id), paid(order_id), late, early)
+    shop.settle()
+    shop.send(event("refunded", order_id, {"amount": 1500, "currency": "EUR"}, time="2026-11-23T10:30:00Z"))
+    shop.until(lambda: len(shop.parked(order_id)) == 2)
+    plan = shop.act("/api/parked/replay", {"order": order_id, "dry_run": True})
+    assert plan.status_code == 200
+    shop.settle()
+    assert {letter["state"] for letter in shop.parked(order_id)} == {"open"}
+    answer = shop.act("/api/parked/replay", {"order": order_id})
+    taken = [letter["parked_id"] for letter in answer.json()["taken"]]
+    assert taken == [letter["parked_id"] for letter in plan.json()["taken"]]
+    moments = {letter["id"]: letter["origin_id"] for letter in shop.parked(order_id)}
+    assert [moments[letter] for letter in taken][-1] == early.id
+    shop.settle()
+    sent = [
+        seen.extensions["originid"]
+        for topic, seen in shop.tap.seen
+        if topic == "orders.events.v1" and seen.subject == order_id and "replay" in seen.extensions
+    ]
+    assert sent == [moments[letter] for letter in taken]
+
+
+def test_a_stages_events_of_one_reason_are_replayed_together(shop: Flow) -> None:
+    letters = {park_payment(shop, f"many-{number}")[1]["id"] for number in range(2)}
+    answer = shop.act("/api/parked/replay", {"stage": "track", "code": "amount_mismatch"})
+    assert letters <= {taken["parked_id"] for taken in answer.json()["taken"]}
+    assert shop.act("/api/parked/replay", {"stage": "track"}).status_code == 400
+    assert shop.act("/api/parked/replay", {}).status_code == 400
+    shop.settle()
+
+
+def test_what_waits_may_be_made_to_wait_longer(shop: Flow) -> None:
+    order_id = shop.prefix + "longer"
+    shop.send(paid(order_id))
+    shop.settle()
+    (before,) = shop.rows("SELECT expires_at FROM waiting WHERE order_id = %s", order_id)
+    answer = shop.act(f"/api/orders/{order_id}/extend", {"hours": 5, "reason": "the shop is down"})
+    shop.settle()
+    (after,) = shop.rows("SELECT expires_at FROM waiting WHERE order_id = %s", order_id)
+    assert (after["expires_at"] - before["expires_at"]).total_seconds() == 5 * 3600
+    assert shop.results(answer)[0]["detail"] == {"hours": 5.0, "events": 1}
+    (turn,) = [turn for turn in shop.order(order_id)["timeline"] if turn["kind"] == "extended"]
+    assert turn["details"]["reason"] == "the shop is down"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/api/orders/none-such/hold", {"reason": "x"}, 404),
+        ("/api/parked/none-such/replay", {}, 404),
+        ("/api/parked/%00/replay", {}, 404),
+        ("/api/parked/none-such/discard", {}, 400),
+        ("/api/orders/none-such/hold", {}, 400),
+        ("/api/orders/none-such/extend", {"hours": -1}, 400),
+        ("/api/orders/none-such/hold", {"reason": "x", "more": 1}, 400),
+        ("/api/orders/none-such/hold", {"reason": "x" * 100_000}, 413),
+        ("/api/audits", {}, 503),
+    ],
+)
+def test_what_cannot_be_done_is_told_as_a_problem(
+    shop: Flow, path: str, body: dict[str, Any], status: int
+) -> None:
+    answer = shop.act(path, body)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "https://elsewhere.example"},
+        {"Origin": "null"},
+    ],
+)
+def test_another_site_cannot_act_through_an_operators_browser(shop: Flow, headers: dict[str, str]) -> None:
+    for path in ("/api/orders/x/hold", "/orders/x/hold", "/parked/x/replay"):
+        answer = shop.query.post(path, json={"reason": "x"}, headers=headers)
+        assert (answer.status_code, "same" in answer.text or "site" in answer.text) == (403, True)
+
+
+def test_a_form_that_says_nothing_of_where_it_comes_from_is_not_taken(shop: Flow) -> None:
+    assert shop.query.post("/orders/x/hold", data={"reason": "x", "key": "k"}).status_code == 403
+    same = {"Origin": str(shop.query.base_url).rstrip("/")}
+    assert (
+        shop.query.post("/orders/x/hold", data={"reason": "x", "key": "k"}, headers=same).status_code == 404
+    )
+
+
+def test_a_form_sent_to_the_api_is_not_taken(shop: Flow) -> None:
+    assert shop.query.post("/api/orders/x/hold", data={"reason": "x"}).status_code == 415
+
+
+def test_a_form_asks_once_and_acts_once_however_often_it_is_sent(shop: Flow) -> None:
+    order_id, letter = park_payment(shop, "form")
+    path = f"/parked/{letter['id']}/discard"
+    same = {"Sec-Fetch-Site": "same-origin"}
+    asking = shop.query.get(path).text
+    assert "cannot be taken back" in asking
+    key = asking.split('name="key" value="')[1].split('"')[0]
+    unsaid = shop.query.post(path, data={"key": key, "reason": ""}, headers=same)
+    assert unsaid.status_code == 400
+    assert "Nothing was sent" in unsaid.text
+    with shop.delivering():
+        for _ in range(2):
+            done = shop.query.post(path, data={"key": key, "reason": "a test"}, headers=same)
+            assert done.status_code == 303
+    assert "It is closed, and kept" in shop.query.get(done.headers["location"]).text
+    assert len(shop.order(order_id)["actions"]) == 1
+
+
+def test_an_event_is_edited_on_its_page(shop: Flow) -> None:
+    order_id, letter = park_payment(shop, "page")
+    path, same = f"/parked/{letter['id']}/edit", {"Sec-Fetch-Site": "same-origin"}
+    assert "&#34;amount&#34;: 1," in shop.query.get(path).text
+    told = shop.query.get(f"/api/parked/{letter['id']}", params={"reveal": 1}).json()["editable"]
+    bad = shop.query.post(path, data={"key": "a", "event": json.dumps(told | {"data": {}})}, headers=same)
+    assert (bad.status_code, "data.amount" in bad.text) == (400, True)
+    mended = json.dumps(told | {"data": {"amount": 2900, "currency": "EUR"}})
+    with shop.delivering():
+        done = shop.query.post(path, data={"key": "a", "event": mended}, headers=same)
+    assert "It took effect" in shop.query.get(done.headers["location"]).text
+    assert shop.order(order_id)["payment"] == "paid"
+
+
+def test_personal_data_of_a_parked_event_is_masked_unless_asked_for(shop: Flow) -> None:
+    _, letter = park_order(shop, "masked")
+    masked = shop.query.get(f"/api/parked/{letter['id']}").text
+    assert "Ada" not in masked
+    assert "editable" not in masked
+    assert "Ada" in shop.query.get(f"/api/parked/{letter['id']}", params={"reveal": 1}).text
+
+
+def test_a_key_without_the_scope_may_only_read(shop: Flow, tmp_path: Path) -> None:
+    order_id, letter = park_payment(shop, "scope")
+    reading, reader = door.new_key("dashboard", ["query"])
+    acting, actor = door.new_key("desk", ["query"], act=True)
+    keys = tmp_path / "keys.toml"
+    keys.write_text(door.toml(reader) + door.toml(actor))
+    bootstrap = shop.stages["track"]._environment["KAFKA_BOOTSTRAP"]
+    given = {"KAFKA_BOOTSTRAP": bootstrap, "API_KEYS_FILE": str(keys), "LOCAL_RUN": ""}
+    with (
+        console(shop.database, tmp_path / "log", KAFKA_ACK_SECONDS="10", **given) as address,
+        httpx.Client(base_url=address, timeout=30) as query,
+    ):
+
+        def act(key: str, path: str, body: dict[str, Any]) -> int:
+            headers = {"Authorization": f"Bearer {key}", "Orderflow-Operator": "somebody-else"}
+            return query.post(path, json=body, headers=headers).status_code
+
+        path = f"/api/parked/{letter['id']}/discard"
+        assert query.get(f"/api/parked/{letter['id']}", headers={"X-API-Key": reading}).status_code == 200
+        page = query.get(f"/parked/{letter['id']}", headers={"X-API-Key": reading}).text
+        assert "may only read" in page
+        assert f"/parked/{letter['id']}/discard" not in page
+        assert query.get(f"/parked/{letter['id']}/edit", headers={"X-API-Key": reading}).status_code == 403
+        assert act(reading, path, {"reason": "x"}) == 403
+        assert act(reading, f"/api/orders/{order_id}/hold", {"reason": "x"}) == 403
+        assert act(reading, "/api/audits", {}) == 403
+        assert act(acting, path, {"reason": "x"}) == 202
+    shop.settle()
+    (done,) = shop.order(order_id)["actions"]
+    assert done["by"] == "desk"
+
+
+def test_without_kafka_it_reads_and_an_action_is_a_503_that_changed_nothing(
+    shop: Flow, tmp_path: Path
+) -> None:
+    order_id, letter = park_payment(shop, "no-kafka")
+    with (
+        console(shop.database, tmp_path / "log") as address,
+        httpx.Client(base_url=address, timeout=30) as query,
+    ):
+        assert query.get(f"/api/parked/{letter['id']}").status_code == 200
+        for path in (f"/api/orders/{order_id}/hold", f"/api/parked/{letter['id']}/discard"):
+            answer = query.post(path, json={"reason": "x"})
+            assert answer.status_code == 503
+            assert answer.headers["retry-after"]
+    shop.settle()
+    assert shop.parked(order_id)[0]["state"] == "open"
+    assert shop.order(order_id)["status"] == "accepted"
+    assert shop.order(order_id)["actions"] == []
+
+
+def test_no_log_has_personal_data_or_what_an_operator_typed(shop: Flow) -> None:
+    _, letter = park_order(shop, "quiet")
+    shop.act(
+        f"/api/parked/{letter['id']}/edit", {"set": {"data.customer.name": "Canary"}, "reason": "Kanarie"}
+    )
+    shop.settle()
+    logs = "".join(file.read_text() for file in shop.logs.glob("*.log"))
+    assert "Ada" not in logs
+    assert "Canary" not in logs
+    assert "Kanarie" not in logs

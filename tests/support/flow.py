@@ -1,6 +1,7 @@
 """The stages from the inbox to the shelf and query, each a real process; the test's own hand is the delivery."""
 
 import contextlib
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -68,6 +69,28 @@ class Flow:
         """Delivers until nothing new comes."""
         while self.deliver():
             pass
+
+    @contextlib.contextmanager
+    def delivering(self) -> Iterator[None]:
+        """Delivers all the time while the block runs, for what waits for an outcome."""
+        ended = threading.Event()
+        faults: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                while not ended.is_set():
+                    self.deliver()
+            except BaseException as error:  # noqa: BLE001 - told in the test's own thread
+                faults.append(error)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+        assert faults == []
 
     def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
         with psycopg.connect(self.database, row_factory=dict_row) as connection:
