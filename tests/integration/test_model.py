@@ -1,0 +1,249 @@
+"""Track against a simple model of what it must bring about: events of every sort in any order, any number of times,
+to two workers at once, while processes die and servers fail in between."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, multiple, rule, run_state_machine_as_test
+from support.events import event, order
+from support.faults import POINTS, Broker, DiedError, Fault, Meeting, Worker
+from support.model import MONEY, MOVES, Happening, Letter, Step, World, letters_on_the_way, outcomes
+from support.observed import Bench, Heard, tables_of
+
+from orderflow import validation
+from orderflow.adapters.postgres import migrate
+from orderflow.domain.rules import Rules
+from orderflow.envelope import Envelope
+from orderflow.errors import UnavailableError
+
+PROFILES = {"quick": (500, 30), "deep": (10_000, 50)}
+"""Examples and steps of each. HYPOTHESIS_PROFILE chooses."""
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "quick")
+
+RULES = Rules.model_validate({"review": {"EUR": 100_000}})
+PRICES = {"accepted": 2900, "rejected": 1, "held": 120_400}
+TIMES = tuple(f"2026-11-23T10:00:0{second}Z" for second in range(3))
+
+happenings = st.builds(
+    Happening,
+    order_id=st.sampled_from(("a", "b")),
+    kind=st.sampled_from(("placed", "placed", "paid", "shipped", "refunded", *MOVES)),
+    source=st.sampled_from(("/shop", "/bank")),
+    id=st.just(""),
+    time=st.sampled_from(TIMES),
+    verdict=st.sampled_from(("accepted", "accepted", "held", "rejected")),
+    amount=st.sampled_from((2900, 2900, 2900, 1450, 120_400)),
+    currency=st.sampled_from(("EUR",) * 9 + ("JPY",)),
+    gift=st.sampled_from(("", "", "", "yes")),
+)
+faults = st.one_of(
+    st.just(Fault()), st.builds(Fault, st.sampled_from(POINTS), st.booleans(), st.integers(0, 2))
+)
+
+
+class Pipeline(RuleBasedStateMachine):
+    """Events are sent and then delivered, in any order and as often as it comes, until at the end all that was
+    not acknowledged is delivered once more."""
+
+    sent = Bundle("sent")
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__()
+        self.bench = bench
+        bench.examples += 1
+        self.name = f"{bench.examples}"
+        bench.execute("UPDATE waiting SET expires_at = now() + interval '1 day' WHERE expires_at < now()", [])
+        self.broker = Broker()
+        self.workers = [Worker(bench.store(number), self.broker) for number in range(2)]
+        self.world, self.heard = World(), Heard()
+        self.wire: dict[Happening, Envelope] = {}
+        self.acknowledged: set[Happening] = set()
+        self.overdue: set[tuple[Any, ...]] = set()
+        self.excused: set[Letter] = set()
+
+    @rule(target=sent, some=st.lists(happenings, min_size=1, max_size=5))
+    def send(self, some: list[Happening]) -> object:
+        named = [replace(each, order_id=f"{self.name}-{each.order_id}") for each in some]
+        return multiple(*(self._send(each, self._new_id()) for each in named))
+
+    @rule(target=sent, before=sent, other=happenings)
+    def send_under_the_same_id(self, before: Happening, other: Happening) -> Happening:
+        other = replace(other, order_id=f"{self.name}-{other.order_id}", source=before.source)
+        return self._send(other, before.id)
+
+    @rule(target=sent, before=sent, amount=st.sampled_from((0, 2900, 1450)))
+    def replay(self, before: Happening, amount: int) -> Happening:
+        """An operator sends it again as it was, or with its money mended."""
+        mended = {"amount": amount, "currency": "EUR"} if amount else {}
+        return self._send(replace(before, **mended, replay=self._new_id()), before.id)
+
+    def _new_id(self) -> str:
+        return f"{self.name}-{len(self.wire)}"
+
+    def _send(self, given: Happening, event_id: str) -> Happening:
+        verdict = given.verdict if given.kind == "placed" else ""
+        named = replace(given, id=event_id, verdict=verdict, total=PRICES.get(verdict, 0))
+        wire = validation.validate(_inbox_event(named), RULES)
+        named = replace(named, digest=wire.extensions["origindigest"])
+        self.wire[named] = wire
+        return named
+
+    @rule(
+        first=st.lists(sent, min_size=1, max_size=3),
+        second=st.lists(sent, max_size=2),
+        trouble=st.tuples(faults, faults),
+        together=st.booleans(),
+        sweeping=st.booleans(),
+    )
+    def deliver(
+        self,
+        first: list[Happening],
+        second: list[Happening],
+        trouble: tuple[Fault, Fault],
+        together: bool,
+        sweeping: bool,
+    ) -> None:
+        meeting = Meeting(2) if together and second else None
+        self._prepare(trouble, meeting)
+        steps = self.bench.runner.run(self._at_once([first, second], meeting, sweeping=sweeping))
+        self._compare(tuple(steps))
+
+    def _prepare(self, trouble: tuple[Fault, Fault], meeting: Meeting | None) -> None:
+        for number, fault in enumerate(trouble):
+            if self.workers[number].dead:
+                self.workers[number] = Worker(self.bench.store(number), self.broker)
+            self.workers[number].prepare(replace(fault), meeting)
+
+    async def _at_once(
+        self, lots: list[list[Happening]], meeting: Meeting | None, *, sweeping: bool
+    ) -> list[Step]:
+        working = [
+            self._work(number, lot, meeting, sweeping=sweeping and not number)
+            for number, lot in enumerate(lots)
+        ]
+        done = await asyncio.gather(*working)
+        gone = [Step((key,), key, doubtful=True) for key in self.overdue] if sweeping else []
+        return [step for steps in done for step in steps] + gone
+
+    async def _work(
+        self, number: int, lot: list[Happening], meeting: Meeting | None, *, sweeping: bool
+    ) -> list[Step]:
+        tracker = self.workers[number].tracker
+        doing = [tracker.handle(self.wire[each]) for each in lot]
+        try:
+            answers = await asyncio.gather(
+                *doing, *([tracker.sweep()] if sweeping else []), return_exceptions=True
+            )
+        finally:
+            if meeting:
+                meeting.leave()
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, DiedError | UnavailableError):
+                raise answer
+        steps = []
+        for each, answer in zip(lot, answers, strict=False):
+            failed = isinstance(answer, BaseException)
+            steps.append(Step((number, each.order_id), each.key, each, doubtful=failed))
+            if not failed:
+                self.acknowledged.add(each)
+        return steps
+
+    def _compare(self, steps: tuple[Step, ...]) -> None:
+        """The database and the topics must be what the steps can have led to, in one order or another."""
+        before = self.world
+        tables = self.bench.tables([f"{self.name}-{order_id}" for order_id in ("a", "b")])
+        self.overdue = tables.pop("overdue")
+        self.heard.listen(self.broker.topics)
+        letters = self.heard.letters.keys()
+        for world in outcomes(before, steps):
+            if tables_of(world) == tables and world.letters <= letters:
+                self.world = world
+                break
+        else:
+            expected = next(outcomes(before, steps))
+            wanted = tables_of(expected) | {"letters": set(expected.letters)}
+            found = tables | {"letters": set(letters)}
+            differing = {name: found[name] ^ wanted[name] for name in wanted if found[name] != wanted[name]}
+            assert not differing, "no order of the events explains this"
+        if excess := letters - self.world.letters:
+            assert excess <= letters_on_the_way(before, steps) | self.excused, "parked without a cause"
+            self.excused |= excess
+        self._check_what_was_announced(steps)
+
+    def _check_what_was_announced(self, steps: tuple[Step, ...]) -> None:
+        told = self.heard.changes
+        assert told.items() <= self.world.history.items(), "announced, and never happened"
+        # Who was stopped may have applied what waited, and then it is for their event to announce that.
+        stopped = {step.event.order_id for step in steps if step.event and step.doubtful}
+        for step in steps:
+            entry = self.world.ledger.get(step.key)
+            if not step.event or not entry or step.event.order_id in stopped:
+                continue
+            if entry.digest == step.event.digest and entry.first and entry.last:
+                versions = range(entry.first, entry.last + 1)
+                assert {(entry.order_id, version) for version in versions} <= told.keys(), "not announced"
+
+    @rule(which=st.integers(0, 5))
+    def wait_too_long(self, which: int) -> None:
+        waiting = sorted(self.world.waiting)
+        if waiting and not self.overdue:
+            key = waiting[which % len(waiting)]
+            self.overdue = {key}
+            self.bench.execute(
+                "UPDATE waiting SET expires_at = now() - interval '1 s' WHERE source = %s AND id = %s", [*key]
+            )
+
+    def teardown(self) -> None:
+        for each in [each for each in self.wire if each not in self.acknowledged]:
+            self.deliver([each], [], (Fault(), Fault()), together=False, sweeping=False)
+        assert self.acknowledged == self.wire.keys()
+        assert self.heard.changes == self.world.history, "what happened and was not announced"
+        assert {each.key for each in self.wire} == self.world.ledger.keys(), "lost"
+        if self.overdue:
+            self._prepare((Fault(), Fault()), None)
+            self.bench.runner.run(self.workers[0].tracker.sweep())
+            self._compare(tuple(Step((key,), key) for key in self.overdue))
+
+
+def _inbox_event(given: Happening) -> Envelope:
+    data: dict[str, object] = {}
+    if given.kind == "placed":
+        price = (PRICES["held"] - 400) // 2 if given.verdict == "held" else 1250
+        line = {"sku": "MUG-BLUE", "quantity": 2, "unit_price": price}
+        data = order(lines=[line], total=given.total) | ({"metadata": {"gift": "yes"}} if given.gift else {})
+    elif given.kind in MONEY:
+        data = {"amount": given.amount, "currency": given.currency}
+    told = event(given.kind, given.order_id, data, source=given.source, id=given.id, time=given.time)
+    return told.with_extensions(replay=given.replay) if given.replay else told
+
+
+@pytest.fixture
+def bench(fresh_database: str) -> Iterator[Bench]:
+    migrate(fresh_database)
+    found = Bench(fresh_database)
+    yield found
+    found.close()
+
+
+@pytest.mark.timeout(4 * 3600 if PROFILE == "deep" else 300)
+def test_whatever_comes_in_whatever_order_and_whoever_dies_the_model_explains_what_is_there(
+    bench: Bench,
+) -> None:
+    examples, steps = PROFILES[PROFILE]
+    run_state_machine_as_test(
+        lambda: Pipeline(bench),
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            derandomize=PROFILE == "quick",
+            print_blob=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -1,0 +1,271 @@
+"""The lifecycle a second time, as simple as it can be told: what tests hold the real thing against.
+
+It is written from the README's table and imports nothing of the domain. A world is all that the database and
+the parked topic should say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+MOVES = {
+    "held": {"accepted": "held", "packed": "held"},
+    "released": {"held": "what it was"},
+    "cancelled": dict.fromkeys(("held", "accepted", "packed"), "cancelled"),
+    "packed": {"accepted": "packed"},
+    "shipped": dict.fromkeys(("accepted", "packed"), "shipped"),
+    "delivered": {"shipped": "delivered"},
+    "returned": dict.fromkeys(("shipped", "delivered"), "returned"),
+    "authorised": dict.fromkeys(("unpaid", "failed"), "authorised"),
+    "paid": dict.fromkeys(("unpaid", "authorised", "failed"), "paid"),
+    "declined": dict.fromkeys(("unpaid", "authorised"), "failed"),
+    "refunded": {"paid": "paid or refunded"},
+}
+WAITS = {
+    "packed": {"held"},
+    "shipped": {"held"},
+    "delivered": {"held", "accepted", "packed"},
+    "returned": {"held", "accepted", "packed"},
+    "refunded": {"unpaid", "authorised", "failed"},
+}
+TOO_LATE = {
+    "held": {"held"},
+    "released": {"accepted", "packed", "shipped", "delivered"},
+    "cancelled": {"cancelled", "rejected"},
+    "packed": {"packed", "shipped", "delivered", "returned"},
+    "shipped": {"shipped", "delivered", "returned"},
+    "delivered": {"delivered", "returned"},
+    "returned": {"returned"},
+    "authorised": {"authorised", "paid", "refunded"},
+    "paid": {"paid", "refunded"},
+    "declined": {"failed", "paid", "refunded"},
+    "refunded": set(),
+}
+PAYMENTS = {"authorised", "paid", "declined", "refunded"}
+MONEY = {"authorised", "paid", "refunded"}
+
+Key = tuple[str, str]
+"""source and id of the originating event."""
+Letter = tuple[str, str, str, str, str]
+"""source, id, order, digest and why."""
+
+
+@dataclass(frozen=True)
+class Happening:
+    """An originating event. verdict is what validation must make of a placed one; total and amount are its money."""
+
+    order_id: str
+    kind: str
+    source: str
+    id: str
+    time: str
+    verdict: str = ""
+    total: int = 0
+    amount: int = 0
+    currency: str = "EUR"
+    gift: str = ""
+    digest: str = ""
+    replay: str = ""
+
+    @property
+    def key(self) -> Key:
+        return self.source, self.id
+
+    def letter(self, why: str) -> Letter:
+        return self.source, self.id, self.order_id, self.digest, why
+
+
+@dataclass(frozen=True)
+class Order:
+    status: str
+    digest: str
+    total: int
+    payment: str = "unpaid"
+    captured: int = 0
+    refunded: int = 0
+    was: str = ""
+    version: int = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A ledger row; first and last are the versions that the event brought about."""
+
+    order_id: str
+    kind: str
+    digest: str
+    outcome: str
+    why: str = ""
+    first: int | None = None
+    last: int | None = None
+
+
+@dataclass
+class World:
+    """waiting holds the events themselves, history what each version of an order is."""
+
+    orders: dict[str, Order] = field(default_factory=dict)
+    ledger: dict[Key, Entry] = field(default_factory=dict)
+    waiting: dict[Key, Happening] = field(default_factory=dict)
+    history: dict[tuple[str, int], tuple[object, ...]] = field(default_factory=dict)
+    letters: frozenset[Letter] = frozenset()
+
+    def copy(self) -> World:
+        return World(
+            dict(self.orders), dict(self.ledger), dict(self.waiting), dict(self.history), self.letters
+        )
+
+    def take(self, event: Happening) -> None:
+        """What one delivery of the event must bring about."""
+        known = self.ledger.get(event.key)
+        if known and not (event.replay and known.outcome in {"parked", "refused"}):
+            if known.digest != event.digest:
+                self.letters |= {event.letter("event_id_reused")}
+            elif known.outcome == "parked":
+                self.letters |= {event.letter(known.why)}
+            return
+        if self._decide(event) == "applied":
+            first = self.orders[event.order_id].version
+            while any(self._decide(early) for early in self._early(event.order_id)):
+                pass
+            last = self.orders[event.order_id].version
+            self.ledger[event.key] = replace(self.ledger[event.key], first=first, last=last)
+
+    def give_up(self, key: Key) -> None:
+        """The event has waited too long."""
+        event = self.waiting.pop(key, None)
+        if event:
+            self._enter(event, "parked", "waited_too_long")
+
+    def _early(self, order_id: str) -> list[Happening]:
+        early = [event for event in self.waiting.values() if event.order_id == order_id]
+        return sorted(early, key=lambda event: (event.time, event.source, event.id))
+
+    def _decide(self, event: Happening) -> str:
+        """Empty where an event that waits goes on waiting."""
+        outcome, why = self._judge(event)
+        if outcome == "waiting" and event.key in self.waiting:
+            return ""
+        self.waiting.pop(event.key, None)
+        if outcome == "waiting":
+            self.waiting[event.key] = event
+        if outcome == "applied":
+            self._apply(event)
+        else:
+            self._enter(event, outcome, why)
+        return outcome
+
+    def _judge(self, event: Happening) -> tuple[str, str]:
+        order = self.orders.get(event.order_id)
+        if event.kind == "placed":
+            if order is None:
+                return "applied", ""
+            same = order.digest == event.digest
+            return ("refused", "already_placed") if same else ("parked", "order_id_reused")
+        if order is None:
+            return "waiting", "order_unknown"
+        if trouble := _money_trouble(order, event):
+            return "parked", trouble
+        now = order.payment if event.kind in PAYMENTS else order.status
+        if now in MOVES[event.kind]:
+            return "applied", ""
+        if now in WAITS.get(event.kind, ()):
+            return "waiting", "too_early"
+        if now in TOO_LATE[event.kind]:
+            return "refused", "stale"
+        return "parked", "forbidden_transition"
+
+    def _apply(self, event: Happening) -> None:
+        before = self.orders.get(event.order_id)
+        if before is None:
+            after = Order(event.verdict, event.digest, event.total)
+        else:
+            after = replace(_moved(before, event), version=before.version + 1)
+        self.orders[event.order_id] = after
+        money = (after.captured, after.refunded)
+        self.history[event.order_id, after.version] = (
+            *event.key,
+            event.verdict or event.kind,
+            after.status,
+            after.payment,
+            *money,
+        )
+        self._enter(event, "applied", "", after.version)
+
+    def _enter(self, event: Happening, outcome: str, why: str, version: int | None = None) -> None:
+        kind = event.verdict or event.kind
+        self.ledger[event.key] = Entry(event.order_id, kind, event.digest, outcome, why, version, version)
+        if outcome == "parked":
+            self.letters |= {event.letter(why)}
+
+
+def _money_trouble(order: Order, event: Happening) -> str:
+    if event.kind not in MONEY:
+        return ""
+    if event.currency != "EUR":
+        return "currency_mismatch"
+    if event.kind != "refunded":
+        return "" if event.amount == order.total else "amount_mismatch"
+    paid = order.payment in {"paid", "refunded"}
+    return "refund_exceeds_payment" if paid and event.amount > order.captured - order.refunded else ""
+
+
+def _moved(order: Order, event: Happening) -> Order:
+    if event.kind == "paid":
+        return replace(order, payment="paid", captured=event.amount)
+    if event.kind == "refunded":
+        back = order.refunded + event.amount
+        return replace(order, refunded=back, payment="refunded" if back == order.captured else "paid")
+    if event.kind in PAYMENTS:
+        return replace(order, payment=MOVES[event.kind][order.payment])
+    if event.kind == "released":
+        return replace(order, status=order.was or "accepted", was="")
+    if event.kind == "held":
+        return replace(order, status="held", was="packed" if order.status == "packed" else "")
+    return replace(order, status=MOVES[event.kind][order.status], was="")
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something that went on at the same moment as other things: a delivery or, without an event, the giving up
+    of what waits under the key. Steps of one lane take effect in their order; a doubtful one may have had none.
+    """
+
+    lane: tuple[object, ...]
+    key: Key
+    event: Happening | None = None
+    doubtful: bool = False
+
+    def on(self, world: World) -> World:
+        after = world.copy()
+        if self.event:
+            after.take(self.event)
+        else:
+            after.give_up(self.key)
+        return after
+
+
+def outcomes(world: World, steps: tuple[Step, ...]) -> Iterator[World]:
+    """Every world that the steps may end in, whichever of them took effect first. The likeliest comes first."""
+    if not steps:
+        yield world
+    begun: set[tuple[object, ...]] = set()
+    for number, step in enumerate(steps):
+        if step.lane in begun:
+            continue
+        begun.add(step.lane)
+        rest = steps[:number] + steps[number + 1 :]
+        yield from outcomes(step.on(world), rest)
+        if step.doubtful:
+            yield from outcomes(world, rest)
+
+
+def letters_on_the_way(world: World, steps: tuple[Step, ...]) -> frozenset[Letter]:
+    """Every letter that somebody may have written on the way, also who was stopped before their commit."""
+    found = world.letters
+    for number, step in enumerate(steps):
+        rest = steps[:number] + steps[number + 1 :]
+        after = step.on(world)
+        found |= letters_on_the_way(after, rest) | letters_on_the_way(world, rest)
+    return found

@@ -1,0 +1,115 @@
+"""What track left behind, in the model's own words: the rows of some orders, and what is in the topics."""
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import SecretStr
+
+from orderflow import topics
+from orderflow.adapters.postgres import Database, OrderStore
+from orderflow.domain.rules import Waiting
+from orderflow.envelope import Envelope
+from orderflow.settings import DatabaseSettings
+from support.model import Entry, Letter, World
+
+TABLES = {
+    "orders": """SELECT order_id, status, payment, total, captured, refunded, coalesce(resumes, ''), version, digest
+                 FROM orders WHERE order_id = ANY(%s) AND status <> 'awaited'""",
+    "ledger": """SELECT source, id, order_id, kind, digest, outcome, coalesce(reason ->> 'code', ''),
+                        first_version, last_version FROM ledger WHERE order_id = ANY(%s)""",
+    "waiting": "SELECT source, id FROM waiting WHERE order_id = ANY(%s)",
+    "overdue": "SELECT source, id FROM waiting WHERE order_id = ANY(%s) AND expires_at < now()",
+    "history": """SELECT order_id, version, source, id, kind, status, payment, captured, refunded
+                  FROM history WHERE order_id = ANY(%s)""",
+}
+Tables = dict[str, set[tuple[Any, ...]]]
+
+
+class Bench:
+    """What all examples share: an event loop, and a pool for each worker."""
+
+    def __init__(self, url: str, workers: int = 2) -> None:
+        self.runner = asyncio.Runner()
+        self.databases = [Database(DatabaseSettings(database_url=SecretStr(url))) for _ in range(workers)]
+        self.examples = 0
+
+    def store(self, worker: int) -> OrderStore:
+        return OrderStore(self.databases[worker], revision="track-00001", waiting=Waiting())
+
+    def tables(self, order_ids: list[str]) -> Tables:
+        return self.runner.run(self._read(order_ids))
+
+    async def _read(self, order_ids: list[str]) -> Tables:
+        found: Tables = {}
+        async with self.databases[0].connection() as connection:
+            for name, query in TABLES.items():
+                rows = await (await connection.execute(query, [order_ids])).fetchall()
+                found[name] = {tuple(row.values()) for row in rows}
+        return found
+
+    def execute(self, statement: str, values: list[Any]) -> None:
+        async def run() -> None:
+            async with self.databases[0].connection() as connection:
+                await connection.execute(statement, values)
+
+        self.runner.run(run())
+
+    def close(self) -> None:
+        for database in self.databases:
+            self.runner.run(database.close())
+        self.runner.close()
+
+
+def tables_of(world: World) -> Tables:
+    """What the database must hold in that world."""
+    return {
+        "orders": {
+            (name, o.status, o.payment, o.total, o.captured, o.refunded, o.was, o.version, o.digest)
+            for name, o in world.orders.items()
+        },
+        "ledger": {(*key, *_columns(entry)) for key, entry in world.ledger.items()},
+        "waiting": set(world.waiting),
+        "history": {(*place, *change) for place, change in world.history.items()},
+    }
+
+
+def _columns(entry: Entry) -> tuple[Any, ...]:
+    return (
+        entry.order_id, entry.kind, entry.digest, entry.outcome, entry.why, entry.first, entry.last,
+    )  # fmt: skip
+
+
+@dataclass
+class Heard:
+    """What was published so far. changes: by order and version, as in World.history."""
+
+    changes: dict[tuple[str, int], tuple[Any, ...]] = field(default_factory=dict)
+    letters: dict[Letter, str] = field(default_factory=dict)
+    _ids: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    _read: dict[str, int] = field(default_factory=dict)
+
+    def listen(self, logs: dict[str, list[Envelope]]) -> None:
+        """Reads on; fails where one id has two contents, or one content two ids."""
+        for topic, hear in ((topics.STATUS, self._change), (topics.PARKED, self._letter)):
+            log = logs.get(topic, [])
+            for told in log[self._read.get(topic, 0) :]:
+                hear(told)
+            self._read[topic] = len(log)
+
+    def _change(self, told: Envelope) -> None:
+        content = (told.subject, told.type, told.time, told.data)
+        assert self._ids.setdefault(told.id, content) == content, "one id, two contents"
+        data = json.loads(told.data)
+        origin = (told.extensions["originsource"], told.extensions["originid"])
+        change = (*origin, *(data[name] for name in ("kind", "status", "payment", "captured", "refunded")))
+        place = (told.subject, data["version"])
+        assert self.changes.setdefault(place, change) == change, "one version, two changes"
+
+    def _letter(self, told: Envelope) -> None:
+        data = json.loads(told.data)
+        names = ("originsource", "originid", "subject", "origindigest")
+        source, event_id, order_id, digest = (data["attributes"][name] for name in names)
+        letter = (source, event_id, order_id, digest, data["reasons"][0]["code"])
+        assert self.letters.setdefault(letter, told.id) == told.id, "one letter, two ids"
