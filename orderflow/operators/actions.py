@@ -129,7 +129,7 @@ def edit(letter: Letter, asked: Request, event: dict[str, Any], fields: tuple[st
 
 
 def extend(order_id: str, asked: Request, hours: float) -> Envelope:
-    return _event(order_id, order_id, asked, WaitingExtended, {"hours": hours})
+    return _event(order_id, f"waiting of {order_id}", asked, WaitingExtended, {"hours": hours})
 
 
 def order_event(kind: str, order_id: str, asked: Request) -> Envelope:
