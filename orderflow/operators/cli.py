@@ -165,7 +165,7 @@ def _act(
 
 
 def main() -> None:
-    app(prog_name="kn order")
+    app(prog_name="kn-order")
 
 
 if __name__ == "__main__":
