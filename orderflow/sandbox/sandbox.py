@@ -125,8 +125,10 @@ class Sandbox:
             str(self.state / "outside"),
         )
         intake, query, mailbox = (f"http://{LOOPBACK}:{port}" for port in ports)
+        audit = free_port()
         overrides = {
             "KAFKA_BOOTSTRAP": kafka,
+            "AUDIT_URL": f"http://{LOOPBACK}:{audit}",
             "DATABASE_URL": database,
             "RULES_FILE": str(self.options.rules.absolute()),
             "NOTIFICATIONS_FILE": str(self._notifications(smtp, mailbox)),
@@ -146,6 +148,7 @@ class Sandbox:
         self.serving.apply(load(ROOT / "knative/base"))
         await self.serving.listen("intake", ports[0])
         await self.serving.listen("query", ports[1])
+        await self.serving.listen("audit", audit)
         figures = free_port()
         await self._child(
             "delivery",
