@@ -76,7 +76,7 @@ SET state = %(state)s, finished_at = %(finished_at)s, report = %(report)s, annou
 WHERE id = %(id)s
 """
 _ANNOUNCED_UNTIL: Final = "SELECT max(announced_until) AS until FROM audit_runs"
-_EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST: Final = datetime(1971, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +118,8 @@ class AuditStore:
                 store = cls(connection)
                 taken = await store._rows("SELECT pg_try_advisory_lock(%(lock)s) AS ours", {"lock": RUN_LOCK})
                 yield store if taken[0]["ours"] else None
+                # The server notices a closed connection a moment later, and the next run may begin before.
+                await store._rows("SELECT pg_advisory_unlock_all()")
         except (psycopg.OperationalError, psycopg.InternalError) as error:
             raise UnavailableError(f"the database is not available: {type(error).__name__}") from error
 

@@ -168,8 +168,8 @@ WITH written AS (
 ), replayed AS (
     UPDATE ledger l
     SET order_id = r.order_id, kind = r.kind, digest = r.digest, outcome = r.outcome, reason = r.reason,
-        revision = %(revision)s, first_version = r.first_version, last_version = r.last_version, occurred_at = r.occurred_at,
-        sequence = r.sequence, recorded_at = now()
+        revision = %(revision)s, first_version = r.first_version, last_version = r.last_version,
+        occurred_at = r.occurred_at, sequence = r.sequence, recorded_at = now()
     FROM recorded r WHERE r.was IN ('parked', 'refused') AND l.source = r.source AND l.id = r.id
                       AND l.outcome = r.was AND l.outcome IN ('parked', 'refused') RETURNING 1
 ), released AS (

@@ -186,15 +186,7 @@ class Sandbox:
             embedded = EmbeddedKafka(self.state / "kafka")
             bootstrap = await asyncio.to_thread(embedded.start)
             self._stack.push_async_callback(asyncio.to_thread, embedded.stop)
-        limits = {topics.PARKED: {"max.message.bytes": str(topics.MAX_BYTES)}}
-        for topic in topics.ALL:
-            await asyncio.to_thread(
-                create_topics,
-                bootstrap,
-                [topic],
-                partitions=self.options.partitions,
-                config=limits.get(topic),
-            )
+        await asyncio.to_thread(create_order_topics, bootstrap, self.options.partitions)
         return bootstrap
 
     async def _database(self) -> str:

@@ -108,10 +108,12 @@ class Receiver:
         return "250 OK"
 
     async def handle_DATA(self, server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
-        trouble = self._troubles.of_smtp("hang", "vanish")
+        trouble = self._troubles.of_smtp("hang", "vanish", "stall")
         if trouble == "hang":
             await asyncio.sleep(_HANG_SECONDS)
         self._store.add(cast("bytes", envelope.content))
         if trouble == "vanish":
             cast("asyncio.Transport", server.transport).abort()
+        if trouble == "stall":
+            await asyncio.sleep(_HANG_SECONDS)
         return "250 OK"

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SmtpMode = Literal["defer", "refuse", "hang", "vanish"]
-"""451 or 550 to the recipient; takes nothing and never answers; takes the mail and closes without an answer."""
+SmtpMode = Literal["defer", "refuse", "hang", "vanish", "stall"]
+"""451 or 550 to the recipient; takes nothing and never answers; takes the mail and closes without an answer, or
+never answers."""
 
 WebhookMode = Annotated[int, Field(ge=200, le=599)] | Literal["hang", "redirect"]
 """A status; never answers; 302 to an address here that counts as a webhook too."""

@@ -28,9 +28,11 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def line(kafka: str, fresh_database: str) -> Line:
+def line(kafka: str, fresh_database: str) -> Iterator[Line]:
     migrate(fresh_database)
-    return Line(kafka, fresh_database)
+    one = Line(kafka, fresh_database)
+    yield one
+    one.publisher.close()
 
 
 def audited(line: Line, **more: object) -> Report:
@@ -49,10 +51,9 @@ def is_of(order_id: str) -> object:
 
 def remove(line: Line, topic: str, partition: int, before: int) -> None:
     """What retention does."""
-    (future,) = (
-        admin_client(line.bootstrap).delete_records([TopicPartition(topic, partition, before)]).values()
-    )
-    future.result()
+    admin = admin_client(line.bootstrap)
+    for future in admin.delete_records([TopicPartition(topic, partition, before)]).values():
+        future.result(20)
 
 
 def history(line: Line, order_id: str) -> list[str]:

@@ -12,7 +12,7 @@ from orderflow.sandbox.serving import ManifestError, load
 from orderflow.sandbox.serving.manifest import Target, checked_traffic, parse
 
 BASE = Path(__file__).parents[4] / "knative" / "base"
-STAGES = ["intake", "validate", "track", "notify", "park", "shelve", "query"]
+STAGES = ["intake", "validate", "track", "notify", "park", "shelve", "query", "audit"]
 
 
 def service(**changes: Any) -> dict[str, Any]:
