@@ -57,6 +57,10 @@ test-unit: $(VENV)/dev  ## only what needs no server
 bench: $(VENV)/bench  ## what an order costs, next to FastStream and DBOS: make bench BENCH=quick is shorter
 	@$(BIN)/python -m bench $(BENCH)
 
+.PHONY: chaos
+chaos: $(VENV)/dev  ## every fault there is, half an hour: make chaos ONLY=kafka-dies CHAOS_SEED=4711
+	@CHAOS_SEED=$(CHAOS_SEED) $(BIN)/python -m tests.chaos --only '$(ONLY)'
+
 .PHONY: lint
 lint: $(VENV)/dev  ## ruff (all rules) and mypy (strict)
 	$(BIN)/ruff check

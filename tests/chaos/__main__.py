@@ -1,0 +1,85 @@
+"""`python -m tests.chaos`: every fault against real servers and real processes. Exit code 0: all survived."""
+
+import argparse
+import asyncio
+import itertools
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.chaos.faults import delivery, poison, servers, shapes, stages
+from tests.chaos.runner import Result, execute
+from tests.chaos.scenario import Scenario
+from tests.chaos.shop import Shop
+from tests.chaos.table import show
+
+SCENARIOS = [
+    *stages.SCENARIOS,
+    *delivery.SCENARIOS,
+    *servers.SCENARIOS,
+    *shapes.SCENARIOS,
+    *poison.SCENARIOS,
+]
+_SEEDS = 1_000_000
+
+
+def main(arguments: list[str] | None = None) -> int:
+    given = _parser().parse_args(arguments)
+    chosen = [each for each in SCENARIOS if not given.only or each.name in given.only.split(",")]
+    if given.list or not chosen:
+        names = "\n".join(f"{each.name:25} {each.fault}" for each in SCENARIOS)
+        sys.stdout.write(f"{names}\n")
+        return 0 if given.list else 2
+    seed = given.seed if given.seed is not None else random.randrange(_SEEDS)  # noqa: S311
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(f"seed {seed}: CHAOS_SEED={seed} repeats it", highlight=False)
+    state = Path(tempfile.mkdtemp(prefix="orderflow-chaos-"))
+    state.chmod(0o755)
+    began = time.monotonic()
+    results = asyncio.run(_run(chosen, state, seed, console))
+    show(results, seed, (time.monotonic() - began) / 60, console)
+    if all(result.passed for result in results):
+        shutil.rmtree(state)
+        return 0
+    console.print(f"logs and books: {state}", highlight=False, soft_wrap=True)
+    return 1
+
+
+async def _run(chosen: list[Scenario], state: Path, seed: int, console: Console) -> list[Result]:
+    """Scenarios share a shop as long as they leave it whole; those that need more brokers get their own."""
+    results: list[Result] = []
+    waiting = sorted(enumerate(chosen), key=lambda each: each[1].brokers)
+    shops = itertools.count(1)
+    while waiting:
+        brokers = waiting[0][1].brokers
+        async with Shop(state / str(next(shops)), brokers=brokers) as shop:
+            while waiting and waiting[0][1].brokers == brokers:
+                number, scenario = waiting.pop(0)
+                began = time.monotonic()
+                result = await execute(scenario, shop, seed, number)
+                results.append(result)
+                told = "survived" if result.passed else f"NOT SURVIVED: {'; '.join(result.faults)}"
+                seconds = time.monotonic() - began
+                console.print(f"{scenario.name}: {told} ({seconds:.0f} s)", highlight=False, soft_wrap=True)
+                if result.hung:
+                    break
+    return results
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    seed = os.environ.get("CHAOS_SEED")  # empty: a new one
+    parser.add_argument("--seed", type=int, default=int(seed) if seed else None, help="repeats a run")
+    parser.add_argument("--only", default="", help="names of scenarios, comma-separated")
+    parser.add_argument("--list", action="store_true", help="name the scenarios and end")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

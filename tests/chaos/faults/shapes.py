@@ -1,0 +1,63 @@
+"""What comes is odd: in the wrong order, too much at once, or answered by nobody outside."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+
+from orderflow.sandbox.scenarios import Story
+from tests.chaos.scenario import Run, Scenario
+from tests.chaos.shop import CLAIM_SECONDS
+from tests.chaos.tales import tales
+from tests.chaos.waiting import until
+
+_SHUFFLED = 60
+_BURST_EVENTS = 10_000
+_STALLS = 5
+
+
+async def reordered_and_stale(run: Run) -> None:
+    """Whole stories shuffled, every third of them with all its events twice: what is late is refused as stale."""
+    await run.mid_load()
+    delivered = _stories(run, "s")
+    with run.fault():
+        for number, story in enumerate(itertools.islice(delivered, _SHUFFLED)):
+            sendings = list(story.sendings) * (2 if number % 3 == 0 else 1)
+            run.rolls.shuffle(sendings)
+            await run.load.tell(replace(story, sendings=tuple(sendings), name="shuffled"))
+
+
+async def burst_from_zero(run: Run) -> None:
+    """No stage has a process when 10,000 events come at one moment."""
+    stages = ("validate", "track", "notify")
+    run.load.paused = True
+    await until(lambda: not any(run.shop.instances(stage) for stage in stages), "zero processes", seconds=120)
+    told: list[Story] = []
+    events = 0
+    for story in _stories(run, "b"):
+        told.append(story)
+        events += len(story.sendings)
+        if events >= _BURST_EVENTS:
+            break
+    with run.fault():
+        await run.load.tell_at_once(told)
+    run.load.paused = False
+
+
+def _stories(run: Run, mark: str) -> Iterator[Story]:
+    return tales(run.rolls.randrange(2**32), f"{run.prefix}{mark}", frozenset({"delivered"}))
+
+
+async def mail_server_stalls(run: Run) -> None:
+    """It takes the mail and does not say so until notify has given up: SMTP has no way to ask. Once the claim's
+    lease is over, the mail goes out again with the same Message-ID."""
+    await run.mid_load()
+    with run.fault():
+        async with run.shop.outside.trouble("smtp", "stall", _STALLS):
+            await run.load.until_told(CLAIM_SECONDS * 5)
+
+
+SCENARIOS = [
+    Scenario("reordered", "reordered, repeated and stale events", reordered_and_stale),
+    Scenario("burst", "10,000 events to stages at zero", burst_from_zero, settle_seconds=600),
+    Scenario("mail-stalls", "mail server silent after it accepted", mail_server_stalls, copies=_STALLS),
+]

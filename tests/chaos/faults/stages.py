@@ -1,0 +1,140 @@
+"""A stage's process dies, stops or works eight times over."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+
+import aiohttp
+from confluent_kafka import OFFSET_END, Consumer, Message, TopicPartition
+
+from orderflow import topics
+from tests.chaos.errors import FaultError
+from tests.chaos.scenario import Run, Scenario, end, pause
+from tests.chaos.shop import PARTITIONS
+from tests.chaos.waiting import until
+
+SINK_TIMEOUT_SECONDS = 6
+"""As delivery.yaml has it."""
+_WORKERS = 8
+IN_FLIGHT = PARTITIONS * 2
+"""Notifications that can be on their way when a notify dies: an e-mail and a webhook of an event per partition."""
+
+
+def dies(stage: str, point: str) -> Callable[[Run], Awaitable[None]]:
+    async def strike(run: Run) -> None:
+        async with run.faulty(stage):
+            for _ in range(run.scenario.runs):
+                await run.mid_load()
+                with run.fault():
+                    await run.strike_at(stage, point)
+
+    return strike
+
+
+async def stops_and_wakes_up_late(run: Run) -> None:
+    """Between reading and writing, for longer than the delivery waits; meanwhile the other process has done it."""
+    fenced = run.shop.triggers / "track.fenced"
+    async with run.faulty("track", processes=2):
+        for _ in range(run.scenario.runs):
+            await run.mid_load()
+            fenced.unlink(missing_ok=True)
+            with run.fault():
+                stopped = await run.strike_at("track", "after read", signal.SIGSTOP)
+                try:
+                    await pause(2 * SINK_TIMEOUT_SECONDS + 2)
+                finally:
+                    end(stopped, signal.SIGCONT)
+            await until(fenced.exists, "the late writer's conflict")
+
+
+async def eight_at_once(run: Run) -> None:
+    """Every event of the topic goes to eight processes at one moment, and to one of them through the delivery."""
+    await run.shop.apply("track", processes=_WORKERS)
+    try:
+        doubler = Doubler(run.shop.bootstrap, [port for _, port in run.shop.instances("track")])
+        task = asyncio.create_task(doubler.run())
+        try:
+            with run.fault():
+                await run.load.until_told(80)
+        finally:
+            doubler.ending = True
+            await task
+        if doubler.sent < 100:
+            raise FaultError(f"only {doubler.sent} events were sent to eight workers")
+    finally:
+        await run.shop.apply("track")
+
+
+class Doubler:
+    """Reads the events topic as it grows, and sends every event to all processes at once."""
+
+    def __init__(self, bootstrap: str, ports: list[int]) -> None:
+        self.sent = 0
+        self.ending = False
+        self._ports = ports
+        self._consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "chaos-doubler"})
+        places = [TopicPartition(topics.EVENTS, number, OFFSET_END) for number in range(PARTITIONS)]
+        self._consumer.assign(places)
+
+    async def run(self) -> None:
+        try:
+            async with aiohttp.ClientSession() as session:
+                while not self.ending:
+                    message = await asyncio.to_thread(self._consumer.poll, 0.2)
+                    if message is not None and message.error() is None:
+                        await asyncio.gather(*(self._post(session, port, message) for port in self._ports))
+                        self.sent += 1
+        finally:
+            self._consumer.close()
+
+    async def _post(self, session: aiohttp.ClientSession, port: int, message: Message) -> None:
+        headers = {
+            name.replace("ce_", "ce-", 1): value.decode() for name, value in message.headers() or [] if value
+        }
+        url = f"http://127.0.0.1:{port}/"
+        async with session.post(url, data=message.value(), headers=headers) as answer:
+            await answer.read()
+
+
+SCENARIOS = [
+    Scenario(
+        "validate-before-publish",
+        "kill -9 of validate before it publishes",
+        dies("validate", "before publish"),
+        3,
+    ),
+    Scenario(
+        "validate-after-publish",
+        "kill -9 of validate, published, no 2xx",
+        dies("validate", "after publish"),
+        3,
+    ),
+    Scenario("track-before-commit", "kill -9 of track before commit", dies("track", "before commit"), 3),
+    Scenario(
+        "track-after-commit", "kill -9 of track, committed, not published", dies("track", "after commit"), 3
+    ),
+    Scenario("track-after-publish", "kill -9 of track, published, no 2xx", dies("track", "after publish"), 3),
+    Scenario(
+        "notify-after-claim",
+        "kill -9 of notify, claimed, not sent",
+        dies("notify", "after claim"),
+        2,
+        IN_FLIGHT,
+    ),
+    Scenario(
+        "notify-after-send",
+        "kill -9 of notify, sent, not recorded",
+        dies("notify", "after send"),
+        2,
+        IN_FLIGHT,
+    ),
+    Scenario(
+        "notify-after-record",
+        "kill -9 of notify, recorded, no 2xx",
+        dies("notify", "after record"),
+        2,
+        IN_FLIGHT,
+    ),
+    Scenario("track-late-writer", "SIGSTOP of track past the timeout", stops_and_wakes_up_late, 2),
+    Scenario("eight-workers", "every event to 8 workers at once", eight_at_once),
+]

@@ -1,0 +1,24 @@
+"""The real track, whose process can be made to die or to stop around its commit and its announcement."""
+
+import functions_framework.aio as functions_framework
+from starlette.requests import Request
+from starlette.responses import Response
+
+from orderflow import topics, wiring
+from tests.chaos.faulty import points
+
+stage = wiring.or_exit(wiring.track)
+tracker = stage._handle.__self__
+store, publisher = tracker._store, tracker._publisher
+store.read = points.around(store.read, after="after read")
+store.write = points.around(store.write, before="before commit", after="after commit")
+publisher.publish = points.around(
+    publisher.publish,
+    after="after publish",
+    when=lambda topic, events: topic == topics.STATUS and bool(events),
+)
+
+
+@functions_framework.http
+async def track(request: Request) -> Response:
+    return await stage.take(request)

@@ -1,0 +1,81 @@
+"""How far the stages have come, asked of Kafka: whoever delivers may be dead."""
+
+import asyncio
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from orderflow import topics
+from tests.chaos.errors import NotSettledError
+
+STAGES = {
+    "validate": topics.INBOX,
+    "track": topics.EVENTS,
+    "notify": topics.STATUS,
+    "shelve": topics.PARKED,
+}
+"""In the order of the way: a stage that is at its end after the one before it was, has had everything."""
+_SECONDS = 10.0
+_LOOK_SECONDS = 0.25
+
+
+class Groups:
+    def __init__(self, bootstrap: str) -> None:
+        self._admin = AdminClient(
+            {"bootstrap.servers": bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 500}
+        )
+
+    def lag(self, stage: str) -> int:
+        """Records of the stage's topic that its group has not confirmed. Raises KafkaException."""
+        ends = self._ends(STAGES[stage])
+        committed = self._committed(stage, list(ends))
+        return sum(end - max(committed.get(partition, 0), 0) for partition, end in ends.items())
+
+    def _ends(self, topic: str) -> dict[int, int]:
+        partitions = self._admin.list_topics(topic, timeout=_SECONDS).topics[topic].partitions
+        asked = self._admin.list_offsets(
+            {TopicPartition(topic, partition): OffsetSpec.latest() for partition in partitions},
+            request_timeout=_SECONDS,
+        )
+        return {place.partition: answer.result(_SECONDS).offset for place, answer in asked.items()}
+
+    def _committed(self, stage: str, partitions: list[int]) -> dict[int, int]:
+        group = f"orderflow-{stage}"
+        places = [TopicPartition(STAGES[stage], partition) for partition in partitions]
+        asked = self._admin.list_consumer_group_offsets(
+            [ConsumerGroupTopicPartitions(group, places)], request_timeout=_SECONDS
+        )
+        found = asked[group].result(_SECONDS).topic_partitions
+        return {place.partition: place.offset for place in found}
+
+    def lags(self) -> dict[str, int]:
+        return {stage: self.lag(stage) for stage in STAGES}
+
+    def records(self) -> int:
+        """In all the stages' topics."""
+        return sum(sum(self._ends(topic).values()) for topic in STAGES.values())
+
+    def rewind(self) -> None:
+        """To the beginning of every topic; nobody may be a member of the groups."""
+        for stage, topic in STAGES.items():
+            places = [TopicPartition(topic, partition, 0) for partition in self._ends(topic)]
+            asked = self._admin.alter_consumer_group_offsets(
+                [ConsumerGroupTopicPartitions(f"orderflow-{stage}", places)], request_timeout=_SECONDS
+            )
+            for answer in asked.values():
+                answer.result(_SECONDS)
+
+    async def until_settled(self, seconds: float) -> None:
+        """Until every stage has had all there is. Raises NotSettledError, with how much is left."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        while True:
+            try:
+                left = await asyncio.to_thread(self.lags)
+            except KafkaException as error:
+                left = {error.args[0].name(): 1}
+            if not any(left.values()):
+                return
+            if asyncio.get_running_loop().time() > deadline:
+                told = ", ".join(f"{stage} {lag}" for stage, lag in left.items() if lag)
+                raise NotSettledError(f"still to be handled after {seconds:g} s: {told}")
+            await asyncio.sleep(_LOOK_SECONDS)

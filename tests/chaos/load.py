@@ -1,0 +1,121 @@
+"""Steady load: one story after the other, each sent as a storefront, a payment provider and a warehouse would."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Iterator
+
+import aiohttp
+
+from orderflow import topics
+from orderflow.adapters.kafka import KafkaPublisher
+from orderflow.errors import UnavailableError
+from orderflow.sandbox.scenarios import Sending, Story, Way
+from orderflow.sandbox.sender import request_of
+from orderflow.settings import KafkaSettings
+from tests.chaos.book import Book, now
+from tests.chaos.errors import FaultError
+from tests.chaos.waiting import until
+
+ACCEPTED = 202
+_AGAIN_SECONDS = 0.2
+_PATIENCE_SECONDS = 180.0
+
+
+class Load:
+    """Sends what is not confirmed again, as every producer has to."""
+
+    def __init__(
+        self, intake: str, bootstrap: str, book: Book, stories: Iterator[Story], per_second: float
+    ) -> None:
+        self.told = 0
+        self.paused = False
+        self._intake = intake
+        self._book = book
+        self._stories = stories
+        self._pause = 1 / per_second
+        self._ending = False
+        self._publisher = KafkaPublisher(KafkaSettings(kafka_bootstrap=bootstrap, k_revision="storefront"))
+        self._http: aiohttp.ClientSession
+
+    async def run(self, most: int | None = None) -> None:
+        """Until end() is called, or so many stories are told."""
+        self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        clock = asyncio.get_running_loop()
+        due = clock.time()
+        try:
+            async with asyncio.TaskGroup() as group:
+                while not self._ending and (most is None or self.told < most):
+                    if not self.paused:
+                        group.create_task(self.tell(next(self._stories)))
+                    due = max(due + self._pause, clock.time() - 1)
+                    await asyncio.sleep(max(0.0, due - clock.time()))
+        finally:
+            await self._http.close()
+            self._publisher.close()
+
+    def end(self) -> None:
+        self._ending = True
+
+    async def until_told(self, more: int) -> None:
+        wanted = self.told + more
+        await until(lambda: self.told >= wanted, f"{more} more orders", seconds=_PATIENCE_SECONDS)
+
+    async def tell(self, story: Story) -> None:
+        self._begin(story)
+        for sending in story.sendings:
+            began = now()
+            identity = await self._send(sending)
+            self._book.confirm(identity, story.order_id, began)
+
+    async def tell_at_once(self, stories: list[Story]) -> None:
+        """All events of all of them in one go, past the door; Kafka keeps those of an order in sequence."""
+        for story in stories:
+            self._begin(story)
+        events = [sending.event for story in stories for sending in story.sendings]
+        began = now()
+        await self._publish([event.with_extensions(partitionkey=event.subject) for event in events])
+        for event in events:
+            self._book.confirm((event.source, event.id), event.subject, began)
+
+    def _begin(self, story: Story) -> None:
+        self.told += 1
+        self._book.tell(story, _recipient(story))
+
+    async def _send(self, sending: Sending) -> tuple[str, str]:
+        event = sending.event
+        if sending.way is Way.KAFKA:
+            await self._publish([event.with_extensions(partitionkey=event.subject)])
+            return event.source, event.id
+        path, body, headers, identity = request_of(sending)
+        deadline = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
+        while asyncio.get_running_loop().time() < deadline:
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                async with self._http.post(f"{self._intake}{path}", data=body, headers=headers) as answer:
+                    if answer.status == ACCEPTED:
+                        return identity
+                    if answer.status < 500 and answer.status != 429:
+                        raise FaultError(f"intake answered {answer.status} to {event.subject}")
+            await asyncio.sleep(_AGAIN_SECONDS)
+        raise FaultError(f"intake did not take an event of {event.subject}")
+
+    async def _publish(self, events: list) -> None:
+        deadline = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
+        while True:
+            try:
+                await self._publisher.publish(topics.INBOX, events)
+            except UnavailableError:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise FaultError("Kafka did not take an event") from None
+                await asyncio.sleep(_AGAIN_SECONDS)
+            else:
+                return
+
+
+def _recipient(story: Story) -> str:
+    """The customer's address, from what was sent; empty where no order can come of it."""
+    for sending in story.sendings:
+        if ".placed." in sending.event.type:
+            with contextlib.suppress(ValueError, KeyError):
+                return str(json.loads(sending.event.data)["customer"]["email"])
+    return ""

@@ -1,0 +1,131 @@
+"""Runs one scenario from the first order to the last account."""
+
+import asyncio
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import psycopg
+
+from orderflow.sandbox.servers.errors import ServerFailedError
+from tests.chaos import audit
+from tests.chaos.account import Account, account, parked_before, recovered_after
+from tests.chaos.book import Book
+from tests.chaos.errors import FaultError, NotSettledError
+from tests.chaos.groups import Groups
+from tests.chaos.load import Load
+from tests.chaos.scenario import Run, Scenario
+from tests.chaos.shop import Shop
+from tests.chaos.tales import tales
+
+ORDERS_PER_SECOND = 10.0
+_AFTER = 20
+"""Orders that are told once the fault is over."""
+_AUDITS = 8
+
+
+@dataclass
+class Result:
+    """faults are sentences: why the scenario did not pass. republished is what the audit made good."""
+
+    scenario: Scenario
+    account: Account = field(default_factory=Account)
+    recovered: float | None = None
+    republished: int = 0
+    faults: list[str] = field(default_factory=list)
+    hung: bool = False
+
+    @property
+    def allowed(self) -> int:
+        """Notifications that may have gone out twice."""
+        return self.scenario.copies * self.scenario.runs
+
+    @property
+    def passed(self) -> bool:
+        return not self.faults
+
+
+async def execute(scenario: Scenario, shop: Shop, seed: int, number: int) -> Result:
+    rolls = random.Random(f"{seed} {scenario.name}")  # noqa: S311 - not for secrets
+    result = Result(scenario)
+    prefix = f"c{seed}-{number:02}-"
+    book = Book(shop.state / "books" / f"{scenario.name}.sqlite")
+    groups = Groups(shop.bootstrap)
+    before = await asyncio.to_thread(parked_before, shop.database)
+    for _ in shop.outside.news():
+        pass
+    told = tales(rolls.randrange(2**32), prefix, scenario.kinds)
+    load = Load(shop.intake, shop.bootstrap, book, told, ORDERS_PER_SECOND)
+    run = Run(scenario, shop, load, book, groups, rolls, prefix)
+    try:
+        await _under_load(run)
+        await groups.until_settled(scenario.settle_seconds)
+        await _audit(run, result)
+        book.receive(shop.outside.news())
+        result.account = account(book, shop.database, prefix, before)
+        if run.times:
+            result.recovered = max(recovered_after(book, *times) for times in run.times)
+    except* (FaultError, NotSettledError, ServerFailedError, psycopg.Error) as errors:
+        result.hung = True
+        result.faults += [f"{type(error).__name__}: {error}" for error in flat(errors)]
+    finally:
+        book.close()
+    _judge(result)
+    return result
+
+
+def flat(errors: BaseExceptionGroup[Exception]) -> Iterator[BaseException]:
+    for error in errors.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from flat(error)
+        else:
+            yield error
+
+
+async def _under_load(run: Run) -> None:
+    """The load goes on until the fault is over, and some more."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(run.load.run())
+        try:
+            await run.scenario.strike(run)
+            await run.load.until_told(_AFTER)
+        finally:
+            run.load.end()
+
+
+async def _audit(run: Run, result: Result) -> None:
+    """Runs the audit until it finds nothing missing; where nothing can have been dropped, at once."""
+    for _ in range(_AUDITS):
+        finding = await audit.run(run.shop)
+        if finding.code == audit.COMPLETE:
+            return
+        if finding.code == audit.MISSING:
+            result.republished += finding.missing
+            if not run.scenario.mends:
+                named = [
+                    f"{each['topic']} {each['reason']} {each['id']}" for each in finding.report["missing"]
+                ]
+                result.faults.append(f"the audit found missing: {', '.join(named[:5])}")
+        elif not finding.report:
+            result.faults.append(f"the audit ended with {finding.code}: {finding.trouble}")
+            return
+        await run.groups.until_settled(run.scenario.settle_seconds)
+    state = finding.report.get("state")
+    result.faults.append(f"after {_AUDITS} runs the audit still says {state}: {finding.report.get('notes')}")
+
+
+def _judge(result: Result) -> None:
+    found = result.account
+    if result.hung:
+        return
+    if found.losses:
+        result.faults.append(f"{found.losses} lost")
+    if found.effects_twice:
+        result.faults.append(f"{found.effects_twice} effects doubled")
+    if found.sent_twice > result.allowed:
+        result.faults.append(f"{found.sent_twice} notifications twice, where {result.allowed} may be")
+    if found.parked_wrongly or found.parks_found != found.parks_due:
+        result.faults.append(f"{found.parks_found} parked, where {found.parks_due} are due")
+    if result.scenario.mends and not result.republished:
+        result.faults.append("nothing was dropped, so that the audit had nothing to prove")
+    result.faults += [f"{what}: {', '.join(named)}" for what, named in found.named.items()]

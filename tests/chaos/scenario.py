@@ -1,0 +1,113 @@
+"""What a scenario is, and what its fault can reach while it runs."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+
+from tests.chaos.book import Book, now
+from tests.chaos.groups import Groups
+from tests.chaos.load import Load
+from tests.chaos.shop import Shop
+from tests.chaos.waiting import until
+
+KINDS = frozenset(
+    {
+        "delivered",
+        "on its way",
+        "not paid yet",
+        "everything twice",
+        "out of order",
+        "declined, then paid",
+        "cancelled",
+        "late payment of a cancelled order",
+        "returned, refunded in two parts",
+        "cancelled after it left",
+        "held for review",
+        "rejected, three reasons",
+        "malformed, over Kafka",
+        "same id, other content",
+    }
+)
+"""Stories of orderflow.sandbox.scenarios whose end does not depend on how often anything is sent."""
+MENDABLE = KINDS - {"cancelled after it left", "same id, other content"}
+"""Those that end the same where any of their events comes after all others."""
+SHORTEST, LONGEST = 15, 45
+"""Orders that are told before a fault strikes."""
+STRUCK_SECONDS = 90.0
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """copies is how many notifications one run may send twice, where the other side's protocol allows no better.
+    mends: the audit has to find something missing, and to make it good."""
+
+    name: str
+    fault: str
+    strike: "Callable[[Run], Awaitable[None]]"
+    runs: int = 1
+    copies: int = 0
+    kinds: frozenset[str] = KINDS
+    mends: bool = False
+    brokers: int = 1
+    settle_seconds: float = 180.0
+
+
+@dataclass
+class Run:
+    """One scenario under way. rolls are seeded by the run's seed and the scenario's name."""
+
+    scenario: Scenario
+    shop: Shop
+    load: Load
+    book: Book
+    groups: Groups
+    rolls: random.Random
+    prefix: str
+    times: list[tuple[float, float]] = field(default_factory=list)
+
+    async def mid_load(self) -> None:
+        await self.load.until_told(self.rolls.randint(SHORTEST, LONGEST))
+
+    @contextlib.contextmanager
+    def fault(self) -> Iterator[None]:
+        began = now()
+        yield
+        self.times.append((began, now()))
+
+    @contextlib.asynccontextmanager
+    async def faulty(self, stage: str, *, processes: int = 0) -> AsyncIterator[None]:
+        """While the block lasts, the stage runs from tests/chaos/faulty."""
+        await self.shop.apply(stage, faulty=True, processes=processes)
+        try:
+            yield
+        finally:
+            await self.shop.apply(stage)
+
+    async def strike_at(self, stage: str, point: str, how: signal.Signals = signal.SIGKILL) -> int:
+        """Strikes the process of the stage that reaches the point next; returns its process id."""
+        trigger = self.shop.triggers / f"{stage}.{point}"
+        unarmed = trigger.with_name(f".{trigger.name}")
+        unarmed.write_text(how.name.removeprefix("SIG"))
+        unarmed.rename(trigger)
+        pattern = f"{stage}.{point}.struck-*"
+        await until(
+            lambda: any(self.shop.triggers.glob(pattern)), f"{stage} at '{point}'", seconds=STRUCK_SECONDS
+        )
+        (struck,) = self.shop.triggers.glob(pattern)
+        struck.unlink()
+        return int(struck.name.rpartition("-")[2])
+
+
+def end(process_id: int, how: signal.Signals = signal.SIGKILL) -> None:
+    """Sends the signal; a process that has ended by itself is none to be sent any."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process_id, how)
+
+
+async def pause(seconds: float) -> None:
+    """How long a fault lasts."""
+    await asyncio.sleep(seconds)

@@ -1,0 +1,50 @@
+"""The one table at the end, and what did not pass, by name."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.chaos.runner import Result
+
+
+def show(results: Sequence[Result], seed: int, minutes: float, console: Console) -> None:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("fault", no_wrap=True)
+    for column in ("runs", "orders", "lost", "doubled", "parked", "mended", "back in"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("")
+    for result in results:
+        table.add_row(*_row(result))
+    console.print(table)
+    console.print(
+        "doubled: effects / notifications (allowed where the receiver's protocol gives no better);"
+        " parked: due / found; mended: made good by the audit; back in: until all that was sent had its outcome",
+        highlight=False,
+        style="dim",
+    )
+    for result in results:
+        for fault in result.faults:
+            console.print(f"{result.scenario.name}: {fault}", highlight=False, soft_wrap=True)
+    failed = sum(not result.passed for result in results)
+    lost = sum(result.account.losses for result in results)
+    console.print(
+        f"chaos: {len(results)} faults, {failed} not survived, {lost} lost, {minutes:.1f} minutes, seed {seed}",
+        highlight=False,
+    )
+
+
+def _row(result: Result) -> tuple[str, ...]:
+    found = result.account
+    allowed = f" ({result.allowed})" if result.allowed else ""
+    return (
+        result.scenario.fault,
+        str(result.scenario.runs),
+        f"{found.orders:,}",
+        "?" if result.hung else str(found.losses),
+        f"{found.effects_twice} / {found.sent_twice}{allowed}",
+        f"{found.parks_due} / {found.parks_found}",
+        str(result.republished or "-"),
+        "-" if result.recovered is None else f"{result.recovered:.1f} s",
+        "survived" if result.passed else "NOT SURVIVED",
+    )
