@@ -1,0 +1,214 @@
+"""`python -m bench.audit [--records N ...]`: how long the audit takes over a log of N records, and how much memory.
+
+A third of the records each are placed orders, their verdicts and their status events, as the stages' own code makes
+them; the database has a row for each, as the stages leave it. Each size is audited twice: from the beginning, and
+again with nothing new. Kafka, PostgreSQL and the audit share all cores, as in the sandbox.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from bench.machine import ROOT, hardware
+from orderflow import topics, tracking, validation
+from orderflow.adapters.kafka import producer_config
+from orderflow.adapters.postgres import migrate
+from orderflow.audit.settling import GROUP
+from orderflow.domain.events import type_of
+from orderflow.domain.rules import Rules
+from orderflow.envelope import Envelope
+from orderflow.sandbox.sandbox import create_order_topics
+from orderflow.sandbox.servers.kafka import EmbeddedKafka, admin_client
+from orderflow.sandbox.servers.postgres import EmbeddedPostgres
+from orderflow.settings import KafkaSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from orderflow.tracking import Plan
+
+PARTITIONS: Final = 32
+ORDER: Final = {
+    "currency": "EUR",
+    "lines": [{"sku": "MUG-BLUE", "name": "Blue mug", "quantity": 2, "unit_price": 1250}],
+    "shipping": 400,
+    "total": 2900,
+    "customer": {"name": "Ada Lovelace", "email": "ada@example.org"},
+    "shipping_address": {"name": "Ada Lovelace", "line1": "1 Way", "city": "Berlin", "country": "DE"},
+}
+NOTIFICATIONS: Final = """\
+[shop]
+name = "Bench"
+url = "https://shop.example"
+[email]
+from = "orders@shop.example"
+smtp_url = "smtp://127.0.0.1:1"
+"""
+_STAGES: Final = {"validate": topics.INBOX, "track": topics.EVENTS, "notify": topics.STATUS}
+_TABLES: Final = {
+    "ledger": "source, id, order_id, kind, digest, outcome, revision, first_version, last_version, occurred_at",
+    "history": (
+        "order_id, version, source, id, kind, status, payment, captured, refunded, detail, revision, occurred_at"
+    ),
+    "notifications": "event_id, channel, recipient, order_id, kind, state, claim, claimed_until, revision",
+    "orders": "order_id, lock, status, payment, currency, total, version, digest, document, placed_at",
+}
+_NIL: Final = "00000000-0000-0000-0000-000000000000"
+_CHUNK: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    records: int
+    again: bool
+    seconds: float
+    peak_mb: float
+    state: str
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.audit", description=__doc__.partition("\n\n")[0])
+    parser.add_argument("--records", type=int, nargs="+", default=[100_000, 1_000_000])
+    sizes = sorted(parser.parse_args(arguments).records)
+    print(hardware())
+    print(f"{'records':>10} {'run':>8} {'seconds':>9} {'records/s':>10} {'peak MB':>9}  state")
+    with tempfile.TemporaryDirectory(prefix="orderflow-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        with EmbeddedKafka(folder / "kafka") as kafka, EmbeddedPostgres(folder / "postgres") as postgres:
+            migrate(postgres.url)
+            create_order_topics(kafka.bootstrap, PARTITIONS)
+            made = 0
+            for size in sizes:
+                _make(kafka.bootstrap, postgres.url, range(made // 3, size // 3))
+                made = size
+                with psycopg.connect(postgres.url, autocommit=True) as connection:
+                    connection.execute("DELETE FROM audit_positions")
+                    connection.execute("DELETE FROM audit_runs")
+                for again in (False, True):
+                    _tell(_measure(folder, kafka.bootstrap, postgres.url, size, again=again))
+    return 0
+
+
+def _make(bootstrap: str, database_url: str, numbers: range) -> None:
+    """Records and rows of these orders, and offsets that say that all of it was taken."""
+    producer = Producer(producer_config(KafkaSettings(kafka_bootstrap=bootstrap)))
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        for start in range(numbers.start, numbers.stop, _CHUNK):
+            rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in _TABLES}
+            for number in range(start, min(start + _CHUNK, numbers.stop)):
+                _add(producer, rows, number)
+            producer.flush(60)
+            for table, columns in _TABLES.items():
+                with (
+                    connection.cursor() as cursor,
+                    cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy,
+                ):
+                    for row in rows[table]:
+                        copy.write_row(row)
+        connection.execute("ANALYZE")
+    _commit(bootstrap)
+
+
+def _add(producer: Producer, rows: dict[str, list[tuple[Any, ...]]], number: int) -> None:
+    order_id = f"order-{number}"
+    sent = Envelope(
+        type=type_of("placed"),
+        source="/shop/bench",
+        id=f"placed-{number}",
+        subject=order_id,
+        time="2026-11-24T10:00:00Z",
+        data=json.dumps(ORDER).encode(),
+        extensions={"partitionkey": order_id},
+    )
+    judged = validation.validate(sent, Rules())
+    plan = tracking.plan(tracking.arrival(judged), tracking.Snapshot(), "bench")
+    for topic, event in ((topics.INBOX, sent), (topics.EVENTS, judged), (topics.STATUS, plan.announced[0])):
+        producer.produce(topic, event.data, event.key, headers=event.kafka_headers())
+    producer.poll(0)
+    for table, row in _rows(plan, order_id):
+        rows[table].append(row)
+
+
+def _rows(plan: Plan, order_id: str) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    (record,), (change,) = plan.records, plan.changes
+    state, when = change.state, record.occurred_at
+    origin = (record.source, record.id)
+    yield "ledger", (*origin, order_id, record.kind, record.digest, "applied", "bench", 1, 1, when)
+    status = (state.status.value, state.payment.value)
+    yield "history", (order_id, 1, *origin, change.kind, *status, 0, 0, "{}", "bench", when)
+    yield (
+        "notifications",
+        (
+            plan.announced[0].id,
+            "email",
+            "ada@example.org",
+            order_id,
+            change.kind,
+            "sent",
+            _NIL,
+            when,
+            "bench",
+        ),
+    )
+    yield "orders", (order_id, 1, *status, "EUR", state.total, 1, state.digest, plan.document, when)
+
+
+def _commit(bootstrap: str) -> None:
+    for stage, topic in _STAGES.items():
+        consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": GROUP.format(stage=stage)})
+        ends = [
+            TopicPartition(topic, p, consumer.get_watermark_offsets(TopicPartition(topic, p), 30)[1])
+            for p in admin_client(bootstrap).list_topics(topic, timeout=30).topics[topic].partitions
+        ]
+        consumer.commit(offsets=ends, asynchronous=False)
+        consumer.close()
+
+
+def _measure(folder: Path, bootstrap: str, database_url: str, records: int, *, again: bool) -> Measured:
+    told = folder / "notifications.toml"
+    told.write_text(NOTIFICATIONS)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),
+        "KAFKA_BOOTSTRAP": bootstrap,
+        "DATABASE_URL": database_url,
+        "NOTIFICATIONS_FILE": str(told),
+        "AUDIT_GRACE_SECONDS": "0",
+    }
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "orderflow.audit", "--json"], env=environment, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None  # noqa: S101 - it was asked for
+    output = process.stdout.read()
+    _, _, usage = os.wait4(process.pid, 0)
+    report = json.loads(output)
+    expected = 0 if again else records // 3 * 3
+    assert report["records"] == expected, f"{report['records']} records were audited"  # noqa: S101 - of the bench itself
+    return Measured(expected, again, time.monotonic() - started, usage.ru_maxrss / 1024, report["state"])
+
+
+def _tell(found: Measured) -> None:
+    rate = f"{found.records / found.seconds:,.0f}" if found.records else "-"
+    run = "again" if found.again else "first"
+    print(
+        f"{found.records:>10,} {run:>8} {found.seconds:>9.1f} {rate:>10} {found.peak_mb:>9.0f}  {found.state}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
