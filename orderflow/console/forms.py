@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 OUTCOME_SECONDS: Final = 3.0
 """How long an answer waits for the outcome, so that a page rarely has to say that there is none yet."""
+STALE_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.1
 _ORDER_VERBS: Final = "hold, release, cancel"
 
@@ -169,7 +171,11 @@ class _Forms:
     def result(self, request_id: str) -> str:
         found = self._reader.results("request", request_id)
         told = [(each, *words.outcome_of(each)) for each in found]
-        pending = not found or any(outcome == "under way" for _, outcome, _ in told)
+        # What nothing came of for so long is told as it is, and not waited for.
+        young = datetime.now(UTC) - timedelta(seconds=STALE_SECONDS)
+        pending = not found or any(
+            outcome == "under way" and each.recorded_at > young for each, outcome, _ in told
+        )
         return render_template("result.html", told=told, pending=pending)
 
 

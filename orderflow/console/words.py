@@ -79,8 +79,8 @@ WILL: Final = {
     "hold": "The order is held for review: nothing is packed or shipped until it is released or cancelled.",
     "release": "The order goes on from where it was held, and what waited meanwhile follows.",
     "cancel": "The order is called off. That cannot be taken back, and is refused once the goods have moved.",
-    "replay": "The event is sent again to the stage that could not handle it, as it was. However often that happens,"
-    " it takes effect once. If it fails again, it is parked again.",
+    "replay": "What is sent again goes to the stage that could not handle it, as it was, and takes effect once,"
+    " however often that happens. What fails again is parked again.",
     "discard": "The parked event is closed: it is kept, and never handled. That cannot be taken back.",
     "edit": "The event is sent to the inbox as you write it here, and is validated like any other. It keeps its"
     " source and id, so that it takes effect once.",

@@ -87,8 +87,9 @@ def show_letter(about: Session, found: Json, output: Output) -> None:
                 ("it answered", str(found["http_code"] or "")),
                 ("record", place if found["partition"] is not None else found["topic"]),
                 ("source, id", f"{found['source']} {found['event_id']}".strip()),
-                ("parked", f"{moment(found['parked_at'])} UTC, seen {found['times']} times"),
-                ("replayed", f"{found['replays']} times" if found["replays"] else ""),
+                ("parked", f"{moment(found['parked_at'])} UTC"),
+                ("times parked", str(found["times"])),
+                ("times replayed", str(found["replays"] or "")),
             ]
         )
     )

@@ -120,5 +120,7 @@ def _told(turn: Json) -> str:
     parts = [f"{change['of']} {change['from']} > {change['to']}" for change in turn["changes"]]
     parts += [because(turn["reason"])] if turn["reason"] else []
     parts += [f"{name}: {value}" for name, value in turn["details"].items()]
-    parts += [f"parked as {turn['parked']}"] if turn["parked"] else []
+    parts += (
+        [f"{'parked as' if turn['outcome'] == 'parked' else 'of'} {turn['parked']}"] if turn["parked"] else []
+    )
     return "\n".join(parts)

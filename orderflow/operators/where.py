@@ -43,7 +43,7 @@ def find(
         raise WrongUsageError(f"{address!r} is no address: it begins with http:// or https://")
     if not key.isascii() or not key.isprintable():
         raise WrongUsageError("the key has characters that no key has; is this the right file?")
-    user = environ.get("USER", "")
+    user = environ.get("USER") or environ.get("LOGNAME", "")
     return Place(address.rstrip("/"), key, user if _OPERATOR.fullmatch(user) else "")
 
 

@@ -4,6 +4,7 @@ import json
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,20 @@ def test_an_action_that_is_delivered_again_is_done_once(shop: Flow) -> None:
     for _ in range(3):
         assert shop.stages["shelve"].binary(action).status_code == 204
     assert shop.parked(order_id)[0]["replays"] == 1
+
+
+def test_a_letter_that_comes_back_before_its_replay_is_on_record_is_open(shop: Flow) -> None:
+    order_id, letter = park_payment(shop, "overtaken")
+    (first,) = parked_events(shop, order_id)
+    shop.act(f"/api/parked/{letter['id']}/replay")
+    (action,) = shop.tap.until(lambda _, seen: seen.subject == order_id and "replayed" in seen.type)
+    data = json.loads(first.data)
+    data["attributes"]["replay"] = action.id
+    back = replace(first, data=json.dumps(data).encode())
+    for seen in (back, action):
+        assert shop.stages["shelve"].binary(seen).status_code == 204
+    assert shop.parked(order_id)[0]["state"] == "open"
+    shop.settle()
 
 
 def test_an_orders_events_are_replayed_in_the_order_in_which_they_happened(shop: Flow) -> None:

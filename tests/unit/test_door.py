@@ -21,6 +21,15 @@ def settings(tmp_path: Path) -> DoorSettings:
     return DoorSettings(api_keys_file=path)
 
 
+def test_a_key_may_act_only_where_its_entry_says_so(tmp_path: Path) -> None:
+    acting, entry = door.new_key("anna", ["query"], act=True)
+    path = tmp_path / "keys.toml"
+    path.write_text(door.toml(entry) + "\n" + door.toml(OTHER_ENTRY))
+    opened = Door.open(DoorSettings(api_keys_file=path), "query")
+    found = [opened.who({"x-api-key": key}) for key in (acting, OTHER_KEY)]
+    assert [client and client.act for client in found] == [True, False]
+
+
 def basic(name: str, key: str) -> dict[str, str]:
     return {"authorization": "Basic " + base64.b64encode(f"{name}:{key}".encode()).decode()}
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.events import event, order, paid, placed
 
@@ -179,6 +179,7 @@ def test_a_field_that_nobody_knows_is_taken_out_and_an_items_member_changed() ->
     assert before["data"]["lines"][0]["quantity"] == 2
 
 
+@settings(deadline=None)
 @given(DOCUMENTS, DOCUMENTS)
 def test_two_documents_differ_somewhere_or_are_the_same(one: Any, other: Any) -> None:
     assert letters.differing(one, one) == []
@@ -189,6 +190,7 @@ def test_two_documents_differ_somewhere_or_are_the_same(one: Any, other: Any) ->
         assert found
 
 
+@settings(deadline=None)
 @given(st.permutations(range(6)))
 def test_letters_go_in_the_order_of_their_events_and_without_a_time_of_their_parking(
     order_of: list[int],
