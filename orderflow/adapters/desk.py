@@ -48,6 +48,10 @@ LAST_AUDIT: Final = """
 SELECT id::text AS id, started_at, finished_at, state, report FROM audit_runs ORDER BY started_at DESC LIMIT 1
 """
 
+ENDED_AUDIT: Final = """
+SELECT finished_at, state, report FROM audit_runs WHERE finished_at IS NOT NULL ORDER BY started_at DESC LIMIT 1
+"""
+
 
 class DeskReader(Reader):
     def letters(self, wanted: Selection, most: int) -> list[Letter]:
@@ -75,3 +79,8 @@ class DeskReader(Reader):
     def last_audit(self) -> dict[str, Any] | None:
         with self._snapshot() as connection:
             return connection.cursor(row_factory=dict_row).execute(LAST_AUDIT).fetchone()
+
+    def ended_audit(self) -> dict[str, Any] | None:
+        """The last run that came to its end."""
+        with self._snapshot() as connection:
+            return connection.cursor(row_factory=dict_row).execute(ENDED_AUDIT).fetchone()

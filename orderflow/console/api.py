@@ -126,7 +126,10 @@ def blueprint(reader: DeskReader) -> Blueprint:
 
     @routes.get("/metrics")
     def prometheus() -> Response:
-        return Response(metrics.text(outcomes.get(), needs.get()), content_type=metrics.CONTENT_TYPE)
+        text = metrics.text(outcomes.get(), needs.get())
+        if (run := reader.ended_audit()) is not None:
+            text += metrics.audit(run)
+        return Response(text, content_type=metrics.CONTENT_TYPE)
 
     return routes
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,6 +49,44 @@ def text(outcomes: Outcomes, needs: dict[str, Need]) -> str:
     ]
     return "".join(
         line for name, about, samples in families for line in _family(f"orderflow_{name}", about, samples)
+    )
+
+
+def audit(run: dict[str, Any]) -> str:
+    """The last run that ended, as the row in audit_runs has it."""
+    report = run["report"]
+    families: list[tuple[str, str, Iterable[Sample]]] = [
+        (
+            "finished_timestamp_seconds",
+            "When the last audit ended.",
+            [({}, int(run["finished_at"].timestamp()))],
+        ),
+        (
+            "complete",
+            "Did it find nothing missing and judge everything? 1 or 0.",
+            [({}, int(run["state"] == "complete"))],
+        ),
+        ("missing_events", "Events that it found missing.", [({}, report["missing_count"])]),
+        (
+            "remedies",
+            "What it did about them.",
+            [({"remedy": remedy}, count) for remedy, count in report["remedies"].items()],
+        ),
+        (
+            "records",
+            "Records of the topics' logs by what became of them.",
+            [
+                ({"topic": topic, "fate": fate}, count)
+                for topic, counts in report["topics"].items()
+                for fate, count in counts.items()
+                if fate != "read"
+            ],
+        ),
+    ]
+    return "".join(
+        line
+        for name, about, samples in families
+        for line in _family(f"orderflow_audit_{name}", about, samples)
     )
 
 

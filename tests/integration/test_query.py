@@ -4,6 +4,7 @@ import json
 import threading
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from werkzeug.test import Client
 from orderflow import door
 from orderflow.adapters.postgres import migrate
 from orderflow.adapters.reading import Reader
+from orderflow.audit.report import Missing, Remedy, Report, TopicReport
 from orderflow.console.filters import OrderFilter
 from orderflow.errors import Reason, UnavailableError
 from orderflow.sandbox.servers.postgres import create_database, drop_database
@@ -240,6 +242,23 @@ def test_metrics_are_what_prometheus_reads(query: Client) -> None:
     assert 'orderflow_ledger_events{kind="packed",outcome="refused",revision="track-00001"} 1' in lines
     assert "orderflow_waiting_events 2" in lines
     assert all(line.startswith("# ") or line.rpartition(" ")[2].isdigit() for line in lines)
+
+
+def test_metrics_tell_how_the_last_audit_ended(own_shop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = Report(
+        str(uuid.uuid4()), datetime.now(UTC), topics={"orders.inbox.v1": TopicReport(in_flight=3)}
+    )
+    report.found(Missing("orders.inbox.v1", 0, 7, "/shop", "e-1", "o-1", "lost", Remedy.REPUBLISHED))
+    with psycopg.connect(own_shop) as connection:
+        connection.execute(
+            "INSERT INTO audit_runs (id, started_at, finished_at, state, report) VALUES (%s, now(), now(), %s, %s)",
+            [report.id, report.state, json.dumps(report.as_dict())],
+        )
+    lines = app(own_shop, monkeypatch).get("/metrics").text.splitlines()
+    assert "orderflow_audit_complete 0" in lines
+    assert "orderflow_audit_missing_events 1" in lines
+    assert 'orderflow_audit_remedies{remedy="republished"} 1' in lines
+    assert 'orderflow_audit_records{topic="orders.inbox.v1",fate="in_flight"} 3' in lines
 
 
 def test_a_parked_event_is_shown_without_personal_data_unless_asked_for(
