@@ -126,9 +126,7 @@ def blueprint(reader: DeskReader) -> Blueprint:
 
     @routes.get("/metrics")
     def prometheus() -> Response:
-        text = metrics.text(outcomes.get(), needs.get())
-        if (run := reader.ended_audit()) is not None:
-            text += metrics.audit(run)
+        text = metrics.text(outcomes.get(), needs.get()) + metrics.audit(reader.ended_audit())
         return Response(text, content_type=metrics.CONTENT_TYPE)
 
     return routes

@@ -52,9 +52,11 @@ def text(outcomes: Outcomes, needs: dict[str, Need]) -> str:
     )
 
 
-def audit(run: dict[str, Any]) -> str:
-    """The last run that ended, as the row in audit_runs has it."""
-    report = run["report"]
+def audit(run: dict[str, Any] | None) -> str:
+    """The last run that ended, as the row in audit_runs has it; nothing where there has been none."""
+    if run is None:
+        return ""
+    report, complete = run["report"], int(run["state"] == "complete")
     families: list[tuple[str, str, Iterable[Sample]]] = [
         (
             "finished_timestamp_seconds",
@@ -64,7 +66,7 @@ def audit(run: dict[str, Any]) -> str:
         (
             "complete",
             "Did it find nothing missing and judge everything? 1 or 0.",
-            [({}, int(run["state"] == "complete"))],
+            [({}, complete)],
         ),
         ("missing_events", "Events that it found missing.", [({}, report["missing_count"])]),
         (
