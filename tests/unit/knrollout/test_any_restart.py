@@ -1,0 +1,211 @@
+"""Controllers that die, fall asleep and wake up late, people and Knative in between: what holds all the same."""
+
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
+from support.knative import NAMESPACE, ROLLOUT, SERVICE, FakeCluster
+from support.releasing import Shop
+
+from knrollout import names
+from knrollout.acting import SetTraffic
+from knrollout.errors import ConflictError
+from knrollout.plan import Plan
+from knrollout.reconcile import decide, writes
+
+BACKGROUND = {"templates": [{"templateName": "orders"}], "args": [{"name": "revision", "value": "x"}]}
+STEPS = [{"setWeight": 10}, {"analysis": BACKGROUND}, {"setWeight": 50}, {"pause": {"duration": 30}}]
+RUN_ENDS = st.sampled_from(["Successful", "Successful", "Failed", "Error", "Inconclusive", "Running"])
+Writes = list[Callable[[], None]]
+
+
+class Controllers(RuleBasedStateMachine):
+    """Any number of controllers: each reads, decides, and may do only some of its writes, or do them late."""
+
+    asleep = Bundle("asleep")
+
+    @initialize(background=st.booleans(), window=st.booleans())
+    def a_shop(self, background: bool, window: bool) -> None:
+        self.cluster = FakeCluster()
+        canary: dict[str, Any] = {"steps": STEPS} | ({"analysis": BACKGROUND} if background else {})
+        self.background = background
+        self.shop = Shop(self.cluster, **canary)
+        if window:
+            self.shop.change(rollbackWindow={"revisions": 3})
+        self.stable = self.shop.stable
+        self.asked: set[str] = set()
+        self.proven: set[str] = set()
+        self.good: set[str] = set()
+        self.cluster.deploy()
+
+    # Controllers.
+
+    @rule(target=asleep, carried=st.integers(0, 3))
+    def a_controller_decides_and_stops_after_some_writes(self, carried: int) -> Any:
+        left = self._decided()[0]
+        return multiple(self._carry(left[:carried], left[carried:]))
+
+    @rule(left=consumes(asleep), carried=st.integers(1, 3))
+    def a_controller_wakes_up_late(self, left: Writes, carried: int) -> None:
+        self._carry(left[:carried], [])
+
+    @rule(rounds=st.integers(1, 6))
+    def a_controller_is_left_alone_for_a_while(self, rounds: int) -> None:
+        for _ in range(rounds):
+            self._carry(self._decided()[0], [])
+            self.cluster.settle()
+
+    def _decided(self) -> tuple[Writes, Plan]:
+        document = self.cluster.rollout(NAMESPACE, ROLLOUT)
+        assert document is not None
+        decided = decide(self.cluster, document, self.cluster.now)
+        self._check_targets(decided)
+        self._check_promotion(document, decided)
+        return writes(self.cluster, document, decided), decided
+
+    def _carry(self, now: Writes, later: Writes) -> Writes:
+        for write in now:
+            try:
+                write()
+            except ConflictError:
+                return []
+        return later
+
+    def _check_targets(self, decided: Plan) -> None:
+        """Traffic is never planned to a revision that is deleted, and shares are always the whole."""
+        existing = {document["metadata"]["name"] for document in self.cluster.revisions(NAMESPACE, SERVICE)}
+        for action in decided.actions:
+            if isinstance(action, SetTraffic):
+                own = [t for t in action.targets if t.tag != "demo" and (t.percent or t.tag)]
+                assert {t.revision for t in own} <= existing
+                assert sum(t.percent for t in action.targets) == 100
+
+    def _check_promotion(self, document: Any, decided: Plan) -> None:
+        """A revision becomes stable by its runs' success, a person's word, or as a way back that was good."""
+        before = document.get("status", {}).get("stableRevision")
+        after = decided.status
+        if before is None or after.stable_revision == before or after.history[-1].outcome != "Promoted":
+            return
+        last = after.history[-1]
+        token = f"{last.revision}/{last.attempt}"
+        if last.reason == "PromotedInFull":
+            was_stable = any(
+                e.revision == last.revision and e.outcome in {"Adopted", "Promoted"}
+                for e in after.history[:-1]
+            )
+            assert f"{token}/full" in self.asked or was_stable
+            return
+        step = f"-{last.attempt}-step1-"
+        assert f"{token}/1" in self.asked or any(step in run for run in self.proven)
+        background = f"-{last.attempt}-background-"
+        if self.background and f"{token}/4" not in self.asked:
+            assert any(background in run for run in self.good)
+
+    # Knative, Argo, time.
+
+    @rule()
+    def knative_settles(self) -> None:
+        self.cluster.settle()
+
+    @rule(ready=st.sampled_from([True, True, True, False]))
+    def a_new_revision(self, ready: bool) -> None:
+        self.cluster.deploy(ready=ready)
+
+    @rule(ready=st.sampled_from([True, True, True, False]), data=st.data())
+    def a_revision_changes_its_health(self, ready: bool, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(self._revisions()))
+        self.cluster.make_ready(name, ready=ready)
+
+    @precondition(lambda self: self.cluster.status().get("canaryRevision") != self._stable())
+    @rule(sure=st.sampled_from([False, False, False, True]))
+    def the_canary_is_deleted(self, sure: bool) -> None:
+        if sure:
+            self.cluster.remove("revision", self.cluster.status()["canaryRevision"])
+
+    @precondition(lambda self: self.cluster.running())
+    @rule(phase=RUN_ENDS, measured=st.integers(0, 2), data=st.data())
+    def a_run_ends(self, phase: str, measured: int, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.cluster.running())))
+        terminated = self.cluster.objects["run", name]["spec"].get("terminate", False)
+        self.cluster.end_run(name, phase, measured)
+        if measured and not terminated and phase in {"Successful", "Running"}:
+            self.good.add(name)
+            self.proven |= {name} if phase == "Successful" else set()
+
+    @rule(seconds=st.sampled_from([1, 30, 300, 700]))
+    def time_passes(self, seconds: int) -> None:
+        self.cluster.turn(seconds)
+
+    # People.
+
+    @rule(what=st.sampled_from(["promote", "full", "abort", "retry", "undo"]), data=st.data())
+    def a_person_asks(self, what: str, data: st.DataObject) -> None:
+        status, service = self.cluster.status(), self.cluster.objects["service", SERVICE]
+        attempt = f"{status['canaryRevision']}/{status['attempt']}"
+        revision = data.draw(st.sampled_from(self._revisions()))
+        annotation, value = {
+            "promote": (names.PROMOTE_ANNOTATION, f"{attempt}/{status['currentStepIndex']}"),
+            "full": (names.PROMOTE_ANNOTATION, f"{attempt}/full"),
+            "abort": (names.ABORT_ANNOTATION, attempt),
+            "retry": (names.RETRY_ANNOTATION, f"{revision}/{status['attempt']}"),
+            "undo": (names.UNDO_ANNOTATION, f"{revision}/{service['status']['latestCreatedRevisionName']}"),
+        }[what]
+        self.asked.add(value)
+        self.cluster.ask(NAMESPACE, ROLLOUT, {annotation: value}, None)
+
+    # What holds.
+
+    @invariant()
+    def shares_are_the_whole(self) -> None:
+        if hasattr(self, "cluster"):
+            assert sum(self.cluster.shares().values()) == 100
+
+    @invariant()
+    def nobody_is_taken_for_a_hand_that_edits(self) -> None:
+        """No split that a controller wrote, however late, is mistaken for somebody's edit."""
+        if hasattr(self, "cluster"):
+            assert self.cluster.status()["reason"] != "TrafficEdited"
+
+    def teardown(self) -> None:
+        """Whatever happened: one controller that is left alone comes to rest, where the status says."""
+        if not hasattr(self, "cluster"):
+            return
+        self.cluster.settle()
+        status = self.shop.led()
+        if status["reason"] in {"StableMissing", "RouteNotReady"}:
+            return
+        split = status["applied"]
+        if status["phase"] == "Degraded" and status["reason"] != "ProgressDeadlineExceeded":
+            assert status.get("aborted")
+        wanted = {split["stable"]: 100 - split["weight"]}
+        if split.get("canary"):
+            wanted[split["canary"]] = split["weight"]
+        assert self.cluster.shares() == {name: share for name, share in wanted.items() if share}
+        if status.get("aborted") or status["phase"] == "Healthy":
+            assert self.cluster.shares() == {status["stableRevision"]: 100}
+
+    def _stable(self) -> Any:
+        return self.cluster.status().get("stableRevision")
+
+    def _revisions(self) -> list[str]:
+        return sorted(document["metadata"]["name"] for document in self.cluster.revisions(NAMESPACE, SERVICE))
+
+
+TestControllers = Controllers.TestCase
+TestControllers.settings = settings(
+    max_examples=60,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
+)

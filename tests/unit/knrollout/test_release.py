@@ -1,0 +1,428 @@
+"""A release by its rules: each test leads one through the controller's round, against a cluster in memory."""
+
+from typing import Any
+
+import pytest
+from support.releasing import STEPS, Shop
+
+ORDER_ARGS = [{"name": "revision", "valueFrom": {"podTemplateHashValue": "Latest"}}]
+
+
+def phase(shop: Shop) -> tuple[str, str]:
+    status = shop.cluster.status()
+    return status["phase"], status["reason"]
+
+
+def test_what_serves_when_the_rollout_is_made_is_pinned_by_name() -> None:
+    shop = Shop()
+    assert shop.cluster.shares() == {shop.stable: 100}
+    assert phase(shop) == ("Healthy", "Healthy")
+
+
+def test_a_new_revision_gets_the_first_weight_and_a_tag_and_both_are_named() -> None:
+    shop = Shop()
+    canary = shop.release()
+    assert shop.cluster.shares() == {shop.stable: 90, canary: 10}
+    assert shop.cluster.tags() == {"canary": canary}
+    assert phase(shop) == ("Paused", "CanaryPauseStep")
+
+
+def test_a_pause_with_a_duration_ends_by_itself_and_an_analysis_begins() -> None:
+    shop = Shop()
+    shop.release()
+    shop.wait(299)
+    assert shop.cluster.running() == []
+    shop.wait(1)
+    assert len(shop.cluster.running()) == 1
+    assert phase(shop) == ("Progressing", "Analysing")
+
+
+def test_a_good_release_goes_from_nothing_to_everything_and_the_old_one_keeps_an_address_for_a_while() -> (
+    None
+):
+    shop = Shop()
+    canary = shop.released()
+    assert shop.cluster.shares() == {canary: 100}
+    assert shop.cluster.tags() == {"previous": shop.stable}
+    assert phase(shop) == ("Healthy", "Healthy")
+    shop.wait(30)
+    assert shop.cluster.tags() == {}
+    assert shop.cluster.status()["stableRevision"] == canary
+
+
+def test_a_pause_without_a_duration_waits_until_somebody_promotes() -> None:
+    shop = Shop()
+    canary = shop.at_analysis()
+    shop.measure("Successful")
+    shop.wait(86400)
+    assert shop.cluster.shares() == {shop.stable: 50, canary: 50}
+    assert shop.promote()["phase"] == "Healthy"
+    assert shop.cluster.shares() == {canary: 100}
+
+
+def test_a_failed_analysis_sends_everything_back_at_once_and_it_stays_so() -> None:
+    shop = Shop()
+    canary = shop.at_analysis()
+    shop.measure("Failed")
+    assert shop.cluster.shares() == {shop.stable: 100}
+    assert phase(shop) == ("Degraded", "AnalysisRunFailed")
+    assert shop.cluster.tags() == {"canary": canary}
+    shop.wait(86400)
+    assert shop.cluster.shares() == {shop.stable: 100}
+    assert shop.cluster.tags() == {}
+
+
+@pytest.mark.parametrize(
+    ("phase_of_run", "reason"),
+    [("Error", "AnalysisRunError"), ("Inconclusive", "InconclusiveAnalysisRun")],
+)
+def test_a_run_that_says_nothing_pauses_and_time_does_not_promote(phase_of_run: str, reason: str) -> None:
+    shop = Shop()
+    canary = shop.at_analysis()
+    shop.measure(phase_of_run)
+    shop.wait(86400)
+    assert phase(shop) == ("Paused", reason)
+    assert shop.cluster.shares() == {shop.stable: 90, canary: 10}
+
+
+def test_a_run_that_ended_without_a_measurement_pauses_although_argo_calls_it_successful() -> None:
+    shop = Shop()
+    shop.at_analysis()
+    shop.measure("Successful", measured=0)
+    assert phase(shop) == ("Paused", "NothingMeasured")
+
+
+def test_a_run_that_was_terminated_never_promotes_even_if_it_had_measured() -> None:
+    shop = Shop()
+    shop.at_analysis()
+    (run,) = shop.cluster.running()
+    shop.cluster.stop_run("shop", run)
+    shop.measure("Successful")
+    assert phase(shop) == ("Paused", "NothingMeasured")
+
+
+def test_a_run_that_nobody_starts_pauses_after_the_deadline_and_goes_on_when_somebody_does() -> None:
+    shop = Shop()
+    shop.at_analysis()
+    shop.wait(601)
+    assert phase(shop) == ("Paused", "NothingMeasured")
+    shop.measure("Successful")
+    assert shop.cluster.status()["currentStepIndex"] == 4
+
+
+def test_a_newer_revision_begins_at_the_first_step_from_the_same_stable_one() -> None:
+    shop = Shop()
+    first = shop.at_analysis()
+    second = shop.release()
+    assert shop.cluster.shares() == {shop.stable: 90, second: 10}
+    assert shop.cluster.tags() == {"canary": second}
+    assert shop.cluster.status()["history"][-1]["outcome"] == "Superseded"
+    assert all(run["spec"]["terminate"] for run in shop.cluster.runs("shop", "track"))
+    assert first not in shop.cluster.shares()
+
+
+def test_a_revision_that_never_gets_ready_has_no_traffic_and_is_given_up_after_the_deadline() -> None:
+    shop = Shop()
+    shop.release(ready=False)
+    assert phase(shop) == ("Progressing", "RevisionNotReady")
+    assert shop.cluster.tags() == {}
+    shop.wait(599)
+    assert phase(shop) == ("Progressing", "RevisionNotReady")
+    shop.wait(1)
+    assert phase(shop) == ("Degraded", "ProgressDeadlineExceeded")
+    assert shop.cluster.shares() == {shop.stable: 100}
+
+
+def test_without_abort_a_late_revision_is_only_said_to_be_late() -> None:
+    shop = Shop()
+    shop.change(progressDeadlineAbort=False)
+    canary = shop.release(ready=False)
+    shop.wait(601)
+    assert phase(shop) == ("Degraded", "ProgressDeadlineExceeded")
+    shop.cluster.make_ready(canary)
+    assert shop.led()["phase"] == "Paused"
+    assert shop.cluster.shares()[canary] == 10
+
+
+def test_a_canary_that_falls_over_later_loses_its_tag_too_since_it_would_hold_the_route() -> None:
+    shop = Shop()
+    canary = shop.release()
+    shop.cluster.make_ready(canary, ready=False)
+    shop.led()
+    shop.wait(600)
+    assert shop.cluster.tags() == {}
+    assert shop.cluster.shares() == {shop.stable: 100}
+
+
+def test_a_deleted_canary_is_given_up_at_once() -> None:
+    shop = Shop()
+    canary = shop.release()
+    shop.cluster.remove("revision", canary)
+    shop.led()
+    assert phase(shop) == ("Degraded", "RevisionDeleted")
+    assert shop.cluster.shares() == {shop.stable: 100}
+
+
+def test_where_the_stable_revision_is_deleted_nothing_is_touched_until_a_person_promotes_in_full() -> None:
+    shop = Shop()
+    canary = shop.release()
+    shop.cluster.remove("revision", shop.stable)
+    writes = len(shop.cluster.traffic_writes)
+    shop.wait(86400)
+    assert phase(shop) == ("Degraded", "StableMissing")
+    assert len(shop.cluster.traffic_writes) == writes
+    shop.promote_in_full()
+    assert shop.cluster.shares() == {canary: 100}
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        [{"revisionName": "track-00002", "percent": 100}],
+        [{"latestRevision": True, "percent": 100}],
+    ],
+)
+def test_a_hand_edit_pauses_the_release_and_is_left_alone(edited: list[dict[str, Any]]) -> None:
+    shop = Shop()
+    shop.release()
+    shop.cluster.edit_traffic(edited)
+    shop.cluster.settle()
+    writes = len(shop.cluster.traffic_writes)
+    shop.wait(86400)
+    assert phase(shop) == ("Paused", "TrafficEdited")
+    assert len(shop.cluster.traffic_writes) == writes
+
+
+def test_a_hand_edit_that_is_put_back_lets_the_release_go_on() -> None:
+    shop = Shop()
+    shop.release()
+    ours = shop.cluster.objects["service", "track"]["spec"]["traffic"]
+    shop.cluster.edit_traffic([{"revisionName": shop.stable, "percent": 100}])
+    shop.led()
+    shop.cluster.edit_traffic(ours)
+    shop.cluster.settle()
+    assert shop.led()["reason"] == "CanaryPauseStep"
+
+
+def test_a_hand_edit_is_written_over_when_somebody_says_so_and_only_that_one() -> None:
+    shop = Shop()
+    canary = shop.release()
+    edit = [{"revisionName": shop.stable, "percent": 100}]
+    shop.cluster.edit_traffic(edit)
+    serial = shop.led()["serial"]
+    shop.asked(**{"orderflow.dev/take-over": str(serial)})
+    assert shop.cluster.shares() == {shop.stable: 90, canary: 10}
+    shop.cluster.edit_traffic(edit)
+    assert shop.led()["reason"] == "TrafficEdited"
+
+
+def test_an_analysis_that_fails_under_a_hand_edit_takes_the_canarys_share_away() -> None:
+    shop = Shop(analysis={"templates": [{"templateName": "orders"}], "args": ORDER_ARGS})
+    canary = shop.release()
+    shop.cluster.edit_traffic([{"revisionName": canary, "percent": 100}])
+    shop.led()
+    shop.measure("Failed")
+    assert shop.cluster.shares() == {shop.stable: 100}
+
+
+def test_an_analysis_that_fails_leaves_a_hand_edit_that_gives_the_canary_nothing() -> None:
+    shop = Shop(analysis={"templates": [{"templateName": "orders"}], "args": ORDER_ARGS})
+    older = shop.stable
+    shop.release()
+    shop.cluster.edit_traffic([{"revisionName": older, "percent": 100, "tag": "by-hand"}])
+    shop.led()
+    writes = len(shop.cluster.traffic_writes)
+    shop.measure("Failed")
+    assert len(shop.cluster.traffic_writes) == writes
+    assert shop.cluster.status()["aborted"]["reason"] == "AnalysisRunFailed"
+
+
+def test_tags_of_others_are_kept_through_a_whole_release() -> None:
+    shop = Shop()
+    traffic = shop.cluster.objects["service", "track"]["spec"]["traffic"]
+    shop.cluster.edit_traffic([*traffic, {"revisionName": shop.stable, "tag": "demo"}])
+    shop.cluster.settle()
+    shop.released()
+    assert shop.cluster.tags()["demo"] == shop.stable
+    assert len(STEPS) == shop.cluster.status()["currentStepIndex"]
+
+
+def test_a_background_analysis_that_fails_aborts_in_the_midst_of_a_pause() -> None:
+    shop = Shop(analysis={"templates": [{"templateName": "orders"}], "args": ORDER_ARGS})
+    shop.release()
+    shop.measure("Failed")
+    assert shop.cluster.shares() == {shop.stable: 100}
+
+
+def test_a_background_analysis_begins_with_its_step() -> None:
+    background = {"templates": [{"templateName": "orders"}], "args": ORDER_ARGS, "startingStep": 1}
+    shop = Shop(analysis=background, steps=[{"pause": {}}, {"setWeight": 5}, {"pause": {}}])
+    shop.release()
+    assert shop.cluster.running() == []
+    shop.promote()
+    assert len(shop.cluster.running()) == 1
+
+
+def test_no_promotion_while_the_background_analysis_has_measured_nothing() -> None:
+    background = {"templates": [{"templateName": "orders"}], "args": ORDER_ARGS}
+    shop = Shop(analysis=background, steps=[{"setWeight": 50}])
+    canary = shop.release()
+    assert phase(shop) == ("Progressing", "Analysing")
+    shop.wait(601)
+    assert phase(shop) == ("Paused", "NothingMeasured")
+    (run,) = shop.cluster.running()
+    shop.cluster.end_run(run, "Running")
+    assert shop.led()["phase"] == "Healthy"
+    assert shop.cluster.shares() == {canary: 100}
+
+
+def test_a_rerun_measures_again_and_the_release_goes_on_by_what_it_finds() -> None:
+    shop = Shop()
+    shop.at_analysis()
+    status = shop.measure("Error")
+    shop.asked(**{"orderflow.dev/rerun": status["stepRun"]["name"]})
+    assert shop.cluster.status()["phase"] == "Progressing"
+    shop.measure("Successful")
+    assert shop.cluster.status()["currentStepIndex"] == 4
+
+
+def test_promoting_past_an_inconclusive_analysis_passes_that_step_only() -> None:
+    shop = Shop()
+    canary = shop.at_analysis()
+    shop.measure("Inconclusive")
+    status = shop.promote()
+    assert (status["reason"], status["currentStepIndex"]) == ("CanaryPauseStep", 4)
+    assert shop.cluster.shares() == {shop.stable: 50, canary: 50}
+
+
+def test_a_promotion_that_was_asked_for_long_ago_passes_nothing_later() -> None:
+    shop = Shop(steps=[{"pause": {}}, {"pause": {}}])
+    shop.release()
+    shop.promote()
+    assert shop.cluster.status()["currentStepIndex"] == 1
+    second = shop.release()
+    assert shop.cluster.status()["currentStepIndex"] == 0
+    assert shop.cluster.shares() == {shop.stable: 100}
+    assert shop.cluster.tags() == {"canary": second}
+
+
+def test_promoting_in_full_skips_what_is_left() -> None:
+    shop = Shop()
+    canary = shop.release()
+    assert shop.promote_in_full()["phase"] == "Healthy"
+    assert shop.cluster.shares() == {canary: 100}
+
+
+def test_a_pause_by_hand_holds_the_step_but_not_an_abort() -> None:
+    shop = Shop()
+    shop.change(paused=True)
+    canary = shop.at_analysis()
+    assert phase(shop) == ("Paused", "UserPaused")
+    assert shop.abort()["reason"] == "UserAborted"
+    assert canary not in shop.cluster.shares()
+
+
+def test_an_aborted_revision_is_tried_again_only_when_somebody_says_so() -> None:
+    shop = Shop()
+    canary = shop.at_analysis()
+    shop.measure("Failed")
+    status = shop.retry(canary)
+    assert (status["attempt"], status["currentStepIndex"]) == (2, 1)
+    assert shop.cluster.shares() == {shop.stable: 90, canary: 10}
+    assert shop.abort()["phase"] == "Degraded"
+
+
+def test_an_undo_in_the_midst_of_a_release_goes_back_and_stays_even_if_its_request_is_lost() -> None:
+    shop = Shop()
+    shop.at_analysis()
+    assert shop.undo(shop.stable)["phase"] == "Healthy"
+    shop.cluster.ask("shop", "track", {"orderflow.dev/undo": None}, None)
+    assert shop.led()["phase"] == "Healthy"
+    assert shop.cluster.shares() == {shop.stable: 100}
+
+
+def test_an_undo_goes_by_the_steps_where_there_is_no_rollback_window() -> None:
+    shop = Shop()
+    canary = shop.released()
+    shop.undo(shop.stable)
+    assert shop.cluster.shares() == {canary: 90, shop.stable: 10}
+
+
+def test_an_undo_within_the_rollback_window_is_done_at_once_and_lasts_until_a_newer_revision() -> None:
+    shop = Shop()
+    shop.change(rollbackWindow={"revisions": 1})
+    shop.released()
+    assert shop.undo(shop.stable)["phase"] == "Healthy"
+    assert shop.cluster.shares() == {shop.stable: 100}
+    newer = shop.release()
+    assert shop.cluster.shares() == {shop.stable: 90, newer: 10}
+
+
+def test_an_aborted_revision_is_no_way_back_within_the_window() -> None:
+    shop = Shop()
+    shop.change(rollbackWindow={"revisions": 5})
+    bad = shop.at_analysis()
+    shop.measure("Failed")
+    good = shop.released()
+    shop.undo(bad)
+    assert shop.cluster.shares() == {good: 90, bad: 10}
+
+
+def test_changed_steps_begin_again() -> None:
+    shop = Shop()
+    canary = shop.at_analysis()
+    shop.change(strategy={"canary": {"steps": [{"setWeight": 1}, {"pause": {}}]}})
+    assert shop.cluster.shares() == {shop.stable: 99, canary: 1}
+    assert shop.cluster.status()["attempt"] == 2
+
+
+def test_a_missing_template_holds_the_release_before_any_traffic() -> None:
+    shop = Shop()
+    shop.cluster.remove("template", "orders")
+    canary = shop.release()
+    assert phase(shop) == ("Paused", "AnalysisNotPossible")
+    assert canary not in shop.cluster.shares()
+
+
+def test_a_lost_status_is_made_anew_from_what_serves_and_the_release_begins_again() -> None:
+    shop = Shop()
+    canary = shop.at_analysis()
+    shop.measure("Inconclusive")
+    del shop.rollout["status"]
+    status = shop.led()
+    assert (status["stableRevision"], status["attempt"], status["currentStepIndex"]) == (shop.stable, 2, 1)
+    assert shop.cluster.shares() == {shop.stable: 90, canary: 10}
+
+
+def test_tags_of_others_with_the_rollouts_names_are_not_taken_over() -> None:
+    shop = Shop()
+    del shop.rollout["status"]
+    del shop.cluster.objects["service", "track"]["metadata"]["annotations"]
+    shop.cluster.edit_traffic(
+        [{"revisionName": shop.stable, "percent": 100}, {"revisionName": shop.stable, "tag": "canary"}]
+    )
+    shop.led()
+    assert phase(shop) == ("Degraded", "TagTaken")
+
+
+def test_of_two_rollouts_of_one_service_the_older_one_leads() -> None:
+    shop = Shop()
+    shop.cluster.turn(1)
+    shop.cluster.add("rollout", {"metadata": {"name": "again"}, "spec": shop.rollout["spec"]})
+    assert shop.led()["phase"] == "Healthy"
+
+
+def test_a_spec_that_admission_let_through_is_a_clear_condition() -> None:
+    shop = Shop()
+    shop.change(strategy={"canary": {"steps": [{"setWeight": 1, "setHeaderRoute": {}}]}})
+    assert phase(shop) == ("Degraded", "InvalidSpec")
+    assert "spec.strategy.canary.steps.0.setHeaderRoute: is not supported" in shop.cluster.status()["message"]
+
+
+def test_finished_runs_of_earlier_attempts_are_tidied_away_beyond_the_limit() -> None:
+    shop = Shop()
+    shop.change(analysis={"unsuccessfulRunHistoryLimit": 1, "successfulRunHistoryLimit": 0})
+    for _ in range(3):
+        shop.at_analysis()
+        shop.measure("Failed")
+    assert len(shop.cluster.runs("shop", "track")) == 2
