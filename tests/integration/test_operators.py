@@ -14,7 +14,7 @@ from support.console import console
 from support.events import event, order, paid, placed
 from support.flow import Flow, flow
 
-from orderflow import door
+from orderflow import door, topics
 from orderflow.envelope import Envelope
 from orderflow.sandbox.servers.postgres import create_database, drop_database
 
@@ -208,6 +208,9 @@ def test_an_action_that_is_delivered_again_is_done_once(shop: Flow) -> None:
     for _ in range(3):
         assert shop.stages["shelve"].binary(action).status_code == 204
     assert shop.parked(order_id)[0]["replays"] == 1
+    shop.settle()
+    sent = [seen for topic, seen in shop.tap.seen if topic == topics.EVENTS and seen.subject == order_id]
+    assert len([seen for seen in sent if "replay" in seen.extensions]) == 1
 
 
 def test_a_letter_that_comes_back_before_its_replay_is_on_record_is_open(shop: Flow) -> None:
