@@ -145,6 +145,8 @@ WITH written AS (
 ), moved AS (
     UPDATE orders o
     SET lock = o.lock + 1, status = w.status, payment = w.payment, resumes = w.resumes, currency = w.currency,
+        status_since = CASE WHEN o.status = w.status THEN o.status_since ELSE now() END,
+        payment_since = CASE WHEN o.payment = w.payment AND o.placed_at IS NOT NULL THEN o.payment_since ELSE now() END,
         total = w.total, captured = w.captured, refunded = w.refunded, version = w.version, digest = w.digest,
         document = CASE WHEN o.placed_at IS NULL THEN w.document::json ELSE o.document END,
         placed_at = coalesce(o.placed_at, w.placed_at), updated_at = now()
@@ -199,9 +201,11 @@ SELECT CASE WHEN (SELECT count(*) FROM placed) + (SELECT count(*) FROM awaited) 
 """A batch of plans, at most one of an order: all of it or, where anything was changed meanwhile, nothing."""
 
 EXPIRED: Final = """
-SELECT w.source, w.id, w.attributes, w.data FROM waiting w
-WHERE w.expires_at < now() ORDER BY w.expires_at LIMIT %(most)s FOR UPDATE SKIP LOCKED
+SELECT w.source, w.id, w.attributes, w.data FROM waiting w JOIN ledger l ON l.source = w.source AND l.id = w.id
+WHERE w.expires_at < now() ORDER BY w.expires_at LIMIT %(most)s FOR UPDATE OF l, w SKIP LOCKED
 """
+"""Both rows are locked at once or passed over. WRITE takes the ledger's first, so that whoever took the other
+first and then waited for this one would wait for ever: until the database ends one of them, a second later."""
 
 EXPIRE: Final = """
 WITH gone AS (

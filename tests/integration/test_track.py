@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from support.events import event, order, paid, placed
 from support.stage import Stage
 from support.topics import Tap
+from support.waiting import until
 
 from orderflow import topics, tracking, validation
 from orderflow.adapters.postgres import Database, OrderStore, migrate
@@ -409,3 +410,29 @@ def test_migrations_can_be_applied_twice_and_by_two_at_once(fresh_database: str)
         applied = list(pool.map(lambda _: migrate(fresh_database), range(2)))
     assert min(map(len, applied)) == 0
     assert migrate(fresh_database) == []
+
+
+async def test_a_sweep_and_what_follows_at_the_same_moment_do_not_lock_each_other_out(
+    fresh_database: str,
+) -> None:
+    migrate(fresh_database)
+    pool = Database(DatabaseSettings(database_url=SecretStr(fresh_database)))
+    hasty = OrderStore(pool, revision="r", waiting=Waiting(hours=0.0000001))
+    tracker = Tracker(hasty, Told(), "r")
+    await tracker.handle(judged(paid("meet")))
+    async with hasty.expired(10) as events:
+        assert [each.subject for each in events] == ["meet"]
+        placing = asyncio.create_task(tracker.handle(judged(placed("meet"))))
+        await asyncio.to_thread(until, lambda: _blocked(fresh_database))
+    await placing
+    assert end(fresh_database, "meet") == ("accepted", "unpaid")
+    assert rows(
+        fresh_database, "SELECT outcome FROM ledger WHERE kind = 'paid' AND order_id = %s", "meet"
+    ) == [{"outcome": "parked"}]
+    await pool.close()
+
+
+def _blocked(database: str) -> bool:
+    with psycopg.connect(database) as connection:
+        query = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        return bool((connection.execute(query).fetchone() or (0,))[0])
