@@ -3,7 +3,7 @@ to two workers at once, while processes die and servers fail in between."""
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -60,7 +60,7 @@ class Pipeline(RuleBasedStateMachine):
         self.name = f"{bench.examples}"
         bench.execute("UPDATE waiting SET expires_at = now() + interval '1 day' WHERE expires_at < now()", [])
         self.broker = Broker()
-        self.workers = [Worker(bench.store(number), self.broker) for number in range(2)]
+        self.workers = [Worker(bench.store(number), self.broker) for number in range(3)]
         self.world, self.heard = World(), Heard()
         self.wire: dict[Happening, Envelope] = {}
         self.acknowledged: set[Happening] = set()
@@ -77,10 +77,16 @@ class Pipeline(RuleBasedStateMachine):
         other = replace(other, order_id=f"{self.name}-{other.order_id}", source=before.source)
         return self._send(other, before.id)
 
-    @rule(target=sent, before=sent, amount=st.sampled_from((0, 2900, 1450)))
-    def replay(self, before: Happening, amount: int) -> Happening:
-        """An operator sends it again as it was, or with its money mended."""
-        mended = {"amount": amount, "currency": "EUR"} if amount else {}
+    @rule(
+        target=sent,
+        before=sent,
+        amount=st.sampled_from((0, 2900, 1450)),
+        order_id=st.sampled_from(("", "a", "b")),
+    )
+    def replay(self, before: Happening, amount: int, order_id: str) -> Happening:
+        """An operator sends it again as it was, or with its money or its order mended."""
+        mended: dict[str, Any] = {"amount": amount, "currency": "EUR"} if amount else {}
+        mended |= {"order_id": f"{self.name}-{order_id}"} if order_id else {}
         return self._send(replace(before, **mended, replay=self._new_id()), before.id)
 
     def _new_id(self) -> str:
@@ -97,7 +103,7 @@ class Pipeline(RuleBasedStateMachine):
     @rule(
         first=st.lists(sent, min_size=1, max_size=3),
         second=st.lists(sent, max_size=2),
-        trouble=st.tuples(faults, faults),
+        trouble=st.tuples(faults, faults, faults),
         together=st.booleans(),
         sweeping=st.booleans(),
     )
@@ -105,16 +111,17 @@ class Pipeline(RuleBasedStateMachine):
         self,
         first: list[Happening],
         second: list[Happening],
-        trouble: tuple[Fault, Fault],
+        trouble: tuple[Fault, ...],
         together: bool,
         sweeping: bool,
     ) -> None:
-        meeting = Meeting(2) if together and second else None
+        """By two workers, while a third parks what has waited too long; together: all read before anybody writes."""
+        meeting = Meeting(1 + bool(second) + sweeping) if together else None
         self._prepare(trouble, meeting)
         steps = self.bench.runner.run(self._at_once([first, second], meeting, sweeping=sweeping))
         self._compare(tuple(steps))
 
-    def _prepare(self, trouble: tuple[Fault, Fault], meeting: Meeting | None) -> None:
+    def _prepare(self, trouble: tuple[Fault, ...], meeting: Meeting | None) -> None:
         for number, fault in enumerate(trouble):
             if self.workers[number].dead:
                 self.workers[number] = Worker(self.bench.store(number), self.broker)
@@ -123,36 +130,27 @@ class Pipeline(RuleBasedStateMachine):
     async def _at_once(
         self, lots: list[list[Happening]], meeting: Meeting | None, *, sweeping: bool
     ) -> list[Step]:
-        working = [
-            self._work(number, lot, meeting, sweeping=sweeping and not number)
-            for number, lot in enumerate(lots)
-        ]
-        done = await asyncio.gather(*working)
-        gone = [Step((key,), key, doubtful=True) for key in self.overdue] if sweeping else []
-        return [step for steps in done for step in steps] + gone
+        work = [self._handle(number, lot, meeting) for number, lot in enumerate(lots) if lot]
+        sweep = [self._sweep(meeting)] if sweeping else []
+        done = await asyncio.gather(*work, *sweep)
+        return [step for steps in done for step in steps]
 
-    async def _work(
-        self, number: int, lot: list[Happening], meeting: Meeting | None, *, sweeping: bool
-    ) -> list[Step]:
-        tracker = self.workers[number].tracker
-        doing = [tracker.handle(self.wire[each]) for each in lot]
-        try:
-            answers = await asyncio.gather(
-                *doing, *([tracker.sweep()] if sweeping else []), return_exceptions=True
-            )
-        finally:
-            if meeting:
-                meeting.leave()
-        for answer in answers:
-            if isinstance(answer, BaseException) and not isinstance(answer, DiedError | UnavailableError):
-                raise answer
-        steps = []
-        for each, answer in zip(lot, answers, strict=False):
-            failed = isinstance(answer, BaseException)
-            steps.append(Step((number, each.order_id), each.key, each, doubtful=failed))
-            if not failed:
-                self.acknowledged.add(each)
-        return steps
+    async def _handle(self, number: int, lot: list[Happening], meeting: Meeting | None) -> list[Step]:
+        handle = self.workers[number].tracker.handle
+        answers = await _all(*(handle(self.wire[each]) for each in lot))
+        if meeting:
+            meeting.leave()
+        self.acknowledged |= {each for each, failed in zip(lot, answers, strict=True) if not failed}
+        return [
+            Step((number, each.order_id), each.key, each, doubtful=failed)
+            for each, failed in zip(lot, answers, strict=True)
+        ]
+
+    async def _sweep(self, meeting: Meeting | None) -> list[Step]:
+        await _all(self.workers[2].tracker.sweep())
+        if meeting:
+            meeting.leave()
+        return [Step((key,), key, doubtful=True) for key in self.overdue]
 
     def _compare(self, steps: tuple[Step, ...]) -> None:
         """The database and the topics must be what the steps can have led to, in one order or another."""
@@ -201,14 +199,23 @@ class Pipeline(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for each in [each for each in self.wire if each not in self.acknowledged]:
-            self.deliver([each], [], (Fault(), Fault()), together=False, sweeping=False)
+            self.deliver([each], [], (Fault(),) * 3, together=False, sweeping=False)
         assert self.acknowledged == self.wire.keys()
         assert self.heard.changes == self.world.history, "what happened and was not announced"
         assert {each.key for each in self.wire} == self.world.ledger.keys(), "lost"
         if self.overdue:
-            self._prepare((Fault(), Fault()), None)
-            self.bench.runner.run(self.workers[0].tracker.sweep())
+            self._prepare((Fault(),) * 3, None)
+            self.bench.runner.run(self.workers[2].tracker.sweep())
             self._compare(tuple(Step((key,), key) for key in self.overdue))
+
+
+async def _all(*doing: Awaitable[object]) -> list[bool]:
+    """Which of them failed, as they may: told to, or because others were quicker again and again."""
+    answers = await asyncio.gather(*doing, return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, BaseException) and not isinstance(answer, DiedError | UnavailableError):
+            raise answer
+    return [isinstance(answer, BaseException) for answer in answers]
 
 
 def _inbox_event(given: Happening) -> Envelope:

@@ -87,9 +87,7 @@ class Worker:
     async def read(self, arrivals: Sequence[Arrival]) -> list[Snapshot]:
         self.fault.strike("before read")
         found = await self._store.read(arrivals)
-        meeting, self._meeting = self._meeting, None
-        if meeting:
-            await meeting.join()
+        await self._meet()
         self.fault.strike("after read")
         return found
 
@@ -102,8 +100,14 @@ class Worker:
     async def expired(self, most: int) -> AsyncIterator[list[Envelope]]:
         self.fault.strike("before read")
         async with self._store.expired(most) as events:
+            await self._meet()
             yield events
             self.fault.strike("before commit")
+
+    async def _meet(self) -> None:
+        meeting, self._meeting = self._meeting, None
+        if meeting:
+            await meeting.join()
 
     async def publish(self, topic: str, events: Sequence[Envelope]) -> None:
         log = self._broker.topics.setdefault(topic, [])

@@ -30,7 +30,7 @@ Tables = dict[str, set[tuple[Any, ...]]]
 class Bench:
     """What all examples share: an event loop, and a pool for each worker."""
 
-    def __init__(self, url: str, workers: int = 2) -> None:
+    def __init__(self, url: str, workers: int = 3) -> None:
         self.runner = asyncio.Runner()
         self.databases = [Database(DatabaseSettings(database_url=SecretStr(url))) for _ in range(workers)]
         self.examples = 0
