@@ -111,7 +111,8 @@ class Log:
                 "auto.offset.reset": "error",
                 "isolation.level": "read_uncommitted",
                 "enable.partition.eof": True,
-                "queued.max.messages.kbytes": 32768,
+                "queued.min.messages": BATCH,
+                "queued.max.messages.kbytes": 2048,  # of each partition
                 "fetch.queue.backoff.ms": 10,
             }
         )
