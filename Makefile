@@ -61,6 +61,12 @@ bench: $(VENV)/bench  ## what an order costs, next to FastStream and DBOS: make 
 chaos: $(VENV)/dev  ## every fault there is, half an hour: make chaos ONLY=kafka-dies CHAOS_SEED=4711
 	@CHAOS_SEED=$(CHAOS_SEED) $(BIN)/python -m tests.chaos --only '$(ONLY)'
 
+.PHONY: chaos-soak
+chaos-soak: ORDERS = 100000
+chaos-soak: KILL_EVERY ?= 5
+chaos-soak: $(VENV)/dev  ## many orders under random kills: make chaos-soak ORDERS=2000 KILL_EVERY=3
+	@CHAOS_SEED=$(CHAOS_SEED) $(BIN)/python -m tests.chaos.soak --orders $(ORDERS) --kill-every $(KILL_EVERY)
+
 .PHONY: lint
 lint: $(VENV)/dev  ## ruff (all rules) and mypy (strict)
 	$(BIN)/ruff check

@@ -17,6 +17,8 @@ _ORDERS = "SELECT order_id, status, payment, version FROM orders WHERE starts_wi
 _LEDGER = """SELECT source, id, order_id, outcome, extract(epoch FROM recorded_at)::float8 FROM ledger
 WHERE starts_with(order_id, %s)"""
 _HISTORY = "SELECT order_id, version, source, id, kind FROM history WHERE starts_with(order_id, %s)"
+_FINISHED = """SELECT event_id, extract(epoch FROM finished_at)::float8 FROM notifications
+WHERE starts_with(order_id, %s) AND finished_at IS NOT NULL"""
 _PARKED = """SELECT id, order_id, code, topic, partition, "offset", coalesce(attributes ->> 'originsource', source),
 coalesce(attributes ->> 'originid', event_id) FROM parked WHERE NOT id = ANY (%s)"""
 
@@ -120,6 +122,7 @@ def _copy(book: Book, database: str, prefix: str, before: list[str]) -> None:
         ("orders", _ORDERS, [prefix], 4),
         ("ledger", _LEDGER, [prefix], 5),
         ("history", _HISTORY, [prefix], 5),
+        ("finished", _FINISHED, [prefix], 2),
         ("parked", _PARKED, [before], 8),
     ]
     with psycopg.connect(database) as connection:
@@ -132,27 +135,35 @@ def _copy(book: Book, database: str, prefix: str, before: list[str]) -> None:
         "SELECT h.order_id, h.source, h.id, h.kind, t.recipient FROM history h JOIN told t USING (order_id)"
     )
     book.database.executemany(
-        "INSERT OR IGNORE INTO due VALUES (?, ?, ?)",
+        "INSERT OR IGNORE INTO due VALUES (?, ?, ?, ?, ?, ?)",
         (row for each in told for row in _due(*each)),
     )
 
 
-def _due(order_id: str, source: str, event_id: str, kind: str, recipient: str) -> list[tuple[str, str, str]]:
+def _due(order_id: str, source: str, event_id: str, kind: str, recipient: str) -> list[tuple[str, ...]]:
     """The Message-ID and the webhook-id that a change has to give."""
     announced = derived_id(STAGE, source, event_id)
     due = []
     if kind in get_args(CustomerKind):
-        due.append((derived_id("email", announced, recipient), order_id, f"{kind} email"))
+        due.append((derived_id("email", announced, recipient), f"{kind} email"))
     if kind in get_args(StatusKind):
-        due.append((derived_id("webhook", announced, ENDPOINT), order_id, f"{kind} webhook"))
-    return due
+        due.append((derived_id("webhook", announced, ENDPOINT), f"{kind} webhook"))
+    return [(message, order_id, what, source, event_id, announced) for message, what in due]
+
+
+_LAST_OUTCOME = """
+SELECT max(l.at) FROM sent s JOIN ledger l USING (source, id) WHERE s.began BETWEEN :began AND :ended
+"""
+_LAST_NOTIFICATION = """
+SELECT max(f.at) FROM sent s JOIN due d ON d.source = s.source AND d.event_id = s.id JOIN finished f USING (announced)
+WHERE s.began BETWEEN :began AND :ended
+"""
 
 
 def recovered_after(book: Book, began: float, ended: float) -> float:
-    """Seconds from the fault's begin until all that was sent before its end had its outcome."""
-    (last,) = book.database.execute(
-        """SELECT max(l.at) FROM sent s JOIN ledger l ON l.source = s.source AND l.id = s.id
-           WHERE s.began BETWEEN ? AND ?""",
-        (began - 1, ended + 1),
-    ).fetchone()
-    return max(0.0, (last or began) - began)
+    """Seconds from the fault's begin until all that was sent before its end had its outcome and was notified."""
+    window = {"began": began - 1, "ended": ended + 1}
+    found = [
+        book.database.execute(each, window).fetchone()[0] for each in (_LAST_OUTCOME, _LAST_NOTIFICATION)
+    ]
+    return max([0.0, *(last - began for last in found if last is not None)])

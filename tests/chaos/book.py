@@ -16,10 +16,13 @@ CREATE TABLE received (id TEXT PRIMARY KEY, times INTEGER);
 CREATE TABLE orders (order_id TEXT PRIMARY KEY, status TEXT, payment TEXT, version INTEGER);
 CREATE TABLE ledger (source TEXT, id TEXT, order_id TEXT, outcome TEXT, at REAL);
 CREATE TABLE history (order_id TEXT, version INTEGER, source TEXT, id TEXT, kind TEXT);
-CREATE TABLE due (id TEXT PRIMARY KEY, order_id TEXT, kind TEXT);
+CREATE TABLE due (id TEXT PRIMARY KEY, order_id TEXT, kind TEXT, source TEXT, event_id TEXT, announced TEXT);
+CREATE TABLE finished (announced TEXT, at REAL);
 CREATE TABLE parked (id TEXT, order_id TEXT, code TEXT, topic TEXT, partition INTEGER, place INTEGER,
                      source TEXT, event_id TEXT);
 CREATE INDEX ledger_by_key ON ledger (source, id);
+CREATE INDEX due_by_event ON due (source, event_id);
+CREATE INDEX finished_by_event ON finished (announced);
 CREATE INDEX history_by_key ON history (source, id);
 CREATE INDEX history_by_order ON history (order_id);
 CREATE INDEX parked_by_event ON parked (source, event_id);

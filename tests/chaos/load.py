@@ -19,6 +19,8 @@ from tests.chaos.waiting import until
 
 ACCEPTED = 202
 _AGAIN_SECONDS = 0.2
+_AT_ONCE = 500
+"""Stories side by side; while the door is closed no more are begun."""
 _PATIENCE_SECONDS = 180.0
 
 
@@ -35,6 +37,7 @@ class Load:
         self._stories = stories
         self._pause = 1 / per_second
         self._ending = False
+        self._telling = 0
         self._publisher = KafkaPublisher(KafkaSettings(kafka_bootstrap=bootstrap, k_revision="storefront"))
         self._http: aiohttp.ClientSession
 
@@ -46,13 +49,17 @@ class Load:
         try:
             async with asyncio.TaskGroup() as group:
                 while not self._ending and (most is None or self.told < most):
-                    if not self.paused:
-                        group.create_task(self.tell(next(self._stories)))
+                    if not self.paused and self._telling < _AT_ONCE:
+                        self._telling += 1
+                        group.create_task(self.tell(next(self._stories))).add_done_callback(self._told)
                     due = max(due + self._pause, clock.time() - 1)
                     await asyncio.sleep(max(0.0, due - clock.time()))
         finally:
             await self._http.close()
             self._publisher.close()
+
+    def _told(self, _: asyncio.Task[None]) -> None:
+        self._telling -= 1
 
     def end(self) -> None:
         self._ending = True

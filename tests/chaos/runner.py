@@ -5,13 +5,9 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import psycopg
-
-from orderflow.sandbox.servers.errors import ServerFailedError
 from tests.chaos import audit
 from tests.chaos.account import Account, account, parked_before, recovered_after
 from tests.chaos.book import Book
-from tests.chaos.errors import FaultError, NotSettledError
 from tests.chaos.groups import Groups
 from tests.chaos.load import Load
 from tests.chaos.scenario import Run, Scenario
@@ -60,18 +56,23 @@ async def execute(scenario: Scenario, shop: Shop, seed: int, number: int) -> Res
     try:
         await _under_load(run)
         await groups.until_settled(scenario.settle_seconds)
-        await _audit(run, result)
-        book.receive(shop.outside.news())
-        result.account = account(book, shop.database, prefix, before)
-        if run.times:
-            result.recovered = max(recovered_after(book, *times) for times in run.times)
-    except* (FaultError, NotSettledError, ServerFailedError, psycopg.Error) as errors:
+        await examine(run, result, before)
+    except* Exception as errors:  # noqa: BLE001 - whatever it is, it is this scenario's, and the others go on
         result.hung = True
         result.faults += [f"{type(error).__name__}: {error}" for error in flat(errors)]
     finally:
         book.close()
-    _judge(result)
     return result
+
+
+async def examine(run: Run, result: Result, before: list[str]) -> None:
+    """Once all is settled: the audit, the accounts and the judgement. before is what was parked at the start."""
+    await _audit(run, result)
+    run.book.receive(run.shop.outside.news())
+    result.account = account(run.book, run.shop.database, run.prefix, before)
+    if run.times:
+        result.recovered = max(recovered_after(run.book, *times) for times in run.times)
+    _judge(result)
 
 
 def flat(errors: BaseExceptionGroup[Exception]) -> Iterator[BaseException]:
@@ -116,8 +117,6 @@ async def _audit(run: Run, result: Result) -> None:
 
 def _judge(result: Result) -> None:
     found = result.account
-    if result.hung:
-        return
     if found.losses:
         result.faults.append(f"{found.losses} lost")
     if found.effects_twice:

@@ -72,6 +72,12 @@ class Run:
     async def mid_load(self) -> None:
         await self.load.until_told(self.rolls.randint(SHORTEST, LONGEST))
 
+    async def settle(self) -> None:
+        """Lets nothing new come until all that came is done."""
+        self.load.paused = True
+        await self.groups.until_settled(self.scenario.settle_seconds)
+        self.load.paused = False
+
     @contextlib.contextmanager
     def fault(self) -> Iterator[None]:
         began = now()

@@ -18,6 +18,7 @@ class Cutter:
         self.url = ""
         self._upstream = (parts.hostname, parts.port)
         self._rolls = rolls
+        self._serving: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server
 
     async def start(self) -> None:
@@ -25,11 +26,17 @@ class Cutter:
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def close(self) -> None:
+        """Whoever is still connected is cut off."""
         self._server.close()
-        self._server.close_clients()
-        await self._server.wait_closed()
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         try:
             answers, requests = await asyncio.open_connection(*self._upstream)
         except OSError:
@@ -39,12 +46,13 @@ class Cutter:
             asyncio.ensure_future(self._requests(reader, requests)),
             asyncio.ensure_future(self._answers(answers, writer)),
         ]
-        await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
-        for task in passing:
-            task.cancel()
-        await asyncio.gather(*passing, return_exceptions=True)
-        for side in (requests, writer):
-            side.close()
+        try:
+            await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in passing:
+                each.cancel()
+            for side in (requests, writer):
+                side.close()
 
     async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):

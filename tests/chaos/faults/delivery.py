@@ -43,7 +43,6 @@ async def answers_are_cut(run: Run) -> None:
             cutter.share = 0.25
             await run.load.until_told(60)
             cutter.share = 0.0
-        await run.groups.until_settled(run.scenario.settle_seconds)
         await run.shop.delivery.restart()
     finally:
         await cutter.close()
@@ -70,7 +69,7 @@ async def sink_and_dead_letter_sink_are_away(run: Run) -> None:
             await pause(4.0)
         await delivery.restart("hasty")
         await run.load.until_told(10)
-    await run.groups.until_settled(run.scenario.settle_seconds)
+    await run.settle()
     await delivery.restart()
 
 

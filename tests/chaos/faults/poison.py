@@ -95,7 +95,7 @@ async def poisoned(run: Run) -> None:
             run.book.add_poison(*place)
         await pause(1.0)
     await run.load.until_told(30)
-    await run.groups.until_settled(run.scenario.settle_seconds)
+    await run.settle()
     await run.shop.delivery.restart()
 
 

@@ -88,7 +88,6 @@ async def disk_is_full(run: Run) -> None:
             finally:
                 ballast.unlink()
         await run.load.until_told(20)
-        await run.groups.until_settled(run.scenario.settle_seconds)
 
 
 @contextlib.asynccontextmanager
