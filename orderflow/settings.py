@@ -94,6 +94,8 @@ class AuditSettings(DatabaseSettings, KafkaSettings):
 
 
 class QuerySettings(DoorSettings, DatabaseSettings, KafkaSettings):
+    rules_file: Path | None = None
+    """For the limits after which an order counts as stuck; without it they are the defaults."""
     audit_url: str | None = None
     """Where an audit is asked for: the address of the audit's Service."""
     statement_seconds: Annotated[float, Field(gt=0, le=300)] = 5

@@ -185,6 +185,7 @@ def audit() -> AuditRun:
 
 
 def query() -> Flask:
+    from orderflow.adapters.alerts import Alerts
     from orderflow.adapters.blocking import BlockingPublisher
     from orderflow.adapters.desk import DeskReader
     from orderflow.console.app import create_app
@@ -194,7 +195,8 @@ def query() -> Flask:
 
     config = settings.load(settings.QuerySettings)
     logs.configure(config.log_level, stage="query", revision=config.k_revision)
-    reader = DeskReader(config)
+    rules = settings.read_toml(Rules, config.rules_file, "RULES_FILE") if config.rules_file else Rules()
+    reader = DeskReader(config, Alerts(rules.stuck, rules.gaps))
     desk = Desk(reader, BlockingPublisher(KafkaPublisher(config)).publish)
     return create_app(
         reader, Door.open(config, "query"), Streams(config.live_streams), desk, config.audit_url

@@ -13,6 +13,8 @@ from psycopg.rows import class_row, dict_row, scalar_row
 from psycopg.sql import SQL, Composed
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from orderflow.adapters.alerts import Alerts
+from orderflow.console import filters
 from orderflow.console.records import (
     ActionDone,
     Early,
@@ -30,6 +32,7 @@ from orderflow.console.records import (
     Rate,
     Step,
 )
+from orderflow.domain.limits import Gaps, Stuck
 from orderflow.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -78,6 +81,7 @@ ORDER_CONDITIONS: Final[dict[str, LiteralString]] = {
     "notification_failed": (
         "o.order_id IN (SELECT n.order_id FROM notifications n WHERE n.state = 'failed')"
     ),
+    "alerted": "o.order_id = ANY(%(alerted)s)",
     "found": "o.order_id = ANY(%(found)s)",
     "words": "s.terms @@ %(words)s::tsquery",
     "placed_from": "s.placed_at >= %(placed_from)s",
@@ -214,8 +218,11 @@ class Reader:
     Raises UnavailableError where the database is away, or a statement takes longer than it may.
     """
 
-    def __init__(self, settings: QuerySettings, most_found: int = MOST_FOUND) -> None:
+    def __init__(
+        self, settings: QuerySettings, alerts: Alerts | None = None, most_found: int = MOST_FOUND
+    ) -> None:
         self._settings = settings
+        self._alerts = alerts or Alerts(Stuck(), Gaps())
         self._most_found = most_found
         self._pool: ConnectionPool[Connection] | None = None
         self._opening = threading.Lock()
@@ -224,7 +231,9 @@ class Reader:
         """The page that the filter asks for and, where more orders follow in that direction, one more."""
         with self._snapshot() as connection:
             found = self._found(connection, wanted.words) if wanted.words else None
-            statement, values = _order_query(wanted, found)
+            codes = filters.ALERTS.get(wanted.attention or "")
+            alerted = self._alerts.orders(connection, list(codes), self._most_found) if codes else []
+            statement, values = _order_query(wanted, found, alerted)
             return _rows(connection, OrderSummary, statement, values)
 
     def _found(self, connection: Connection, words: Sequence[str]) -> list[str] | None:
@@ -244,6 +253,11 @@ class Reader:
         with self._snapshot() as connection:
             return {need.name: need for need in _rows(connection, Need, SQL(NEEDS))}
 
+    def alerts(self) -> dict[str, Need]:
+        """What is over the shop's limits, by code."""
+        with self._snapshot() as connection:
+            return {alert.name: alert for alert in self._alerts.counts(connection)}
+
     def has_order(self, order_id: str) -> bool:
         with self._snapshot() as connection:
             return bool(_rows(connection, OrderSummary, SQL(ORDER), {"order_id": order_id}))
@@ -258,6 +272,7 @@ class Reader:
             if not summaries:
                 return None
             head = connection.cursor(row_factory=dict_row).execute(ORDER_DOCUMENT, values).fetchone() or {}
+            gaps = self._alerts.gaps(connection, order_id)
             return OrderRecord(
                 summary=summaries[0],
                 resumes=head["resumes"],
@@ -268,6 +283,8 @@ class Reader:
                 notifications=_rows(connection, Notification, SQL(NOTIFICATIONS), values)[::-1],
                 parked=_rows(connection, ParkedSummary, parked, values | more)[::-1],
                 actions=_rows(connection, ActionDone, SQL(ACTIONS), values)[::-1],
+                alerts=self._alerts.of_order(connection, order_id, gaps),
+                gaps=gaps,
             )
 
     def order_mark(self, order_id: str) -> str:
@@ -397,8 +414,8 @@ def _rows(
     return connection.cursor(row_factory=class_row(kind)).execute(statement, values).fetchall()
 
 
-def _order_query(wanted: OrderFilter, found: list[str] | None) -> tuple[Composed, Values]:
-    values: Values = {"most": wanted.limit + 1}
+def _order_query(wanted: OrderFilter, found: list[str] | None, alerted: list[str]) -> tuple[Composed, Values]:
+    values: Values = {"most": wanted.limit + 1, "alerted": alerted}
     names: list[str] = []
     if wanted.status is not None:
         names.append("status")
@@ -407,7 +424,9 @@ def _order_query(wanted: OrderFilter, found: list[str] | None) -> tuple[Composed
         # Written out where it is the common case, so that nobody looks for it in the index of the others.
         names.append("payment" if wanted.payment != "paid" else "paid")
         values["payment"] = str(wanted.payment)
-    if wanted.attention is not None:
+    if wanted.attention in filters.ALERTS:
+        names.append("alerted")
+    elif wanted.attention is not None:
         names.append(wanted.attention if wanted.attention in ORDER_CONDITIONS else "needs")
         values["attention"] = wanted.attention
     if wanted.words:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response, abort, jsonify, request
 
-from orderflow.console import filters, masking, metrics
+from orderflow.console import filters, masking, metrics, words
 from orderflow.console.asking import note_revealed
 from orderflow.console.filters import OrderFilter, ParkedFilter, Place
 from orderflow.console.live import Kept
@@ -19,7 +20,6 @@ from orderflow.operators.letters import Letter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
     from orderflow.adapters.desk import DeskReader
     from orderflow.console.records import OrderSummary, ParkedEvent, ParkedSummary
@@ -72,6 +72,7 @@ def blueprint(reader: DeskReader) -> Blueprint:
     routes = Blueprint("api", "orderflow.console.api")
     outcomes = Kept(reader.outcomes, seconds=1)
     needs = Kept(reader.needs, seconds=1)
+    alerts = Kept(reader.alerts, seconds=1)
 
     @routes.get("/api/orders")
     def orders() -> Response:
@@ -86,6 +87,7 @@ def blueprint(reader: DeskReader) -> Blueprint:
         if record is None:
             abort(404)
         body = asdict(record)
+        body["alerts"] = [asdict(alert) | {"text": words.alert(alert)} for alert in record.alerts]
         return jsonify(body.pop("summary") | body | {"timeline": [_told(turn) for turn in timeline(record)]})
 
     @routes.get("/api/parked")
@@ -127,6 +129,7 @@ def blueprint(reader: DeskReader) -> Blueprint:
     @routes.get("/metrics")
     def prometheus() -> Response:
         text = metrics.text(outcomes.get(), needs.get()) + metrics.audit(reader.ended_audit())
+        text += metrics.limits(alerts.get(), datetime.now(UTC))
         return Response(text, content_type=metrics.CONTENT_TYPE)
 
     return routes

@@ -9,18 +9,25 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from orderflow.domain.events import parse
 from orderflow.domain.lifecycle import Payment, Status
+from orderflow.domain.limits import SEQUENCE_GAP, STATUSES, WAITING_EXPIRES, StuckPayment, code_of
 from orderflow.domain.orders import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-NEEDS: Final = ("held", "awaited", "refund_due", "unpaid", "notification_failed")
-"""Why an order may need a hand, the most urgent first."""
+STUCK: Final = tuple(code_of(name) for name in (*STATUSES, *StuckPayment.model_fields))
+ALERTS: Final[dict[str, tuple[str, ...]]] = {
+    "stuck": STUCK,
+    **{code: (code,) for code in (*STUCK, SEQUENCE_GAP, WAITING_EXPIRES)},
+}
+"""What may be asked for of the shop's limits, and the alerts that it means."""
+NEEDS: Final = ("held", "awaited", "refund_due", "unpaid", "notification_failed", *ALERTS)
+"""Why an order may need a hand, the most urgent first, then what is over the shop's limits."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST_TOKEN: Final = 400
@@ -89,6 +96,15 @@ Page = Annotated[Any, BeforeValidator(_place)]
 Name = Annotated[str, StringConstraints(max_length=100, pattern=r"^[A-Za-z0-9._-]*$")]
 
 
+def _known(attention: str) -> str:
+    if attention not in NEEDS:
+        raise PydanticCustomError("need_unknown", "this is none of {known}", {"known": ", ".join(NEEDS)})
+    return attention
+
+
+Attention = Annotated[str, AfterValidator(_known)]
+
+
 class Listing(Frozen):
     """limit is the number of rows on a page."""
 
@@ -108,7 +124,7 @@ class OrderFilter(Listing):
 
     status: Status | Literal["awaited"] | None = None
     payment: Payment | None = None
-    attention: Literal["held", "awaited", "refund_due", "unpaid", "notification_failed"] | None = None
+    attention: Attention | None = None
     q: Words = ""
     placed_from: Since | None = None
     placed_to: Until | None = None

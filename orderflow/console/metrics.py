@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from orderflow.console.filters import STUCK
+from orderflow.console.records import Need
+from orderflow.domain.limits import SEQUENCE_GAP, WAITING_EXPIRES
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
-    from orderflow.console.records import Need, Outcomes
+    from orderflow.console.records import Outcomes
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -90,6 +95,36 @@ def audit(run: dict[str, Any] | None) -> str:
         for name, about, samples in families
         for line in _family(f"orderflow_audit_{name}", about, samples)
     )
+
+
+def limits(alerts: dict[str, Need], now: datetime) -> str:
+    """What is over the shop's limits. Every code has a sample: one that is missing would look like none."""
+    none = Need("", 0, None)
+    stuck = [(code, alerts.get(code, none)) for code in STUCK]
+    gaps = alerts.get(SEQUENCE_GAP, none)
+    expiring = alerts.get(WAITING_EXPIRES, none)
+    families: list[tuple[str, str, Iterable[Sample]]] = [
+        (
+            "orders_stuck",
+            "Orders over the shop's limit for where they stand, by the alert's code.",
+            [({"code": code}, need.count) for code, need in stuck],
+        ),
+        (
+            "orders_stuck_oldest_seconds",
+            "For how long the order that is stuck longest has stood where it does.",
+            [({"code": code}, _age(need, now)) for code, need in stuck],
+        ),
+        ("sequence_gaps", "Orders with gaps in a producer's sequence.", [({}, gaps.count)]),
+        ("sequence_gaps_oldest_seconds", "For how long the oldest has been there.", [({}, _age(gaps, now))]),
+        ("waiting_expires", "Orders of which a waiting event is parked soon.", [({}, expiring.count)]),
+    ]
+    return "".join(
+        line for name, about, samples in families for line in _family(f"orderflow_{name}", about, samples)
+    )
+
+
+def _age(need: Need, now: datetime) -> int:
+    return max(int((now - need.oldest).total_seconds()), 0) if need.oldest else 0
 
 
 def _family(name: str, about: str, samples: Iterable[Sample]) -> Iterable[str]:

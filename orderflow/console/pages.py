@@ -145,7 +145,8 @@ class _Pages:
 
 
 def _overview(reader: DeskReader) -> dict[str, Any]:
-    needs = reader.needs()
+    alerts = reader.alerts()
+    needs = reader.needs() | alerts | words.stuck(alerts)
     rates = {stage: list(group) for stage, group in groupby(reader.rates(), key=lambda rate: rate.stage)}
     return {
         "needs": needs,

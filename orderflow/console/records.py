@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from orderflow.domain.limits import Alert
+
 
 @dataclass(frozen=True, slots=True)
 class OrderSummary:
@@ -153,6 +155,16 @@ class ParkedEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class Gap:
+    """Numbers that are missing from what a producer sent of an order, since when anything is."""
+
+    source: str
+    first: int
+    last: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class OrderRecord:
     """All that the database knows of an order; document is the order as it was placed, {} before it was."""
 
@@ -165,6 +177,8 @@ class OrderRecord:
     notifications: list[Notification]
     parked: list[ParkedSummary]
     actions: list[ActionDone]
+    alerts: list[Alert]
+    gaps: list[Gap]
 
 
 @dataclass(frozen=True, slots=True)

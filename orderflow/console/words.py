@@ -5,13 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from orderflow.console.records import Need
 from orderflow.domain.events import kind_of
+from orderflow.domain.limits import SEQUENCE_GAP, WAITING_EXPIRES
 from orderflow.domain.money import show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orderflow.console.records import ActionResult, Rate
+    from orderflow.console.records import ActionResult, Gap, Rate
+    from orderflow.domain.limits import Alert
 
 TONES: Final = {
     # status
@@ -52,11 +55,28 @@ NEEDS: Final = {
     "awaited": ("Waiting for an order", "Events came of orders that nobody has placed yet."),
     "refund_due": ("Refund due", "Paid, but cancelled, rejected or returned."),
     "unpaid": ("Shipped, not paid", "The goods are gone and no money has come."),
+    "stuck": ("Stuck", "Longer where they stand than the shop allows."),
+    "waiting_expires": ("Waiting runs out", "What they wait for has not come; soon they are parked."),
+    "sequence_gap": ("Numbers missing", "A producer counts its events, and one has not come."),
     "notification_failed": ("Notifications failed", "A customer or a shop was not told."),
 }
 """Why something needs a hand: a title, a sentence. In the order in which the start page shows them."""
 
-NEEDS_OF_ORDERS: Final = [(name, title) for name, (title, _) in NEEDS.items() if name != "parked"]
+STUCK: Final = {
+    "stuck_awaited": ("Stuck: not placed", "events have waited for its placing for {age}"),
+    "stuck_held": ("Stuck: held", "held for {age}"),
+    "stuck_accepted": ("Stuck: not packed", "accepted for {age}, and neither packed nor shipped"),
+    "stuck_packed": ("Stuck: not shipped", "packed for {age}, and not shipped"),
+    "stuck_shipped": ("Stuck: not delivered", "shipped for {age}, and not delivered"),
+    "stuck_unpaid": ("Stuck: not paid", "not paid for {age}"),
+    "stuck_authorised": ("Stuck: not captured", "authorised for {age}, and not paid"),
+}
+"""What is over the shop's limit: a title, and how it stands."""
+
+NEEDS_OF_ORDERS: Final = [
+    *((name, title) for name, (title, _) in NEEDS.items() if name != "parked"),
+    *((code, title) for code, (title, _) in STUCK.items()),
+]
 """What a list of orders can be narrowed to."""
 
 NEED_OF_ORDER: Final = {
@@ -122,6 +142,32 @@ def outcome_of(action: ActionResult) -> tuple[str, str]:
     if action.parked_stage in {"notify", "shelve"}:
         return "sent", "it was sent again; if it fails again, it is parked again"
     return "under way", "it was sent"
+
+
+def alert(told: Alert, now: datetime | None = None) -> str:
+    """An alert as a sentence goes on, with the limit that it is over."""
+    age = abs(((now or datetime.now(UTC)) - told.since).total_seconds())
+    if told.code == WAITING_EXPIRES:
+        return f"an event that waits is parked in {span(age)}"
+    if told.code == SEQUENCE_GAP:
+        text = f"a number has been missing from a producer's sequence for {span(age)}"
+    else:
+        text = STUCK[told.code][1].format(age=span(age))
+    return f"{text}; the shop's limit is {span(told.hours * _HOUR)}"
+
+
+def stuck(alerts: dict[str, Need]) -> dict[str, Need]:
+    """All that is stuck, for whatever reason, as one need."""
+    found = [need for code, need in alerts.items() if code in STUCK]
+    oldest = min((need.oldest for need in found if need.oldest), default=None)
+    return {"stuck": Need("stuck", sum(need.count for need in found), oldest)} if found else {}
+
+
+def gap(missing: Gap) -> str:
+    """The numbers that are missing, as a sentence goes on."""
+    if missing.first == missing.last:
+        return f"number {missing.first} of {missing.source} has not come"
+    return f"numbers {missing.first} to {missing.last} of {missing.source} have not come"
 
 
 def tone(word: str) -> str:
