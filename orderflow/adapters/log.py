@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 from confluent_kafka import (
     OFFSET_INVALID,
     Consumer,
-    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaException,
     TopicPartition,
@@ -86,16 +85,16 @@ class Log:
 
     def committed(self, group: str, topic: str, partitions: Sequence[int]) -> dict[int, int]:
         """The offset of the next record that the group is to get; left out where it has committed none."""
-        asked = ConsumerGroupTopicPartitions(
-            group, [TopicPartition(topic, partition) for partition in partitions]
-        )
+        # AdminClient.list_consumer_group_offsets would do, but librdkafka (2.16.0) follows a null pointer in it where
+        # the group's coordinator is just loading. A consumer that only asks joins nothing.
+        consumer = Consumer(self._config | {"group.id": group, "enable.auto.commit": False})
         try:
-            (future,) = self._admin.list_consumer_group_offsets(
-                [asked], request_timeout=_WAIT_SECONDS
-            ).values()
-            found = future.result().topic_partitions
+            asked = [TopicPartition(topic, partition) for partition in partitions]
+            found = consumer.committed(asked, timeout=_WAIT_SECONDS)
         except KafkaException as error:
             raise _away(error) from None
+        finally:
+            consumer.close()
         return {place.partition: place.offset for place in found if place.offset != OFFSET_INVALID}
 
     def read(self, topic: str, ranges: Mapping[int, tuple[int, int]]) -> Generator[list[Message]]:
