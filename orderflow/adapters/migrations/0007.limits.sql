@@ -5,7 +5,7 @@ ALTER TABLE orders
 UPDATE orders SET status_since = updated_at, payment_since = updated_at;
 
 -- Orders that are not at their end. Those are few, so that this index stays small, however many orders there were.
-CREATE INDEX orders_open ON orders (status, status_since) INCLUDE (payment, payment_since)
+CREATE INDEX orders_open ON orders (status, status_since) INCLUDE (payment, payment_since, order_id)
     WHERE status IN ('awaited', 'held', 'accepted', 'packed', 'shipped');
 
 -- Numbers that are missing between the smallest and the largest that a producer gave an order's events. A producer
