@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import (
-    OFFSET_INVALID,
     Consumer,
     IsolationLevel,
     KafkaException,
@@ -85,17 +84,11 @@ class Log:
 
     def committed(self, group: str, topic: str, partitions: Sequence[int]) -> dict[int, int]:
         """The offset of the next record that the group is to get; left out where it has committed none."""
-        # AdminClient.list_consumer_group_offsets would do, but librdkafka (2.16.0) follows a null pointer in it where
-        # the group's coordinator is just loading. A consumer that only asks joins nothing.
-        consumer = Consumer(self._config | {"group.id": group, "enable.auto.commit": False})
         try:
-            asked = [TopicPartition(topic, partition) for partition in partitions]
-            found = consumer.committed(asked, timeout=_WAIT_SECONDS)
+            found = committed_offsets(self._config, group, [(topic, partition) for partition in partitions])
         except KafkaException as error:
             raise _away(error) from None
-        finally:
-            consumer.close()
-        return {place.partition: place.offset for place in found if place.offset != OFFSET_INVALID}
+        return {partition: offset for (_, partition), offset in found.items() if offset >= 0}
 
     def read(self, topic: str, ranges: Mapping[int, tuple[int, int]]) -> Generator[list[Message]]:
         """The records of each partition from its first offset up to, without, its second, in batches; those of
@@ -151,6 +144,21 @@ def _within(
     if done:
         consumer.incremental_unassign([TopicPartition(topic, partition) for partition in done])
     return wanted
+
+
+def committed_offsets(config: Mapping[str, Any], group: str, places: Sequence[Place]) -> dict[Place, int]:
+    """The offset of the next record that the group is to get of each place; negative where it has committed none.
+    Raises KafkaException.
+
+    AdminClient.list_consumer_group_offsets would do, but librdkafka (2.16.0) follows a null pointer in it where the
+    group's coordinator is just loading. A consumer that only asks joins nothing.
+    """
+    consumer = Consumer(dict(config) | {"group.id": group, "enable.auto.commit": False})
+    try:
+        found = consumer.committed([TopicPartition(*place) for place in places], timeout=_WAIT_SECONDS)
+    finally:
+        consumer.close()
+    return {(place.topic, place.partition): place.offset for place in found}
 
 
 def _away(error: KafkaException) -> UnavailableError:

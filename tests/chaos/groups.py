@@ -6,6 +6,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicP
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from orderflow import topics
+from orderflow.adapters.log import committed_offsets
 from tests.chaos.errors import NotSettledError
 
 STAGES = {
@@ -21,9 +22,8 @@ _LOOK_SECONDS = 0.25
 
 class Groups:
     def __init__(self, bootstrap: str) -> None:
-        self._admin = AdminClient(
-            {"bootstrap.servers": bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 500}
-        )
+        self._config = {"bootstrap.servers": bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 500}
+        self._admin = AdminClient(self._config)
 
     def lag(self, stage: str) -> int:
         """Records of the stage's topic that its group has not confirmed. Raises KafkaException."""
@@ -41,12 +41,9 @@ class Groups:
 
     def _committed(self, stage: str, partitions: list[int]) -> dict[int, int]:
         group = f"orderflow-{stage}"
-        places = [TopicPartition(STAGES[stage], partition) for partition in partitions]
-        asked = self._admin.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group, places)], request_timeout=_SECONDS
-        )
-        found = asked[group].result(_SECONDS).topic_partitions
-        return {place.partition: place.offset for place in found}
+        places = [(STAGES[stage], partition) for partition in partitions]
+        found = committed_offsets(self._config, group, places)
+        return {partition: offset for (_, partition), offset in found.items()}
 
     def lags(self) -> dict[str, int]:
         return {stage: self.lag(stage) for stage in STAGES}

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined] # it is public
+
+from orderflow.adapters.log import committed_offsets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +29,8 @@ class Lag:
     def __init__(self, subscription: Subscription) -> None:
         self._group = subscription.group
         self._earliest = subscription.initial_offset == "earliest"
-        self._admin = AdminClient(dict(subscription.settings))
+        self._settings = dict(subscription.settings)
+        self._admin = AdminClient(self._settings)
 
     def of(self, lanes: Sequence[Lane]) -> list[dict[str, object]]:
         """Per partition its high watermark, the committed offset, and how much is behind either.
@@ -62,12 +65,8 @@ class Lag:
         self, lanes: Sequence[Lane], high: Mapping[tuple[str, int], int]
     ) -> dict[tuple[str, int], int]:
         """Where a restart would go on: at the committed offset, or at initialOffset without one."""
-        places = [TopicPartition(lane.topic, lane.partition) for lane in lanes]
-        asked = self._admin.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(self._group, places)], request_timeout=_SECONDS
-        )
-        stored = asked[self._group].result(_SECONDS).topic_partitions or []
-        found = {(place.topic, place.partition): place.offset for place in stored}
+        places = [(lane.topic, lane.partition) for lane in lanes]
+        found = committed_offsets(self._settings, self._group, places)
         fresh = [place for place, offset in found.items() if offset < 0]
         if fresh:
             starts = self._ends(fresh, _EARLIEST) if self._earliest else high
