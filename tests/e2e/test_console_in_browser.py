@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
 from support.console import console
@@ -236,6 +237,26 @@ def test_an_order_follows_what_happens_to_it_and_keeps_the_focus(desk: BrowserCo
     apart(happen, database, paid("yen-1", currency="JPY"))
     expect(page.locator(".turn")).to_have_count(2, timeout=15_000)
     assert focused(page) == "As JSON"
+
+
+def test_what_is_stuck_is_met_on_the_start_page_and_its_order_says_how_long(
+    desk: BrowserContext, database: str
+) -> None:
+    with psycopg.connect(database) as connection:
+        connection.execute(
+            "UPDATE orders SET status_since = now() - interval '30 hours' WHERE order_id = 'held-1'"
+        )
+    page = desk.new_page()
+    page.goto("/")
+    page.get_by_role("link", name="1 Stuck").click()
+    page.wait_for_url("**attention=stuck")
+    expect(page.get_by_label("Needs a hand")).to_have_value("stuck")
+    page.get_by_role("link", name="held-1").click()
+    expect(page.get_by_text("Held for 30 h; the shop's limit is 24 h.")).to_be_visible()
+    page.goto("/orders")
+    page.get_by_label("Needs a hand").select_option("stuck_shipped")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.get_by_text("No order is like that.")).to_be_visible()
 
 
 def test_the_payload_of_a_parked_event_shows_persons_only_when_asked_for(desk: BrowserContext) -> None:
