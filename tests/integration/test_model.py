@@ -238,7 +238,7 @@ def bench(fresh_database: str) -> Iterator[Bench]:
     found.close()
 
 
-@pytest.mark.timeout(4 * 3600 if PROFILE == "deep" else 300)
+@pytest.mark.timeout(4 * 3600 if PROFILE == "deep" else 900)
 def test_whatever_comes_in_whatever_order_and_whoever_dies_the_model_explains_what_is_there(
     bench: Bench,
 ) -> None:

@@ -56,6 +56,16 @@ class Bench:
 
         self.runner.run(run())
 
+    def column(self, query: str) -> list[Any]:
+        """The first column of what a question finds."""
+
+        async def read() -> list[Any]:
+            async with self.databases[0].connection() as connection:
+                rows = await (await connection.execute(query)).fetchall()
+                return [next(iter(row.values())) for row in rows]
+
+        return self.runner.run(read())
+
     def close(self) -> None:
         for database in self.databases:
             self.runner.run(database.close())

@@ -1,0 +1,108 @@
+"""Workers of notify that die where they are told to, and an outside world that counts what it takes."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from orderflow.adapters.claims import ClaimStore
+from orderflow.adapters.postgres import Database
+from orderflow.notifications import Fate, Notification, NotificationSettings, Outcome
+from orderflow.notifier import Claim, Notifier
+from support.faults import DiedError
+
+ANSWERS = ("sent", "not_now", "refused", "gone", "unknown, taken", "unknown, lost", "slow, sent")
+"""What a recipient does with a message; one that is slow takes it after the claim's lease has ended."""
+DEATHS = ("", "", "", "before sending", "after sending", "after recording")
+
+Key = tuple[str, str, str]
+END_LEASES = "UPDATE notifications SET claimed_until = now() - interval '1 s' WHERE state = 'claimed'"
+END_LEASE = END_LEASES + " AND event_id = %s AND channel = %s AND recipient = %s"
+
+
+def key_of(notification: Notification) -> Key:
+    return notification.event.id, notification.channel, notification.recipient
+
+
+@dataclass
+class World:
+    """What is true of each message. taken: copies that arrived. ended: leases that ended unrecorded, each of which
+    allows for one more. sending: who has claimed it, and not yet recorded."""
+
+    taken: Counter[Key] = field(default_factory=Counter)
+    ended: Counter[Key] = field(default_factory=Counter)
+    recorded: dict[Key, str] = field(default_factory=dict)
+    sending: dict[Key, object] = field(default_factory=dict)
+
+    def begin(self, key: Key, who: object) -> None:
+        assert self.recorded.get(key) != "sent", "sent again, though it is known to be sent"
+        assert key not in self.sending, "two send at once"
+        self.sending[key] = who
+
+    def end(self, key: Key, who: object) -> None:
+        if self.sending.get(key) is who:
+            del self.sending[key]
+
+    def end_lease(self, key: Key) -> None:
+        if self.sending.pop(key, None):
+            self.ended[key] += 1
+
+
+class Worker:
+    """A process of notify: its notifier, its claims on the real store, its channels."""
+
+    def __init__(
+        self, settings: NotificationSettings, database: Database, world: World, lease_seconds: float
+    ) -> None:
+        self._store = ClaimStore(database, revision="notify-00001", lease_seconds=lease_seconds)
+        self._database = database
+        self._world = world
+        self.answers: dict[str, str] = {}
+        self.dies = ""
+        self.dead = False
+        channels = dict.fromkeys(("email", "webhook"), self)
+        self.notifier = Notifier(settings, channels, self, lease_seconds=lease_seconds)
+
+    def _live(self, point: str) -> None:
+        self.dead = self.dead or self.dies == point
+        if self.dead:
+            raise DiedError
+
+    async def send(self, notification: Notification) -> Outcome:
+        key = key_of(notification)
+        self._world.begin(key, self)
+        self._live("before sending")
+        await asyncio.sleep(0)
+        answer = self.answers.get(notification.place, "sent")
+        if answer.startswith("slow"):
+            self._world.end_lease(key)
+            async with self._database.connection() as connection:
+                await connection.execute(END_LEASE, key)
+        if answer.endswith(("sent", "taken")):
+            self._world.taken[key] += 1
+        self._live("after sending")
+        fate = {"slow": Fate.SENT, "unknown": Fate.UNKNOWN}.get(answer.partition(",")[0])
+        return Outcome(fate or Fate(answer), "" if answer.endswith("sent") else "told_to")
+
+    async def claim(self, due: Sequence[Notification], *, failed_too: bool) -> list[Claim]:
+        self._live("claiming")
+        return await self._store.claim(due, failed_too=failed_too)
+
+    async def confirm(self, claim: Claim) -> bool:
+        return await self._record(claim, "sent", lambda: self._store.confirm(claim))
+
+    async def fail(self, claim: Claim, code: str, *, gone: bool) -> bool:
+        return await self._record(claim, "failed", lambda: self._store.fail(claim, code, gone=gone))
+
+    async def release(self, claim: Claim, code: str) -> bool:
+        return await self._record(claim, "released", lambda: self._store.release(claim, code))
+
+    async def _record(self, claim: Claim, what: str, record: Callable[[], Awaitable[bool]]) -> bool:
+        key = key_of(claim.notification)
+        self._live("recording")
+        self._world.end(key, self)
+        kept = await record()
+        if kept:
+            self._world.recorded[key] = what
+        self._live("after recording")
+        return kept
