@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import itertools
+import logging
 import os
 import random
 import shutil
@@ -40,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(f"seed {seed}: CHAOS_SEED={seed} repeats it", highlight=False)
     state = Path(tempfile.mkdtemp(prefix="orderflow-chaos-"))
+    logging.basicConfig(filename=state / "harness.log")
     state.chmod(0o755)
     began = time.monotonic()
     results = asyncio.run(_run(chosen, state, seed, console))

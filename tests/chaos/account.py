@@ -22,6 +22,10 @@ WHERE starts_with(order_id, %s) AND finished_at IS NOT NULL"""
 _PARKED = """SELECT id, order_id, code, topic, partition, "offset", coalesce(attributes ->> 'originsource', source),
 coalesce(attributes ->> 'originid', event_id) FROM parked WHERE NOT id = ANY (%s)"""
 
+# A record that the audit has published again is parked at its new place, under its own id.
+_THIS_POISON = """
+p.topic = x.topic AND p.partition = x.partition AND p.place = x.place OR x.event_id <> '' AND p.event_id = x.event_id
+"""
 _LOSSES = {
     "no outcome": """
         SELECT s.source || ' ' || s.id FROM sent s
@@ -37,9 +41,9 @@ _LOSSES = {
           AND NOT EXISTS (SELECT 1 FROM history h WHERE h.source = l.source AND h.id = l.id)""",
     "not notified": """
         SELECT order_id || ' ' || kind FROM due d WHERE NOT EXISTS (SELECT 1 FROM received r WHERE r.id = d.id)""",
-    "poison not parked": """
+    "poison not parked": f"""
         SELECT x.name FROM poison x WHERE NOT EXISTS (
-            SELECT 1 FROM parked p WHERE p.topic = x.topic AND p.partition = x.partition AND p.place = x.place)""",
+            SELECT 1 FROM parked p WHERE {_THIS_POISON})""",
     "not parked": """
         SELECT t.order_id || ' (' || t.story || ')' FROM told t
         WHERE (SELECT count(*) FROM parked p WHERE p.order_id = t.order_id) < t.parks""",
@@ -57,10 +61,10 @@ _EFFECTS = {
                AND (min(h.version) <> 1 OR max(h.version) <> o.version OR count(DISTINCT h.version) <> o.version))""",
 }
 _PARKED_TOO_OFTEN = {
-    "parked though it should not be": """
+    "parked though it should not be": f"""
         SELECT p.order_id || ' ' || p.code FROM parked p LEFT JOIN told t USING (order_id)
         WHERE coalesce(t.parks, 0) = 0 AND NOT EXISTS (
-            SELECT 1 FROM poison x WHERE p.topic = x.topic AND p.partition = x.partition AND p.place = x.place)""",
+            SELECT 1 FROM poison x WHERE {_THIS_POISON})""",
     "parked more than once": """
         SELECT p.order_id || ' ' || group_concat(p.code) FROM parked p JOIN told t USING (order_id)
         GROUP BY p.order_id HAVING t.parks > 0 AND count(*) > t.parks""",

@@ -10,7 +10,7 @@ from orderflow.sandbox.scenarios import Story
 _SCHEMA = """
 CREATE TABLE told (order_id TEXT PRIMARY KEY, story TEXT, recipient TEXT, status TEXT, payment TEXT, parks INTEGER);
 CREATE TABLE sent (source TEXT, id TEXT, order_id TEXT, began REAL, times INTEGER, PRIMARY KEY (source, id));
-CREATE TABLE poison (name TEXT, topic TEXT, partition INTEGER, place INTEGER);
+CREATE TABLE poison (name TEXT, event_id TEXT, topic TEXT, partition INTEGER, place INTEGER);
 CREATE TABLE received (id TEXT PRIMARY KEY, times INTEGER);
 
 CREATE TABLE orders (order_id TEXT PRIMARY KEY, status TEXT, payment TEXT, version INTEGER);
@@ -52,8 +52,10 @@ class Book:
             (*identity, order_id, began),
         )
 
-    def add_poison(self, name: str, topic: str, partition: int, offset: int) -> None:
-        self.database.execute("INSERT INTO poison VALUES (?, ?, ?, ?)", (name, topic, partition, offset))
+    def add_poison(self, name: str, event_id: str, topic: str, partition: int, offset: int) -> None:
+        """event_id is empty for what is no CloudEvent."""
+        row = (name, event_id, topic, partition, offset)
+        self.database.execute("INSERT INTO poison VALUES (?, ?, ?, ?, ?)", row)
 
     def receive(self, ids: Iterable[str]) -> None:
         self.database.executemany(

@@ -90,7 +90,7 @@ class Outside:
 
     async def _put(self, channel: str, trouble: dict[str, Any] | None) -> None:
         url = f"{self._http}/api/trouble/{channel}"
-        async with aiohttp.ClientSession() as session, session.put(url, json=trouble) as answer:
+        async with aiohttp.ClientSession() as session, session.put(url, data=json.dumps(trouble)) as answer:
             answer.raise_for_status()
 
     def news(self) -> Iterator[str]:

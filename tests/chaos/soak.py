@@ -3,6 +3,7 @@ none doubled. The books are files, so that 100,000 orders take no more memory th
 
 import argparse
 import asyncio
+import logging
 import os
 import random
 import resource
@@ -161,6 +162,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(width=None if sys.stdout.isatty() else 100)
     console.print(f"seed {seed}: CHAOS_SEED={seed} repeats it", highlight=False)
     state = Path(tempfile.mkdtemp(prefix="orderflow-soak-"))
+    logging.basicConfig(filename=state / "harness.log")
     state.chmod(0o755)
     if asyncio.run(_soak(state, given.orders, given.kill_every, given.rate, seed, console)):
         shutil.rmtree(state)

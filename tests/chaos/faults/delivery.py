@@ -55,8 +55,13 @@ async def everything_is_read_again(run: Run) -> None:
     await run.mid_load()
     with run.fault():
         await delivery.stop_all()
+        records = await asyncio.to_thread(run.groups.records)
+        before = run.shop.deliveries()
         await asyncio.to_thread(run.groups.rewind)
         await delivery.start()
+        await run.settle()
+    if run.shop.deliveries() - before < records:
+        raise FaultError(f"{records} records were not all delivered again")
 
 
 async def sink_and_dead_letter_sink_are_away(run: Run) -> None:
@@ -77,7 +82,9 @@ SCENARIOS = [
     Scenario("delivery-dies", "kill -9 of the delivery process", dies, 2),
     Scenario("rebalance-storm", "delivery members join, leave and die", members_come_and_go),
     Scenario("answers-cut", "answers cut off after the effect", answers_are_cut),
-    Scenario("full-replay", "all topics read again from the start", everything_is_read_again),
+    Scenario(
+        "full-replay", "all topics read again from the start", everything_is_read_again, settle_seconds=400
+    ),
     Scenario(
         "sinks-away",
         "sink and dead-letter sink down together",

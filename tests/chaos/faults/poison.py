@@ -24,6 +24,11 @@ class Poison:
     key: bytes = b"poisoned"
     topic: str = topics.INBOX
 
+    @property
+    def event_id(self) -> str:
+        """Empty where the record is no CloudEvent."""
+        return (dict(self.headers or []).get("ce_id") or b"").decode()
+
 
 def _event(kind: str = "paid", *more: tuple[str, bytes | None], **changes: bytes) -> Headers:
     """The headers of a CloudEvent; a changed one that is empty is left out."""
@@ -99,20 +104,20 @@ async def poisoned(run: Run) -> None:
     await run.shop.delivery.restart()
 
 
-def _produce(bootstrap: str, prefix: str) -> list[tuple[str, str, int, int]]:
-    """In one go, so that a null-valued header takes others of its poll along. Name, topic, partition and offset
-    of each."""
+def _produce(bootstrap: str, prefix: str) -> list[tuple[str, str, str, int, int]]:
+    """In one go, so that a null-valued header takes others of its poll along. Name, event id, topic, partition
+    and offset of each."""
     settings = KafkaSettings(kafka_bootstrap=bootstrap, k_revision="poisoner")
     producer = Producer(producer_config(settings))
-    placed: list[tuple[str, str, int, int]] = []
+    placed: list[tuple[str, str, str, int, int]] = []
     failed: list[str] = []
     for each in _with_ids(POISONS, prefix):
 
-        def answered(error, message, name=each.name) -> None:  # noqa: ANN001 - as librdkafka calls it
+        def answered(error, message, name=each.name, event_id=each.event_id) -> None:  # noqa: ANN001 - librdkafka calls it
             if error is not None:
                 failed.append(f"{name}: {error.name()}")
             else:
-                placed.append((name, message.topic(), message.partition(), message.offset()))
+                placed.append((name, event_id, message.topic(), message.partition(), message.offset()))
 
         producer.produce(each.topic, each.value, each.key, headers=each.headers, on_delivery=answered)
     producer.flush(30)

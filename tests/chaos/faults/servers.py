@@ -108,7 +108,8 @@ async def small_disk(shop: Shop) -> AsyncIterator[Path]:
         finally:
             _execute(shop, *_moved("pg_default"), "CHECKPOINT", "DROP TABLESPACE small")
     finally:
-        await _command("umount", str(disk))
+        # Lazily: sessions keep what was dropped open until they next look around.
+        await _command("umount", "--lazy", str(disk))
         disk.rmdir()
 
 
