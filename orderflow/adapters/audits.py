@@ -117,9 +117,11 @@ class AuditStore:
             ) as connection:
                 store = cls(connection)
                 taken = await store._rows("SELECT pg_try_advisory_lock(%(lock)s) AS ours", {"lock": RUN_LOCK})
-                yield store if taken[0]["ours"] else None
-                # The server notices a closed connection a moment later, and the next run may begin before.
-                await store._rows("SELECT pg_advisory_unlock_all()")
+                try:
+                    yield store if taken[0]["ours"] else None
+                finally:
+                    # The server notices a closed connection a moment later, and the next run may begin before.
+                    await store._rows("SELECT pg_advisory_unlock_all()")
         except (psycopg.OperationalError, psycopg.InternalError) as error:
             raise UnavailableError(f"the database is not available: {type(error).__name__}") from error
 
