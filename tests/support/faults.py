@@ -73,6 +73,8 @@ class Worker:
         self._broker = broker
         self.fault = Fault()
         self._meeting: Meeting | None = None
+        self.given_up: list[tuple[str, str]] = []
+        """The origins of what it parked for having waited too long, and committed."""
         self.tracker = Tracker(self, self, "track-00001")
 
     @property
@@ -83,6 +85,7 @@ class Worker:
         """meeting is where the next read waits for that of other workers, so that all decide on the same rows."""
         self.fault = fault
         self._meeting = meeting
+        self.given_up.clear()
 
     async def read(self, arrivals: Sequence[Arrival]) -> list[Snapshot]:
         self.fault.strike("before read")
@@ -103,6 +106,7 @@ class Worker:
             await self._meet()
             yield events
             self.fault.strike("before commit")
+        self.given_up += [(each.extensions["originsource"], each.extensions["originid"]) for each in events]
 
     async def _meet(self) -> None:
         meeting, self._meeting = self._meeting, None
