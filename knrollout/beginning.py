@@ -97,7 +97,12 @@ def _back_to_stable(view: View, status: Status) -> Status:
         return status
     if status.active:
         status = ended(view, status, "Undone", "Undone", f"back to {status.stable_revision}")
-    calm = status.but(canary_revision=status.stable_revision, weight=ALL, **_CLEAN)
+    calm = status.but(
+        canary_revision=status.stable_revision,
+        current_step_index=len(view.rollout.canary.steps),
+        weight=ALL,
+        **_CLEAN,
+    )
     return want(calm, Split(serial=0, stable=status.stable_revision or ""))
 
 

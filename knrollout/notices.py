@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from knrollout.observed import Run
     from knrollout.status import Status
 
 
@@ -18,11 +19,19 @@ class Notice:
     message: str
 
 
-def notices(before: Status, after: Status) -> tuple[Notice, ...]:
-    return tuple(_notices(before, after))
+def notices(before: Status, after: Status, runs: Mapping[str, Run]) -> tuple[Notice, ...]:
+    """runs are those that were read: one that ended is told of also where the status has left it behind."""
+    return (*_runs(before, runs), *_changes(before, after))
 
 
-def _notices(before: Status, after: Status) -> Iterator[Notice]:
+def _runs(before: Status, runs: Mapping[str, Run]) -> Iterator[Notice]:
+    for known in (before.step_run, before.background_run):
+        run = runs.get(known.name) if known is not None else None
+        if known is not None and run is not None and run.phase not in {"", known.phase}:
+            yield Notice(_kind(run.phase), f"AnalysisRun{run.phase}", f"{run.name} {run.message}".rstrip())
+
+
+def _changes(before: Status, after: Status) -> Iterator[Notice]:
     for entry in after.history:
         if entry not in before.history:
             kind: Literal["Normal", "Warning"] = "Warning" if entry.outcome == "Aborted" else "Normal"
@@ -31,12 +40,6 @@ def _notices(before: Status, after: Status) -> Iterator[Notice]:
         yield Notice("Normal", "Started", f"{after.canary_revision} is tried, attempt {after.attempt}")
     if after.active and after.weight != before.weight:
         yield Notice("Normal", "SetWeight", f"{after.canary_revision} is to get {after.weight} %")
-    for run_before, run in (
-        (before.step_run, after.step_run),
-        (before.background_run, after.background_run),
-    ):
-        if run is not None and run.phase and (run_before is None or run_before.phase != run.phase):
-            yield Notice(_kind(run.phase), f"AnalysisRun{run.phase}", f"{run.name} {run.message}".rstrip())
     if after.phase == "Paused" and (before.phase, before.reason) != ("Paused", after.reason):
         yield Notice("Normal", after.reason, after.message)
     if after.phase == "Degraded" and after.aborted is None and before.reason != after.reason:

@@ -15,12 +15,14 @@ from knrollout.advancing import advance
 from knrollout.beginning import adopt, begin
 from knrollout.conditions import conditions
 from knrollout.decision import Decision, said, want
+from knrollout.notices import notices
 from knrollout.resting import rest
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from knrollout.acting import Action
+    from knrollout.notices import Notice
     from knrollout.observed import Service
     from knrollout.status import Status
     from knrollout.view import View
@@ -33,6 +35,7 @@ class Plan:
     status: Status
     actions: tuple[Action, ...]
     wake: datetime | None
+    notices: tuple[Notice, ...] = ()
 
 
 def plan(view: View) -> Plan:
@@ -40,7 +43,7 @@ def plan(view: View) -> Plan:
     status = decision.status.but(observed_generation=view.rollout.generation)
     status = status.but(conditions=conditions(view, status))
     actions = acting.actions(view, status) if decision.touch else ()
-    return Plan(status, actions, decision.wake)
+    return Plan(status, actions, decision.wake, notices(view.rollout.status, status, view.runs))
 
 
 def _decide(view: View) -> Decision:

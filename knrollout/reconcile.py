@@ -36,7 +36,8 @@ def decide(cluster: Cluster, document: Document, now: datetime) -> Plan:
     rollout = rollout_of(document)
     if isinstance(rollout, InvalidSpec):
         seen = rollout.status.but(observed_generation=document["metadata"]["generation"])
-        return Plan(said(seen, "Degraded", "InvalidSpec", rollout.faults), (), None)
+        refused = said(seen, "Degraded", "InvalidSpec", rollout.faults)
+        return Plan(refused, (), None, notices(rollout.status, refused, {}))
     return plan(read(cluster, rollout, now))
 
 
@@ -47,7 +48,7 @@ def writes(cluster: Cluster, document: Document, decided: Plan) -> list[Callable
     before = _known(document)
     if decided.status == before:
         return list(carried)
-    told = [partial(cluster.tell, document, notice) for notice in notices(before, decided.status)]
+    told = [partial(cluster.tell, document, notice) for notice in decided.notices]
     wire = decided.status.model_dump(mode="json", by_alias=True, exclude_none=True)
     return [partial(cluster.write_status, document, wire), *carried, *told]
 

@@ -35,6 +35,8 @@ class Shop:
         self.rollout = self.cluster.add(
             "rollout",
             {
+                "apiVersion": names.API_VERSION,
+                "kind": names.KIND,
                 "metadata": {"name": ROLLOUT},
                 "spec": {"workloadRef": {"name": SERVICE}, "strategy": strategy},
             },

@@ -1,0 +1,73 @@
+"""The controller's round through the real client: what the cluster in memory proved holds over HTTP as well."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kubernetes import config
+from support.kubeapi import served
+from support.releasing import MANY_ROUNDS, Shop
+
+from knrollout.acting import SetTraffic
+from knrollout.errors import ConflictError
+from knrollout.kubernetes_cluster import KubernetesCluster
+from knrollout.observed import Target
+from knrollout.reconcile import reconcile
+
+
+class Remote(Shop):
+    """The shop's controller sees its cluster through HTTP once it is there."""
+
+    remote: KubernetesCluster | None = None
+
+    def round(self) -> bool:
+        if self.remote is None:
+            return super().round()
+        before = self._versions()
+        reconcile(self.remote, "shop", "track", self.cluster.now)
+        self.cluster.settle()
+        return before != self._versions()
+
+    def led(self) -> dict[str, object]:
+        for _ in range(MANY_ROUNDS if self.remote is None else 12):
+            self.round()
+        return self.cluster.status()
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Remote]:
+    shop = Remote()
+    with served(shop.cluster, tmp_path) as kubeconfig:
+        shop.remote = KubernetesCluster(config.new_client_from_config(str(kubeconfig)))
+        yield shop
+
+
+def test_a_good_release_goes_from_nothing_to_everything(shop: Remote) -> None:
+    canary = shop.released()
+    assert shop.cluster.shares() == {canary: 100}
+    assert shop.cluster.status()["phase"] == "Healthy"
+    reasons = [d["reason"] for (kind, _), d in shop.cluster.objects.items() if kind == "event"]
+    assert {"Started", "SetWeight", "AnalysisRunSuccessful", "Promoted", "Healthy"} <= set(reasons)
+
+
+def test_a_failed_release_goes_back_and_its_runs_are_stopped(shop: Remote) -> None:
+    shop.at_analysis()
+    shop.measure("Failed")
+    assert shop.cluster.shares() == {shop.stable: 100}
+
+
+def test_a_service_that_somebody_wrote_in_between_is_not_written(shop: Remote) -> None:
+    assert shop.remote is not None
+    seen = shop.cluster.objects["service", "track"]["metadata"]["resourceVersion"]
+    wanted = SetTraffic("track", seen, (Target(shop.stable, 100),), "track/99")
+    shop.cluster.edit_traffic([{"revisionName": shop.stable, "percent": 100, "tag": "other"}])
+    with pytest.raises(ConflictError):
+        shop.remote.set_traffic("shop", wanted)
+
+
+def test_what_is_not_there_is_none_and_not_an_error(shop: Remote) -> None:
+    assert shop.remote is not None
+    assert shop.remote.rollout("shop", "gone") is None
+    assert shop.remote.template("shop", "gone", cluster_wide=True) is None
+    shop.remote.stop_run("shop", "gone")
+    shop.remote.delete_run("shop", "gone")

@@ -1,0 +1,138 @@
+"""The cluster in memory behind HTTP: as much of the Kubernetes API as a controller and a command use."""
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from support.knative import NAMESPACE, FakeCluster
+
+KINDS = {
+    "knativerollouts": "rollout",
+    "services": "service",
+    "revisions": "revision",
+    "analysisruns": "run",
+    "analysistemplates": "template",
+    "clusteranalysistemplates": "cluster template",
+    "events": "event",
+}
+
+
+class KubeApi:
+    """Serves one cluster; unreadable objects, watches and discovery are not there."""
+
+    def __init__(self, cluster: FakeCluster) -> None:
+        self.cluster = cluster
+        self.lock = threading.Lock()
+
+    def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+        parts = path.partition("?")[0].strip("/").split("/")[2 if path.startswith("/api/") else 3 :]
+        if parts[0] == "namespaces":
+            parts = parts[2:]
+        name, status = [*parts[1:], "", ""][:2]
+        with self.lock:
+            return self._on(method, KINDS[parts[0]], name, status, body)
+
+    def _on(self, method: str, kind: str, name: str, status: str, body: Any) -> tuple[int, Any]:
+        if method == "POST":
+            return self._create(kind, body)
+        if method == "GET" and not name:
+            items = [document for (of, _), document in self.cluster.objects.items() if of == kind]
+            return 200, {"items": items, "metadata": {}}
+        kept = self.cluster.objects.get((kind, name))
+        if kept is None:
+            return 404, {"reason": "NotFound"}
+        if method == "GET":
+            return 200, kept
+        if method == "DELETE":
+            self.cluster.remove(kind, name)
+            return 200, {}
+        wanted = body["metadata"].get("resourceVersion") if "metadata" in body else None
+        if wanted not in {None, kept["metadata"]["resourceVersion"]}:
+            return 409, {"reason": "Conflict"}
+        if method == "PUT" and status:
+            self.cluster.write_status(kept, body["status"])
+        else:
+            self._merge(kind, kept, body)
+        return 200, self.cluster.objects[kind, name]
+
+    def _create(self, kind: str, body: Any) -> tuple[int, Any]:
+        body["metadata"].setdefault("name", f"{kind}-{len(self.cluster.objects)}")
+        if (kind, body["metadata"]["name"]) in self.cluster.objects:
+            return 409, {"reason": "AlreadyExists"}
+        return 201, self.cluster.add(kind, body)
+
+    def _merge(self, kind: str, kept: Any, patch: Any) -> None:
+        before = json.dumps(kept.get("spec"))
+        _merged(kept, {key: value for key, value in patch.items() if key != "status"})
+        if json.dumps(kept.get("spec")) != before:
+            kept["metadata"]["generation"] += 1
+        self.cluster._touch(kept)
+
+
+def _merged(kept: dict[str, Any], patch: dict[str, Any]) -> None:
+    """RFC 7396."""
+    for key, value in patch.items():
+        if value is None:
+            kept.pop(key, None)
+        elif isinstance(value, dict) and isinstance(kept.get(key), dict):
+            _merged(kept[key], value)
+        else:
+            kept[key] = value
+
+
+@contextlib.contextmanager
+def served(cluster: FakeCluster, folder: Path) -> Iterator[Path]:
+    """A kubeconfig that leads to the cluster."""
+    api = KubeApi(cluster)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        wbufsize = -1  # one packet an answer: two would wait for each other
+
+        def do_any(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            body = json.loads(self.rfile.read(length)) if length else None
+            code, answer = api.answer(self.command, self.path, body)
+            payload = json.dumps(answer).encode()
+            self.send_response(code)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(payload)))
+            self.end_headers()
+            self.wfile.write(payload)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    for verb in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+        setattr(Handler, f"do_{verb}", Handler.do_any)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield _kubeconfig(folder, server.server_port)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _kubeconfig(folder: Path, port: int) -> Path:
+    file = folder / "kubeconfig"
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "clusters": [{"name": "test", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+        "users": [{"name": "test", "user": {}}],
+        "contexts": [
+            {"name": "test", "context": {"cluster": "test", "user": "test", "namespace": NAMESPACE}}
+        ],
+    }
+    file.write_text(yaml.safe_dump(config))
+    return file
