@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from knrollout.status import Status
 
 
-def reconcile(cluster: Cluster, namespace: str, name: str, now: datetime) -> datetime | None:
-    """One round. Answers when to look again at the latest. Raises ConflictError if to begin anew at once."""
+def reconcile(cluster: Cluster, namespace: str, name: str, now: datetime) -> Plan | None:
+    """One round; None where the rollout is gone. Raises ConflictError if it is to be begun anew at once."""
     document = cluster.rollout(namespace, name)
     if document is None or document["metadata"].get("deletionTimestamp"):
         return None
     decided = decide(cluster, document, now)
     for write in writes(cluster, document, decided):
         write()
-    return decided.wake
+    return decided
 
 
 def decide(cluster: Cluster, document: Document, now: datetime) -> Plan:

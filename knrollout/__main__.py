@@ -1,0 +1,98 @@
+"""The controller's process: `python -m knrollout`. kopf watches; rounds are the controller's own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+import kopf
+from prometheus_client import REGISTRY, start_http_server
+from pydantic import ValidationError
+
+from knrollout import names
+from knrollout.controller import Controller
+from knrollout.election import elect
+from knrollout.errors import ClusterError
+from knrollout.kubernetes_cluster import connect
+from knrollout.measures import Measures
+from knrollout.reading import service_name
+from knrollout.settings import ControllerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SERVICE_LABEL = f"{names.SERVING_GROUP}/service"
+
+
+def watched(controller: Controller) -> kopf.OperatorRegistry:
+    """Bare events only: kopf keeps no state of its own on the objects."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.startup(registry=registry)
+    def configure(settings: kopf.OperatorSettings, **_: Any) -> None:  # noqa: ANN401 - kopf's own
+        settings.posting.enabled = False
+        settings.scanning.disabled = True
+        settings.watching.server_timeout = 300
+
+    @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)
+    def rollout(*, namespace: str | None, name: str, body: Mapping[str, Any], **_: Any) -> None:  # noqa: ANN401
+        controller.rollout_seen(namespace or "", name, service_name(body))
+
+    @kopf.on.event(names.SERVING_GROUP, names.SERVING_VERSION, "services", registry=registry)
+    def service(*, namespace: str | None, name: str, **_: Any) -> None:  # noqa: ANN401
+        controller.service_seen(namespace or "", name)
+
+    @kopf.on.event(names.SERVING_GROUP, names.SERVING_VERSION, "revisions", registry=registry)
+    def revision(*, namespace: str | None, labels: Mapping[str, str], **_: Any) -> None:  # noqa: ANN401
+        controller.service_seen(namespace or "", labels.get(SERVICE_LABEL, ""))
+
+    @kopf.on.event(
+        names.ARGO_GROUP,
+        names.ARGO_VERSION,
+        "analysisruns",
+        labels={names.ROLLOUT_LABEL: kopf.PRESENT},
+        registry=registry,
+    )
+    def run(*, namespace: str | None, labels: Mapping[str, str], **_: Any) -> None:  # noqa: ANN401
+        controller.stir(namespace or "", labels[names.ROLLOUT_LABEL])
+
+    return registry
+
+
+async def serve(settings: ControllerSettings) -> None:
+    cluster = connect()
+    leading = elect(settings.lease_name, settings.pod_namespace, settings.pod_name)
+    controller = Controller(cluster, Measures(REGISTRY), leading, settings.resync_seconds)
+    start_http_server(settings.metrics_port)
+    try:
+        await kopf.operator(
+            registry=watched(controller),
+            clusterwide=True,
+            standalone=True,
+            liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz",
+        )
+    finally:
+        await controller.stop()
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    try:
+        settings = ControllerSettings()
+    except ValidationError as error:
+        wrong = ", ".join(str(fault["loc"][0]).upper() for fault in error.errors())
+        sys.stderr.write(f"knrollout: missing or bad settings: {wrong}\n")
+        return 2
+    try:
+        asyncio.run(serve(settings))
+    except ClusterError as error:
+        sys.stderr.write(f"knrollout: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
