@@ -198,6 +198,31 @@ class Pipeline(RuleBasedStateMachine):
                 "UPDATE waiting SET expires_at = now() - interval '1 s' WHERE source = %s AND id = %s", [*key]
             )
 
+    @rule(which=st.integers(0, 5), gift=st.sampled_from(("", "yes")))
+    def place_what_is_being_given_up(self, which: int, gift: str) -> None:
+        """What waits for its order is parked and follows its order at the same moment."""
+        self.wait_too_long(which)
+        unplaced = [self.world.waiting[key] for key in self.overdue]
+        for early in unplaced:
+            placing = Happening(early.order_id, "placed", "/shop", "", early.time, "accepted", gift=gift)
+            sent = self._send(placing, self._new_id())
+            self.deliver([sent], [], (Fault(),) * 3, together=True, sweeping=True)
+
+    @rule(which=st.integers(0, 5))
+    def mend_for_two_orders_at_once(self, which: int) -> None:
+        """Two operators send one event again at the same moment, each under another order."""
+        undone = sorted(
+            key for key, entry in self.world.ledger.items() if entry.outcome in {"parked", "refused"}
+        )
+        if undone:
+            key = undone[which % len(undone)]
+            before = next(each for each in self.wire if each.key == key)
+            both = [
+                self._send(replace(before, order_id=f"{self.name}-{order_id}", replay=self._new_id()), key[1])
+                for order_id in ("a", "b")
+            ]
+            self.deliver(both[:1], both[1:], (Fault(),) * 3, together=True, sweeping=False)
+
     def teardown(self) -> None:
         for each in [each for each in self.wire if each not in self.acknowledged]:
             self.deliver([each], [], (Fault(),) * 3, together=False, sweeping=False)

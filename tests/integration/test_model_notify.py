@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, rule, run_state_machine_as_test
 from support.faults import DiedError
 from support.observed import Bench
-from support.sending import ANSWERS, DEATHS, END_LEASES, Worker, World, key_of
+from support.sending import ANSWERS, DEATHS, END_LEASES, QUICK, Worker, World, key_of
 from support.statuses import announced
 
 from orderflow import notifications
@@ -25,6 +25,7 @@ PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "quick")
 LEASE_SECONDS = 600.0
 
 answers = st.lists(st.sampled_from(("sent", "sent", *ANSWERS)), min_size=3, max_size=3)
+quick_answers = st.lists(st.sampled_from(QUICK), min_size=3, max_size=3)
 
 
 class Sending(RuleBasedStateMachine):
@@ -47,7 +48,7 @@ class Sending(RuleBasedStateMachine):
         )
         self.world = World()
         self.sent: list[Envelope] = []
-        self.workers = [self._worker(number) for number in range(2)]
+        self.workers = [self._worker(number) for number in range(3)]
 
     def _worker(self, number: int) -> Worker:
         return Worker(self.settings, self.bench.databases[number], self.world, LEASE_SECONDS)
@@ -61,7 +62,7 @@ class Sending(RuleBasedStateMachine):
     @rule(
         first=st.lists(events, min_size=1, max_size=2),
         second=st.lists(events, max_size=2),
-        told=st.tuples(answers, answers),
+        told=st.tuples(answers, answers, quick_answers),
         deaths=st.tuples(st.sampled_from(DEATHS), st.sampled_from(DEATHS)),
         replay=st.booleans(),
     )
@@ -69,15 +70,16 @@ class Sending(RuleBasedStateMachine):
         self,
         first: list[Envelope],
         second: list[Envelope],
-        told: tuple[list[str], list[str]],
+        told: tuple[list[str], ...],
         deaths: tuple[str, str],
         replay: bool,
     ) -> None:
-        for number, (says, dies) in enumerate(zip(told, deaths, strict=True)):
+        for number, (says, dies) in enumerate(zip(told, (*deaths, ""), strict=True)):
             if self.workers[number].dead:
                 self.workers[number] = self._worker(number)
             self.workers[number].answers = dict(zip(self.places, says, strict=True))
             self.workers[number].dies = dies
+            self.workers[number].heir = self.workers[2] if number != 2 else None
         lots = [(0, each) for each in first] + [(1, each) for each in second]
         done = self.bench.runner.run(self._at_once(lots, replay=replay))
         self._check_done(done)
@@ -113,14 +115,14 @@ class Sending(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.time_passes()
         for event in self.sent:
-            self.deliver([event], [], (["sent"] * 3, ["sent"] * 3), ("", ""), replay=True)
+            self.deliver([event], [], (["sent"] * 3,) * 3, ("", ""), replay=True)
         self._check_done(self.sent)
 
 
 @pytest.fixture
 def bench(fresh_database: str) -> Iterator[Bench]:
     migrate(fresh_database)
-    found = Bench(fresh_database, workers=2)
+    found = Bench(fresh_database, workers=3)
     yield found
     found.close()
 

@@ -3,16 +3,19 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from orderflow.adapters.claims import ClaimStore
 from orderflow.adapters.postgres import Database
+from orderflow.errors import PoisonError, UnavailableError
 from orderflow.notifications import Fate, Notification, NotificationSettings, Outcome
 from orderflow.notifier import Claim, Notifier
 from support.faults import DiedError
 
-ANSWERS = ("sent", "not_now", "refused", "gone", "unknown, taken", "unknown, lost", "slow, sent")
-"""What a recipient does with a message; one that is slow takes it after the claim's lease has ended."""
+QUICK = ("sent", "not_now", "refused", "gone", "unknown, taken", "unknown, lost")
+ANSWERS = (*QUICK, "slow, sent", "slow, not_now", "slow, refused")
+"""What a recipient does with a message; one that is slow does so after the lease has ended, and an heir has tried."""
 DEATHS = ("", "", "", "before sending", "after sending", "after recording")
 
 Key = tuple[str, str, str]
@@ -60,6 +63,7 @@ class Worker:
         self.answers: dict[str, str] = {}
         self.dies = ""
         self.dead = False
+        self.heir: Worker | None = None
         channels = dict.fromkeys(("email", "webhook"), self)
         self.notifier = Notifier(settings, channels, self, lease_seconds=lease_seconds)
 
@@ -78,11 +82,14 @@ class Worker:
             self._world.end_lease(key)
             async with self._database.connection() as connection:
                 await connection.execute(END_LEASE, key)
+            if self.heir:
+                with suppress(UnavailableError, PoisonError):
+                    await self.heir.notifier.handle(notification.event)
         if answer.endswith(("sent", "taken")):
             self._world.taken[key] += 1
         self._live("after sending")
-        fate = {"slow": Fate.SENT, "unknown": Fate.UNKNOWN}.get(answer.partition(",")[0])
-        return Outcome(fate or Fate(answer), "" if answer.endswith("sent") else "told_to")
+        fate = Fate(answer.partition(",")[0] if answer.startswith("unknown") else answer.rpartition(" ")[2])
+        return Outcome(fate, "" if fate is Fate.SENT else "told_to")
 
     async def claim(self, due: Sequence[Notification], *, failed_too: bool) -> list[Claim]:
         self._live("claiming")
