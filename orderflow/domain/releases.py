@@ -1,0 +1,127 @@
+"""Whether a new revision treats orders worse than the one before: counts of what became of them, compared.
+
+The test is Fisher's exact one, one-sided: given how many were bad in both together, how
+likely is it that so many or more of them met the canary, were there no difference? It is
+exact at any size. It is asked for several outcomes and again and again while a release
+goes on, so the risk of a false alarm, alpha, is shared among all of these questions
+(Bonferroni).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from math import exp, lgamma
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from orderflow.domain.orders import Frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Verdict(StrEnum):
+    WORSE = "worse"
+    FINE = "fine"
+    TOO_FEW = "too_few"
+    """So few that even a clearly worse revision might not have shown yet."""
+
+
+class Terms(Frozen):
+    """alpha: risk of calling an equal revision worse, over the whole release, which is looked at `looks` times.
+
+    tolerance: a difference of rates that is no reason to go back, however sure it is.
+    margin: a difference that must have been found by now, or else it is too early to say fine.
+    """
+
+    minimum: Annotated[int, Field(ge=1, le=1_000_000)] = 50
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    looks: Annotated[int, Field(ge=1, le=10_000)] = 20
+    tolerance: Annotated[float, Field(ge=0, le=1)] = 0.01
+    margin: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+
+@dataclass(frozen=True)
+class Count:
+    bad: int
+    total: int
+
+    @property
+    def rate(self) -> float:
+        return self.bad / self.total if self.total else 0.0
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One outcome. detects is the canary's lowest rate that would have been called worse; None if none would."""
+
+    outcome: str
+    canary: Count
+    stable: Count
+    probability: float
+    detects: float | None
+    verdict: Verdict
+
+
+def compare(outcomes: Sequence[tuple[str, Count, Count]], terms: Terms) -> list[Compared]:
+    """Each outcome as (name, canary's count, stable's count)."""
+    threshold = terms.alpha / (terms.looks * max(1, len(outcomes)))
+    return [_one(name, canary, stable, terms, threshold) for name, canary, stable in outcomes]
+
+
+def overall(compared: Sequence[Compared]) -> Verdict:
+    """One that is worse suffices; all must be fine."""
+    found = {each.verdict for each in compared}
+    if Verdict.WORSE in found:
+        return Verdict.WORSE
+    return Verdict.FINE if found == {Verdict.FINE} else Verdict.TOO_FEW
+
+
+def excess_probability(canary: Count, stable: Count) -> float:
+    """P(as many bad ones or more at the canary), hypergeometric: the one-sided p-value of Fisher's test."""
+    bad, total = canary.bad + stable.bad, canary.total + stable.total
+    most = min(bad, canary.total)
+    whole = _choices(total, canary.total)
+    ways = (
+        exp(_choices(bad, k) + _choices(total - bad, canary.total - k) - whole)
+        for k in range(canary.bad, most + 1)
+        if canary.total - k <= total - bad
+    )
+    return min(1.0, sum(ways))
+
+
+def _one(name: str, canary: Count, stable: Count, terms: Terms, threshold: float) -> Compared:
+    probability = excess_probability(canary, stable)
+    detects = _detects(canary.total, stable, terms, threshold)
+    telling = detects is not None and detects <= stable.rate + terms.margin
+    verdict = Verdict.TOO_FEW
+    if _is_worse(canary, stable, terms, threshold):
+        verdict = Verdict.WORSE
+    elif min(canary.total, stable.total) >= terms.minimum and telling:
+        verdict = Verdict.FINE
+    return Compared(name, canary, stable, probability, detects, verdict)
+
+
+def _is_worse(canary: Count, stable: Count, terms: Terms, threshold: float) -> bool:
+    if canary.rate - stable.rate <= terms.tolerance:
+        return False
+    return excess_probability(canary, stable) < threshold
+
+
+def _detects(total: int, stable: Count, terms: Terms, threshold: float) -> float | None:
+    """By halving: more bad ones at the canary are never less of a sign."""
+    low, high = 0, total + 1
+    while low < high:
+        middle = (low + high) // 2
+        if middle <= total and not _is_worse(Count(middle, total), stable, terms, threshold):
+            low = middle + 1
+        else:
+            high = middle
+    return low / total if total and low <= total else None
+
+
+def _choices(of: int, chosen: int) -> float:
+    """The logarithm of the binomial coefficient."""
+    return lgamma(of + 1) - lgamma(chosen + 1) - lgamma(of - chosen + 1)
