@@ -44,7 +44,7 @@ class Result:
 async def execute(scenario: Scenario, shop: Shop, seed: int, number: int) -> Result:
     rolls = random.Random(f"{seed} {scenario.name}")  # noqa: S311 - not for secrets
     result = Result(scenario)
-    prefix = f"c{seed}-{number:02}-"
+    prefix = f"c{seed}-{number:02}"
     book = Book(shop.state / "books" / f"{scenario.name}.sqlite")
     groups = Groups(shop.bootstrap)
     before = await asyncio.to_thread(parked_before, shop.database)
@@ -73,6 +73,7 @@ async def examine(run: Run, result: Result, before: list[str]) -> None:
     if run.times:
         result.recovered = max(recovered_after(run.book, *times) for times in run.times)
     _judge(result)
+    result.faults += run.missed
 
 
 def flat(errors: BaseExceptionGroup[Exception]) -> Iterator[BaseException]:

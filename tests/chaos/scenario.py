@@ -68,6 +68,8 @@ class Run:
     rolls: random.Random
     prefix: str
     times: list[tuple[float, float]] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
+    """What a fault should have shown and did not, in sentences."""
 
     async def mid_load(self) -> None:
         await self.load.until_told(self.rolls.randint(SHORTEST, LONGEST))

@@ -76,7 +76,7 @@ async def _soak(
 ) -> bool:
     began = time.monotonic()
     rolls = random.Random(seed)  # noqa: S311 - not for secrets
-    prefix = f"c{seed}-"
+    prefix = f"c{seed}"
     async with Shop(state / "shop", partitions=PARTITIONS) as shop:
         groups = Groups(shop.bootstrap)
         book = Book(state / "soak.sqlite")
@@ -152,8 +152,12 @@ def _show(figures: dict[str, str], result: Result, seed: int, console: Console) 
     console.print(table)
     for fault in result.faults:
         console.print(fault, highlight=False, soft_wrap=True)
-    verdict = "0 missing, 0 doubled" if result.passed else "NOT SURVIVED"
-    console.print(f"soak: {result.account.orders:,} orders, {verdict}, seed {seed}", highlight=False)
+    found = result.account
+    console.print(
+        f"soak: {found.orders:,} orders, {found.losses} missing, {found.effects_twice} effects doubled, seed {seed}:"
+        f" {'survived' if result.passed else 'NOT SURVIVED'}",
+        highlight=False,
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

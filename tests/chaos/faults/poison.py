@@ -1,8 +1,9 @@
 """Everything that no stage can take, straight into the topics."""
 
 import asyncio
+import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from confluent_kafka import Producer
 
@@ -10,8 +11,10 @@ from orderflow import topics
 from orderflow.adapters.kafka import producer_config
 from orderflow.domain.events import type_of
 from orderflow.settings import KafkaSettings
+from tests.chaos.book import now
 from tests.chaos.errors import FaultError
 from tests.chaos.scenario import Run, Scenario, pause
+from tests.chaos.tales import tales
 
 Headers = list[tuple[str, bytes | None]]
 
@@ -98,17 +101,36 @@ async def poisoned(run: Run) -> None:
     with run.fault():
         for place in await asyncio.to_thread(_produce, run.shop.bootstrap, run.prefix):
             run.book.add_poison(*place)
+        await _pay_with_a_nul_in_the_key(run)
         await pause(1.0)
     await run.load.until_told(30)
     await run.settle()
     await run.shop.delivery.restart()
 
 
+async def _pay_with_a_nul_in_the_key(run: Run) -> None:
+    """The event itself is good: KafkaSource drops the record, the audit publishes it again, the order is paid."""
+    story = next(tales(run.rolls.randrange(2**32), f"{run.prefix}n", frozenset({"not paid yet"})))
+    order_id, order = story.order_id, json.loads(story.sendings[0].event.data)
+    await run.load.tell(replace(story, ends=("accepted", "paid")))
+    paid = json.dumps({"amount": order["total"], "currency": order["currency"]}).encode()
+    headers = [("ce_id", f"{order_id}-paid".encode()), *_event(subject=order_id.encode())]
+    began = now()
+    producer = _producer(run.shop.bootstrap)
+    producer.produce(topics.INBOX, paid, f"{order_id}\0".encode(), headers=headers)
+    if await asyncio.to_thread(producer.flush, 30):
+        raise FaultError("Kafka did not take the payment")
+    run.book.confirm(("/chaos", f"{order_id}-paid"), order_id, began)
+
+
+def _producer(bootstrap: str) -> Producer:
+    return Producer(producer_config(KafkaSettings(kafka_bootstrap=bootstrap, k_revision="poisoner")))
+
+
 def _produce(bootstrap: str, prefix: str) -> list[tuple[str, str, str, int, int]]:
     """In one go, so that a null-valued header takes others of its poll along. Name, event id, topic, partition
     and offset of each."""
-    settings = KafkaSettings(kafka_bootstrap=bootstrap, k_revision="poisoner")
-    producer = Producer(producer_config(settings))
+    producer = _producer(bootstrap)
     placed: list[tuple[str, str, str, int, int]] = []
     failed: list[str] = []
     for each in _with_ids(POISONS, prefix):
