@@ -165,7 +165,7 @@ class Pipeline(RuleBasedStateMachine):
                 self.world = world
                 break
         else:
-            expected = next(outcomes(before, steps))
+            expected = next(outcomes(before, steps), before)
             wanted = tables_of(expected) | {"letters": set(expected.letters)}
             found = tables | {"letters": set(letters)}
             differing = {name: found[name] ^ wanted[name] for name in wanted if found[name] != wanted[name]}

@@ -256,7 +256,8 @@ def outcomes(world: World, steps: tuple[Step, ...]) -> Iterator[World]:
             continue
         begun.add(step.lane)
         rest = steps[:number] + steps[number + 1 :]
-        yield from outcomes(step.on(world), rest)
+        if step.event or step.doubtful or step.key in world.waiting:  # what was surely given up was waiting
+            yield from outcomes(step.on(world), rest)
         if step.doubtful:
             yield from outcomes(world, rest)
 
