@@ -49,6 +49,11 @@ class Arrival:
         given = self.event.extensions.get("sequence", "")
         return int(given) if _WHOLE_NUMBER.fullmatch(given) else None
 
+    @property
+    def validated_by(self) -> str | None:
+        """The revision of validate whose verdict this is."""
+        return self.event.extensions.get("validatedby")
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -77,6 +82,7 @@ class Record:
     versions: tuple[int, int] | None
     occurred_at: datetime
     sequence: int | None = None
+    validated_by: str | None = None
     was: Outcome | None = None
 
 
@@ -219,6 +225,7 @@ def _ledger_row(
         versions=versions,
         occurred_at=event.occurred_at,
         sequence=event.sequence,
+        validated_by=event.validated_by,
         was=was,
     )
 

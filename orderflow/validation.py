@@ -36,8 +36,11 @@ def digest(event_type: str, subject: str, content: bytes) -> str:
     return hashlib.sha256(f"{event_type}\n{subject}\n".encode() + content).hexdigest()
 
 
-def validate(event: Envelope, rules: Rules) -> Envelope:
-    """The event for the events topic. Its id follows from the inbox event's, its content from the rules too."""
+def validate(event: Envelope, rules: Rules, revision: str = "") -> Envelope:
+    """The event for the events topic. Its id follows from the inbox event's, its content from the rules too.
+
+    revision is whose verdict it is: the ledger keeps it, for a release is judged by it.
+    """
     fact = read(event)
     content = fact.model_dump_json(exclude_none=True).encode()
     kind, data = fact.kind, content
@@ -58,5 +61,6 @@ def validate(event: Envelope, rules: Rules) -> Envelope:
             "originid": event.id,
             "origindigest": digest(event.type, event.subject, content),
         }
+        | ({"validatedby": revision} if revision else {})
         | carried,
     )

@@ -55,7 +55,7 @@ def validate() -> Reception:
     publisher = KafkaPublisher(config)
 
     async def handle(event: Envelope) -> None:
-        await publisher.publish(topics.EVENTS, [validation.validate(event, rules)])
+        await publisher.publish(topics.EVENTS, [validation.validate(event, rules, config.k_revision)])
 
     return Reception("validate", config.k_revision, handle, publisher)
 

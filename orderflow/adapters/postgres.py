@@ -131,7 +131,8 @@ WITH written AS (
 ), recorded AS (
     SELECT * FROM json_to_recordset(%(ledger)s) AS r (
         source text, id text, order_id text, kind text, digest text, outcome text, reason json,
-        first_version integer, last_version integer, occurred_at timestamptz, sequence bigint, was text)
+        first_version integer, last_version integer, occurred_at timestamptz, sequence bigint,
+        validated_by text, was text)
 ), placed AS (
     INSERT INTO orders (order_id, lock, status, payment, resumes, currency, total, captured, refunded,
                         version, digest, document, placed_at)
@@ -156,9 +157,9 @@ WITH written AS (
     FROM written w WHERE w.lock > 0 AND NOT w.changed AND o.order_id = w.order_id AND o.lock = w.lock RETURNING 1
 ), entered AS (
     INSERT INTO ledger (source, id, order_id, kind, digest, outcome, reason, revision,
-                        first_version, last_version, occurred_at, sequence)
+                        first_version, last_version, occurred_at, sequence, validated_by)
     SELECT source, id, order_id, kind, digest, outcome, reason, %(revision)s, first_version, last_version,
-           occurred_at, sequence
+           occurred_at, sequence, validated_by
     FROM recorded WHERE was IS NULL
     ON CONFLICT DO NOTHING RETURNING 1
 ), settled AS (
@@ -171,7 +172,7 @@ WITH written AS (
     UPDATE ledger l
     SET order_id = r.order_id, kind = r.kind, digest = r.digest, outcome = r.outcome, reason = r.reason,
         revision = %(revision)s, first_version = r.first_version, last_version = r.last_version,
-        occurred_at = r.occurred_at, sequence = r.sequence, recorded_at = now()
+        occurred_at = r.occurred_at, sequence = r.sequence, validated_by = r.validated_by, recorded_at = now()
     FROM recorded r WHERE r.was IN ('parked', 'refused') AND l.source = r.source AND l.id = r.id
                       AND l.outcome = r.was AND l.outcome IN ('parked', 'refused') RETURNING 1
 ), released AS (
@@ -299,6 +300,7 @@ def _add_rows(rows: dict[str, list[Row]], plan: Plan, waiting: Waiting, clock: d
                 "last_version": last,
                 "occurred_at": record.occurred_at,
                 "sequence": record.sequence,
+                "validated_by": record.validated_by,
                 "was": record.was.value if record.was else None,
             }
         )

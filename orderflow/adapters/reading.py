@@ -13,12 +13,14 @@ from psycopg.rows import class_row, dict_row, scalar_row
 from psycopg.sql import SQL, Composed
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from orderflow.adapters import releases
 from orderflow.adapters.alerts import Alerts
 from orderflow.console import filters
 from orderflow.console.records import (
     ActionDone,
     Early,
     Entry,
+    Evidence,
     LedgerCount,
     Need,
     Notification,
@@ -320,6 +322,16 @@ class Reader:
         with self._snapshot() as connection:
             pairs = connection.execute(PARKED_NAMES).fetchall()
         return sorted({stage for stage, _ in pairs}), sorted({code for _, code in pairs})
+
+    def release(self, stage: str, canary: str, stable: str, hours: int) -> Evidence:
+        """What became of orders at two revisions of a stage."""
+        with self._snapshot() as connection:
+            return releases.evidence(connection, stage, canary, stable, hours)
+
+    def audited(self, stage: str, minutes: int, hours: int) -> Evidence:
+        """What the audit missed lately of a stage's events, against before."""
+        with self._snapshot() as connection:
+            return releases.audited(connection, stage, minutes, hours)
 
     def rates(self) -> list[Rate]:
         """What each stage brought about lately, as far as it leaves a trace in the database."""

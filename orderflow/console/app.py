@@ -14,7 +14,7 @@ from flask_bootstrap import Bootstrap5
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from orderflow import door, logs, problems
-from orderflow.console import actions, api, asking, forms, pages, theme, words
+from orderflow.console import actions, api, asking, forms, pages, releases, theme, words
 from orderflow.errors import ConflictError, ForbiddenError, PoisonError, UnavailableError, UnknownError
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def create_app(
         app.jinja_env.filters[name] = getattr(words, name)
     app.jinja_env.globals["words"] = words
     app.register_blueprint(api.blueprint(reader))
+    app.register_blueprint(releases.blueprint(reader))
     app.register_blueprint(actions.blueprint(desk, reader, audit_url))
     app.register_blueprint(forms.blueprint(desk, reader))
     app.register_blueprint(pages.blueprint(reader, streams, app.jinja_env))

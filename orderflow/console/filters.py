@@ -145,7 +145,7 @@ class ParkedFilter(Listing):
     order: Name = ""
 
 
-F = TypeVar("F", OrderFilter, ParkedFilter)
+F = TypeVar("F", bound=Frozen)
 
 
 def read(kind: type[F], arguments: Mapping[str, str]) -> F:

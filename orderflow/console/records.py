@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from orderflow.domain.limits import Alert
+    from orderflow.domain.releases import Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,3 +241,11 @@ class Outcomes:
     notifications: list[NotificationCount]
     waiting: int
     counted_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a release is judged by: (outcome, canary's count, stable's), counted since the canary's first trace."""
+
+    since: datetime | None
+    outcomes: list[tuple[str, Count, Count]]
