@@ -34,7 +34,8 @@ def show_needing(about: Session, need: str | None, limit: int, output: Output) -
     if need is not None and need not in NEEDS:
         raise WrongUsageError(f"--need {need}: one of {', '.join(NEEDS)}")
     rows = []
-    for name in (need,) if need else NEEDS:
+    # `stuck` is all of its codes together, and those say more.
+    for name in (need,) if need else [each for each in NEEDS if each != "stuck"]:
         found = about.client.get(path_of("orders"), attention=name, limit=limit)["orders"]
         rows += [row | {"attention": name} for row in found]
     rows.sort(key=lambda row: row["updated_at"])
