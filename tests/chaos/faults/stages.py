@@ -17,6 +17,9 @@ SINK_TIMEOUT_SECONDS = 6
 """As delivery.yaml has it."""
 FENCED_SECONDS = 15.0
 _WORKERS = 8
+_EVENTS = 200
+_COUNTED = frozenset({"returned, refunded in two parts", "cancelled after it left"})
+"""Stories that do not end the same where any of their events takes effect twice: half a refund is one."""
 IN_FLIGHT = PARTITIONS * 2
 """Notifications that can be on their way when a notify dies: an e-mail and a webhook of an event per partition."""
 
@@ -59,12 +62,10 @@ async def eight_at_once(run: Run) -> None:
         task = asyncio.create_task(doubler.run())
         try:
             with run.fault():
-                await run.load.until_told(80)
+                await until(lambda: doubler.sent >= _EVENTS or task.done(), f"{_EVENTS} events", seconds=120)
         finally:
             doubler.ending = True
             await task
-        if doubler.sent < 100:
-            raise FaultError(f"only {doubler.sent} events were sent to eight workers")
     finally:
         await run.shop.apply("track")
 
@@ -140,5 +141,5 @@ SCENARIOS = [
         IN_FLIGHT,
     ),
     Scenario("track-late-writer", "SIGSTOP of track past the timeout", stops_and_wakes_up_late, 2),
-    Scenario("eight-workers", "every event to 8 workers at once", eight_at_once),
+    Scenario("eight-workers", "every event to 8 workers at once", eight_at_once, kinds=_COUNTED),
 ]
