@@ -183,5 +183,4 @@ def _owner(of: Subject) -> dict[str, Any]:
         "name": of.rollout,
         "uid": of.uid,
         "controller": True,
-        "blockOwnerDeletion": True,
     }

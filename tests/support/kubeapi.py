@@ -29,12 +29,16 @@ class KubeApi:
     def __init__(self, cluster: FakeCluster) -> None:
         self.cluster = cluster
         self.lock = threading.Lock()
+        self.asked: set[tuple[str, str, str]] = set()
+        """(group, resource, verb) of every request, as RBAC names them."""
 
     def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
         parts = path.partition("?")[0].strip("/").split("/")[2 if path.startswith("/api/") else 3 :]
         if parts[0] == "namespaces":
             parts = parts[2:]
         name, status = [*parts[1:], "", ""][:2]
+        group = "" if path.startswith("/api/") else path.split("/")[2]
+        self.asked.add((group, "/".join(filter(None, [parts[0], status])), _verb(method, name)))
         with self.lock:
             return self._on(method, KINDS[parts[0]], name, status, body)
 
@@ -75,6 +79,12 @@ class KubeApi:
         self.cluster._touch(kept)
 
 
+def _verb(method: str, name: str) -> str:
+    if method == "GET":
+        return "get" if name else "list"
+    return {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}[method]
+
+
 def _merged(kept: dict[str, Any], patch: dict[str, Any]) -> None:
     """RFC 7396."""
     for key, value in patch.items():
@@ -89,7 +99,12 @@ def _merged(kept: dict[str, Any], patch: dict[str, Any]) -> None:
 @contextlib.contextmanager
 def served(cluster: FakeCluster, folder: Path) -> Iterator[Path]:
     """A kubeconfig that leads to the cluster."""
-    api = KubeApi(cluster)
+    with serving(KubeApi(cluster), folder) as kubeconfig:
+        yield kubeconfig
+
+
+@contextlib.contextmanager
+def serving(api: KubeApi, folder: Path) -> Iterator[Path]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

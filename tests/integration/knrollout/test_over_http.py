@@ -4,15 +4,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from kubernetes import config
-from support.kubeapi import served
-from support.releasing import MANY_ROUNDS, Shop
+from support.kubeapi import KubeApi, served, serving
+from support.releasing import MANY_ROUNDS, ORDERS, Shop
 
 from knrollout.acting import SetTraffic
 from knrollout.errors import ConflictError
 from knrollout.kubernetes_cluster import KubernetesCluster
 from knrollout.observed import Target
 from knrollout.reconcile import reconcile
+
+ARGO = Path(__file__).parents[3] / "argo"
 
 
 class Remote(Shop):
@@ -71,3 +74,29 @@ def test_what_is_not_there_is_none_and_not_an_error(shop: Remote) -> None:
     assert shop.remote.template("shop", "gone", cluster_wide=True) is None
     shop.remote.stop_run("shop", "gone")
     shop.remote.delete_run("shop", "gone")
+
+
+def test_the_controllers_role_allows_what_it_asks_and_no_write_that_it_does_not(tmp_path: Path) -> None:
+    shop = Remote(analysis={"templates": [{"templateName": "orders"}], "args": ORDERS["args"]})
+    shop.change(analysis={"unsuccessfulRunHistoryLimit": 0, "successfulRunHistoryLimit": 0})
+    api = KubeApi(shop.cluster)
+    with serving(api, tmp_path) as kubeconfig:
+        shop.remote = KubernetesCluster(config.new_client_from_config(str(kubeconfig)))
+        for _ in range(2):
+            shop.release()
+            shop.measure("Failed")
+        shop.release()
+        shop.release()
+        shop.remote.template("shop", "any", cluster_wide=True)
+    roles = yaml.safe_load_all((ARGO / "controller/rbac.yaml").read_text())
+    (role,) = (d for d in roles if d["kind"] == "ClusterRole" and d["metadata"]["name"] == "knrollout")
+    allowed = {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    watched = {"get", "list", "watch"}
+    assert api.asked <= allowed
+    assert {one for one in allowed if one[2] not in watched} <= api.asked

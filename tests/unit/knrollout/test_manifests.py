@@ -1,0 +1,155 @@
+"""What argo/ gives a cluster, held against the code."""
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from knrollout import crd
+from knrollout.analysis import Subject, manifest
+from knrollout.lint import lint
+from knrollout.spec import Spec
+from knrollout.status import Status
+
+ARGO = Path(__file__).parents[3] / "argo"
+GOOD: dict[str, Any] = {
+    "workloadRef": {"name": "track"},
+    "strategy": {"canary": {"steps": [{"setWeight": 10}, {"pause": {"duration": "1h30m"}}, {"pause": {}}]}},
+}
+
+
+def documents(folder: str) -> Iterator[dict[str, Any]]:
+    for file in sorted((ARGO / folder).glob("*.yaml")):
+        yield from yaml.safe_load_all(file.read_text())
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """GOOD with one field set; None takes it away."""
+    spec = copy.deepcopy(GOOD)
+    *parents, last = path.split(".")
+    part: Any = spec
+    for name in parents:
+        part = part[int(name)] if isinstance(part, list) else part.setdefault(name, {})
+    if isinstance(part, list):
+        part[int(last)] = value
+    elif value is None:
+        del part[last]
+    else:
+        part[last] = value
+    return spec
+
+
+def test_the_definition_is_what_the_models_say() -> None:
+    assert (ARGO / "crd/knativerollout.yaml").read_text() == crd.text(), "make it: python -m knrollout.crd"
+
+
+def test_the_definition_is_a_structural_schema() -> None:
+    """Every node has a type or says why not, and nothing that Kubernetes does not know."""
+
+    def look(node: dict[str, Any], path: str) -> None:
+        free = node.get("x-kubernetes-int-or-string") or node.get("x-kubernetes-preserve-unknown-fields")
+        assert "type" in node or free, path
+        assert not {"$ref", "anyOf", "title", "const", "additionalProperties"} & node.keys(), path
+        for name, field in node.get("properties", {}).items():
+            look(field, f"{path}.{name}")
+        if "items" in node:
+            look(node["items"], f"{path}[]")
+        if node.get("x-kubernetes-validations") and node.get("type") == "array":
+            assert "maxItems" in node, path
+
+    version = crd.definition()["spec"]["versions"][0]
+    look(version["schema"]["openAPIV3Schema"], "")
+
+
+def test_every_status_that_the_controller_writes_has_its_field_in_the_definition() -> None:
+    version = crd.definition()["spec"]["versions"][0]
+    known = version["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
+    assert {field.alias for field in Status.model_fields.values()} == set(known)
+
+
+def test_a_plain_spec_gets_the_defaults_of_the_definition() -> None:
+    spec = Spec.model_validate(GOOD)
+    version = crd.definition()["spec"]["versions"][0]
+    known = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    given = spec.model_dump(by_alias=True)
+    assert {name: given[name] for name, field in known.items() if "default" in field} == {
+        name: field["default"] for name, field in known.items() if "default" in field
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("workloadRef.kind", "Deployment"),
+        ("workloadRef.apiVersion", "apps/v1"),
+        ("workloadRef", None),
+        ("strategy.canary.steps", []),
+        ("strategy.canary.steps.0", {}),
+        ("strategy.canary.steps.0", {"setWeight": 5, "pause": {}}),
+        ("strategy.canary.steps.0.setWeight", 101),
+        ("strategy.canary.steps.0.setWeight", -1),
+        ("strategy.canary.steps.0.setWeight", "10"),
+        ("strategy.canary.steps.1.pause.duration", "5 minutes"),
+        ("strategy.canary.steps.1.pause.duration", -5),
+        ("strategy.canary.steps.1.pause.duration", 1.5),
+        ("strategy.canary.steps.0", {"analysis": {"templates": []}}),
+        ("strategy.canary.analysis", {"templates": [{"templateName": "a"}], "startingStep": 3}),
+        ("strategy.canary.maxSurge", "25%"),
+        ("strategy.canary.trafficRouting", {"istio": {}}),
+        ("strategy.blueGreen", {"activeService": "a"}),
+        ("replicas", 3),
+        ("progressDeadlineSeconds", 0),
+        ("rollbackWindow.revisions", 0),
+        ("misspelled", 1),
+    ],
+)
+def test_whatever_is_outside_the_subset_is_refused(path: str, value: Any) -> None:
+    with pytest.raises(ValidationError):
+        Spec.model_validate(changed(path, value))
+
+
+def test_every_field_of_argos_that_is_refused_is_refused_by_the_model_too() -> None:
+    places = {
+        "Spec": "",
+        "Strategy": "strategy.",
+        "Canary": "strategy.canary.",
+        "Step": "strategy.canary.steps.0.",
+        "BackgroundAnalysis": "strategy.canary.analysis.",
+    }
+    for model, place in places.items():
+        for field in crd.REFUSED[model]:
+            with pytest.raises(ValidationError, match=field):
+                Spec.model_validate(changed(f"{place}{field}", {}))
+
+
+def test_the_rollouts_and_their_templates_have_no_fault() -> None:
+    text = "\n---\n".join(yaml.safe_dump(d) for f in ("rollouts", "analysis") for d in documents(f))
+    assert lint(text) == []
+
+
+def test_every_analysis_of_every_rollout_can_be_made() -> None:
+    templates = {
+        (False, d["metadata"]["name"]): d["spec"]
+        for d in documents("analysis")
+        if d["kind"] == "AnalysisTemplate"
+    }
+    of = Subject("track", "shop", "uid", {}, {}, stable="track-00001", canary="track-00002", attempt=1)
+    for rollout in documents("rollouts"):
+        if rollout["kind"] == "KnativeRollout":
+            canary = Spec.model_validate(rollout["spec"]).strategy.canary
+            for analysis in [step.analysis for step in canary.steps] + [canary.analysis]:
+                if analysis is not None:
+                    assert manifest("run", analysis, templates, of)["spec"]["metrics"]
+
+
+@pytest.mark.parametrize("name", ["http-errors", "http-latency"])
+def test_a_query_that_finds_nothing_is_inconclusive(name: str) -> None:
+    (template,) = (d for d in documents("analysis") if d.get("metadata", {}).get("name") == name)
+    (metric,) = template["spec"]["metrics"]
+    for condition in (metric["successCondition"], metric["failureCondition"]):
+        assert condition.startswith("len(result) > 0 && !isNaN(result[0]) && ")
+    assert "{{args.least-requests}}" in metric["provider"]["prometheus"]["query"]
