@@ -32,11 +32,15 @@ _SEEDS = 1_000_000
 
 def main(arguments: list[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
-    chosen = [each for each in SCENARIOS if not given.only or each.name in given.only.split(",")]
-    if given.list or not chosen:
+    named = [name for name in given.only.split(",") if name]
+    unknown = set(named) - {each.name for each in SCENARIOS}
+    if given.list or unknown:
         names = "\n".join(f"{each.name:25} {each.fault}" for each in SCENARIOS)
         sys.stdout.write(f"{names}\n")
-        return 0 if given.list else 2
+        sys.stderr.writelines(f"there is no scenario {name}\n" for name in sorted(unknown))
+        return 2 if unknown else 0
+    chosen = [each for each in SCENARIOS if not named or each.name in named]
+    barred = [each for each in chosen if each.needs_root and os.geteuid() != 0]
     seed = given.seed if given.seed is not None else random.randrange(_SEEDS)  # noqa: S311
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(f"seed {seed}: CHAOS_SEED={seed} repeats it", highlight=False)
@@ -44,7 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(filename=state / "harness.log")
     state.chmod(0o755)
     began = time.monotonic()
-    results = asyncio.run(_run(chosen, state, seed, console))
+    results = asyncio.run(_run([each for each in chosen if each not in barred], state, seed, console))
+    for each in barred:
+        console.print(f"{each.name}: not tried, it takes root", highlight=False)
     show(results, seed, (time.monotonic() - began) / 60, console)
     if all(result.passed for result in results):
         shutil.rmtree(state)

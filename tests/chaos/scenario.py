@@ -54,6 +54,7 @@ class Scenario:
     mends: bool = False
     brokers: int = 1
     settle_seconds: float = 180.0
+    needs_root: bool = False
 
 
 @dataclass

@@ -139,5 +139,5 @@ SCENARIOS = [
     Scenario("broker-dies", "kill -9 of 1 broker of 3, min ISR 2", one_broker_of_three_dies, brokers=3),
     Scenario("postgres-dies", "kill -9 and restart of PostgreSQL", postgres_dies, 2, IN_FLIGHT),
     Scenario("read-only", "database read-only", database_is_read_only, 1, IN_FLIGHT),
-    Scenario("disk-full", "database's disk full", disk_is_full, 1, IN_FLIGHT),
+    Scenario("disk-full", "database's disk full", disk_is_full, 1, IN_FLIGHT, needs_root=True),
 ]
