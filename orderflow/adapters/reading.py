@@ -328,6 +328,11 @@ class Reader:
         with self._snapshot() as connection:
             return releases.evidence(connection, stage, canary, stable, hours)
 
+    def traces(self, stage: str, canary: str, stable: str, seconds: int) -> tuple[int, int]:
+        """How much each of two revisions of a stage left behind lately: the canary's, stable's."""
+        with self._snapshot() as connection:
+            return releases.traces(connection, stage, canary, stable, seconds)
+
     def audited(self, stage: str, minutes: int, hours: int) -> Evidence:
         """What the audit missed lately of a stage's events, against before."""
         with self._snapshot() as connection:

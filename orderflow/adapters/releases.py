@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from psycopg.rows import dict_row
+from psycopg.sql import SQL
 
 from orderflow import topics
 from orderflow.console.records import Evidence
@@ -64,6 +65,28 @@ SELECT revision, (SELECT min(at) FROM seen WHERE revision = %(canary)s) AS since
        count(*) FILTER (WHERE parked) AS parked_bad, count(*) AS parked_total
 FROM seen WHERE at >= (SELECT min(at) FROM seen WHERE revision = %(canary)s) GROUP BY revision
 """
+_TRACES: Final = {
+    "validate": """
+    SELECT validated_by AS revision FROM ledger
+    WHERE recorded_at > now() - make_interval(secs => %(seconds)s) AND validated_by = ANY(%(both)s)
+    """,
+    "track": """
+    SELECT revision FROM ledger
+    WHERE recorded_at > now() - make_interval(secs => %(seconds)s) AND revision = ANY(%(both)s)
+    """,
+    "notify": """
+    SELECT revision FROM notifications
+    WHERE created_at > now() - make_interval(secs => %(seconds)s) AND revision = ANY(%(both)s)
+    """,
+}
+_TRACES_OF: Final = """
+WITH traces AS ({traces}
+    UNION ALL
+    SELECT revision FROM parked
+    WHERE parked_at > now() - make_interval(secs => %(seconds)s) AND stage = %(stage)s AND revision = ANY(%(both)s)
+)
+SELECT revision, count(*) FROM traces GROUP BY revision
+"""
 _AUDIT: Final = """
 SELECT started_at > now() - make_interval(mins => %(minutes)s) AS lately,
        sum((report -> 'topics' -> %(topic)s ->> 'missing')::bigint) AS bad,
@@ -91,6 +114,14 @@ def evidence(connection: Connection, stage: str, canary: str, stable: str, hours
     since = next((row["since"] for row in rows), None)
     counted = [(name, _count(of.get(canary), name), _count(of.get(stable), name)) for name in outcomes]
     return Evidence(since, counted)
+
+
+def traces(connection: Connection, stage: str, canary: str, stable: str, seconds: int) -> tuple[int, int]:
+    """How many each of the two revisions left in the last seconds: (canary's, stable's)."""
+    statement = SQL(_TRACES_OF).format(traces=SQL(_TRACES[stage]))
+    values = {"stage": stage, "both": [canary, stable], "seconds": seconds}
+    of: dict[str, int] = dict(connection.execute(statement, values).fetchall())
+    return of.get(canary, 0), of.get(stable, 0)
 
 
 def audited(connection: Connection, stage: str, minutes: int, hours: int) -> Evidence:

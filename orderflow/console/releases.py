@@ -1,6 +1,7 @@
 """Whether a stage's new revision treats orders worse: what Argo's analysis asks query while a canary is out.
 
-GET /api/releases/<stage>?canary=<revision>&stable=<revision>, and any of the Terms;
+GET /api/releases/<stage>?canary=<revision>&stable=<revision>, and any of the Terms; with
+weight=<percent> also whether the canary leaves the traces that its share of the deliveries should;
 GET /api/releases/<stage>/audit for what only the audit finds. The answer's `verdict` is
 `fine`, `worse` or `too_few`.
 """
@@ -15,21 +16,27 @@ from pydantic import Field, StringConstraints
 
 from orderflow.adapters.releases import STAGES
 from orderflow.console import filters
-from orderflow.domain.releases import Terms, compare, overall
+from orderflow.domain.releases import Terms, compare, overall, presence
 
 if TYPE_CHECKING:
     from orderflow.adapters.reading import Reader
     from orderflow.console.records import Evidence
+    from orderflow.domain.releases import Presence
 
 Revision = Annotated[str, StringConstraints(pattern=r"^[a-z][-a-z0-9]{0,62}$")]
 
 
 class Question(Terms):
-    """hours is how far back the canary's first trace is looked for."""
+    """hours is how far back the canary's first trace is looked for.
+
+    weight is the canary's share of the deliveries in the last seconds, in percent: it must not have changed since.
+    """
 
     canary: Revision
     stable: Revision
     hours: Annotated[int, Field(ge=1, le=168)] = 24
+    weight: Annotated[int, Field(ge=1, le=99)] | None = None
+    seconds: Annotated[int, Field(ge=1, le=86_400)] = 60
 
 
 class AuditQuestion(Terms):
@@ -48,7 +55,11 @@ def blueprint(reader: Reader) -> Blueprint:
             abort(404)
         asked = filters.read(Question, request.args)
         found = reader.release(stage, asked.canary, asked.stable, asked.hours)
-        return _judged(found, asked)
+        if asked.weight is None:
+            return _judged(found, asked)
+        canary, stable = reader.traces(stage, asked.canary, asked.stable, asked.seconds)
+        left = presence(canary, stable, asked.weight, asked, beside=len(found.outcomes))
+        return _judged(found, asked, left)
 
     @routes.get("/api/releases/<stage>/audit")
     def audit(stage: str) -> Response:
@@ -60,7 +71,14 @@ def blueprint(reader: Reader) -> Blueprint:
     return routes
 
 
-def _judged(found: Evidence, terms: Terms) -> Response:
-    compared = compare(found.outcomes, terms)
-    outcomes = [asdict(each) for each in compared]
-    return jsonify({"verdict": overall(compared), "since": found.since, "outcomes": outcomes})
+def _judged(found: Evidence, terms: Terms, left: Presence | None = None) -> Response:
+    asked_beside = [left] if left is not None else []
+    compared = compare(found.outcomes, terms, beside=len(asked_beside))
+    return jsonify(
+        {
+            "verdict": overall([*compared, *asked_beside]),
+            "since": found.since,
+            "outcomes": [asdict(each) for each in compared],
+            "presence": asdict(left) if left is not None else None,
+        }
+    )

@@ -5,13 +5,17 @@ likely is it that so many or more of them met the canary, were there no differen
 exact at any size. It is asked for several outcomes and again and again while a release
 goes on, so the risk of a false alarm, alpha, is shared among all of these questions
 (Bonferroni).
+
+A revision that takes deliveries and does nothing has no outcomes. It is found by what it
+does not leave: given the canary's share of the deliveries, how likely is it that so few of
+all traces are its own? (Binomial; every delivery is shared out by itself.)
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from math import exp, lgamma
+from math import exp, lgamma, log, log1p
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -65,18 +69,47 @@ class Compared:
     verdict: Verdict
 
 
-def compare(outcomes: Sequence[tuple[str, Count, Count]], terms: Terms) -> list[Compared]:
-    """Each outcome as (name, canary's count, stable's count)."""
-    threshold = terms.alpha / (terms.looks * max(1, len(outcomes)))
+@dataclass(frozen=True)
+class Presence:
+    """How many traces each revision left while the canary had weight percent of the deliveries.
+
+    probability: of so few at the canary, if it left half of what its share comes to.
+    """
+
+    canary: int
+    stable: int
+    weight: int
+    probability: float
+    verdict: Verdict
+
+
+def compare(outcomes: Sequence[tuple[str, Count, Count]], terms: Terms, beside: int = 0) -> list[Compared]:
+    """Each outcome as (name, canary's count, stable's count). beside: other questions that share the risk."""
+    threshold = _threshold(terms, len(outcomes) + beside)
     return [_one(name, canary, stable, terms, threshold) for name, canary, stable in outcomes]
 
 
-def overall(compared: Sequence[Compared]) -> Verdict:
+def presence(canary: int, stable: int, weight: int, terms: Terms, beside: int = 0) -> Presence:
+    """Worse: the canary surely leaves less than half of what it should. weight is 1 to 99.
+
+    Half, since duplicates and orders that a customer is not told of leave nothing, and chance may give one
+    revision more of them. Too few: a canary that left nothing at all could not have been found yet.
+    """
+    threshold, half = _threshold(terms, beside + 1), weight / 200
+    total = canary + stable
+    probability = _at_most(canary, total, half)
+    verdict = Verdict.FINE if _at_most(0, total, half) < threshold else Verdict.TOO_FEW
+    if probability < threshold:
+        verdict = Verdict.WORSE
+    return Presence(canary, stable, weight, probability, verdict)
+
+
+def overall(found: Sequence[Compared | Presence]) -> Verdict:
     """One that is worse suffices; all must be fine."""
-    found = {each.verdict for each in compared}
-    if Verdict.WORSE in found:
+    verdicts = {each.verdict for each in found}
+    if Verdict.WORSE in verdicts:
         return Verdict.WORSE
-    return Verdict.FINE if found == {Verdict.FINE} else Verdict.TOO_FEW
+    return Verdict.FINE if verdicts == {Verdict.FINE} else Verdict.TOO_FEW
 
 
 def excess_probability(canary: Count, stable: Count) -> float:
@@ -89,6 +122,16 @@ def excess_probability(canary: Count, stable: Count) -> float:
         for k in range(canary.bad, most + 1)
         if canary.total - k <= total - bad
     )
+    return min(1.0, sum(ways))
+
+
+def _threshold(terms: Terms, questions: int) -> float:
+    return terms.alpha / (terms.looks * max(1, questions))
+
+
+def _at_most(count: int, total: int, share: float) -> float:
+    """P(at most count of total), binomial."""
+    ways = (exp(_choices(total, k) + k * log(share) + (total - k) * log1p(-share)) for k in range(count + 1))
     return min(1.0, sum(ways))
 
 

@@ -23,6 +23,11 @@ from orderflow.tracker import Tracker
 
 STRICT = Rules.model_validate({"currencies": ["JPY"]})
 TERMS = "minimum=20&looks=1"
+PARKED = """
+    INSERT INTO parked (id, order_id, stage, revision, reasons, code, event_type, source, event_id, topic, attributes,
+                        payload, parked_at)
+    VALUES ('p-1', 'r-1', %(stage)s, %(revision)s, '[]', 'no_json', '', '', '', '', '{}', '', now())
+"""
 
 
 @pytest.fixture
@@ -85,6 +90,33 @@ def test_what_came_before_the_canary_does_not_count(query: Client, fresh_databas
     judged(fresh_database, "validate-00001", range(12, 15), Rules())
     found = asked(query, f"/api/releases/validate?canary=validate-00002&stable=validate-00001&{TERMS}")
     assert found["outcomes"][0]["stable"] == {"bad": 0, "total": 3}
+
+
+def test_a_canary_that_takes_its_share_and_leaves_nothing_is_worse(
+    query: Client, fresh_database: str
+) -> None:
+    judged(fresh_database, "validate-00001", range(60), Rules())
+    path = f"/api/releases/validate?canary=validate-00002&stable=validate-00001&{TERMS}"
+    assert asked(query, path)["verdict"] == "too_few"
+    found = asked(query, f"{path}&weight=50")
+    assert (found["verdict"], found["presence"]["stable"]) == ("worse", 60)
+
+
+def test_traces_from_before_the_canary_had_its_share_do_not_count(query: Client, fresh_database: str) -> None:
+    judged(fresh_database, "validate-00001", range(60), Rules())
+    with psycopg.connect(fresh_database) as connection:
+        connection.execute("UPDATE ledger SET recorded_at = now() - interval '5 minutes'")
+    path = f"/api/releases/validate?canary=validate-00002&stable=validate-00001&{TERMS}&weight=50"
+    assert asked(query, f"{path}&seconds=60")["presence"]["stable"] == 0
+    assert asked(query, f"{path}&seconds=600")["presence"]["stable"] == 60
+
+
+@pytest.mark.parametrize("stage", ["validate", "track", "notify"])
+def test_what_was_parked_is_a_trace_too(query: Client, fresh_database: str, stage: str) -> None:
+    with psycopg.connect(fresh_database) as connection:
+        connection.execute(PARKED, {"stage": stage, "revision": f"{stage}-00002"})
+    path = f"/api/releases/{stage}?canary={stage}-00002&stable={stage}-00001&weight=10"
+    assert asked(query, path)["presence"]["canary"] == 1
 
 
 @pytest.mark.parametrize("stage", ["track", "notify"])

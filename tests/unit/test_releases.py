@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orderflow.domain.releases import Count, Terms, Verdict, compare, excess_probability, overall
+from orderflow.domain.releases import (
+    Count,
+    Terms,
+    Verdict,
+    compare,
+    excess_probability,
+    overall,
+    presence,
+)
 
 COUNTS = st.integers(1, 200).flatmap(lambda n: st.builds(Count, st.integers(0, n), st.just(n)))
 
@@ -93,3 +101,47 @@ def test_an_equal_revision_is_called_worse_no_more_often_than_promised_over_a_wh
                 alarms += 1
                 break
     assert alarms / 500 <= 0.05
+
+
+@given(canary=st.integers(0, 300), stable=st.integers(0, 300), weight=st.integers(1, 99))
+def test_the_probability_of_so_few_traces_is_that_of_the_definition(
+    canary: int, stable: int, weight: int
+) -> None:
+    total, half = canary + stable, weight / 200
+    ways = sum(comb(total, k) * half**k * (1 - half) ** (total - k) for k in range(canary + 1))
+    assert presence(canary, stable, weight, Terms()).probability == pytest.approx(ways, rel=1e-6, abs=1e-300)
+
+
+def test_a_canary_that_takes_its_share_and_leaves_nothing_is_worse() -> None:
+    assert presence(0, 200, 10, Terms()).verdict is Verdict.WORSE
+
+
+def test_nothing_of_the_canary_is_no_sign_while_there_is_little_of_stable_either() -> None:
+    assert presence(0, 40, 10, Terms()).verdict is Verdict.TOO_FEW
+    assert presence(0, 0, 50, Terms()).verdict is Verdict.TOO_FEW
+
+
+def test_a_canary_that_leaves_what_its_share_comes_to_is_fine() -> None:
+    assert presence(20, 180, 10, Terms()).verdict is Verdict.FINE
+    assert presence(60, 540, 10, Terms(looks=100)).verdict is Verdict.FINE
+
+
+def test_a_canary_that_loses_most_of_its_share_is_worse_and_one_that_loses_a_tenth_is_for_the_audit() -> None:
+    assert presence(40, 1800, 10, Terms()).verdict is Verdict.WORSE
+    assert presence(180, 1800, 10, Terms()).verdict is Verdict.FINE
+
+
+@given(stable=st.integers(0, 500), weight=st.integers(1, 99), data=st.data())
+def test_more_traces_of_the_canary_never_make_it_worse(stable: int, weight: int, data: st.DataObject) -> None:
+    canary = data.draw(st.integers(0, 300))
+    now, more = (presence(n, stable, weight, Terms()).verdict for n in (canary, canary + 1))
+    assert not (now is Verdict.FINE and more is Verdict.WORSE)
+
+
+def test_a_question_more_takes_its_part_of_the_risk_from_all() -> None:
+    alone, third = presence(0, 119, 10, Terms()), presence(0, 119, 10, Terms(), beside=2)
+    assert (alone.verdict, third.verdict) == (Verdict.WORSE, Verdict.TOO_FEW)
+    near = [("rejected", Count(3, 40), Count(0, 360))]
+    (one,), (two,) = compare(near, Terms(looks=30)), compare(near, Terms(looks=30), beside=1)
+    assert one.probability == two.probability
+    assert (one.verdict, two.verdict) == (Verdict.WORSE, Verdict.TOO_FEW)

@@ -146,6 +146,26 @@ def test_every_analysis_of_every_rollout_can_be_made() -> None:
                     assert manifest("run", analysis, templates, of)["spec"]["metrics"]
 
 
+def test_an_analysis_of_traces_is_told_the_weight_that_the_step_before_it_gave() -> None:
+    told = 0
+    for rollout in documents("rollouts"):
+        weight = 0
+        for step in rollout.get("spec", {}).get("strategy", {}).get("canary", {}).get("steps", ()):
+            weight = step.get("setWeight", weight)
+            for arg in step.get("analysis", {}).get("args", ()):
+                if arg["name"] == "weight":
+                    told += 1
+                    assert arg["value"] == str(weight), rollout["metadata"]["name"]
+    assert told == 6
+
+
+def test_what_only_the_audit_finds_is_looked_for_beside_the_steps() -> None:
+    for rollout in documents("rollouts"):
+        if rollout["kind"] == "KnativeRollout":
+            beside = rollout["spec"]["strategy"]["canary"]["analysis"]
+            assert {"templateName": "orders-missing"} in beside["templates"]
+
+
 @pytest.mark.parametrize("name", ["http-errors", "http-latency"])
 def test_a_query_that_finds_nothing_is_inconclusive(name: str) -> None:
     (template,) = (d for d in documents("analysis") if d.get("metadata", {}).get("name") == name)
