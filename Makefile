@@ -82,6 +82,7 @@ format: $(VENV)/dev  ## let ruff mend what it can
 lock: $(VENV)/dev  ## compile every requirements file from pyproject.toml
 	$(LOCK) -o requirements.txt
 	$(LOCK) --extra sandbox -c requirements.txt -o requirements-sandbox.txt
+	$(LOCK) --extra delivery -c requirements-sandbox.txt -o requirements-delivery.txt
 	$(LOCK) --extra rollout -c requirements-sandbox.txt -o requirements-rollout.txt
 	$(LOCK) --extra sandbox --extra rollout --extra dev -c requirements-sandbox.txt -o requirements-dev.txt
 	$(LOCK) --extra sandbox --extra bench -c requirements-sandbox.txt -o requirements-bench.txt

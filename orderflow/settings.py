@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from orderflow.errors import BadSettingsError
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
 S = TypeVar("S", bound=BaseSettings)
@@ -26,12 +27,46 @@ def _database_url(url: SecretStr) -> SecretStr:
     return url
 
 
+class _SecretFiles(PydanticBaseSettingsSource):
+    """Of a secret NAME, the file that NAME_FILE names: a mounted secret shows in no description of a pod, and no
+    child process inherits it."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[str | None, str, bool]:
+        """Raises BadSettingsError where the file cannot be read, or the secret is in the environment as well."""
+        name = field_name.upper()
+        path = os.environ.get(f"{name}_FILE")
+        if field.annotation is not SecretStr or not path:
+            return None, field_name, False
+        if os.environ.get(name):
+            raise BadSettingsError(f"bad settings: {name}: {name}_FILE is set as well; which one holds?")
+        try:
+            return Path(path).read_text(encoding="utf-8").strip(), field_name, False
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise BadSettingsError(f"bad settings: {name}_FILE: cannot read {path}: {reason}") from None
+
+    def __call__(self) -> dict[str, Any]:
+        found = (self.get_field_value(field, name) for name, field in self.settings_cls.model_fields.items())
+        return {name: value for value, name, _ in found if value is not None}
+
+
 class _Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, hide_input_in_errors=True)
 
     k_revision: str = "local"
     """Knative sets it: the name of the revision that this process belongs to."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, dotenv_settings, file_secret_settings, _SecretFiles(settings_cls)
 
 
 class KafkaSettings(_Settings):
@@ -44,6 +79,7 @@ class KafkaSettings(_Settings):
 
 class DatabaseSettings(_Settings):
     database_url: Annotated[SecretStr, AfterValidator(_database_url)]
+    """Or DATABASE_URL_FILE, a file that holds it."""
     database_pool_size: Annotated[int, Field(ge=1, le=100)] = 4
     database_wait_seconds: Annotated[float, Field(gt=0, le=60)] = 5
 

@@ -130,6 +130,7 @@ class Sandbox:
             "KAFKA_BOOTSTRAP": kafka,
             "AUDIT_URL": f"http://{LOOPBACK}:{audit}",
             "DATABASE_URL": database,
+            "DATABASE_URL_FILE": "",
             "RULES_FILE": str(self.options.rules.absolute()),
             "NOTIFICATIONS_FILE": str(self._notifications(smtp, mailbox)),
             "PUBLIC_URL": query,

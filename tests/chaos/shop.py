@@ -99,6 +99,7 @@ class Shop:
         return {
             "KAFKA_BOOTSTRAP": self.bootstrap,
             "DATABASE_URL": self.database,
+            "DATABASE_URL_FILE": "",
             "RULES_FILE": str(manifests.ROOT / "examples/rules.toml"),
             "NOTIFICATIONS_FILE": str(self.outside.notifications_file),
             "CLAIM_SECONDS": str(CLAIM_SECONDS),

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -69,6 +71,39 @@ def test_who_was_killed_while_migrating_holds_up_nobody(fresh_database: str) -> 
             with pytest.raises(NotYetError):
                 waiting.result(0.5)
         assert waiting.result(DEADLINE_SECONDS)
+
+
+def migrated(**environment: str) -> subprocess.CompletedProcess[str]:
+    """The command of the migration Job."""
+    return subprocess.run(
+        [sys.executable, "-m", "orderflow.migrate"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_command_of_the_job_migrates_and_may_be_repeated(fresh_database: str, tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    file.write_text(fresh_database)
+    first, second = (migrated(DATABASE_URL_FILE=str(file)) for _ in range(2))
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert "0001.orders" in first.stderr
+    assert "applied: nothing" in second.stderr
+    assert "orders" in tables(fresh_database)
+
+
+def test_a_job_that_cannot_migrate_fails_and_says_why_in_one_line() -> None:
+    nowhere = migrated(DATABASE_URL="postgresql://orders:canary@127.0.0.1:1/orders")
+    assert nowhere.returncode == 1
+    assert "Connection refused" in nowhere.stderr
+    unset = migrated()
+    assert unset.returncode == 2
+    assert "DATABASE_URL" in unset.stderr
+    for ended in (nowhere, unset):
+        assert len(ended.stderr.splitlines()) == 1
+        assert "canary" not in ended.stderr
 
 
 def answered(stage: Stage, sent: Envelope, expected: int) -> None:

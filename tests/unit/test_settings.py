@@ -78,3 +78,34 @@ def test_an_empty_setting_is_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("KAFKA_BOOTSTRAP", "")
     with pytest.raises(BadSettingsError, match="KAFKA_BOOTSTRAP"):
         settings.load(settings.KafkaSettings)
+
+
+def test_the_databases_url_may_come_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "url"
+    file.write_text("postgresql://user:canary@host/db\n")
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.setenv("DATABASE_URL_FILE", str(file))
+    url = settings.load(settings.DatabaseSettings).database_url
+    assert url.get_secret_value() == "postgresql://user:canary@host/db"
+
+
+@pytest.mark.parametrize(
+    ("content", "beside", "told"),
+    [
+        ("mysql://user:canary@host/db", "", "DATABASE_URL: this begins with postgresql://"),
+        (None, "", "DATABASE_URL_FILE: cannot read"),
+        ("postgresql://canary@host/db", "postgresql://canary@other/db", "DATABASE_URL_FILE is set as well"),
+    ],
+)
+def test_a_file_that_gives_no_url_is_named_and_not_quoted(
+    content: str | None, beside: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "url"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setenv("DATABASE_URL_FILE", str(file))
+    monkeypatch.setenv("DATABASE_URL", beside)
+    with pytest.raises(BadSettingsError) as caught:
+        settings.load(settings.DatabaseSettings)
+    assert told in str(caught.value)
+    assert "canary" not in str(caught.value)

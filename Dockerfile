@@ -1,0 +1,83 @@
+# One image for all stages: a Service chooses its own with FUNCTION_SOURCE and FUNCTION_TARGET.
+#
+#   (no target)         the stages, the audit and the migrations
+#   --target delivery   these and the project's own delivery, for clusters without KafkaSource
+#   --target rollout    the canary controller, knrollout
+#
+# The pipeline names the base with its digest: make image BASE=python:3.13-slim@sha256:...
+ARG BASE=python:3.13-slim
+# Where packages are installed: the same Python as BASE's, in the same place, and with pip.
+ARG BUILD_BASE=${BASE}
+
+FROM ${BUILD_BASE} AS build
+ARG SOURCE_DATE_EPOCH=0
+# A fixed hash seed: bytecode of a set's literal is in the order of its hashes.
+ENV SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH} PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_ROOT_USER_ACTION=ignore \
+    PIP_ONLY_BINARY=:all: PIP_REQUIRE_HASHES=1
+RUN ["python", "-m", "venv", "--without-pip", "/opt/venv"]
+COPY image/bytecode.py requirements.txt /build/
+RUN ["python", "-m", "pip", "--python=/opt/venv/bin/python", "install", "-qr", "/build/requirements.txt"]
+
+FROM build AS packages
+RUN ["python", "/build/bytecode.py", "/opt/venv"]
+
+FROM build AS delivery-packages
+COPY requirements-delivery.txt /build/
+RUN ["python", "-m", "pip", "--python=/opt/venv/bin/python", "install", "-qr", "/build/requirements-delivery.txt"]
+RUN ["python", "/build/bytecode.py", "/opt/venv"]
+
+FROM build AS rollout-packages
+COPY requirements-rollout.txt /build/
+RUN ["python", "-m", "pip", "--python=/opt/venv/bin/python", "install", "-qr", "/build/requirements-rollout.txt"]
+RUN ["python", "/build/bytecode.py", "/opt/venv"]
+
+FROM build AS code
+COPY functions /app/functions
+COPY orderflow /app/orderflow
+COPY knrollout /rollout/knrollout
+# What only some targets have is kept apart; modes do not depend on who checked the code out.
+RUN mkdir -p /delivery/orderflow && mv /app/orderflow/sandbox /delivery/orderflow/ \
+    && chmod -R u=rwX,go=rX /app /delivery /rollout
+RUN ["python", "/build/bytecode.py", "/app", "/delivery", "/rollout"]
+
+FROM ${BASE} AS runtime
+ARG SOURCE_DATE_EPOCH=0
+# Without bytecode of the standard library every start from zero would compile it anew.
+COPY --from=build /build/bytecode.py /opt/build/
+RUN ["python", "-B", "/opt/build/bytecode.py", "--standard-library"]
+# /dev/shm is writable in any container, the root file system need not be: gunicorn, which query runs
+# under, keeps its heartbeat and its control socket there.
+ENV PATH=/opt/venv/bin:${PATH} PYTHONPATH=/app PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
+    TMPDIR=/dev/shm XDG_RUNTIME_DIR=/dev/shm
+WORKDIR /app
+# A number, so that Kubernetes can see that it is not root.
+USER 65532:65532
+ARG VERSION=0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="orderflow" \
+    org.opencontainers.image.description="An order pipeline of small functions on Knative and Kafka" \
+    org.opencontainers.image.licenses="Apache-2.0" \
+    org.opencontainers.image.version="${VERSION}" \
+    org.opencontainers.image.revision="${REVISION}"
+
+FROM runtime AS rollout
+COPY --from=rollout-packages /opt/venv /opt/venv
+COPY --from=code /rollout /app
+CMD ["python", "-m", "knrollout"]
+
+FROM runtime AS delivery
+COPY --from=delivery-packages /opt/venv /opt/venv
+COPY --from=code /app /app
+COPY --from=code /delivery /app
+CMD ["python", "-m", "orderflow.sandbox.delivery", "--help"]
+
+# The last one is what is built where no target is named.
+FROM runtime AS stages
+COPY --from=packages /opt/venv /opt/venv
+COPY --from=code /app /app
+EXPOSE 8080
+# What the Services' manifests say as well; query is started by functions-framework instead.
+CMD ["python", "-m", "uvicorn", "--factory", "functions_framework.aio:create_asgi_app", \
+    "--host", "0.0.0.0", "--port", "8080", "--loop", "uvloop", "--http", "httptools", "--no-access-log", \
+    "--timeout-keep-alive", "120"]
