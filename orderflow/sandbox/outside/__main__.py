@@ -21,7 +21,7 @@ from orderflow.sandbox.outside.trouble import Troubles
 LOOPBACK: Final = "127.0.0.1"
 
 
-async def serve(smtp_port: int, http_port: int, state: Path) -> None:
+async def serve(smtp_port: int, http_port: int, state: Path, host: str = LOOPBACK) -> None:
     """Until SIGTERM or SIGINT. The webhooks' secret is `webhook-secret` in the state folder; it is there, and
     the SMTP server takes mails, before the HTTP server answers."""
     troubles = Troubles()
@@ -34,12 +34,12 @@ async def serve(smtp_port: int, http_port: int, state: Path) -> None:
         loop.add_signal_handler(number, stopping.set)
     handler = Receiver(mails, troubles)
     factory = partial(SMTP, handler, hostname="localhost", ident="sandbox", enable_SMTPUTF8=True, loop=loop)
-    server = await loop.create_server(factory, LOOPBACK, smtp_port)
+    server = await loop.create_server(factory, host, smtp_port)
     runner = web.AppRunner(
         Pages(mails, hooks, verifier, troubles).application(), access_log=None, shutdown_timeout=1
     )
     await runner.setup()
-    await web.TCPSite(runner, LOOPBACK, http_port).start()
+    await web.TCPSite(runner, host, http_port).start()
     await stopping.wait()
     server.close()
     await runner.cleanup()
@@ -50,9 +50,10 @@ def main() -> None:
     parser.add_argument("--smtp-port", type=int, required=True)
     parser.add_argument("--http-port", type=int, required=True)
     parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--host", default=LOOPBACK, help="the address to listen at")
     options = parser.parse_args()
     options.state.mkdir(parents=True, exist_ok=True)
-    asyncio.run(serve(options.smtp_port, options.http_port, options.state))
+    asyncio.run(serve(options.smtp_port, options.http_port, options.state, options.host))
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ class Quorum:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where a node listens on 127.0.0.1."""
+    """Where a node listens: the broker on the node's host, the controller on 127.0.0.1."""
 
     broker: int
     controller: int
@@ -107,6 +107,7 @@ class EmbeddedKafka:
         state: Path,
         *,
         cache: Path | None = None,
+        host: str = _HOST,
         node_id: int = 1,
         ports: Ports | None = None,
         quorum: Quorum | None = None,
@@ -114,10 +115,15 @@ class EmbeddedKafka:
         start_seconds: float = 60.0,
         stop_seconds: float = 30.0,
     ) -> None:
-        """Nothing happens before start(). `cache` is the user's cache folder unless given."""
+        """Nothing happens before start(). `cache` is the user's cache folder unless given.
+
+        `host` is the address of this machine at which clients reach the broker; the controller stays
+        on 127.0.0.1.
+        """
         self.state = state.absolute()
         self.log = self.state / "server.log"
         self._cache = cache or user_cache()
+        self._host = host
         self._node_id = node_id
         self._given_ports = ports
         self._given_quorum = quorum
@@ -166,7 +172,7 @@ class EmbeddedKafka:
             on_orphaned=signal.SIGKILL,
         )
         self._pid_file.write_text(str(self._child.pid))
-        bootstrap = f"{_HOST}:{address.ports.broker}"
+        bootstrap = f"{self._host}:{address.ports.broker}"
         try:
             self._wait_until_it_answers(bootstrap, quorum.cluster_id, self._child, deadline)
         except BaseException:
@@ -216,10 +222,10 @@ class EmbeddedKafka:
         file = self.state / "address.json"
         last = _Address.read(file)
         ports = self._given_ports or (last.ports if last is not None else None)
-        if ports is None or (self._given_ports is None and not _free(ports)):
+        if ports is None or (self._given_ports is None and not _free(ports, self._host)):
             if ports is not None:
                 _LOG.warning("port %s or %s is taken now, moving", ports.broker, ports.controller)
-            ports = choose_ports()
+            ports = choose_ports(self._host)
         if self._given_quorum is not None:
             cluster_id = self._given_quorum.cluster_id
         else:
@@ -235,7 +241,7 @@ class EmbeddedKafka:
             "process.roles": "broker,controller",
             "node.id": str(self._node_id),
             "controller.quorum.voters": voters,
-            "listeners": (f"BROKER://{_HOST}:{ports.broker},CONTROLLER://{_HOST}:{ports.controller}"),
+            "listeners": f"BROKER://{self._host}:{ports.broker},CONTROLLER://{_HOST}:{ports.controller}",
             "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "inter.broker.listener.name": "BROKER",
             "controller.listener.names": "CONTROLLER",
@@ -421,22 +427,23 @@ def new_cluster_id() -> str:
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
 
 
-def choose_ports() -> Ports:
-    """Two ports of 127.0.0.1 on which nothing listens."""
-    free = (port for port in random.sample(_PORTS, len(_PORTS)) if _unused(port))
-    return Ports(broker=next(free), controller=next(free))
+def choose_ports(host: str = _HOST) -> Ports:
+    """Two ports on which nothing listens: the broker's of `host`, the controller's of 127.0.0.1."""
+    ports = random.sample(_PORTS, len(_PORTS))
+    broker = next(port for port in ports if _unused(port, host))
+    return Ports(broker=broker, controller=next(port for port in ports if port != broker and _unused(port)))
 
 
-def _free(ports: Ports) -> bool:
-    return _unused(ports.broker) and _unused(ports.controller)
+def _free(ports: Ports, host: str) -> bool:
+    return _unused(ports.broker, host) and _unused(ports.controller)
 
 
-def _unused(port: int) -> bool:
+def _unused(port: int, host: str = _HOST) -> bool:
     with socket.socket() as probe:
         # As the JVM binds: a closed connection's TIME_WAIT is no hindrance.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((_HOST, port))
+            probe.bind((host, port))
         except OSError:
             return False
         return True

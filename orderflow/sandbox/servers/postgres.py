@@ -33,14 +33,14 @@ with warnings.catch_warnings():
 
 _LOG = logging.getLogger(__name__)
 _USER = "postgres"
-_PORT = 5432  # only a part of the socket's name
+_PORT = "5432"  # only a part of the socket's name, unless listen_addresses is set
 _POLL_SECONDS = 0.05
 # sun_path in sys/un.h has 104 bytes on macOS, 108 on Linux.
 _SOCKET_PATH_BYTES = 103
 
 _SETTINGS = {
     "listen_addresses": "",
-    "port": str(_PORT),
+    "port": _PORT,
     "max_connections": "200",
     "timezone": "UTC",
     "log_timezone": "UTC",
@@ -146,12 +146,12 @@ class EmbeddedPostgres:
 
     def _url_of(self, database: str) -> str:
         folder = quote(str(self._socket_folder()), safe="")
-        return f"postgresql://{_USER}@/{quote(database, safe='')}?host={folder}&port={_PORT}"
+        return f"postgresql://{_USER}@/{quote(database, safe='')}?host={folder}&port={self._settings['port']}"
 
     def _socket_folder(self) -> Path:
         """The state folder's own, or one with a short name where that path is too long."""
         folder = self.state / "socket"
-        if len(os.fsencode(folder / f".s.PGSQL.{_PORT}.lock")) <= _SOCKET_PATH_BYTES:
+        if len(os.fsencode(folder / f".s.PGSQL.{self._settings['port']}.lock")) <= _SOCKET_PATH_BYTES:
             return folder
         name = hashlib.sha256(os.fsencode(self.state)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"orderflow-pg-{name}"

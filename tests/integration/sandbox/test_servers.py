@@ -130,6 +130,13 @@ def test_kafka_listens_on_loopback_only(kafka: EmbeddedKafka) -> None:
     assert {address.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
 
 
+def test_a_kafka_that_is_given_a_host_tells_clients_that_address(tmp_path: Path) -> None:
+    with EmbeddedKafka(tmp_path, host="127.0.0.2") as server:
+        brokers = admin_client(server.bootstrap).list_topics(timeout=DEADLINE_SECONDS).brokers.values()
+        assert [(broker.host, str(broker.port)) for broker in brokers] == [tuple(server.bootstrap.split(":"))]
+        assert server.bootstrap.startswith("127.0.0.2:")
+
+
 def test_a_second_kafka_on_the_same_state_is_refused_by_name(kafka: EmbeddedKafka) -> None:
     second = EmbeddedKafka(kafka.state, start_seconds=0.2)
     with pytest.raises(ServerFailedError, match=f"runs already on .* \\(process {kafka.pid}\\)"):
@@ -244,6 +251,16 @@ def test_postgres_keeps_full_durability(postgres: EmbeddedPostgres) -> None:
             " current_setting('server_version_num')::int / 10000",
         ).fetchone()
     assert settings == ("on", "on", "on", 18)
+
+
+def test_postgres_listens_where_its_settings_say(tmp_path: Path) -> None:
+    port = str(choose_ports("127.0.0.2").broker)
+    settings = {"listen_addresses": "127.0.0.2", "port": port}
+    with (
+        EmbeddedPostgres(tmp_path, settings=settings) as server,
+        psycopg.connect(server.url.partition("host=")[0] + f"host=127.0.0.2&port={port}") as over_tcp,
+    ):
+        assert over_tcp.execute("SELECT current_setting('port')").fetchone() == (port,)
 
 
 def test_a_long_state_path_gets_a_short_socket(tmp_path: Path) -> None:
