@@ -43,7 +43,8 @@ class Limits:
         if concurrency:
             asked = min(asked, float(concurrency))
         window = scale.window * time_scale
-        ceiling = min(scale.max_scale or cap, cap)
+        most = scale.min_scale if scale.by_cpu else scale.max_scale
+        ceiling = min(most or cap, cap)
         return cls(
             target=max(LEAST_TARGET, asked * scale.target_utilization_percentage / 100),
             window=window,

@@ -33,8 +33,20 @@ if TYPE_CHECKING:
 AUTOSCALING = "autoscaling.knative.dev/"
 VISIBILITY = "networking.knative.dev/visibility"
 SERVING_API = "serving.knative.dev/v1"
-SCHEDULED = ("CronJob", "batch/v1")
-"""What the sandbox leaves out: it keeps no schedule, there one asks for a run."""
+HPA = "hpa.autoscaling.knative.dev"
+ONLY_IN_A_CLUSTER = frozenset(
+    {
+        # The sandbox keeps no schedule: one asks for a run. It migrates before it starts anything.
+        ("CronJob", "batch/v1"),
+        ("Job", "batch/v1"),
+        # And it has no pods that could be kept apart, refused or drained.
+        ("Namespace", "v1"),
+        ("ServiceAccount", "v1"),
+        ("NetworkPolicy", "networking.k8s.io/v1"),
+        ("PodDisruptionBudget", "policy/v1"),
+    }
+)
+"""What the sandbox leaves out."""
 ALL_PERCENT = 100
 
 Label = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$")]
@@ -78,10 +90,10 @@ class Scale(_Strict):
         populate_by_name=True,
     )
 
-    class_: Literal["kpa.autoscaling.knative.dev"] = Field(
+    class_: Literal["kpa.autoscaling.knative.dev", "hpa.autoscaling.knative.dev"] = Field(
         default="kpa.autoscaling.knative.dev", alias="class"
     )
-    metric: Literal["concurrency"] = "concurrency"
+    metric: Literal["concurrency", "cpu"] = "concurrency"
     target: Annotated[float, Field(ge=0.01)] | None = None
     target_utilization_percentage: Annotated[float, Field(ge=1, le=100)] = 70
     # The sandbox's ingress is always the activator, which is what -1 asks for.
@@ -96,6 +108,22 @@ class Scale(_Strict):
     scale_to_zero_pod_retention_period: Annotated[Duration, Field(ge=0, le=3600)] = 0.0
     panic_window_percentage: Annotated[float, Field(ge=1, le=100)] = 10
     panic_threshold_percentage: Annotated[float, Field(ge=110, le=1000)] = 200
+
+    @property
+    def by_cpu(self) -> bool:
+        """Nobody measures CPU here: such a Service has its min-scale all the time."""
+        return self.class_ == HPA
+
+    @model_validator(mode="after")
+    def _fits_its_class(self) -> Scale:
+        metric = "cpu" if self.by_cpu else "concurrency"
+        if self.metric != metric:
+            message = f"class {self.class_} goes with metric {metric} here, not {self.metric}"
+            raise ValueError(message)
+        if self.by_cpu and self.min_scale < 1:
+            message = f"class {HPA} cannot go to zero: min-scale must be 1 or more"
+            raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def _min_below_max(self) -> Scale:
@@ -399,7 +427,7 @@ def parse(text: str, file: str) -> Manifests:
         elif (kind, version) == ("ConfigMap", "v1"):
             found = _validated(ConfigMap, document, file)
             config_maps[found.metadata.name] = found.data
-        elif (kind, version) == SCHEDULED:
+        elif (kind, version) in ONLY_IN_A_CLUSTER:
             continue
         else:
             message = f"{file}: kind: {version} {kind} is not served by the sandbox"

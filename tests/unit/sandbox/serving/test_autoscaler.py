@@ -112,3 +112,11 @@ def test_what_is_older_than_the_window_does_not_count() -> None:
     load.change(+9, 0)
     load.change(-9, 2)
     assert load.average(4, 100) == 0
+
+
+def test_by_cpu_there_is_the_min_scale_all_the_time() -> None:
+    annotations = {"class": "hpa.autoscaling.knative.dev", "metric": "cpu", "target": "80", "min-scale": "1"}
+    limits = Limits.of(Scale.model_validate(annotations), 32, cap=2, time_scale=1)
+    for stable, quiet in ((0, 10_000), (32, 0), (320, 0)):
+        observed = Observed(now=10_000, stable=stable, panic=stable, ready=1, quiet_for=quiet)
+        assert decide(limits, observed, Memory())[0] == 1

@@ -95,7 +95,7 @@ def test_what_cannot_hold_here_is_refused_by_file_and_field(changes: dict[str, A
 @pytest.mark.parametrize(
     ("annotation", "value"),
     [
-        ("class", "hpa.autoscaling.knative.dev"),
+        ("class", "cpa.autoscaling.knative.dev"),
         ("metric", "rps"),
         ("window", "5s"),
         ("window", "2h"),
@@ -110,6 +110,22 @@ def test_what_cannot_hold_here_is_refused_by_file_and_field(changes: dict[str, A
 def test_an_annotation_that_cannot_hold_is_refused_by_name(annotation: str, value: str) -> None:
     name = f"autoscaling.knative.dev/{annotation}"
     assert name in refusal(service(spec__template__metadata__annotations={name: value}))
+
+
+@pytest.mark.parametrize(
+    ("annotations", "reason"),
+    [
+        ({"class": "hpa", "metric": "cpu"}, "cannot go to zero"),
+        ({"class": "hpa", "min-scale": "1"}, "goes with metric cpu"),
+        ({"class": "kpa", "metric": "cpu", "min-scale": "1"}, "goes with metric concurrency"),
+    ],
+)
+def test_a_class_that_does_not_fit_its_metric_or_scale_is_refused(
+    annotations: dict[str, str], reason: str
+) -> None:
+    annotations |= {"class": f"{annotations['class']}.autoscaling.knative.dev"}
+    given = {f"autoscaling.knative.dev/{name}": value for name, value in annotations.items()}
+    assert reason in refusal(service(spec__template__metadata__annotations=given))
 
 
 def test_min_scale_above_max_scale_is_refused() -> None:
@@ -154,6 +170,11 @@ def test_traffic_that_makes_no_sense_is_refused(traffic: list[dict[str, Any]], r
 def test_traffic_from_elsewhere_is_held_to_the_same_rules() -> None:
     with pytest.raises(ManifestError, match="sum to 99"):
         checked_traffic("echo", (Target(revision_name="echo-00001", percent=99),))
+
+
+def test_what_only_a_cluster_has_is_left_out() -> None:
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "migrate"}}
+    assert parse(yaml.safe_dump(job), "migrate.yaml").services == ()
 
 
 def test_another_kind_is_refused_by_name() -> None:
