@@ -21,6 +21,7 @@ from orderflow.operators.session import (
     TimeoutOption,
     WaitOption,
     finish,
+    remember,
     session,
 )
 from orderflow.operators.showing import Output
@@ -29,7 +30,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 app = typer.Typer(
-    name="kn-order", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
+    name="kn-order",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help=__doc__,
+    callback=remember,
 )
 app.add_typer(parked, name="parked")
 

@@ -11,16 +11,24 @@ from orderflow.operators.showing import (
     age,
     because,
     facts,
+    fits,
     kind,
     moment,
     plain,
     table,
+    under_one_another,
     word,
     write_json,
     write_names,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     from orderflow.operators.session import Session
 
 Json = dict[str, Any]
@@ -35,25 +43,44 @@ def show_list(about: Session, asked: Json, limit: int, output: Output) -> None:
     elif output is Output.NAME:
         write_names(row["id"] for row in rows)
     elif rows:
-        show_state = asked["state"] is None
-        columns = ["ID", *(["STATE"] if show_state else []), "EVENT", "STAGE", "REASON", "ORDER", "FOR"]
         cells = [
-            (
-                row["id"],
-                *([word(row["state"])] if show_state else []),
-                kind(row["event_type"]),
-                row["stage"],
-                row["code"],
-                row["order_id"] or "-",
-                age(row["parked_at"]),
-            )
+            {
+                "ID": row["id"],
+                "STATE": word(row["state"]),
+                "EVENT": kind(row["event_type"]),
+                "STAGE": row["stage"],
+                "REASON": row["code"],
+                "ORDER": row["order_id"] or "-",
+                "FOR": age(row["parked_at"]),
+            }
             for row in rows
         ]
-        about.out.print(table(columns, cells, fixed=("ID", "STATE", "FOR")))
+        left_out = set() if asked["state"] is None else {"STATE"}
+        about.out.print(
+            _with_whole_ids(about.out, [name for name in cells[0] if name not in left_out], cells)
+        )
     else:
         about.err.print("no parked event is like that")
     if len(rows) == limit:
         about.err.print(f"the latest {limit}; --limit shows more")
+
+
+def _with_whole_ids(
+    console: Console, columns: Sequence[str], rows: Sequence[Mapping[str, Text | str]]
+) -> Table:
+    """Ids are there to be copied, so they are never broken: an order's id goes under its event's where there is no
+    room beside it, and then the other columns give way."""
+    fixed = ("ID", "ORDER", "STATE", "FOR")
+    beside = table(columns, ([row[name] for name in columns] for row in rows), fixed)
+    if fits(console, beside):
+        return beside
+    others = [name for name in columns if name not in {"ID", "ORDER"}]
+    under = ([_ids(row), *(row[name] for name in others)] for row in rows)
+    return table(("ID\nORDER", *others), under, ("ID\nORDER", *fixed))
+
+
+def _ids(row: Mapping[str, Text | str]) -> Text:
+    return under_one_another(str(row["ID"]), str(row["ORDER"]))
 
 
 def _pages(about: Session, asked: Json, limit: int) -> list[Json]:
@@ -127,16 +154,27 @@ def show_plan(about: Session, plan: Json, output: Output, *, asking: bool) -> No
     if output is Output.NAME:
         write_names(taken["parked_id"] for taken in plan["taken"])
         return
-    rows = [
-        (taken["parked_id"], kind(taken["event_type"]), taken["order_id"], "would be replayed")
+    rows: list[dict[str, Text | str]] = [
+        {
+            "ID": taken["parked_id"],
+            "EVENT": kind(taken["event_type"]),
+            "ORDER": taken["order_id"],
+            "WHAT": "would be replayed",
+        }
         for taken in plan["taken"]
     ]
     rows += [
-        (left["parked_id"], "", left["order_id"], f"not: {because(left['reason'])}") for left in plan["left"]
+        {
+            "ID": left["parked_id"],
+            "EVENT": "",
+            "ORDER": left["order_id"],
+            "WHAT": f"not: {because(left['reason'])}",
+        }
+        for left in plan["left"]
     ]
     where = about.err if asking else about.out
     if rows:
-        where.print(table(("ID", "EVENT", "ORDER", "WHAT"), rows, fixed=("ID",)))
+        where.print(_with_whole_ids(where, list(rows[0]), rows))
     else:
         about.err.print("no open parked event is like that")
     if plan["more"]:

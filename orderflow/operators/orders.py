@@ -56,7 +56,7 @@ def show_needing(about: Session, need: str | None, limit: int, output: Output) -
             for row in rows
         ]
         columns = ("ORDER", "NEEDS A HAND", "STATUS", "PAYMENT", "TOTAL", "FOR")
-        about.out.print(table(columns, cells, fixed=columns[1:]))
+        about.out.print(table(columns, cells, fixed=("ORDER", "FOR")))
     else:
         about.err.print("no order needs a hand")
 

@@ -19,13 +19,18 @@ from orderflow.operators.session import (
     WaitOption,
     confirm,
     finish,
+    remember,
     session,
 )
 from orderflow.operators.showing import Output
 
 Json = dict[str, Any]
 
-app = typer.Typer(no_args_is_help=True, help="Events that could not be handled: see, mend, replay, discard.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Events that could not be handled: see, mend, replay, discard.",
+    callback=remember,
+)
 
 TIMEOUT = 30.0
 LetterArgument = Annotated[str, typer.Argument(metavar="ID", help="a parked event's id")]

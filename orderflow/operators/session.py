@@ -38,6 +38,19 @@ TimeoutOption = Annotated[
 ReasonOption = Annotated[str, typer.Option("--reason", help="why; it stands in the order's history")]
 
 
+def remember(
+    context: typer.Context,
+    server: ServerOption = None,
+    key_file: KeyOption = None,
+    output: Annotated[Output | None, typer.Option("--output", "-o", help="table, json or name")] = None,
+) -> None:
+    """Options that stand before a verb are that verb's, unless it is given its own."""
+    given = {"server": server, "key_file": key_file, "output": output}
+    kept = {name: value for name, value in given.items() if value is not None}
+    verbs = context.command.list_commands(context)  # type: ignore[attr-defined]
+    context.default_map = dict.fromkeys(verbs, kept)
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """out is for what was asked for, err for progress, confirmations and errors."""
@@ -79,7 +92,7 @@ def finish(about: Session, receipt: Json, output: Output, *, wait: bool, timeout
         write_names(taken["parked_id"] or taken["order_id"] for taken in receipt["taken"])
     else:
         rows = _outcome_rows(receipt, found, waited=wait)
-        about.out.print(table(("WHAT", "ORDER", "OUTCOME", "WHY"), rows, fixed=("WHAT", "OUTCOME")))
+        about.out.print(table(("WHAT", "ORDER", "OUTCOME", "WHY"), rows, fixed=("WHAT", "ORDER", "OUTCOME")))
     _fail_unless_done(receipt, found, waited=wait, timeout=timeout)
 
 

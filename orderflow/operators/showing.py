@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -71,6 +72,17 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Text | str]], fixed: S
     for row in rows:
         found.add_row(*(plain(cell) if isinstance(cell, str) else cell for cell in row))
     return found
+
+
+def under_one_another(first: str, second: str) -> Text:
+    """Two ids in one cell, where two columns of them leave no room for the rest."""
+    return plain(f"{first}\n{second}")
+
+
+def fits(console: Console, shown: Table) -> bool:
+    """Whether the terminal is wide enough for the table without a word of it being broken."""
+    unbounded = console.options.update(max_width=sys.maxsize)
+    return Measurement.get(console, unbounded, shown).minimum <= console.width
 
 
 def facts(pairs: Iterable[tuple[str, Text | str]]) -> Table:

@@ -2,7 +2,6 @@
 a script."""
 
 import os
-import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,22 +10,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect
 from support.console import console
 from support.events import paid
 from support.history import HOSTILE_NAME, everything, happen
 
 from orderflow.sandbox.servers.postgres import EmbeddedPostgres, create_database, drop_database
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PAGES = [
     "/",
     "/orders",
@@ -43,19 +33,6 @@ def apart(what: Callable[..., None], *given: Any) -> None:
     """Playwright's own event loop holds this thread, so whatever needs one runs in another."""
     with ThreadPoolExecutor(1) as pool:
         pool.submit(what, *given).result()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if chromium is None:
-        missing = "no browser: install chromium or name one in CHROMIUM"
-        assert os.environ.get("REQUIRE_BROWSER") != "1", missing
-        pytest.skip(missing)
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

@@ -238,6 +238,54 @@ def test_everything_fits_a_hundred_columns_and_has_no_colour_in_a_pipe(
     assert max(map(len, text.splitlines()), default=0) <= 100
 
 
+@pytest.mark.parametrize("length", [36, 64])
+def test_no_id_is_broken_however_long_it_is(shop: Flow, length: int) -> None:
+    order_id, parked_id = parked_payment(shop, "x" * (length - len(shop.prefix)))
+    shop.send(event("held", order_id))
+    shop.settle()
+    asked = [
+        (["parked", "list"], {order_id, parked_id}),
+        (["parked", "list", "--state", "all"], {order_id, parked_id}),
+        (["parked", "replay", "--order", order_id, "--dry-run"], {order_id, parked_id}),
+        (["list"], {order_id}),
+        (["status", order_id], {order_id, f"{parked_id}:"}),
+        (["history", order_id], {parked_id}),
+        (["hold", order_id, "--reason", "x", "--no-wait"], {order_id}),
+    ]
+    for arguments, ids in asked:
+        done = kn(shop, *arguments)
+        assert ids <= set(done.stdout.split()), (arguments, done.stdout)
+        assert max(map(len, done.stdout.splitlines())) <= 100
+    shop.settle()
+
+
+def test_an_orders_id_stands_beside_its_events_where_there_is_room_and_under_it_where_there_is_none(
+    shop: Flow,
+) -> None:
+    order_id, parked_id = parked_payment(shop, "room")
+    beside = kn(shop, "parked", "list", "--order", order_id).stdout
+    assert re.search(f"{parked_id} +paid +track +amount_mismatch +{order_id} +[0-9]+s", beside)
+    order_id, parked_id = parked_payment(shop, "x" * 51)
+    under = kn(shop, "parked", "list", "--order", order_id).stdout
+    assert re.search(f"{parked_id} +paid +track +amount_mism[^ ]* +[0-9]+s *\n{order_id}", under)
+
+
+def test_options_before_a_verb_hold_for_it_unless_it_has_its_own(shop: Flow, letter: dict[str, Any]) -> None:
+    here = ("--server", str(shop.query.base_url))
+    nowhere = ("--server", "http://127.0.0.1:1")
+    listed = ("list", "--order", letter["order_id"])
+    for asked in (
+        (*here, "-o", "name", "parked", *listed),
+        ("parked", *here, "-o", "name", *listed),
+        (*here, "parked", "-o", "name", *listed),
+        (*nowhere, "-o", "json", "parked", *listed, *here, "-o", "name"),
+        (*nowhere, "parked", *here, *listed, "-o", "name"),
+    ):
+        done = kn(None, *asked)
+        assert (done.returncode, done.stdout) == (0, f"{letter['id']}\n"), done.stderr
+    assert kn(None, *here, "list", *nowhere).returncode == 3
+
+
 def test_orders_that_need_a_hand_are_listed(shop: Flow) -> None:
     order_id = shop.prefix + "needy"
     shop.send(placed(order_id), event("shipped", order_id))
