@@ -79,7 +79,7 @@ class _Forms:
             lambda: self._desk.order(verb, order_id, asked(_why(needed=True))),
             title=f"{words.sentence(verb)} order {order_id}?",
             will=words.WILL[verb],
-            button=words.sentence(verb),
+            button=f"{words.sentence(verb)} the order",  # "Cancel" alone would read as "do nothing"
             back=f"/orders/{order_id}",
             reason_needed=True,
             order=record.summary,

@@ -134,7 +134,7 @@ def test_what_an_order_no_longer_allows_is_not_offered_and_a_late_click_is_told_
     page.get_by_label("Why").fill("too late")
     shop.send(event("shipped", order_id))
     shop.settle()
-    confirm(shop, page, "Cancel")
+    confirm(shop, page, "Cancel the order")
     expect(page.locator(".plan li")).to_contain_text("parked")
     page.get_by_role("link", name="To the order").click()
     expect(page.locator(".states").first).to_contain_text("shipped")
