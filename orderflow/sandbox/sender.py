@@ -56,18 +56,25 @@ class Sent:
 
 
 class Sender:
-    """Use as an async context manager. Kafka is spoken to as every producer should: idempotent, acks=all."""
+    """Use as an async context manager. Kafka is spoken to as every producer should: idempotent, acks=all.
 
-    def __init__(self, intake: str, kafka: str) -> None:
+    proxy is where to send the requests for intake, as to an ingress whose names no name server knows.
+    key is an API key of intake.
+    """
+
+    def __init__(self, intake: str, kafka: str, *, proxy: str | None = None, key: str = "") -> None:
         self.sent = Sent()
         self._intake = intake
+        self._proxy = proxy
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._settings = KafkaSettings(kafka_bootstrap=kafka, k_revision="storefront")
         self._publisher = KafkaPublisher(self._settings)
         self._raw: Producer | None = None
         self._http: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
-        self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        connector = aiohttp.TCPConnector(limit=0)
+        self._http = aiohttp.ClientSession(connector=connector, proxy=self._proxy, headers=self._headers)
         return self
 
     async def __aexit__(self, *_: object) -> None:
