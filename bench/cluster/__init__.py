@@ -1,0 +1,1 @@
+"""What a deployment on a cluster costs and how fast it wakes up; `make bench-cluster`."""

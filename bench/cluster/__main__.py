@@ -1,0 +1,132 @@
+"""`python -m bench.cluster cold|burst|all`, called by `make bench-cluster`: deploys the pipeline and measures it.
+
+cold: from zero pods to the first answered event, per stage and way to start. burst: orders from zero to notified,
+after what an idle deployment costs. The cluster, Kafka, PostgreSQL and the load share this machine's cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.cluster.burst import Burst, burst, until_at_zero
+from bench.cluster.cold import WAYS, Cold, Starts
+from bench.cluster.events import CALLS
+from bench.cluster.plot import draw
+from bench.machine import hardware
+from tests.cluster.kube import ClusterError
+from tests.cluster.servers import Servers
+from tests.cluster.stack import KAFKA_SOURCE, Options, Stack, gateway
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_WHAT: Final = ("cold", "burst", "all")
+
+out = Console(highlight=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.cluster", description=__doc__.partition("\n\n")[0])
+    parser.add_argument("what", choices=_WHAT)
+    parser.add_argument("--rounds", type=int, default=10, help="starts of each stage and way")
+    parser.add_argument("--stages", nargs="+", choices=tuple(CALLS), default=list(CALLS))
+    parser.add_argument("--ways", nargs="+", choices=[way.name for way in WAYS])
+    parser.add_argument("--orders", type=int, default=10_000)
+    parser.add_argument("--results", type=Path, help="folder for the figures as JSON, and the plot")
+    given = parser.parse_args(arguments)
+    print(hardware())
+    try:
+        with tempfile.TemporaryDirectory(prefix="orderflow-") as folder:
+            options = Options.from_environment(Path(folder))
+            with (
+                Servers(options.state / "servers", options.host, options.partitions) as servers,
+                Stack(options, servers) as stack,
+            ):
+                return _measure(stack, given)
+    except ClusterError as error:
+        print(f"bench-cluster: {error}", file=sys.stderr)
+        return 1
+
+
+def _measure(stack: Stack, given: argparse.Namespace) -> int:
+    results: dict[str, Any] = {}
+    lost = 0
+    if given.what in {"cold", "all"}:
+        results["cold"] = [starts.as_dict() for starts in _cold(stack, given)]
+        out.print(_cold_table(results["cold"]))
+    if given.what in {"burst", "all"}:
+        until_at_zero(stack)
+        results["idle"] = _idle(stack)
+        out.print(f"idle: {json.dumps(results['idle'])}")
+        found = asyncio.run(burst(stack, given.orders))
+        results["burst"] = found.as_dict()
+        lost = results["burst"]["missing"] + results["burst"]["unexpected"]
+        _tell(found)
+        if given.results:
+            given.results.mkdir(parents=True, exist_ok=True)
+            draw(found, given.results / "burst.svg")
+    if given.results:
+        given.results.mkdir(parents=True, exist_ok=True)
+        (given.results / "cluster.json").write_text(json.dumps(results, indent=2) + "\n")
+    return 1 if lost else 0
+
+
+def _cold(stack: Stack, given: argparse.Namespace) -> list[Starts]:
+    """Without delivery: what one stage publishes would wake the next one up."""
+    if stack.kube.has(KAFKA_SOURCE):
+        raise ClusterError(
+            "cold starts are measured where nothing delivers: on a cluster without KafkaSource"
+        )
+    stack.kube.kubectl("scale", "deployment/delivery", "--replicas=0")
+    ways = [way for way in WAYS if given.ways is None or way.name in given.ways]
+    try:
+        cold = Cold(stack.kube, gateway("kourier-internal"), stack.key)
+        return list(cold.measure(given.stages, ways, given.rounds))
+    finally:
+        stack.kube.kubectl("scale", "deployment/delivery", "--replicas=1")
+
+
+def _cold_table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, title="from zero pods to the answer, seconds", title_justify="left")
+    for column in ("stage", "way", "starts", "p50", "p90", "process began", "listened", "2nd event ms"):
+        table.add_column(column, justify="left" if column in {"stage", "way"} else "right")
+    for row in rows:
+        table.add_row(*(str("-" if value is None else value) for value in row.values()))
+    return table
+
+
+def _idle(stack: Stack) -> dict[str, Any]:
+    """Pods that run with nothing to do, and the memory of each in MiB, from the cluster's own metrics."""
+
+    def usage() -> dict[str, str] | None:
+        try:
+            lines = stack.kube.kubectl("top", "pods", "--no-headers").splitlines()
+        except ClusterError:
+            return None
+        return {line.split()[0]: line.split()[2] for line in lines} or None
+
+    used = stack.kube.until(180, "the pods' memory", usage)
+    running = [
+        pod["metadata"]["name"]
+        for pod in stack.kube.items("pods", "--field-selector=status.phase=Running")
+        if "deletionTimestamp" not in pod["metadata"]
+    ]
+    return {pod: used.get(pod, "not known yet") for pod in running}
+
+
+def _tell(found: Burst) -> None:
+    for name, value in found.as_dict().items():
+        out.print(f"{name}: {json.dumps(value)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

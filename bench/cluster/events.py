@@ -1,0 +1,90 @@
+"""For each stage one new event after another, made by the stages' own code, as HTTP requests."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from orderflow import parking, tracking, validation
+from orderflow.domain.events import type_of
+from orderflow.domain.rules import Rules
+from orderflow.envelope import JSON, Envelope, now
+from orderflow.errors import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ORDER: Final = {
+    "currency": "EUR",
+    "lines": [{"sku": "MUG-BLUE", "name": "Blue mug", "quantity": 2, "unit_price": 1250}],
+    "shipping": 400,
+    "total": 2900,
+    "customer": {"name": "Ada Lovelace", "email": "ada@example.org"},
+    "shipping_address": {"name": "Ada Lovelace", "line1": "1 Way", "city": "Berlin", "country": "DE"},
+}
+_MOST: Final = 900_000
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request for a stage."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+def order() -> Call:
+    """As a storefront sends it."""
+    headers = {"Content-Type": JSON, "Idempotency-Key": str(uuid.uuid4())}
+    return Call("/orders", headers, json.dumps(ORDER).encode())
+
+
+def placed() -> Envelope:
+    order_id = f"bench-{uuid.uuid4()}"
+    return Envelope(
+        type=type_of("placed"),
+        source="/shop/bench",
+        id=f"placed-{order_id}",
+        subject=order_id,
+        time=now(),
+        data=json.dumps(ORDER).encode(),
+        extensions={"partitionkey": order_id},
+    )
+
+
+def judged() -> Envelope:
+    return validation.validate(placed(), Rules())
+
+
+def announced() -> Envelope:
+    plan = tracking.plan(tracking.arrival(judged()), tracking.Snapshot(), "bench")
+    return plan.announced[0]
+
+
+def parked() -> Envelope:
+    letter = parking.Letter.of_request(_headers(placed()), b"{")
+    reasons = [Reason("json_invalid", "", "the body is not JSON")]
+    return parking.parked(letter, stage="validate", revision="bench", reasons=reasons, most=_MOST)
+
+
+def _headers(event: Envelope) -> list[tuple[bytes, bytes]]:
+    named = {f"ce-{name}": value for name, value in event.attributes().items()}
+    return [(name.encode(), value.encode()) for name, value in (named | {"content-type": JSON}).items()]
+
+
+def delivered(event: Envelope) -> Call:
+    """As KafkaSource delivers it."""
+    return Call("/", {name.decode(): value.decode() for name, value in _headers(event)}, event.data)
+
+
+CALLS: Final[dict[str, Callable[[], Call]]] = {
+    "intake": order,
+    "validate": lambda: delivered(placed()),
+    "track": lambda: delivered(judged()),
+    "notify": lambda: delivered(announced()),
+    "park": lambda: delivered(placed()),
+    "shelve": lambda: delivered(parked()),
+}
