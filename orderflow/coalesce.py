@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextvars import Context
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from orderflow.errors import UnavailableError
@@ -45,7 +46,8 @@ class Coalescer(Generic[T]):
         self._pending.append((item, future))
         if self._running < self._parallel:
             self._running += 1
-            task = asyncio.create_task(self._drain())
+            # A batch is of many callers: what it logs must not name the one that happened to begin it.
+            task = asyncio.create_task(self._drain(), context=Context())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         await future

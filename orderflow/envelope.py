@@ -46,7 +46,11 @@ _LAST_YEAR: Final = 9998
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """One CloudEvent: context attributes, and the data as bytes. time is RFC 3339, as it was sent."""
+    """One CloudEvent: context attributes, and the data as bytes. time is RFC 3339, as it was sent.
+
+    links are traceparents of traces that this has to do with and is not part of. They are for the span of its
+    sending and do not go over the wire.
+    """
 
     type: str
     source: str
@@ -56,6 +60,7 @@ class Envelope:
     data: bytes = b""
     content_type: str = JSON
     extensions: dict[str, str] = field(default_factory=dict)
+    links: tuple[str, ...] = ()
 
     @property
     def key(self) -> bytes:

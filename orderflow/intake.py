@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
-from orderflow import envelope, logs, problems, topics, validation
+from orderflow import envelope, logs, problems, topics, tracing, validation
 from orderflow.body import TooLargeError
 from orderflow.body import read as read_body
 from orderflow.domain.events import OrderPlaced, parse, type_of
@@ -49,6 +49,10 @@ class Intake:
             "/orders/dry-run": self._dry_run,
         }
 
+    @property
+    def routes(self) -> tuple[str, ...]:
+        return tuple(self._routes)
+
     async def take(self, request: Request) -> Response:
         route = self._routes.get(request.scope["path"].rstrip("/") or "/")
         if route is None:
@@ -83,7 +87,7 @@ class Intake:
         if not client.may_send(event.source):
             return _forbidden("this API key may not send events of this source")
         validation.read(event)
-        return await self._publish(event)
+        return await self._publish(event, request)
 
     async def _order(self, request: Request, client: Client) -> Response:
         key = request.headers.get("idempotency-key", "")
@@ -107,7 +111,7 @@ class Intake:
             time=now(),
             data=body,
         )
-        return await self._publish(event)
+        return await self._publish(event, request)
 
     async def _dry_run(self, request: Request, _client: Client) -> Response:
         order = parse(OrderPlaced, await _body(request))
@@ -115,9 +119,11 @@ class Intake:
         reasons = [{"code": each.code, "field": each.field, "text": each.text} for each in verdict.reasons]
         return JSONResponse({"would_be": verdict.kind, "reasons": reasons})
 
-    async def _publish(self, event: Envelope) -> Response:
-        extensions = event.extensions | {"partitionkey": event.subject}
-        event = replace(event, time=event.time or now(), extensions=extensions)
+    async def _publish(self, event: Envelope, request: Request) -> Response:
+        extensions, links = tracing.entered(event.extensions, request.scope["headers"])
+        extensions["partitionkey"] = event.subject
+        event = replace(event, time=event.time or now(), extensions=extensions, links=links)
+        request.scope[tracing.EVENT] = event
         await self._publisher.publish(topics.INBOX, [event])
         location = f"{self._public_url}/orders/{event.subject}"
         answer = {"order_id": event.subject, "event_id": event.id, "status_url": location}

@@ -93,13 +93,15 @@ class Notifier:
         self._claims = claims
         self._lease_seconds = lease_seconds
 
-    async def handle(self, event: Envelope) -> None:
-        """Raises UnavailableError where anything is to be sent later, else PoisonError with a reason for each
+    async def handle(self, event: Envelope) -> str:
+        """Returns `sent`, `duplicate` where all had been sent before, or `nothing_due`.
+
+        Raises UnavailableError where anything is to be sent later, else PoisonError with a reason for each
         notification that failed for good. A replayed event tries these again, a redelivered one does not.
         """
         due = notifications.due(event, notifications.read(event), self._settings)
         if not due:
-            return
+            return "nothing_due"
         until = time.monotonic() + self._lease_seconds * LEASE_USED
         claims = await self._claims.claim(due, failed_too="replay" in event.extensions)
         results = await asyncio.gather(
@@ -119,6 +121,7 @@ class Notifier:
             raise UnavailableError("not sent yet: " + ", ".join(later))
         if failed:
             raise PoisonError(*failed)
+        return "sent" if any(claim.found is Found.OURS for claim in claims) else "duplicate"
 
     async def _carry_out(self, claim: Claim, until: float) -> Outcome:
         match claim.found:

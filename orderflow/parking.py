@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 from pydantic import BeforeValidator, Field
 
 from orderflow import envelope as ce
-from orderflow import topics
+from orderflow import topics, tracing
 from orderflow.domain.events import parse, type_of
 from orderflow.domain.orders import Frozen
 from orderflow.envelope import Envelope, derived_id
@@ -169,7 +169,7 @@ def parked(
         subject=order_id,
         time=ce.now(),
         data=json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode(),
-        extensions={"partitionkey": order_id} if order_id else {},
+        extensions=({"partitionkey": order_id} if order_id else {}) | tracing.carried(letter.attributes),
     )
 
 

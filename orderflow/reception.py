@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
 
-from orderflow import envelope, logs, parking, problems, topics
+from orderflow import envelope, logs, parking, problems, topics, tracing
 from orderflow.body import read as read_body
 from orderflow.errors import ConflictError, PoisonError, Reason, UnavailableError
 
@@ -27,10 +27,10 @@ _DONE: Final = Response(status_code=204)
 
 class Reception:
     """The door of one stage. handle raises PoisonError for what no repetition cures, UnavailableError for what
-    time cures; what it returns without an error has taken lasting effect."""
+    time cures; what it returns without an error has taken lasting effect: one word on what became of it."""
 
     def __init__(
-        self, stage: str, revision: str, handle: Callable[[Envelope], Awaitable[None]], publisher: Publisher
+        self, stage: str, revision: str, handle: Callable[[Envelope], Awaitable[str]], publisher: Publisher
     ) -> None:
         self._stage = stage
         self._revision = revision
@@ -47,13 +47,18 @@ class Reception:
             try:
                 event = envelope.from_http(headers, body)
                 event_id = event.id
-                await self._handle(event)
+                request.scope[tracing.EVENT] = event
+                request.scope[tracing.OUTCOME] = await self._handle(event)
             except PoisonError as error:
                 await self._park(parking.Letter.of_request(headers, body), error.reasons)
+                request.scope[tracing.OUTCOME] = "parked"
+                request.scope[tracing.REASON] = error.reasons[0].code
         except (UnavailableError, ConflictError) as error:
             log.warning("not now", extra={"event_id": event_id, "cause": str(error)})
+            request.scope[tracing.OUTCOME] = "not_now"
             return problems.unavailable(str(error))
         except Exception as error:  # noqa: BLE001 - the framework would log its text, which may quote the data
+            request.scope[tracing.OUTCOME] = "failed"
             extra = {"event_id": event_id, "error": type(error).__name__, "where": logs.where(error)}
             log.error("unexpected", extra=extra)  # noqa: TRY400 - a stack trace may quote the data
             return problems.problem(500, "internal_error", "the stage failed; the event comes again")
@@ -86,6 +91,7 @@ class DeadLetters:
             event = await _publish_parked(
                 self._publisher, lambda most: parking.dead_letter(letter, self._revision, most=most)
             )
+            request.scope[tracing.EVENT], request.scope[tracing.OUTCOME] = event, "parked"
         except UnavailableError as error:
             log.warning("not now", extra={"cause": str(error)})
             return problems.unavailable(str(error))

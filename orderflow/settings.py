@@ -50,12 +50,23 @@ class _SecretFiles(PydanticBaseSettingsSource):
         return {name: value for value, name, _ in found if value is not None}
 
 
-class _Settings(BaseSettings):
+def _http_url(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise PydanticCustomError("http_url", "this begins with http:// or https://")
+    return url
+
+
+class StageSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, hide_input_in_errors=True)
 
     k_revision: str = "local"
     """Knative sets it: the name of the revision that this process belongs to."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    otel_exporter_otlp_endpoint: Annotated[str, AfterValidator(_http_url)] | None = None
+    """Where traces go, by OTLP over HTTP; without it there are none. What else begins with OTEL_EXPORTER_OTLP_ and
+    OTEL_BSP_ (headers, certificates, sizes of batches) OpenTelemetry's exporter reads itself."""
+    otel_traces_sampler_arg: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """The part of new traces that is recorded; a trace that comes from outside brings the decision along."""
 
     @classmethod
     def settings_customise_sources(
@@ -69,7 +80,7 @@ class _Settings(BaseSettings):
         return init_settings, env_settings, dotenv_settings, file_secret_settings, _SecretFiles(settings_cls)
 
 
-class KafkaSettings(_Settings):
+class KafkaSettings(StageSettings):
     kafka_bootstrap: str
     kafka_config_file: Path | None = None
     """librdkafka properties, a `name=value` a line (TLS and SASL, from a mounted secret)."""
@@ -77,14 +88,14 @@ class KafkaSettings(_Settings):
     kafka_ack_seconds: Annotated[float, Field(ge=0.1, le=60)] = 10
 
 
-class DatabaseSettings(_Settings):
+class DatabaseSettings(StageSettings):
     database_url: Annotated[SecretStr, AfterValidator(_database_url)]
     """Or DATABASE_URL_FILE, a file that holds it."""
     database_pool_size: Annotated[int, Field(ge=1, le=100)] = 4
     database_wait_seconds: Annotated[float, Field(gt=0, le=60)] = 5
 
 
-class DoorSettings(_Settings):
+class DoorSettings(StageSettings):
     """Of the stages that outsiders call."""
 
     api_keys_file: Path | None = None

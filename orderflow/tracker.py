@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextvars import Context
 from typing import TYPE_CHECKING, Final
 
 from orderflow import logs, topics, tracking
@@ -35,6 +36,16 @@ SWEEP_SECONDS: Final = 10.0
 SWEEP_MOST: Final = 500
 
 
+class _Case:
+    """One arrival in a batch, and what became of it."""
+
+    __slots__ = ("arrival", "outcome")
+
+    def __init__(self, arrival: Arrival) -> None:
+        self.arrival = arrival
+        self.outcome = ""
+
+
 class Tracker:
     """Takes events of the events topic. An event is done when its rows are committed and what it changed is
     announced; if only the first came about, the next delivery finds the rows and announces again. What is
@@ -44,16 +55,20 @@ class Tracker:
         self._store = store
         self._publisher = publisher
         self._revision = revision
-        self._coalescer = Coalescer(self._run, lambda now: now.order_id)
+        self._coalescer = Coalescer(self._run, lambda case: case.arrival.order_id)
         self._swept = time.monotonic()
         self._sweeping: asyncio.Task[None] | None = None
 
-    async def handle(self, event: Envelope) -> None:
-        """Raises PoisonError for an event that is none of the lifecycle's, UnavailableError for trouble."""
-        await self._coalescer.submit(tracking.arrival(event))
+    async def handle(self, event: Envelope) -> str:
+        """Returns the ledger's outcome, or `duplicate`. Raises PoisonError for an event that is none of the
+        lifecycle's, UnavailableError for trouble."""
+        case = _Case(tracking.arrival(event))
+        await self._coalescer.submit(case)
         if time.monotonic() - self._swept > SWEEP_SECONDS:
             self._swept = time.monotonic()
-            self._sweeping = asyncio.create_task(self._sweep_quietly())
+            # What is swept has nothing to do with the event that happened to come: no log may name it.
+            self._sweeping = asyncio.create_task(self._sweep_quietly(), context=Context())
+        return case.outcome
 
     async def _sweep_quietly(self) -> None:
         try:
@@ -70,7 +85,8 @@ class Tracker:
             await self._publisher.publish(topics.PARKED, parked)
             return len(parked)
 
-    async def _run(self, arrivals: Sequence[Arrival]) -> None:
+    async def _run(self, cases: Sequence[_Case]) -> None:
+        arrivals = [case.arrival for case in cases]
         for attempt in range(1, ATTEMPTS + 1):
             snapshots = await self._store.read(arrivals)
             plans = [
@@ -91,3 +107,5 @@ class Tracker:
                 if attempt == ATTEMPTS:
                     raise UnavailableError("others keep changing this order") from error
         await self._publisher.publish(topics.STATUS, [event for plan in plans for event in plan.announced])
+        for case, plan in zip(cases, plans, strict=True):
+            case.outcome = plan.outcome

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import to_json
 
-from orderflow import parking
+from orderflow import parking, tracing
 from orderflow.domain import lifecycle
 from orderflow.domain.events import UPDATES, VERDICTS, Update, Verdict, kind_of, parse, type_of
 from orderflow.domain.lifecycle import OrderState, Outcome
@@ -121,6 +121,11 @@ class Plan:
         return bool(self.records)
 
     @property
+    def outcome(self) -> str:
+        """What became of the arrival: the ledger's word or, where nothing is written, `duplicate`."""
+        return self.records[0].outcome.value if self.records else "duplicate"
+
+    @property
     def state(self) -> OrderState | None:
         return self.changes[-1].state if self.changes else None
 
@@ -170,9 +175,12 @@ def plan(now: Arrival, known: Snapshot, revision: str) -> Plan:
         _let_follow(result, known.waiting, revision)
         first, last = result.changes[0].state.version, result.changes[-1].state.version
         result.records[0] = _ledger_row(now, decision, (first, last), was=was)
-    result.announced = [
-        announcement(now.order_id, result.document, change, now.event) for change in result.changes
-    ]
+    # What waited is announced because of this event; the trace that it came with has long ended.
+    early = {(each.source, each.id): each.event.extensions.get(tracing.PARENT) for each in known.waiting}
+    for change in result.changes:
+        was_trace = early.get((change.source, change.id)) if early else None
+        event = announcement(now.order_id, result.document, change, now.event)
+        result.announced.append(replace(event, links=(was_trace,)) if was_trace else event)
     return result
 
 
@@ -208,7 +216,10 @@ def _record(
             Change(event.source, event.id, event.fact.kind, decision.state, detail, event.occurred_at)
         )
     if decision.outcome is Outcome.PARKED and decision.reason is not None:
-        result.parked.append(_parked(event, decision.reason, revision))
+        parked = _parked(event, decision.reason, revision)
+        result.parked.append(
+            parked if event is result.arrival else tracing.moved(parked, result.arrival.event)
+        )
     result.records.append(_ledger_row(event, decision, versions, was=was))
 
 
@@ -253,7 +264,8 @@ def _parked(event: Arrival, reason: Reason, revision: str) -> Envelope:
 def expired(event: Envelope, revision: str) -> Envelope:
     """The parked event of one that waited in vain."""
     reason = Reason("waited_too_long", "type", "what this event needs to come first never came")
-    return parking.parked(parking.Letter.of_envelope(event), stage=STAGE, revision=revision, reasons=[reason])
+    letter = parking.Letter.of_envelope(event)
+    return tracing.moved(parking.parked(letter, stage=STAGE, revision=revision, reasons=[reason]))
 
 
 def announcement(order_id: str, document: str, change: Change, cause: Envelope) -> Envelope:
@@ -273,8 +285,10 @@ def announcement(order_id: str, document: str, change: Change, cause: Envelope) 
             "detail": change.detail,
         }
     )
-    trace = cause.extensions.get("traceparent")
     extensions = {"partitionkey": order_id, "originsource": change.source, "originid": change.id}
+    for name in (tracing.PARENT, tracing.STATE):
+        if name in cause.extensions:
+            extensions[name] = cause.extensions[name]
     return Envelope(
         type=type_of(change.kind),
         source=SOURCE,
@@ -282,5 +296,5 @@ def announcement(order_id: str, document: str, change: Change, cause: Envelope) 
         subject=order_id,
         time=change.occurred_at.isoformat().replace("+00:00", "Z"),
         data=b'%b,"order":%b}' % (head[:-1], document.encode()),
-        extensions=extensions | ({"traceparent": trace} if trace else {}),
+        extensions=extensions,
     )

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from orderflow import logs, settings, topics, validation
 from orderflow.adapters.kafka import KafkaPublisher
+from orderflow.domain.events import kind_of
 from orderflow.domain.rules import Rules
 from orderflow.errors import BadSettingsError
 from orderflow.reception import DeadLetters, Reception
+from orderflow.tracing import Untraced
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -17,11 +19,12 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
+    from orderflow.adapters.telemetry import Telemetry
     from orderflow.audit.report import Report
     from orderflow.envelope import Envelope
-    from orderflow.intake import Intake
     from orderflow.notifications import NotificationSettings
     from orderflow.notifier import Channel
+    from orderflow.tracing import Stage
 
 T = TypeVar("T")
 
@@ -38,49 +41,65 @@ def or_exit(build: Callable[[], T]) -> T:
         raise SystemExit(2) from None
 
 
-def intake() -> Intake:
+def _tracing(config: settings.StageSettings, stage: str) -> Untraced | Telemetry:
+    """Where nobody listens, OpenTelemetry is not even imported: that would be most of a second cold start."""
+    if config.otel_exporter_otlp_endpoint is None:
+        return Untraced()
+    from orderflow.adapters.telemetry import Telemetry
+
+    return Telemetry(config, config.otel_exporter_otlp_endpoint, stage)
+
+
+def intake() -> Stage:
     from orderflow.door import Door
     from orderflow.intake import Intake
 
     config = settings.load(settings.IntakeSettings)
     logs.configure(config.log_level, stage="intake", revision=config.k_revision)
     rules = settings.read_toml(Rules, config.rules_file, "RULES_FILE")
-    return Intake(KafkaPublisher(config), rules, Door.open(config, "intake"), config.public_url)
+    tracing = _tracing(config, "intake")
+    publisher = tracing.publisher(KafkaPublisher(config))
+    door = Intake(publisher, rules, Door.open(config, "intake"), config.public_url)
+    return tracing.door(door, *door.routes)
 
 
-def validate() -> Reception:
+def validate() -> Stage:
     config = settings.load(settings.ValidateSettings)
     logs.configure(config.log_level, stage="validate", revision=config.k_revision)
     rules = settings.read_toml(Rules, config.rules_file, "RULES_FILE")
-    publisher = KafkaPublisher(config)
+    tracing = _tracing(config, "validate")
+    publisher = tracing.publisher(KafkaPublisher(config))
 
-    async def handle(event: Envelope) -> None:
-        await publisher.publish(topics.EVENTS, [validation.validate(event, rules, config.k_revision)])
+    async def handle(event: Envelope) -> str:
+        judged = validation.validate(event, rules, config.k_revision)
+        await publisher.publish(topics.EVENTS, [judged])
+        return kind_of(judged.type) or ""
 
-    return Reception("validate", config.k_revision, handle, publisher)
+    return tracing.door(Reception("validate", config.k_revision, handle, publisher))
 
 
-def track() -> Reception:
+def track() -> Stage:
     from orderflow.adapters.postgres import Database, OrderStore
     from orderflow.tracker import Tracker
 
     config = settings.load(settings.TrackSettings)
     logs.configure(config.log_level, stage="track", revision=config.k_revision)
     rules = settings.read_toml(Rules, config.rules_file, "RULES_FILE")
-    publisher = KafkaPublisher(config)
+    tracing = _tracing(config, "track")
+    publisher = tracing.publisher(KafkaPublisher(config))
     store = OrderStore(Database(config), revision=config.k_revision, waiting=rules.waiting)
-    return Reception(
-        "track", config.k_revision, Tracker(store, publisher, config.k_revision).handle, publisher
-    )
+    tracker = Tracker(store, publisher, config.k_revision)
+    return tracing.door(Reception("track", config.k_revision, tracker.handle, publisher))
 
 
-def park() -> DeadLetters:
+def park() -> Stage:
     config = settings.load(settings.KafkaSettings)
     logs.configure(config.log_level, stage="park", revision=config.k_revision)
-    return DeadLetters(config.k_revision, KafkaPublisher(config))
+    tracing = _tracing(config, "park")
+    return tracing.door(DeadLetters(config.k_revision, tracing.publisher(KafkaPublisher(config))))
 
 
-def shelve() -> Reception:
+def shelve() -> Stage:
     from orderflow.adapters.actions import ActionRecord
     from orderflow.adapters.postgres import Database
     from orderflow.adapters.shelf import Shelf
@@ -88,12 +107,13 @@ def shelve() -> Reception:
 
     config = settings.load(settings.ShelveSettings)
     logs.configure(config.log_level, stage="shelve", revision=config.k_revision)
-    database, publisher = Database(config), KafkaPublisher(config)
+    tracing = _tracing(config, "shelve")
+    database, publisher = Database(config), tracing.publisher(KafkaPublisher(config))
     carrier = Carrier(Shelf(database), ActionRecord(database), publisher)
-    return Reception("shelve", config.k_revision, carrier.handle, publisher)
+    return tracing.door(Reception("shelve", config.k_revision, carrier.handle, publisher))
 
 
-def notify() -> Reception:
+def notify() -> Stage:
     from orderflow.adapters.claims import ClaimStore
     from orderflow.adapters.postgres import Database
     from orderflow.notifier import Notifier
@@ -103,8 +123,11 @@ def notify() -> Reception:
     told = _told(config)
     lease = config.claim_seconds
     claims = ClaimStore(Database(config), revision=config.k_revision, lease_seconds=lease)
-    notifier = Notifier(told, _channels(told, config.notifications_file.parent), claims, lease_seconds=lease)
-    return Reception("notify", config.k_revision, notifier.handle, KafkaPublisher(config))
+    tracing = _tracing(config, "notify")
+    channels = tracing.channels(_channels(told, config.notifications_file.parent))
+    notifier = Notifier(told, channels, claims, lease_seconds=lease)
+    publisher = tracing.publisher(KafkaPublisher(config))
+    return tracing.door(Reception("notify", config.k_revision, notifier.handle, publisher))
 
 
 def _told(config: settings.NotifySettings) -> NotificationSettings:
@@ -159,7 +182,8 @@ def audit() -> AuditRun:
         republish_per_second=config.audit_republish_per_second,
         revision=config.k_revision,
     )
-    publisher = KafkaPublisher(config)
+    tracing = _tracing(config, "audit")
+    publisher = tracing.publisher(KafkaPublisher(config))
 
     async def run() -> Report | None:
         database = Database(config)
@@ -181,7 +205,7 @@ def audit() -> AuditRun:
         finally:
             await database.close()
 
-    return run
+    return tracing.audit(run)
 
 
 def query() -> Flask:
@@ -197,7 +221,7 @@ def query() -> Flask:
     logs.configure(config.log_level, stage="query", revision=config.k_revision)
     rules = settings.read_toml(Rules, config.rules_file, "RULES_FILE") if config.rules_file else Rules()
     reader = DeskReader(config, Alerts(rules.stuck, rules.gaps))
-    desk = Desk(reader, BlockingPublisher(KafkaPublisher(config)).publish)
-    return create_app(
-        reader, Door.open(config, "query"), Streams(config.live_streams), desk, config.audit_url
-    )
+    tracing = _tracing(config, "query")
+    desk = Desk(reader, BlockingPublisher(tracing.publisher(KafkaPublisher(config))).publish)
+    streams = Streams(config.live_streams)
+    return tracing.console(create_app(reader, Door.open(config, "query"), streams, desk, config.audit_url))

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from orderflow import parking, topics
+from orderflow import parking, topics, tracing
 from orderflow.audit import records
 from orderflow.audit.checks import identity
 from orderflow.audit.report import Missing, Remedy
@@ -72,7 +72,7 @@ class Remedies:
         times = await self._store.times_republished(record.topic, (event.source, event.id))
         if times > MOST_TRIES:
             return await self._park(record, _UNDELIVERABLE)
-        await self._publisher.publish(record.topic, [event])
+        await self._publisher.publish(record.topic, [tracing.moved(event)])
         return _missing(record, event.subject, _LOST, Remedy.REPUBLISHED)
 
     async def _park(self, record: Record, reason: Reason) -> Missing:

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orderflow import parking, topics
+from orderflow import parking, topics, tracing
 from orderflow.errors import PoisonError, Reason
 from orderflow.operators import actions, letters
 from orderflow.operators.actions import LetterAction, LetterDiscarded, LetterEdited
@@ -77,19 +77,24 @@ class Carrier:
         self._record = record
         self._publisher = publisher
 
-    async def handle(self, event: Envelope) -> None:
-        """Raises PoisonError for an event that is neither, UnavailableError for trouble."""
+    async def handle(self, event: Envelope) -> str:
+        """Returns `shelved`, `done`, `refused` or `duplicate`.
+
+        Raises PoisonError for an event that is neither, UnavailableError for trouble.
+        """
         if not actions.is_action(event.type):
             await self._shelf.put(event, parking.read(event))
-            return
+            return "shelved"
         action = actions.read(event)
         parked_id = action.parked_id if isinstance(action, LetterAction) else ""
         done, letter = await self._record.look(event.id, parked_id)
         if done:
-            return
+            return "duplicate"
         work = errand(action, event.id, letter)
         if work.event is not None:
-            await self._publisher.publish(work.topic, [work.event])
+            # It goes on in the operator's trace; the one in which it was parked is linked to.
+            await self._publisher.publish(work.topic, [tracing.moved(work.event, event)])
         await self._record.enter(event, action, work.refusal)
         told = {"order_id": event.subject, "action_id": event.id, "by": action.by, "parked_id": parked_id}
         log.info("%s", f"{action.kind} by an operator" if work.refusal is None else "refused", extra=told)
+        return "done" if work.refusal is None else "refused"

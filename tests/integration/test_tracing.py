@@ -1,0 +1,248 @@
+"""Traces, from the storefront's request to the mail: real stages, a real broker and database, a real collector."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.collector import Collector, Span
+from support.events import event, order, paid, placed
+from support.stage import ROOT, Stage
+from support.watched import Watched, watched
+
+from orderflow import topics
+from orderflow.sandbox.servers.postgres import create_database, drop_database
+
+STOREFRONT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+"""The trace that a storefront's request is part of."""
+TRACE, SPAN = STOREFRONT.split("-")[1:3]
+ELSEWHERE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.fixture(scope="module")
+def shop(
+    kafka_bootstrap: str, database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Watched]:
+    name = f"test_{uuid.uuid4().hex}"
+    own = create_database(database_url, name)
+    with watched(kafka_bootstrap, own, tmp_path_factory.mktemp("watched")) as opened:
+        yield opened
+    drop_database(database_url, name)
+
+
+def chain(shop: Watched, last: Span) -> list[str]:
+    """Stage and name of a span and of all that it is part of, the first first."""
+    found = [last]
+    while above := shop.collector.of(trace=last.trace, id=found[-1].parent):
+        found.append(above[0])
+    assert found[-1].parent in {SPAN, ELSEWHERE.split("-")[2]}
+    return [f"{span.stage}: {span.name}" for span in reversed(found)]
+
+
+def until(shop: Watched, how_many: int = 1, **wanted: object) -> list[Span]:
+    shop.collector.until(lambda: len(shop.collector.of(**wanted)) >= how_many)
+    return shop.collector.of(**wanted)
+
+
+def test_one_order_is_one_trace_from_the_storefronts_request_to_the_mail(shop: Watched) -> None:
+    order_id = f"{shop.prefix}whole"
+    answer = shop.stages["intake"].http.post(
+        "/orders",
+        json=order(order_id=order_id),
+        headers={"Idempotency-Key": order_id, "traceparent": STOREFRONT, "tracestate": "shop=7"},
+    )
+    assert answer.status_code == 202
+    shop.deliver()
+    (mail,) = until(shop, order=order_id, name="notify email")
+    assert chain(shop, mail) == [
+        "intake: POST /orders",
+        "intake: send orders.inbox.v1",
+        "validate: process orders.inbox.v1",
+        "validate: send orders.events.v1",
+        "track: process orders.events.v1",
+        "track: send orders.status.v1",
+        "notify: process orders.status.v1",
+        "notify: notify email",
+    ]
+    assert mail.trace == TRACE
+    assert all("shop=7" in seen.extensions["tracestate"] for seen in shop.found(topics.STATUS, order_id))
+    told = {span.name: span for span in shop.collector.of(order=order_id)}
+    inbox = shop.found(topics.INBOX, order_id)[0]
+    assert (
+        told["process orders.inbox.v1"].attributes.items()
+        >= {
+            "messaging.system": "kafka",
+            "messaging.operation.type": "process",
+            "messaging.destination.name": "orders.inbox.v1",
+            "messaging.consumer.group.name": "orderflow-validate",
+            "cloudevents.event_id": inbox.id,
+            "cloudevents.event_type": "dev.orderflow.order.placed.v1",
+            "orderflow.outcome": "accepted",
+            "http.response.status_code": 204,
+        }.items()
+    )
+    assert told["POST /orders"].attributes["http.response.status_code"] == 202
+    assert told["process orders.events.v1"].attributes["orderflow.outcome"] == "applied"
+    assert told["process orders.events.v1"].revision == "track-00001"
+    assert [span.kind for span in (told["POST /orders"], told["send orders.events.v1"], mail)] == [
+        "server",
+        "producer",
+        "client",
+    ]
+
+
+def test_a_duplicate_delivery_is_a_span_of_its_own_that_says_so(shop: Watched) -> None:
+    order_id = f"{shop.prefix}twice"
+    shop.stages["intake"].binary(placed(order_id, customer={"name": "A", "email": "twice@example.org"}))
+    shop.deliver()
+    (judged,) = shop.found(topics.EVENTS, order_id)
+    assert shop.stages["track"].binary(judged).status_code == 204
+    shop.deliver()
+    wanted = {"order": order_id, "name": "process orders.events.v1"}
+    tracked = until(shop, 2, **wanted)
+    assert [span.attributes["orderflow.outcome"] for span in tracked] == ["applied", "duplicate"]
+    assert {span.parent for span in tracked} == {judged.extensions["traceparent"].split("-")[2]}
+    told = until(shop, 2, order=order_id, name="process orders.status.v1")
+    assert [span.attributes["orderflow.outcome"] for span in told] == ["sent", "duplicate"]
+
+
+def test_an_event_brings_its_own_trace_and_the_request_is_linked(shop: Watched) -> None:
+    for mode in ("binary", "structured"):
+        sent = placed(f"{shop.prefix}{mode}")
+        sent = sent.with_extensions(traceparent=STOREFRONT)
+        send = getattr(shop.stages["intake"], mode)
+        assert send(sent, traceparent=ELSEWHERE).status_code == 202
+        (published,) = until(shop, order=sent.subject, name="send orders.inbox.v1")
+        (request,) = until(shop, order=sent.subject, kind="server")
+        assert published.trace == TRACE
+        linked = {link for span in (published, request) for link in span.links}
+        assert {trace for trace, _ in linked} & {ELSEWHERE.split("-")[1], request.trace}
+
+
+def test_what_waited_is_announced_in_the_trace_that_let_it_and_linked_to_its_own(shop: Watched) -> None:
+    order_id = f"{shop.prefix}early"
+    payment = paid(order_id).with_extensions(traceparent=ELSEWHERE)
+    order = placed(order_id).with_extensions(traceparent=STOREFRONT)
+    for each in (payment, order):
+        shop.stages["intake"].binary(each)
+        shop.deliver()
+    (waited,) = [
+        span
+        for span in until(shop, order=order_id, name="process orders.events.v1")
+        if span.attributes["orderflow.outcome"] == "waiting"
+    ]
+    announced = until(shop, 2, order=order_id, name="send orders.status.v1")
+    assert {span.trace for span in announced} == {TRACE}
+    assert [span.links for span in announced] == [(), ((waited.trace, waited.id),)]
+
+
+def test_poison_is_parked_and_its_replay_is_the_operators_trace_linked_to_the_first(shop: Watched) -> None:
+    order_id = f"{shop.prefix}poison"
+    shop.stages["validate"].binary(
+        event("placed", order_id, {"total": "much"}).with_extensions(traceparent=STOREFRONT)
+    )
+    shop.deliver()
+    (spoilt,) = until(shop, order=order_id, name="process orders.inbox.v1")
+    assert spoilt.attributes["orderflow.outcome"] == "parked"
+    assert spoilt.attributes["orderflow.reason"]
+    (shelved,) = until(shop, order=order_id, name="process orders.parked.v1")
+    assert shelved.trace == spoilt.trace == TRACE
+    (letter,) = shop.found(topics.PARKED, order_id)
+    answer = shop.query.post(
+        f"/api/parked/{letter.id}/replay",
+        json={"reason": "again"},
+        headers={"Idempotency-Key": "again", "traceparent": ELSEWHERE},
+    )
+    assert answer.status_code == 202, answer.text
+    shop.deliver()
+    (again,) = until(shop, order=order_id, stage="shelve", name="send orders.inbox.v1")
+    assert again.trace == ELSEWHERE.split("-")[1]
+    assert again.links == ((spoilt.trace, spoilt.id),)
+    assert chain(shop, again) == [
+        "query: POST /api/parked/<parked_id>/replay",
+        "query: send orders.parked.v1",
+        "shelve: process orders.parked.v1",
+        "shelve: send orders.inbox.v1",
+    ]
+
+
+def test_a_request_that_is_refused_is_told_without_its_path(shop: Watched) -> None:
+    assert shop.stages["intake"].http.post("/orders/ada@example.org").status_code == 404
+    (span,) = until(shop, stage="intake", name="POST")
+    assert "ada" not in json.dumps(span.attributes)
+    assert span.attributes["http.response.status_code"] == 404
+
+
+def test_what_is_logged_while_an_event_is_handled_names_its_span(shop: Watched) -> None:
+    sent = paid(f"{shop.prefix}logged", amount=-1).with_extensions(traceparent=STOREFRONT)
+    assert shop.stages["validate"].binary(sent).status_code == 204
+    (span,) = until(shop, order=sent.subject, stage="validate", kind="consumer")
+    (line,) = [
+        each for each in shop.stages["validate"].events_in_log() if each.get("order_id") == sent.subject
+    ]
+    assert (line["trace_id"], line["span_id"]) == (span.trace, span.id)
+
+
+def test_a_trace_that_is_not_to_be_recorded_is_carried_and_not_exported(shop: Watched) -> None:
+    order_id = f"{shop.prefix}unsampled"
+    recorded = f"{shop.prefix}sampled"
+    shop.stages["intake"].binary(placed(order_id).with_extensions(traceparent=STOREFRONT[:-1] + "0"))
+    shop.deliver()
+    shop.stages["intake"].binary(placed(recorded).with_extensions(traceparent=STOREFRONT))
+    shop.deliver()
+    # Spans are exported in the order in which they ended.
+    for stage in ("intake", "validate", "track", "notify"):
+        until(shop, order=recorded, stage=stage)
+    (announced,) = shop.found(topics.STATUS, order_id)
+    assert announced.extensions["traceparent"].split("-")[1::2] == [TRACE, "00"]
+    assert not shop.collector.of(order=order_id)
+
+
+def test_what_is_finished_is_exported_before_a_stage_that_is_told_to_end_has_gone(
+    kafka_bootstrap: str, tmp_path: Path, shop: Watched
+) -> None:
+    with Collector() as collector:
+        given = {"KAFKA_BOOTSTRAP": kafka_bootstrap, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
+        with Stage("validate", tmp_path / "log", OTEL_BSP_SCHEDULE_DELAY="600000", **given) as stage:
+            assert stage.binary(placed("ending")).status_code == 204
+            assert not collector.spans
+            stage.stop(signal.SIGTERM)
+        assert {span.name for span in collector.spans} == {
+            "process orders.inbox.v1",
+            "send orders.events.v1",
+        }
+
+
+def test_a_collector_that_is_away_costs_no_order(kafka_bootstrap: str, tmp_path: Path, shop: Watched) -> None:
+    given = {"KAFKA_BOOTSTRAP": kafka_bootstrap, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+    with Stage("validate", tmp_path / "log", OTEL_BSP_SCHEDULE_DELAY="10", **given) as stage:
+        for number in range(20):
+            assert stage.binary(placed(f"away-{number}")).status_code == 204
+
+
+def test_without_an_endpoint_opentelemetry_is_not_even_imported() -> None:
+    script = (
+        "import sys; from orderflow import wiring; wiring.{0}(); "
+        "print([name for name in sys.modules if 'telemetry' in name])"
+    )
+    for stage in ("intake", "validate", "track", "park", "shelve", "query"):
+        done = subprocess.run(
+            [sys.executable, "-c", script.format(stage)],
+            cwd=ROOT,
+            env={
+                "PATH": os.environ["PATH"],
+                "KAFKA_BOOTSTRAP": "127.0.0.1:1",
+                "DATABASE_URL": "postgresql://127.0.0.1:1/none",
+                "RULES_FILE": str(ROOT / "examples/rules.toml"),
+                "LOCAL_RUN": "true",
+            },
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.strip() == "[]", stage
