@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from confluent_kafka import Producer
 from support.events import event, order, paid, placed
 from support.stage import Stage
 from support.topics import Tap
@@ -99,6 +101,34 @@ async def test_what_is_not_confirmed_in_time_is_told_and_the_next_event_is_publi
         await publisher.publish(topics.INBOX, [paid("lost")])
     await published_in_the_end(publisher, paid("later"))
     publisher.close()
+
+
+async def test_what_is_sent_twice_because_the_broker_was_slow_to_answer_is_in_its_log_once(
+    kafka: EmbeddedKafka,
+) -> None:
+    """The broker wakes up to the first request and to its repetition, and takes the batch once: that is what an
+    idempotent producer is for."""
+    given_up = threading.Event()
+
+    def told(statistics: str) -> None:
+        brokers = json.loads(statistics)["brokers"].values()
+        if any(broker["req_timeouts"] for broker in brokers):
+            given_up.set()
+
+    impatient = {"socket.timeout.ms": 1000, "statistics.interval.ms": 100, "stats_cb": told}
+    settings = KafkaSettings(kafka_bootstrap=kafka.bootstrap, kafka_ack_seconds=60)
+    publisher = KafkaPublisher(settings, lambda config: Producer(config | impatient))
+    await published_in_the_end(publisher, paid("sent-twice", id="first"))
+    with stopped(kafka):
+        waiting = asyncio.create_task(publisher.publish(topics.INBOX, [paid("sent-twice", id="second")]))
+        assert await asyncio.to_thread(given_up.wait, DEADLINE_SECONDS)
+    await waiting
+    await published_in_the_end(publisher, paid("sent-twice", id="third"))
+    publisher.close()
+    tap = Tap(kafka.bootstrap, topics.INBOX)
+    tap.until(lambda _, event: event.id == "third", 1)
+    tap.close()
+    assert [each.id for _, each in tap.seen if each.subject == "sent-twice"] == ["first", "second", "third"]
 
 
 async def published_in_the_end(publisher: KafkaPublisher, sent: Envelope) -> None:
