@@ -64,8 +64,10 @@ chaos: $(VENV)/dev  ## every fault there is, half an hour: make chaos ONLY=kafka
 .PHONY: chaos-soak
 chaos-soak: ORDERS = 100000
 chaos-soak: KILL_EVERY ?= 5
-chaos-soak: $(VENV)/dev  ## many orders under random kills: make chaos-soak ORDERS=2000 KILL_EVERY=3
-	@CHAOS_SEED=$(CHAOS_SEED) $(BIN)/python -m tests.chaos.soak --orders $(ORDERS) --kill-every $(KILL_EVERY)
+chaos-soak: RATE ?= 75
+chaos-soak: $(VENV)/dev  ## many orders under random kills: make chaos-soak ORDERS=2000 KILL_EVERY=3 RATE=50
+	@CHAOS_SEED=$(CHAOS_SEED) $(BIN)/python -m tests.chaos.soak \
+	  --orders $(ORDERS) --kill-every $(KILL_EVERY) --rate $(RATE)
 
 .PHONY: lint
 lint: $(VENV)/dev  ## ruff (all rules) and mypy (strict)
