@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from kubernetes import config
-from kubernetes.client import ApiClient, CoreV1Api, CustomObjectsApi
+from kubernetes.client import ApiClient, Configuration, CoreV1Api, CustomObjectsApi
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from knrollout.observed import Document
 
 TIMEOUT_SECONDS: Final = 15
+POD_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 MERGE: Final = "application/merge-patch+json"
 _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
@@ -30,30 +32,40 @@ _ROLLOUTS: Final = {"group": names.GROUP, "version": names.VERSION, "plural": na
 _RUNS: Final = {"group": names.ARGO_GROUP, "version": names.ARGO_VERSION, "plural": "analysisruns"}
 
 
-def connect(context: str | None = None) -> KubernetesCluster:
+def connect(context: str | None = None, timeout_seconds: float = TIMEOUT_SECONDS) -> KubernetesCluster:
     """Within a pod by its service account, elsewhere by the kubeconfig."""
+    configuration = Configuration()
     try:
         if context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
-            config.load_incluster_config()
+            config.load_incluster_config(client_configuration=configuration)
         else:
-            config.load_kube_config(context=context)
+            config.load_kube_config(_file(), context, client_configuration=configuration)
     except config.ConfigException as error:
         raise ClusterError(f"no cluster is configured: {error}") from error
-    return KubernetesCluster(ApiClient())
+    configuration.retries = False  # who asks knows when to ask again
+    return KubernetesCluster(ApiClient(configuration), timeout_seconds)
 
 
 def configured_namespace(context: str | None = None) -> str:
-    """What the kubeconfig's context says, else `default`."""
+    """Within a pod its own, else what the kubeconfig's context says, else `default`."""
+    if context is None and "KUBERNETES_SERVICE_HOST" in os.environ and POD_NAMESPACE.is_file():
+        return POD_NAMESPACE.read_text()
     try:
-        contexts, current = config.list_kube_config_contexts()
+        contexts, current = config.list_kube_config_contexts(_file())
     except config.ConfigException:
         return "default"
     chosen = next((entry for entry in contexts if entry["name"] == context), current)
     return str(chosen["context"].get("namespace") or "default")
 
 
+def _file() -> str | None:
+    """The client reads the variable only once, when it is imported."""
+    return os.environ.get("KUBECONFIG")
+
+
 class KubernetesCluster:
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(self, client: ApiClient, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        self._timeout = timeout_seconds
         self._custom = CustomObjectsApi(client)
         self._core = CoreV1Api(client)
 
@@ -64,7 +76,7 @@ class KubernetesCluster:
         if namespace is not None:
             return self._list(**_ROLLOUTS, namespace=namespace)
         with _asking("list KnativeRollouts"):
-            found = self._custom.list_cluster_custom_object(**_ROLLOUTS, _request_timeout=TIMEOUT_SECONDS)
+            found = self._custom.list_cluster_custom_object(**_ROLLOUTS, _request_timeout=self._timeout)
         return list(found["items"])
 
     def service(self, namespace: str, name: str) -> Document | None:
@@ -85,7 +97,7 @@ class KubernetesCluster:
         with _asking(f"get ClusterAnalysisTemplate {name}"):
             return _document(
                 self._custom.get_cluster_custom_object(
-                    **of, plural="clusteranalysistemplates", name=name, _request_timeout=TIMEOUT_SECONDS
+                    **of, plural="clusteranalysistemplates", name=name, _request_timeout=self._timeout
                 )
             )
         return None
@@ -98,7 +110,7 @@ class KubernetesCluster:
                 namespace=metadata["namespace"],
                 name=metadata["name"],
                 body={**rollout, "status": dict(status)},
-                _request_timeout=TIMEOUT_SECONDS,
+                _request_timeout=self._timeout,
             )
 
     def set_traffic(self, namespace: str, wanted: SetTraffic) -> None:
@@ -116,7 +128,7 @@ class KubernetesCluster:
                     **_RUNS,
                     namespace=manifest["metadata"]["namespace"],
                     body=dict(manifest),
-                    _request_timeout=TIMEOUT_SECONDS,
+                    _request_timeout=self._timeout,
                 )
         except ConflictError:
             return  # it is there: its name is made of whose it is
@@ -127,13 +139,13 @@ class KubernetesCluster:
     def delete_run(self, namespace: str, name: str) -> None:
         with _asking(f"delete AnalysisRun {name}"):
             self._custom.delete_namespaced_custom_object(
-                **_RUNS, namespace=namespace, name=name, _request_timeout=TIMEOUT_SECONDS
+                **_RUNS, namespace=namespace, name=name, _request_timeout=self._timeout
             )
 
     def tell(self, rollout: Document, notice: Notice) -> None:
         with _asking("create an event"):
             self._core.create_namespaced_event(
-                rollout["metadata"]["namespace"], _event(rollout, notice), _request_timeout=TIMEOUT_SECONDS
+                rollout["metadata"]["namespace"], _event(rollout, notice), _request_timeout=self._timeout
             )
 
     def ask(
@@ -147,13 +159,13 @@ class KubernetesCluster:
     def _one(self, **which: str) -> Document | None:
         with _asking(f"get {which['plural']} {which['name']}"):
             return _document(
-                self._custom.get_namespaced_custom_object(**which, _request_timeout=TIMEOUT_SECONDS)
+                self._custom.get_namespaced_custom_object(**which, _request_timeout=self._timeout)
             )
         return None
 
     def _list(self, **which: str) -> Sequence[Document]:
         with _asking(f"list {which['plural']}"):
-            found = self._custom.list_namespaced_custom_object(**which, _request_timeout=TIMEOUT_SECONDS)
+            found = self._custom.list_namespaced_custom_object(**which, _request_timeout=self._timeout)
             return list(found["items"])
         return []
 
@@ -172,7 +184,7 @@ class KubernetesCluster:
                 name=name,
                 body=dict(body),
                 _content_type=MERGE,
-                _request_timeout=TIMEOUT_SECONDS,
+                _request_timeout=self._timeout,
             )
 
 

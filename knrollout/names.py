@@ -35,6 +35,8 @@ RETRY_ANNOTATION: Final = f"{GROUP}/retry"
 RERUN_ANNOTATION: Final = f"{GROUP}/rerun"
 UNDO_ANNOTATION: Final = f"{GROUP}/undo"
 TAKE_OVER_ANNOTATION: Final = f"{GROUP}/take-over"
+# And who asked last, where somebody asks for another: it changes nothing.
+ASKED_BY_ANNOTATION: Final = f"{GROUP}/asked-by"
 
 # Knative's own labels on a Revision.
 CONFIGURATION_LABEL: Final = f"{SERVING_GROUP}/configuration"

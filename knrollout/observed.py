@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -104,6 +104,9 @@ class Metric:
     successful: int = 0
     consecutive_errors: int = 0
     message: str = ""
+    phase: str = ""
+    last: str = ""
+    """What was measured last, as the provider gave it."""
 
 
 @dataclass(frozen=True)
@@ -149,13 +152,17 @@ def _metrics(spec: Document, status: Document) -> list[Metric]:
     results = {result["name"]: result for result in status.get("metricResults", ())}
     dry = {name for name, result in results.items() if result.get("dryRun")}
     counted = [metric["name"] for metric in spec.get("metrics", ()) if metric["name"] not in dry]
-    return [
-        Metric(
-            name,
-            measured=results.get(name, {}).get("count", 0),
-            successful=results.get(name, {}).get("successful", 0),
-            consecutive_errors=results.get(name, {}).get("consecutiveError", 0),
-            message=results.get(name, {}).get("message", ""),
-        )
-        for name in counted
-    ]
+    return [_metric(name, results.get(name, {})) for name in counted]
+
+
+def _metric(name: str, result: Document) -> Metric:
+    measurements: Sequence[Document] = result.get("measurements") or ({},)
+    return Metric(
+        name,
+        measured=result.get("count", 0),
+        successful=result.get("successful", 0),
+        consecutive_errors=result.get("consecutiveError", 0),
+        message=result.get("message", ""),
+        phase=result.get("phase", ""),
+        last=measurements[-1].get("value", ""),
+    )

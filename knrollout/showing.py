@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from knrollout.observed import Revision, Run, Service
+from knrollout.picture import line, picture
 from knrollout.reading import service_name, status_of
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from knrollout.cluster import Cluster
     from knrollout.observed import Document
-    from knrollout.status import RunStatus, Status
+    from knrollout.picture import Picture, RevisionShown
+    from knrollout.status import Status
 
 WIDTH: Final = 100
 COLOURS: Final = {"Healthy": "green", "Paused": "yellow", "Degraded": "red", "Progressing": "cyan"}
@@ -67,7 +68,7 @@ def rollouts(documents: Sequence[Document], *, namespaces: bool) -> Table:
             metadata["name"],
             service_name(document) or "",
             _phase(status),
-            _step(document, status),
+            _step(document),
             f"{status.weight} %",
             status.canary_revision or "",
             age(metadata.get("creationTimestamp")),
@@ -86,76 +87,52 @@ def history(status: Status) -> Table:
 
 def rollout(cluster: Cluster, document: Document) -> RenderableType:
     """The rollout with its revisions and their analysis runs, as a tree."""
-    status, metadata = status_of(document), document["metadata"]
+    shown = picture(cluster, document)
     facts = Table.grid(padding=(0, 2))
-    for name, value in _facts(document, status):
+    for name, value in _facts(document, shown):
         facts.add_row(name, value)
-    tree = Tree(Text(f"{metadata['namespace']}/{metadata['name']}", style="bold"))
-    found = cluster.service(metadata["namespace"], service_name(document) or "")
-    service = Service.read(found) if found is not None else None
-    revisions = [
-        Revision.read(r) for r in cluster.revisions(metadata["namespace"], service_name(document) or "")
-    ]
-    runs = [Run.read(run) for run in cluster.runs(metadata["namespace"], metadata["name"])]
-    for revision in sorted(revisions, key=lambda revision: -revision.generation):
-        _branch(tree, revision, service, status, runs)
+    tree = Tree(Text(f"{shown.namespace}/{shown.name}", style="bold"))
+    for revision in shown.revisions:
+        _branch(tree, revision)
     return Group(facts, Text(), tree)
 
 
-def _facts(document: Document, status: Status) -> Iterable[tuple[str, Text | str]]:
+def _facts(document: Document, shown: Picture) -> Iterable[tuple[str, Text | str]]:
+    status = shown.status
     yield "Status", _phase(status)
     yield "Why", status.message or status.reason
-    yield "Service", service_name(document) or ""
-    yield "Step", _step(document, status)
+    yield "Service", shown.service
+    yield "Step", _step(document)
     yield "Weight", f"{status.weight} %"
     if status.canary_address:
         yield "Canary at", status.canary_address
 
 
-def _branch(
-    tree: Tree, revision: Revision, service: Service | None, status: Status, runs: Sequence[Run]
-) -> None:
-    entries = [e for e in service.actual if e.revision == revision.name] if service else []
-    part = _part(revision.name, status)
-    tags = [entry.tag for entry in entries if entry.tag]
-    if not part and not entries:
-        return
-    percent = sum(entry.percent for entry in entries)
+def _branch(tree: Tree, revision: RevisionShown) -> None:
     words = [
         revision.name,
-        part,
-        f"{percent} %",
+        revision.part,
+        f"{revision.percent} %",
         "ready" if revision.ready else f"not ready {revision.message}",
     ]
-    branch = tree.add("  ".join(filter(None, [*words, *(f"tag {tag}" for tag in tags)])))
-    if revision.name == status.canary_revision:
-        for run in sorted(runs, key=lambda run: run.name):
-            if run.attempt == status.attempt and status.attempt:
-                _run(branch, run, [status.step_run, status.background_run])
-
-
-def _run(branch: Tree, run: Run, current: Sequence[RunStatus | None]) -> None:
-    now = "" if any(one and one.name == run.name for one in current) else "  over"
-    leaf = branch.add(f"AnalysisRun {run.name}  {run.phase or 'not started'}{now}  {run.message}".rstrip())
-    for metric in run.metrics:
-        leaf.add(f"{metric.name}  {metric.successful} of {metric.measured} good  {metric.message}".rstrip())
-
-
-def _part(revision: str, status: Status) -> str:
-    if revision == status.stable_revision:
-        return "stable"
-    if revision == status.canary_revision:
-        return "aborted" if status.aborted else "canary"
-    return ""
+    branch = tree.add("  ".join(filter(None, [*words, *(f"tag {tag}" for tag in revision.tags)])))
+    for shown in revision.runs:
+        run, over = shown.run, "" if shown.now else "  over"
+        leaf = branch.add(f"AnalysisRun {run.name}  {shown.phase}{over}  {run.message}".rstrip())
+        for metric in run.metrics:
+            last = f"  last {metric.last}" if metric.last else ""
+            leaf.add(
+                f"{metric.name}  {metric.successful} of {metric.measured} good{last}  {metric.message}".rstrip()
+            )
 
 
 def _phase(status: Status) -> Text:
     return Text(status.phase, style=COLOURS[status.phase])
 
 
-def _step(document: Document, status: Status) -> str:
-    steps = document["spec"].get("strategy", {}).get("canary", {}).get("steps", ())
-    return f"{min(status.current_step_index, len(steps))}/{len(steps)}"
+def _step(document: Document) -> str:
+    of = line(document)
+    return f"{of.step}/{of.steps}"
 
 
 def _table(*columns: str) -> Table:

@@ -145,6 +145,8 @@ class QuerySettings(DoorSettings, DatabaseSettings, KafkaSettings):
     """For the limits after which an order counts as stuck; without it they are the defaults."""
     audit_url: str | None = None
     """Where an audit is asked for: the address of the audit's Service."""
+    rollouts: bool = False
+    """Show releases on their way and let operators steer them: needs the packages and the rights of argo/console."""
     statement_seconds: Annotated[float, Field(gt=0, le=300)] = 5
     """After how long the database gives up on a question."""
     threads: Annotated[int, Field(ge=1)] = Field(default_factory=lambda: (os.cpu_count() or 1) * 4)

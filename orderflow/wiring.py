@@ -223,5 +223,11 @@ def query() -> Flask:
     reader = DeskReader(config, Alerts(rules.stuck, rules.gaps))
     tracing = _tracing(config, "query")
     desk = Desk(reader, BlockingPublisher(tracing.publisher(KafkaPublisher(config))).publish)
+    rollouts = None
+    if config.rollouts:
+        from orderflow.adapters.rollouts import Rollouts
+
+        rollouts = Rollouts.connect()
     streams = Streams(config.live_streams)
-    return tracing.console(create_app(reader, Door.open(config, "query"), streams, desk, config.audit_url))
+    app = create_app(reader, Door.open(config, "query"), streams, desk, config.audit_url, rollouts)
+    return tracing.console(app)

@@ -333,6 +333,11 @@ class Reader:
         with self._snapshot() as connection:
             return releases.traces(connection, stage, canary, stable, seconds)
 
+    def met(self, stage: str, revision: str, hours: int, most: int) -> list[OrderSummary]:
+        """The orders that a revision of a stage had to do with lately."""
+        with self._snapshot() as connection:
+            return releases.met(connection, stage, revision, hours, most)
+
     def audited(self, stage: str, minutes: int, hours: int) -> Evidence:
         """What the audit missed lately of a stage's events, against before."""
         with self._snapshot() as connection:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from psycopg.rows import dict_row
+from psycopg.rows import class_row, dict_row
 from psycopg.sql import SQL
 
 from orderflow import topics
-from orderflow.console.records import Evidence
+from orderflow.console.records import Evidence, OrderSummary
 from orderflow.domain.releases import Count
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ SELECT revision, (SELECT min(at) FROM seen WHERE revision = %(canary)s) AS since
        count(*) FILTER (WHERE parked) AS parked_bad, count(*) AS parked_total
 FROM seen WHERE at >= (SELECT min(at) FROM seen WHERE revision = %(canary)s) GROUP BY revision
 """
-_TRACES: Final = {
+_TRACES: Final[dict[str, LiteralString]] = {
     "validate": """
     SELECT validated_by AS revision FROM ledger
     WHERE recorded_at > now() - make_interval(secs => %(seconds)s) AND validated_by = ANY(%(both)s)
@@ -86,6 +86,26 @@ WITH traces AS ({traces}
     WHERE parked_at > now() - make_interval(secs => %(seconds)s) AND stage = %(stage)s AND revision = ANY(%(both)s)
 )
 SELECT revision, count(*) FROM traces GROUP BY revision
+"""
+_MET: Final[dict[str, LiteralString]] = {
+    "validate": """
+    SELECT order_id, max(recorded_at) AS at FROM ledger
+    WHERE validated_by = %(revision)s AND recorded_at > now() - make_interval(hours => %(hours)s) GROUP BY order_id
+    """,
+    "track": """
+    SELECT order_id, max(recorded_at) AS at FROM ledger
+    WHERE revision = %(revision)s AND recorded_at > now() - make_interval(hours => %(hours)s) GROUP BY order_id
+    """,
+    "notify": """
+    SELECT order_id, max(created_at) AS at FROM notifications
+    WHERE revision = %(revision)s AND created_at > now() - make_interval(hours => %(hours)s) GROUP BY order_id
+    """,
+}
+_ORDERS_MET: Final = """
+SELECT o.order_id, o.status, o.payment, o.currency, o.total, o.captured, o.refunded, o.version, o.needs,
+       o.document #>> '{{customer,name}}' AS customer, json_array_length(o.document -> 'lines') AS lines,
+       o.placed_at, o.updated_at
+FROM ({met} ORDER BY at DESC LIMIT %(most)s) met JOIN orders o USING (order_id) ORDER BY met.at DESC
 """
 _AUDIT: Final = """
 SELECT started_at > now() - make_interval(mins => %(minutes)s) AS lately,
@@ -122,6 +142,13 @@ def traces(connection: Connection, stage: str, canary: str, stable: str, seconds
     values = {"stage": stage, "both": [canary, stable], "seconds": seconds}
     of: dict[str, int] = dict(connection.execute(statement, values).fetchall())
     return of.get(canary, 0), of.get(stable, 0)
+
+
+def met(connection: Connection, stage: str, revision: str, hours: int, most: int) -> list[OrderSummary]:
+    """The orders that a revision had to do with, the latest first."""
+    statement = SQL(_ORDERS_MET).format(met=SQL(_MET[stage]))
+    values = {"revision": revision, "hours": hours, "most": most}
+    return connection.cursor(row_factory=class_row(OrderSummary)).execute(statement, values).fetchall()
 
 
 def audited(connection: Connection, stage: str, minutes: int, hours: int) -> Evidence:

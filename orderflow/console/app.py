@@ -14,13 +14,15 @@ from flask_bootstrap import Bootstrap5
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from orderflow import door, logs, problems
-from orderflow.console import actions, api, asking, forms, pages, releases, theme, words
+from orderflow.console import actions, api, asking, forms, pages, rollouts, theme, words
+from orderflow.console import releases as judged
 from orderflow.errors import ConflictError, ForbiddenError, PoisonError, UnavailableError, UnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orderflow.adapters.desk import DeskReader
+    from orderflow.adapters.rollouts import Rollouts
     from orderflow.console.live import Streams
     from orderflow.door import Door
     from orderflow.errors import Reason
@@ -66,8 +68,14 @@ class _Json(DefaultJSONProvider):
 
 
 def create_app(
-    reader: DeskReader, guard: Door, streams: Streams, desk: Desk, audit_url: str | None = None
+    reader: DeskReader,
+    guard: Door,
+    streams: Streams,
+    desk: Desk,
+    audit_url: str | None = None,
+    releases: Rollouts | None = None,
 ) -> Flask:
+    """releases: those of a cluster; None where there is none to ask."""
     # Not under /static: the framework's own application, which hands us the rest, looks there itself.
     app = Flask(
         "orderflow.console", static_url_path="/assets", static_folder="static", template_folder="templates"
@@ -94,10 +102,14 @@ def create_app(
         app.jinja_env.filters[name] = getattr(words, name)
     app.jinja_env.globals["words"] = words
     app.register_blueprint(api.blueprint(reader))
-    app.register_blueprint(releases.blueprint(reader))
+    app.register_blueprint(judged.blueprint(reader))
     app.register_blueprint(actions.blueprint(desk, reader, audit_url))
     app.register_blueprint(forms.blueprint(desk, reader))
-    app.register_blueprint(pages.blueprint(reader, streams, app.jinja_env))
+    waiting = rollouts.waiting(releases) if releases is not None else None
+    app.register_blueprint(pages.blueprint(reader, streams, app.jinja_env, waiting))
+    app.jinja_env.globals["with_rollouts"] = releases is not None
+    if releases is not None:
+        app.register_blueprint(rollouts.blueprint(releases, reader, streams, app.jinja_env))
     dark = theme.dark_rules(theme.BOOTSTRAP.read_text())
 
     @app.get("/assets/dark.css", endpoint="dark_css")

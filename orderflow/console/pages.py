@@ -31,8 +31,11 @@ MOST_SHOWN: Final = 50_000
 """Of what came in a parked event, in characters; the API gives all of it."""
 
 
-def blueprint(reader: DeskReader, streams: Streams, templates: Environment) -> Blueprint:
-    pages = _Pages(reader, streams, templates)
+def blueprint(
+    reader: DeskReader, streams: Streams, templates: Environment, releases: Kept[int | None] | None
+) -> Blueprint:
+    """releases: how many wait for a person; None where no releases are shown."""
+    pages = _Pages(reader, streams, templates, releases)
     routes = Blueprint("pages", "orderflow.console.pages")
     routes.get("/")(pages.home)
     routes.get("/live")(pages.live)
@@ -45,11 +48,17 @@ def blueprint(reader: DeskReader, streams: Streams, templates: Environment) -> B
 
 
 class _Pages:
-    def __init__(self, reader: DeskReader, streams: Streams, templates: Environment) -> None:
+    def __init__(
+        self,
+        reader: DeskReader,
+        streams: Streams,
+        templates: Environment,
+        releases: Kept[int | None] | None,
+    ) -> None:
         self._reader = reader
         self._streams = streams
         self._templates = templates
-        self._overview = Kept(lambda: _overview(reader), seconds=1)
+        self._overview = Kept(lambda: _overview(reader, releases), seconds=1)
 
     def home(self) -> str:
         return render_template("home.html", **self._overview.get())
@@ -144,13 +153,15 @@ class _Pages:
         )
 
 
-def _overview(reader: DeskReader) -> dict[str, Any]:
+def _overview(reader: DeskReader, releases: Kept[int | None] | None) -> dict[str, Any]:
+    waiting = releases.get() if releases is not None else None
     alerts = reader.alerts()
     needs = reader.needs() | alerts | words.stuck(alerts)
     rates = {stage: list(group) for stage, group in groupby(reader.rates(), key=lambda rate: rate.stage)}
     return {
         "needs": needs,
-        "needed": sum(need.count for need in needs.values()),
+        "releases": waiting,
+        "needed": sum(need.count for need in needs.values()) + (waiting or 0),
         "urgent": reader.urgent(),
         "stages": [(stage, about, rates.get(stage, [])) for stage, about in words.STAGES.items()],
         "rows": reader.orders(OrderFilter(limit=RECENT))[:RECENT],

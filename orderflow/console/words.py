@@ -44,6 +44,27 @@ TONES: Final = {
     "done": "success",
     "asked": "warning",
     "replayed": "info",
+    # releases
+    "Healthy": "success",
+    "Progressing": "info",
+    "Paused": "warning",
+    "Degraded": "danger",
+    "stable": "success",
+    "canary": "info",
+    "aborted": "danger",
+    "passed": "success",
+    "current": "info",
+    "fine": "success",
+    "worse": "danger",
+    "too few": "secondary",
+    "Running": "info",
+    "Successful": "success",
+    "Failed": "danger",
+    "Error": "warning",
+    "Inconclusive": "warning",
+    "Promoted": "success",
+    "Adopted": "secondary",
+    "Aborted": "danger",
     # notifications and parked events
     "sent": "success",
     "open": "danger",
@@ -106,6 +127,22 @@ WILL: Final = {
     " source and id, so that it takes effect once.",
 }
 """What an action will do, for whoever is asked whether it shall be done."""
+
+ROLLOUT_VERBS: Final = {
+    "promote": "Promote",
+    "promote-full": "Promote in full",
+    "pause": "Pause",
+    "retry": "Retry",
+    "abort": "Abort",
+}
+ROLLOUT_WILL: Final = {
+    "promote": "The release goes on past the step where it is. Analyses that follow still judge it.",
+    "promote-full": "All steps and analyses that are left are skipped, and all traffic goes to the new revision.",
+    "pause": "The release stays at its step until it is promoted. Analyses go on, and one that fails sends it back.",
+    "retry": "The revision is tried again from the first step, or what could not be measured is measured again.",
+    "abort": "All traffic goes back to the stable revision at once, and stays there.",
+}
+"""What an operator can do with a release, and what it will do."""
 
 STAGES: Final = {
     "validate": "verdicts that reached track",

@@ -1,21 +1,15 @@
-"""A browser as it comes from the distribution, for whatever looks at pages."""
+"""A real browser, and a database for what it looks at."""
 
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from support.browsing import FLAGS
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+from orderflow.sandbox.servers.postgres import EmbeddedPostgres, create_database, drop_database
 
 
 @pytest.fixture(scope="module")
@@ -29,3 +23,29 @@ def browser() -> Iterator[Browser]:
         opened = playwright.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
         yield opened
         opened.close()
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    given = os.environ.get("DATABASE_URL")
+    if given:
+        name = f"test_{uuid.uuid4().hex}"
+        yield create_database(given, name)
+        drop_database(given, name)
+        return
+    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres")) as postgres:
+        yield postgres.url
+
+
+@pytest.fixture
+def desk(browser: Browser, address: str) -> Iterator[BrowserContext]:
+    """An ordinary window. Whatever the browser complains of fails the test."""
+    context = browser.new_context(base_url=address, viewport={"width": 1280, "height": 800})
+    complaints: list[str] = []
+    context.on("weberror", lambda error: complaints.append(str(error.error)))
+    context.on(
+        "console", lambda line: complaints.append(line.text) if line.type in {"error", "warning"} else None
+    )
+    yield context
+    context.close()
+    assert complaints == []

@@ -2,20 +2,16 @@
 a script."""
 
 import os
-import uuid
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect
+from playwright.sync_api import Browser, BrowserContext, ViewportSize, expect
+from support.browsing import apart, focused
 from support.console import console
 from support.events import paid
 from support.history import HOSTILE_NAME, everything, happen
-
-from orderflow.sandbox.servers.postgres import EmbeddedPostgres, create_database, drop_database
 
 PAGES = [
     "/",
@@ -29,49 +25,11 @@ PAGES = [
 NARROW = ViewportSize(width=400, height=800)
 
 
-def apart(what: Callable[..., None], *given: Any) -> None:
-    """Playwright's own event loop holds this thread, so whatever needs one runs in another."""
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(what, *given).result()
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    given = os.environ.get("DATABASE_URL")
-    if given:
-        name = f"test_{uuid.uuid4().hex}"
-        yield create_database(given, name)
-        drop_database(given, name)
-        return
-    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres")) as postgres:
-        yield postgres.url
-
-
 @pytest.fixture(scope="module")
 def address(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     apart(everything, database)
     with console(database, tmp_path_factory.mktemp("query") / "log") as served:
         yield served
-
-
-@pytest.fixture
-def desk(browser: Browser, address: str) -> Iterator[BrowserContext]:
-    """An ordinary window. Whatever the browser complains of fails the test."""
-    context = browser.new_context(base_url=address, viewport={"width": 1280, "height": 800})
-    complaints: list[str] = []
-    context.on("weberror", lambda error: complaints.append(str(error.error)))
-    context.on(
-        "console", lambda line: complaints.append(line.text) if line.type in {"error", "warning"} else None
-    )
-    yield context
-    context.close()
-    assert complaints == []
-
-
-def focused(page: Page) -> str:
-    """The text of what the keyboard is at."""
-    text: str = page.evaluate("document.activeElement.textContent.trim()")
-    return text
 
 
 def test_the_keyboard_alone_leads_from_the_start_page_to_an_order(desk: BrowserContext) -> None:

@@ -1,0 +1,95 @@
+"""Releases on their way, as the console shows them and lets operators steer them. The cluster is knrollout's."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from knrollout import names
+from knrollout.asking import RefusedError
+from knrollout.errors import ClusterError
+from knrollout.errors import ConflictError as WrittenMeanwhileError
+from knrollout.picture import VERBS, line, picture
+from orderflow.errors import BadSettingsError, ConflictError, UnavailableError, UnknownError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from knrollout.asking import Ask
+    from knrollout.cluster import Cluster
+    from knrollout.observed import Document
+    from knrollout.picture import Line, Picture
+
+_PATIENCE_SECONDS: Final = 2.0
+"""A page of orders must not wait long for a cluster that does not answer."""
+
+
+class Rollouts:
+    """Those of one namespace. Every method raises UnavailableError where the cluster does not answer."""
+
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
+        self._cluster = cluster
+        self._namespace = namespace
+
+    @classmethod
+    def connect(cls) -> Rollouts:
+        """The cluster that this process runs in, or the kubeconfig's. Raises BadSettingsError."""
+        try:
+            from knrollout.kubernetes_cluster import configured_namespace, connect  # it takes half a second
+
+            return cls(connect(timeout_seconds=_PATIENCE_SECONDS), configured_namespace())
+        except ImportError:
+            raise BadSettingsError("ROLLOUTS: the packages of requirements-rollout.txt are missing") from None
+        except ClusterError as error:
+            raise BadSettingsError(f"ROLLOUTS: {error}") from None
+
+    def all(self) -> list[Line]:
+        with _cluster():
+            return sorted(map(line, self._cluster.rollouts(self._namespace)), key=lambda one: one.name)
+
+    def one(self, name: str) -> Picture:
+        with _cluster():
+            return picture(self._cluster, self._document(name))
+
+    def ask(self, name: str, verb: str, operator: str, confirmed: str | None = None) -> str:
+        """What was asked for, in words. Raises ConflictError if it cannot be asked for now, or if it is no longer
+        what was confirmed: a release goes on while a person reads a question.
+        """
+        with _cluster():
+            document = self._document(name)
+            asked = self._asked(document, verb)
+            if confirmed is not None and confirmed != mark(asked):
+                raise ConflictError("the release has gone on since you were asked; nothing was done")
+            if not asked.empty:
+                annotations = {**asked.annotations, names.ASKED_BY_ANNOTATION: f"{operator}: {verb}"}
+                self._cluster.ask(self._namespace, name, annotations, asked.paused)
+            return asked.words
+
+    def _document(self, name: str) -> Document:
+        found = self._cluster.rollout(self._namespace, name)
+        if found is None:
+            raise UnknownError(f"there is no rollout {name}")
+        return found
+
+    def _asked(self, document: Document, verb: str) -> Ask:
+        try:
+            return VERBS[verb](document)
+        except RefusedError as refused:
+            raise ConflictError(str(refused)) from None
+
+
+def mark(ask: Ask) -> str:
+    """What a confirmation is of: the same as long as the request would say the same."""
+    return "; ".join(
+        [*(f"{name}={value}" for name, value in sorted(ask.annotations.items())), str(ask.paused)]
+    )
+
+
+@contextmanager
+def _cluster() -> Iterator[None]:
+    try:
+        yield
+    except WrittenMeanwhileError:
+        raise ConflictError("somebody else wrote at the same moment; look again") from None
+    except ClusterError as error:
+        raise UnavailableError(str(error)) from None

@@ -1,0 +1,140 @@
+"""Releases in a real browser: watched live, steered with the keyboard, on a phone, in the dark, without a script."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from playwright.sync_api import Browser, BrowserContext, ViewportSize, expect
+from support.browsing import apart, focused
+from support.console import console
+from support.history import everything
+from support.kubeapi import served
+from support.releasing import Shop
+
+PAGES = ["/rollouts", "/rollouts/track", "/rollouts/track/abort"]
+NARROW = ViewportSize(width=400, height=800)
+
+
+@pytest.fixture(scope="module")
+def shop() -> Shop:
+    """A canary that an analysis looks at, and stays so; a test that changes it puts it back."""
+    shop = Shop()
+    shop.at_analysis()
+    (name,) = shop.cluster.running()
+    run: Any = shop.cluster.objects["run", name]
+    measured = [{"phase": "Inconclusive", "value": "too_few"}, {"phase": "Successful", "value": "fine"}]
+    result = {"name": "rejected", "phase": "Running", "count": 2, "successful": 1, "measurements": measured}
+    run["status"] = {"phase": "Running", "metricResults": [result]}
+    return shop
+
+
+@pytest.fixture(scope="module")
+def address(database: str, shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    apart(everything, database)
+    canary = shop.cluster.status()["canaryRevision"]
+    with psycopg.connect(database) as connection:
+        connection.execute("UPDATE ledger SET revision = %s WHERE order_id IN ('done-1', 'late-1')", [canary])
+    folder = tmp_path_factory.mktemp("query")
+    with (
+        served(shop.cluster, folder) as kubeconfig,
+        console(database, folder / "log", ROLLOUTS="on", KUBECONFIG=str(kubeconfig)) as address,
+    ):
+        yield address
+
+
+def test_the_keyboard_alone_leads_from_the_start_page_to_an_abort_and_back(
+    desk: BrowserContext, shop: Shop
+) -> None:
+    page = desk.new_page()
+    page.goto("/")
+    page.get_by_role("navigation", name="Main").get_by_role("link", name="Releases").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/rollouts")
+    page.get_by_role("link", name="track", exact=True).focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/rollouts/track")
+    page.get_by_role("link", name="Abort …").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/rollouts/track/abort")
+    assert focused(page) == "Abort", "the button waits for the one who asked"
+    expect(page.get_by_text(f"Everything goes back to {shop.stable}")).to_be_visible()
+    page.get_by_role("link", name="Do nothing").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/rollouts/track")
+    assert shop.cluster.status()["phase"] == "Progressing"
+
+
+def test_a_release_is_followed_live_and_keeps_the_focus(desk: BrowserContext, shop: Shop) -> None:
+    page = desk.new_page()
+    page.goto("/rollouts/track")
+    expect(page.get_by_role("status")).to_have_text("Live")
+    page.get_by_role("link", name="Abort …").focus()
+    shop.change(paused=True)
+    expect(page.locator(".head .pill")).to_have_text("Paused", timeout=15_000)
+    assert focused(page) == "Abort …"
+    shop.change(paused=False)
+    expect(page.locator(".head .pill")).to_have_text("Progressing", timeout=15_000)
+
+
+def test_the_orders_that_met_the_canary_are_one_step_away(desk: BrowserContext) -> None:
+    page = desk.new_page()
+    page.goto("/rollouts/track")
+    expect(page.locator(".steps [aria-current=step]")).to_contain_text("Analysis orders")
+    page.get_by_role("link", name="done-1").click()
+    page.wait_for_url("**/orders/done-1")
+
+
+def test_an_abort_is_asked_for_once_and_seen_live(desk: BrowserContext, shop: Shop) -> None:
+    page = desk.new_page()
+    page.goto("/rollouts/track/pause")
+    page.get_by_role("button", name="Pause").click()
+    page.wait_for_url("**/rollouts/track")
+    shop.led()
+    expect(page.locator(".head .pill")).to_have_text("Paused", timeout=15_000)
+    page.get_by_role("link", name="Promote …").click()
+    page.get_by_role("button", name="Promote").click()
+    page.wait_for_url("**/rollouts/track")
+    shop.led()
+    expect(page.locator(".head .pill")).to_have_text("Progressing", timeout=15_000)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_is_complete_without_a_script(browser: Browser, address: str, path: str) -> None:
+    with browser.new_context(base_url=address, java_script_enabled=False) as without:
+        page = without.new_page()
+        page.goto(path)
+        plain = page.locator("main").inner_text()
+    with browser.new_context(base_url=address) as with_script:
+        page = with_script.new_page()
+        page.goto(path)
+        headings = page.locator("main h1, main h2").all_inner_texts()
+    assert headings
+    assert all(heading in plain for heading in headings)
+    assert len(plain) > len("".join(headings)) + 10
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_no_page_scrolls_sideways_on_a_phone(browser: Browser, address: str, path: str) -> None:
+    with browser.new_context(base_url=address, viewport=NARROW) as phone:
+        page = phone.new_page()
+        page.goto(path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
+        expect(page.locator("h1, h2").first).to_be_attached()
+
+
+def test_the_pictures_for_whoever_reviews_the_pages_are_taken(
+    browser: Browser, address: str, tmp_path: Path
+) -> None:
+    folder = Path(os.environ.get("SCREENSHOTS") or tmp_path)
+    for scheme, width in (("light", 1280), ("dark", 1280), ("light", 400)):
+        size = ViewportSize(width=width, height=800)
+        with browser.new_context(base_url=address, color_scheme=scheme, viewport=size) as context:  # type: ignore[arg-type]
+            page = context.new_page()
+            for path in PAGES:
+                page.goto(path)
+                name = path.strip("/").replace("/", "-")
+                page.screenshot(path=folder / f"{name}-{scheme}-{width}.png", full_page=True)
+    assert len(list(folder.glob("rollouts*.png"))) >= 9
