@@ -14,7 +14,7 @@ from flask_bootstrap import Bootstrap5
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from orderflow import door, logs, problems
-from orderflow.console import actions, api, asking, forms, pages, rollouts, theme, words
+from orderflow.console import actions, api, asking, forms, pages, theme, words
 from orderflow.console import releases as judged
 from orderflow.errors import ConflictError, ForbiddenError, PoisonError, UnavailableError, UnknownError
 
@@ -105,11 +105,14 @@ def create_app(
     app.register_blueprint(judged.blueprint(reader))
     app.register_blueprint(actions.blueprint(desk, reader, audit_url))
     app.register_blueprint(forms.blueprint(desk, reader))
-    waiting = rollouts.waiting(releases) if releases is not None else None
-    app.register_blueprint(pages.blueprint(reader, streams, app.jinja_env, waiting))
-    app.jinja_env.globals["with_rollouts"] = releases is not None
+    waiting = None
     if releases is not None:
+        from orderflow.console import rollouts  # knrollout need not be there
+
+        waiting = rollouts.waiting(releases)
         app.register_blueprint(rollouts.blueprint(releases, reader, streams, app.jinja_env))
+    app.jinja_env.globals["with_rollouts"] = releases is not None
+    app.register_blueprint(pages.blueprint(reader, streams, app.jinja_env, waiting))
     dark = theme.dark_rules(theme.BOOTSTRAP.read_text())
 
     @app.get("/assets/dark.css", endpoint="dark_css")

@@ -1,6 +1,9 @@
 """Releases on the console's pages and in its API: query with a real PostgreSQL and an API server in memory."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -171,6 +174,18 @@ def test_without_a_cluster_to_ask_there_is_no_such_page_and_nothing_leads_to_it(
     client = query(monkeypatch, DATABASE_URL=fresh_database, ROLLOUTS="off", KUBECONFIG="/nowhere")
     assert client.get("/rollouts").status_code == 404
     assert "/rollouts" not in client.get("/", headers=BROWSER).text
+
+
+def test_without_a_cluster_to_ask_query_needs_nothing_of_knrollout(fresh_database: str) -> None:
+    """The stages' image has neither the package nor Kubernetes' client."""
+    code = (
+        "import sys\n"
+        "for name in ('knrollout', 'kubernetes', 'kopf'): sys.modules[name] = None\n"
+        "from orderflow import wiring\n"
+        "assert wiring.query() is not None\n"
+    )
+    environment = {"DATABASE_URL": fresh_database, "KAFKA_BOOTSTRAP": NO_KAFKA, "LOCAL_RUN": "true"}
+    subprocess.run([sys.executable, "-c", code], env=os.environ | environment, cwd=ROOT, check=True)
 
 
 def test_a_setting_without_a_cluster_ends_the_start_with_its_name(
