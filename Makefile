@@ -83,6 +83,31 @@ chaos-soak: $(VENV)/dev  ## many orders under random kills: make chaos-soak ORDE
 	@CHAOS_SEED=$(CHAOS_SEED) $(BIN)/python -m tests.chaos.soak \
 	  --orders $(ORDERS) --kill-every $(KILL_EVERY) --rate $(RATE)
 
+# Of a cluster, the one in KUBECONFIG:
+#   HOST     an address of this machine that its pods reach: Kafka, PostgreSQL and a mailbox are started there
+#   LOAD     the command that takes images to its nodes, such as 'kind load docker-image'
+#   INGRESS  host:port of its public gateway, where that is not Kourier's own
+CLUSTER_IMAGE = dev.local/orderflow:e2e
+DELIVERY_IMAGE = dev.local/orderflow-delivery:e2e
+ON_CLUSTER = IMAGE=$(CLUSTER_IMAGE) DELIVERY_IMAGE=$(DELIVERY_IMAGE) HOST=$(HOST) INGRESS=$(INGRESS)
+
+.PHONY: cluster-images
+cluster-images:
+	@test -n "$(HOST)" || { echo "HOST: an address of this machine that the cluster's pods reach, please"; exit 2; }
+	@test -n "$(LOAD)" || { echo "LOAD: the command that takes images to the cluster's nodes, please"; exit 2; }
+	$(MAKE) image IMAGE=$(CLUSTER_IMAGE)
+	$(MAKE) image IMAGE=$(DELIVERY_IMAGE) TARGET=delivery
+	$(LOAD) $(CLUSTER_IMAGE) $(DELIVERY_IMAGE)
+
+.PHONY: e2e-cluster
+e2e-cluster: $(VENV)/dev cluster-images  ## the pipeline on the cluster in KUBECONFIG: make e2e-cluster HOST=... LOAD=...
+	$(ON_CLUSTER) $(BIN)/pytest tests/cluster --timeout=1200
+
+.PHONY: bench-cluster
+bench-cluster: CLUSTER ?= all
+bench-cluster: $(VENV)/bench cluster-images  ## cold starts, idle cost, a burst from zero: make bench-cluster HOST=... LOAD=...
+	@$(ON_CLUSTER) $(BIN)/python -m bench.cluster $(CLUSTER)
+
 .PHONY: lint
 lint: $(VENV)/dev  ## ruff (all rules) and mypy (strict)
 	$(BIN)/ruff check
