@@ -2,6 +2,7 @@
 #
 #   (no target)         the stages, the audit and the migrations
 #   --target delivery   these and the project's own delivery, for clusters without KafkaSource
+#   --target console    the stages, for query where it shows releases: with Kubernetes' client
 #   --target rollout    the canary controller, knrollout
 #
 # The pipeline names the base with its digest: make image BASE=python:3.13-slim@sha256:...
@@ -65,6 +66,11 @@ FROM runtime AS rollout
 COPY --from=rollout-packages /opt/venv /opt/venv
 COPY --from=code /rollout /app
 CMD ["python", "-m", "knrollout"]
+
+FROM runtime AS console
+COPY --from=rollout-packages /opt/venv /opt/venv
+COPY --from=code /app /app
+COPY --from=code /rollout /app
 
 FROM runtime AS delivery
 COPY --from=delivery-packages /opt/venv /opt/venv

@@ -130,7 +130,7 @@ lock: $(VENV)/dev  ## compile every requirements file from pyproject.toml
 	echo uv | $(LOCK:pyproject.toml=-) -c requirements-dev.txt -o requirements-uv.txt
 
 .PHONY: image
-image:  ## one image for all stages: make image IMAGE=... BASE=... (TARGET=delivery, rollout)
+image:  ## one image for all stages: make image IMAGE=... BASE=... (TARGET=delivery, console, rollout)
 	DOCKER_BUILDKIT=1 $(DOCKER) build $(BUILD_ARGS) .
 
 .PHONY: image-push

@@ -10,10 +10,11 @@ from pathlib import Path
 import functions_framework
 import psycopg
 import pytest
+import yaml
 from support.console import NO_KAFKA
 from support.events import placed
 from support.history import happen
-from support.kubeapi import served
+from support.kubeapi import KubeApi, served, serving
 from support.releasing import Shop
 from support.stage import ROOT
 from werkzeug.test import Client
@@ -210,6 +211,29 @@ def test_a_cluster_that_does_not_answer_is_said_and_the_orders_are_there_all_the
 
 def test_an_unknown_release_is_a_404(desk: Desk) -> None:
     assert "There is no rollout trakc" in desk.page("/rollouts/trakc", 404)
+
+
+def test_the_role_allows_what_the_console_asks_and_nothing_else(
+    fresh_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate(fresh_database)
+    shop = Shop()
+    api = KubeApi(shop.cluster)
+    with serving(api, tmp_path) as kubeconfig:
+        desk = Desk(shop, fresh_database, kubeconfig, monkeypatch)
+        shop.release()
+        for path in ("/", "/rollouts", "/rollouts/track"):
+            desk.page(path)
+        desk.confirm("abort")
+    (role, *_) = yaml.safe_load_all((ROOT / "argo/console/rights.yaml").read_text())
+    allowed = {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert allowed == api.asked
 
 
 def test_the_api_tells_the_same(desk: Desk) -> None:
