@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import uuid
@@ -387,6 +388,32 @@ def test_a_key_comes_from_the_environment_or_a_file_and_a_wrong_one_is_told(
         assert refused.returncode == 4
         assert "act = true" in refused.stderr
         assert key not in refused.stderr
+
+
+def test_kn_finds_it_and_hands_on_what_is_asked_but_knows_one_exit_code_for_all_trouble(shop: Flow) -> None:
+    kn_itself = os.environ.get("KN") or shutil.which("kn")
+    if kn_itself is None:
+        pytest.skip("no kn: go install knative.dev/client/cmd/kn@latest, or name one in KN")
+    path = f"{Path(COMMAND).parent}:{os.environ['PATH']}"
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        known = {"PATH": path, "HOME": os.environ.get("HOME", "/")}
+        return subprocess.run(
+            [kn_itself, *arguments], env=known, capture_output=True, text=True, timeout=90, check=False
+        )
+
+    order_id, parked_id = parked_payment(shop, "by-kn")
+    assert f"kn-order : {COMMAND}" in run("plugin", "list").stdout
+    here = ("--server", str(shop.query.base_url))
+    for asked in (
+        ("order", *here, "parked", "list", "--order", order_id, "-o", "name"),
+        ("order", "parked", "list", "--order", order_id, "-o", "name", *here),
+    ):
+        done = run(*asked)
+        assert (done.returncode, done.stdout) == (0, f"{parked_id}\n"), done.stderr
+    away = run("order", "list", "--server", "http://127.0.0.1:1")
+    assert away.returncode == 1
+    assert "cannot be reached" in away.stderr
 
 
 def test_a_shell_can_complete_it() -> None:
