@@ -108,6 +108,14 @@ bench-cluster: CLUSTER ?= all
 bench-cluster: $(VENV)/bench cluster-images  ## cold starts, idle cost, a burst from zero: make bench-cluster HOST=... LOAD=...
 	@$(ON_CLUSTER) $(BIN)/python -m bench.cluster $(CLUSTER)
 
+.PHONY: contracts
+contracts: $(VENV)/dev  ## write contracts/ anew from the code's models
+	$(BIN)/python -m orderflow.contracts write contracts
+
+.PHONY: compatibility
+compatibility: $(VENV)/dev  ## can this and another release share their topics? make compatibility BASE=<revision>
+	@$(BIN)/python -m orderflow.contracts compatibility contracts --base '$(BASE)' $(COMPATIBILITY)
+
 .PHONY: lint
 lint: $(VENV)/dev  ## ruff (all rules) and mypy (strict)
 	$(BIN)/ruff check

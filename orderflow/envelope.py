@@ -32,11 +32,11 @@ FOREIGN_TYPE: Final = "dev.knative.kafka.event"
 """The type that KafkaSource gives a record which is no valid CloudEvent."""
 
 # Printable ASCII without space: what survives HTTP headers, Kafka headers and KafkaSource's Latin-1 unchanged.
-_ID: Final = re.compile(r"[\x21-\x7e]{1,256}")
+ID: Final = re.compile(r"[\x21-\x7e]{1,256}")
 # The specification advises 20 characters at most; KafkaSource's own knativekafkapartition has 21.
-_EXTENSION: Final = re.compile(r"[a-z0-9]{1,64}")
-_SUBJECT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_LONGEST_TEXT: Final = 1024
+EXTENSION: Final = re.compile(r"[a-z0-9]{1,64}")
+SUBJECT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+LONGEST_TEXT: Final = 1024
 _VARIANTS: Final = "89ab" * 4
 """What RFC 9562 makes of a UUID's 17th hexadecimal digit: its first two bits are 10, the others stay."""
 _MEDIA_TYPE: Final = re.compile(r"[\x20-\x7e]{1,256}")
@@ -184,7 +184,7 @@ def _unusable(attribute: str, text: str) -> PoisonError:
 
 @lru_cache(maxsize=1024)
 def _is_extension(name: str) -> bool:
-    return _EXTENSION.fullmatch(name) is not None
+    return EXTENSION.fullmatch(name) is not None
 
 
 def _text(value: str | bool | int) -> str:
@@ -204,20 +204,20 @@ def checked(attributes: dict[str, str], data: bytes, content_type: str) -> Envel
     required: list[str] = []
     for name in ("type", "source", "id"):
         value = attributes.pop(name, "")
-        if not _ID.fullmatch(value):
+        if not ID.fullmatch(value):
             raise _unusable(name, "this takes 1 to 256 printable ASCII characters, no spaces")
         required.append(value)
     if required[0] == FOREIGN_TYPE:
         raise PoisonError(Reason("not_a_cloudevent", "type", "the Kafka record was no valid CloudEvent"))
     subject = attributes.pop("subject", "")
-    if subject and not _SUBJECT.fullmatch(subject):
+    if subject and not SUBJECT.fullmatch(subject):
         raise _unusable("subject", "an order id is 1 to 64 letters, digits, dots, _ or -")
     time = attributes.pop("time", "")
     if time:
         moment(time)
     for name, value in attributes.items():
         if not (
-            _is_extension(name) and value.isascii() and value.isprintable() and len(value) <= _LONGEST_TEXT
+            _is_extension(name) and value.isascii() and value.isprintable() and len(value) <= LONGEST_TEXT
         ):
             raise _unusable(name, "extension names are [a-z0-9], values printable ASCII")
     # A record with such a content-type would be read as a structured event by the next stage.

@@ -9,7 +9,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Final
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from orderflow import envelope as ce
 from orderflow import topics, tracing
@@ -71,7 +71,11 @@ class Parked(Frozen):
     partition: Annotated[int, Field(ge=0, le=_INTEGER)] | None = None
     offset: Annotated[int, Field(ge=0, le=_BIGINT)] | None = None
     http_code: Annotated[int, Field(ge=0, le=_LARGEST_CODE)] | None = None
-    payload: Annotated[bytes, BeforeValidator(_decoded)]
+    payload: Annotated[
+        bytes,
+        BeforeValidator(_decoded),
+        WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
+    ]
 
 
 @dataclass(frozen=True, slots=True)

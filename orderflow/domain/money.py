@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
+from typing_extensions import TypeAliasType
 
 MAX_AMOUNT: Final = 2**53 - 1
 """The largest amount, in minor units: the largest integer that every JSON reader keeps exact."""
@@ -32,7 +33,10 @@ def _known_currency(code: str) -> str:
     return code
 
 
-Currency = Annotated[str, AfterValidator(_known_currency)]
+_CODES: Final = WithJsonSchema({"type": "string", "enum": sorted(MINOR_DIGITS)})
+
+# An alias with a name, so that a JSON Schema has its 160 codes once.
+Currency = TypeAliasType("Currency", Annotated[str, AfterValidator(_known_currency), _CODES])
 Amount = Annotated[int, Field(strict=True, ge=0, le=MAX_AMOUNT)]
 
 

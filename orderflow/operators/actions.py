@@ -92,19 +92,19 @@ class OrderActionAsked(Action):
     event_id: Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
-_MODELS: Final[dict[str, type[Action]]] = {
+MODELS: Final[dict[str, type[Action]]] = {
     model.type: model
     for model in (LetterReplayed, LetterEdited, LetterDiscarded, WaitingExtended, OrderActionAsked)
 }
 
 
 def is_action(event_type: str) -> bool:
-    return event_type in _MODELS
+    return event_type in MODELS
 
 
 def read(event: Envelope) -> Action:
     """Raises PoisonError where the event is no action, or its data is not its type's."""
-    model = _MODELS.get(event.type)
+    model = MODELS.get(event.type)
     if model is None:
         raise PoisonError(Reason("type_unknown", "type", "this is no operator's action"))
     return parse(model, event.data)

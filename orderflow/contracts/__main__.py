@@ -1,0 +1,77 @@
+"""`make contracts` writes the contracts; `make compatibility` holds their schemas against another revision's.
+
+python -m orderflow.contracts write FOLDER
+python -m orderflow.contracts compatibility FOLDER [--base REVISION] [--readers-first]
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orderflow.contracts.documents import documents, text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def write(folder: Path) -> int:
+    """Writes every document, and takes away what is none any more."""
+    wanted = {folder / path: text(document) for path, document in documents().items()}
+    for stale in {file for file in folder.rglob("*.json") if file not in wanted}:
+        stale.unlink()
+    for file, content in wanted.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+    return 0
+
+
+def last_release(repository: Path) -> str:
+    """The youngest version's tag that leads to the present commit; empty where there is none."""
+    asked = ["git", "-C", str(repository), "describe", "--tags", "--abbrev=0", "--match", "v[0-9]*"]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603 - no shell
+
+
+def compare(folder: Path, base: str, options: Sequence[str]) -> int:
+    """The exit code of orderflow.contracts.compatibility for the schemas in the folder and those of a revision."""
+    from orderflow.contracts import compatibility  # it needs jsonschema, which only developers have
+
+    revision = base or last_release(folder)
+    if not revision:
+        sys.stdout.write("There is no release yet (no tag v1.2.3), so nothing to be compatible with.\n")
+        return 0
+    schemas = folder / "schemas"
+    asked = ["git", "-C", str(folder), "archive", "--format=tar", revision, "--", "schemas"]
+    found = subprocess.run(asked, capture_output=True, check=False)  # noqa: S603 - no shell
+    if found.returncode != 0:
+        sys.stderr.write(f"{revision}: {found.stderr.decode(errors='replace').strip()}\n")
+        return 2
+    with tempfile.TemporaryDirectory() as old, tarfile.open(fileobj=io.BytesIO(found.stdout)) as archive:
+        archive.extractall(old, filter="data")
+        sys.stdout.write(f"held against {revision}:\n")
+        return compatibility.main([str(Path(old) / "schemas"), str(schemas), *options])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m orderflow.contracts", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    writing = verbs.add_parser("write", help="write every contract into a folder")
+    comparing = verbs.add_parser("compatibility", help="hold the schemas against another revision's")
+    for each in (writing, comparing):
+        each.add_argument("folder", type=Path)
+    comparing.add_argument("--base", default="", help="a revision of git; left out: the last release")
+    comparing.add_argument("--readers-first", action="store_true")
+    given = parser.parse_args(arguments)
+    if given.verb == "write":
+        return write(given.folder)
+    return compare(given.folder, given.base, ["--readers-first"] if given.readers_first else [])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

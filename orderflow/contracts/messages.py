@@ -1,0 +1,122 @@
+"""Every event that is in a topic: its type, the models of its data, what its envelope has beyond CloudEvents' own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, get_args
+
+from orderflow import parking, topics, tracking, validation
+from orderflow.domain.events import INBOX, UPDATES, VERDICTS, type_of
+from orderflow.notifications import StatusChange, StatusKind
+from orderflow.operators import actions
+from orderflow.parking import Parked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PARTITION_KEY: Final = "partitionkey"
+_ORIGIN: Final = ("originsource", "originid")
+_TRACE: Final = ("traceparent", "tracestate")
+
+EXTENSIONS: Final = {
+    PARTITION_KEY: "The order id, which is the Kafka key too.",
+    "originsource": "The source of the inbox event that all this began with.",
+    "originid": "The id of that event.",
+    "origindigest": "SHA-256 over that event's type, order id and data: two events under one id are told apart by it.",
+    "validatedby": "The revision of validate whose verdict this is.",
+    "sequence": "The number that the producer gave the event among those of its order.",
+    "replay": "The id of the operator's action that sent this again.",
+    "traceparent": "W3C Trace Context.",
+    "tracestate": "W3C Trace Context.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One type of event in one topic.
+
+    models are what its data is read as, the first that fits. source is whose events they are, None: anybody's.
+    required and optional are extension attributes. nulls: its writer writes a null where a value is missing, instead
+    of leaving the member out. Without a writer of ours, written is False.
+    """
+
+    topic: str
+    kind: str
+    event_type: str
+    models: tuple[type[Any], ...]
+    summary: str
+    source: str | None = None
+    subject: bool = True
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = field(default=(*_TRACE,))
+    nulls: bool = False
+    written: bool = True
+
+    @property
+    def name(self) -> str:
+        """What tells it from all others: the same type is in several topics, with other data."""
+        return f"{self.topic}/{self.event_type}"
+
+
+def all_messages() -> Iterator[Message]:
+    for kind, model in INBOX.items():
+        yield Message(
+            topics.INBOX,
+            kind,
+            type_of(kind),
+            (model,),
+            "An order as a shop places it."
+            if kind == "placed"
+            else f"The order was {kind}, says whoever did it.",
+            optional=(PARTITION_KEY, "sequence", "replay", *_TRACE),
+            written=False,
+        )
+    for kind in dict.fromkeys([*VERDICTS, *UPDATES]):
+        models = tuple(table[kind] for table in (VERDICTS, UPDATES) if kind in table)
+        yield Message(
+            topics.EVENTS,
+            kind,
+            type_of(kind),
+            models,
+            "The verdict on a placed order, with the order."
+            if kind in VERDICTS and kind not in UPDATES
+            else "Held by validate, with the order, or by an operator, without."
+            if kind in VERDICTS
+            else "A well-formed update of an order.",
+            source=validation.SOURCE,
+            required=(PARTITION_KEY, *_ORIGIN, "origindigest"),
+            optional=("validatedby", "sequence", "replay", *_TRACE),
+        )
+    for kind in get_args(StatusKind):
+        yield Message(
+            topics.STATUS,
+            kind,
+            type_of(kind),
+            (StatusChange,),
+            f"What the order is since it was {kind}.",
+            source=tracking.SOURCE,
+            required=(PARTITION_KEY, *_ORIGIN),
+            optional=("traceparent", "replay"),
+        )
+    yield Message(
+        topics.PARKED,
+        "parked",
+        type_of("parked"),
+        (Parked,),
+        "An event that a stage could not handle, whole, with why.",
+        source=parking.SOURCE,
+        subject=False,
+        optional=(PARTITION_KEY,),
+        nulls=True,
+    )
+    for action in actions.MODELS.values():
+        yield Message(
+            topics.PARKED,
+            action.kind,
+            action.type,
+            (action,),
+            "What an operator did, carried out by shelve.",
+            source=actions.SOURCE,
+            subject=False,
+            optional=(PARTITION_KEY,),
+        )
