@@ -15,7 +15,7 @@ from knrollout import names
 from knrollout.controller import Controller
 from knrollout.election import elect
 from knrollout.errors import ClusterError
-from knrollout.kubernetes_cluster import connect
+from knrollout.kubernetes_cluster import KubernetesCluster, open_client
 from knrollout.measures import Measures
 from knrollout.reading import service_name
 from knrollout.settings import ControllerSettings
@@ -27,7 +27,7 @@ SERVICE_LABEL = f"{names.SERVING_GROUP}/service"
 
 
 def watched(controller: Controller) -> kopf.OperatorRegistry:
-    """Bare events only: kopf keeps no state of its own on the objects."""
+    """Bare events only: kopf keeps no state of its own on the objects. What is no coroutine it calls in a thread."""
     registry = kopf.OperatorRegistry()
 
     @kopf.on.startup(registry=registry)
@@ -36,16 +36,21 @@ def watched(controller: Controller) -> kopf.OperatorRegistry:
         settings.scanning.disabled = True
         settings.watching.server_timeout = 300
 
+    # A registry of one's own has no way to log in.
+    @kopf.on.login(registry=registry)
+    def login(**given: Any) -> kopf.ConnectionInfo | None:  # noqa: ANN401
+        return kopf.login_with_service_account(**given) or kopf.login_with_kubeconfig(**given)
+
     @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)
-    def rollout(*, namespace: str | None, name: str, body: Mapping[str, Any], **_: Any) -> None:  # noqa: ANN401
+    async def rollout(*, namespace: str | None, name: str, body: Mapping[str, Any], **_: Any) -> None:  # noqa: ANN401
         controller.rollout_seen(namespace or "", name, service_name(body))
 
     @kopf.on.event(names.SERVING_GROUP, names.SERVING_VERSION, "services", registry=registry)
-    def service(*, namespace: str | None, name: str, **_: Any) -> None:  # noqa: ANN401
+    async def service(*, namespace: str | None, name: str, **_: Any) -> None:  # noqa: ANN401
         controller.service_seen(namespace or "", name)
 
     @kopf.on.event(names.SERVING_GROUP, names.SERVING_VERSION, "revisions", registry=registry)
-    def revision(*, namespace: str | None, labels: Mapping[str, str], **_: Any) -> None:  # noqa: ANN401
+    async def revision(*, namespace: str | None, labels: Mapping[str, str], **_: Any) -> None:  # noqa: ANN401
         controller.service_seen(namespace or "", labels.get(SERVICE_LABEL, ""))
 
     @kopf.on.event(
@@ -55,15 +60,16 @@ def watched(controller: Controller) -> kopf.OperatorRegistry:
         labels={names.ROLLOUT_LABEL: kopf.PRESENT},
         registry=registry,
     )
-    def run(*, namespace: str | None, labels: Mapping[str, str], **_: Any) -> None:  # noqa: ANN401
+    async def run(*, namespace: str | None, labels: Mapping[str, str], **_: Any) -> None:  # noqa: ANN401
         controller.stir(namespace or "", labels[names.ROLLOUT_LABEL])
 
     return registry
 
 
 async def serve(settings: ControllerSettings) -> None:
-    cluster = connect()
-    leading = elect(settings.lease_name, settings.pod_namespace, settings.pod_name)
+    client = open_client()
+    cluster = KubernetesCluster(client)
+    leading = elect(client, settings.lease_name, settings.pod_namespace, settings.pod_name)
     controller = Controller(cluster, Measures(REGISTRY), leading, settings.resync_seconds)
     start_http_server(settings.metrics_port)
     try:
@@ -79,7 +85,8 @@ async def serve(settings: ControllerSettings) -> None:
 
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("kopf").setLevel(logging.WARNING)
+    for talkative in ("kopf", "leaderelection"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)
     try:
         settings = ControllerSettings()
     except ValidationError as error:

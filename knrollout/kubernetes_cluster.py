@@ -33,7 +33,11 @@ _RUNS: Final = {"group": names.ARGO_GROUP, "version": names.ARGO_VERSION, "plura
 
 
 def connect(context: str | None = None, timeout_seconds: float = TIMEOUT_SECONDS) -> KubernetesCluster:
-    """Within a pod by its service account, elsewhere by the kubeconfig."""
+    return KubernetesCluster(open_client(context), timeout_seconds)
+
+
+def open_client(context: str | None = None) -> ApiClient:
+    """Within a pod by its service account, elsewhere by the kubeconfig. Raises ClusterError."""
     configuration = Configuration()
     try:
         if context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
@@ -43,7 +47,7 @@ def connect(context: str | None = None, timeout_seconds: float = TIMEOUT_SECONDS
     except config.ConfigException as error:
         raise ClusterError(f"no cluster is configured: {error}") from error
     configuration.retries = False  # who asks knows when to ask again
-    return KubernetesCluster(ApiClient(configuration), timeout_seconds)
+    return ApiClient(configuration)
 
 
 def configured_namespace(context: str | None = None) -> str:

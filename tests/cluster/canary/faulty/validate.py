@@ -1,0 +1,48 @@
+"""The real validate with one fault, which FAULT names: errors, slow, rejecting, crashing, or none."""
+
+import asyncio
+import hashlib
+import os
+import sys
+
+import functions_framework.aio as functions_framework
+from starlette.requests import Request
+from starlette.responses import Response
+
+from orderflow import settings, topics, validation, wiring
+from orderflow.domain.rules import Rules
+from orderflow.envelope import Envelope
+
+sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120 - mounted beside it
+from meeting import met  # noqa: E402
+
+FAULT = os.environ["FAULT"]
+SLOW_SECONDS = 3.0
+if FAULT == "crashing":
+    raise SystemExit("this release does not start")
+
+stage = wiring.or_exit(wiring.validate)
+config = settings.load(settings.ValidateSettings)
+rules = settings.read_toml(Rules, config.rules_file, "RULES_FILE")
+narrow = Rules.model_validate({"currencies": ["JPY"]})
+
+
+async def wrongly(event: Envelope) -> None:
+    """One order in ten is judged by rules that are not the shop's."""
+    tenth = hashlib.sha256(event.subject.encode()).digest()[0] % 10 == 0
+    verdict = validation.validate(event, narrow if tenth else rules, config.k_revision)
+    await stage._publisher.publish(topics.EVENTS, [verdict])
+
+
+if FAULT == "rejecting":
+    stage._handle = wrongly
+
+
+@functions_framework.http
+async def validate(request: Request) -> Response:
+    met(request)
+    if FAULT == "errors":
+        return Response("", 500)
+    if FAULT == "slow":
+        await asyncio.sleep(SLOW_SECONDS)
+    return await stage.take(request)

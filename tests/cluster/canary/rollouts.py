@@ -1,0 +1,162 @@
+"""The canary controller in the cluster, and the rollouts of argo/ with the short times of a test."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from knrollout import names
+from orderflow.sandbox.sandbox import ROOT
+from tests.cluster.kube import Kube, run
+from tests.cluster.stack import Stack
+
+ARGO: Final = ROOT / "argo"
+CONTROLLER_NAMESPACE: Final = "canary-system"
+STAGES: Final = ("validate", "notify")
+_KEY: Final = "orderflow-analysis"
+_SHORT: Final = {
+    "interval": "5s",
+    "window": "30s",
+    "least-requests": "20",
+    "most-seconds": "1.5",
+    "seconds": "30",
+    "minutes": "2",
+    "audits": "6",
+}
+"""Arguments of the templates. A shop has minutes where a test has seconds."""
+
+
+class Controller:
+    """Use as a context manager: two replicas of the image in a namespace of their own."""
+
+    def __init__(self, image: str, state: Path) -> None:
+        self.kube = Kube(CONTROLLER_NAMESPACE)
+        self._image = image
+        self._state = state
+
+    def __enter__(self) -> "Controller":
+        run(["kubectl", "apply", "--server-side", f"--filename={ARGO / 'crd/knativerollout.yaml'}"])
+        run(["kubectl", "wait", "--for=condition=Established", f"crd/{names.PLURAL}.{names.GROUP}"])
+        run(["kubectl", "apply", f"--kustomize={self._kustomization()}"])
+        self.kube.kubectl("rollout", "status", "deployment/knrollout", "--timeout=180s")
+        self.kube.until(60, "a leader", self.leader)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        run(
+            [
+                *("kubectl", "delete", "--ignore-not-found", "--timeout=120s"),
+                f"--kustomize={self._state / 'controller'}",
+            ]
+        )
+
+    def leader(self) -> str | None:
+        """The pod that leads; the Lease names it also for a while after its death."""
+        found = self.kube.items("leases.coordination.k8s.io")
+        return next((lease["spec"].get("holderIdentity") for lease in found), None)
+
+    def kill(self) -> str | None:
+        """The leading process, at once and without a word."""
+        leader = self.leader()
+        if leader is not None:
+            self.kube.kubectl("delete", "pod", leader, "--grace-period=0", "--force", "--ignore-not-found")
+        return leader
+
+    def _kustomization(self) -> Path:
+        folder = self._state / "controller"
+        folder.mkdir(parents=True, exist_ok=True)
+        name, _, tag = self._image.rpartition(":")
+        document = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "namespace": CONTROLLER_NAMESPACE,
+            "resources": [os.path.relpath(ARGO / "controller", folder)],
+            "images": [{"name": "orderflow-rollout", "newName": name, "newTag": tag}],
+        }
+        (folder / "kustomization.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+        return folder
+
+
+class Rollouts:
+    """In the namespace of the stages."""
+
+    def __init__(self, stack: Stack, prometheus: str) -> None:
+        self.kube = stack.kube
+        self._stack = stack
+        self._prometheus = prometheus
+
+    def install(self) -> None:
+        """The templates, their key, and a rollout for each Service that is tried."""
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": _KEY}}
+        self.kube.apply({**secret, "stringData": {"api-key": self._stack.key}})
+        self.kube.kubectl("apply", f"--kustomize={ARGO / 'analysis'}")
+        for stage in STAGES:
+            self.lead(stage)
+
+    def lead(self, stage: str) -> None:
+        document = yaml.safe_load((ARGO / f"rollouts/{stage}.yaml").read_text())
+        self.kube.apply(self._shortened(document))
+        self.kube.until(120, f"a healthy rollout of {stage}", lambda: self.phase(stage) == "Healthy" or None)
+
+    def leave(self, stage: str) -> None:
+        """Without a rollout Knative's own rules hold again: the newest revision gets everything."""
+        self.kube.kubectl("delete", names.PLURAL, stage, "--ignore-not-found", "--timeout=60s")
+
+    def status(self, stage: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.kube.get(names.PLURAL, stage).get("status", {})
+        return found
+
+    def phase(self, stage: str) -> str | None:
+        return self.status(stage).get("phase")
+
+    def shares(self, stage: str) -> dict[str, int]:
+        """What the Route gives each revision now."""
+        found: dict[str, int] = {}
+        for entry in self.kube.get("ksvc", stage)["status"].get("traffic", ()):
+            name = entry.get("revisionName", "")
+            found[name] = found.get(name, 0) + (entry.get("percent") or 0)
+        return found
+
+    def release(self, stage: str, template: dict[str, Any]) -> str:
+        """The new revision's name."""
+        before = self.kube.get("ksvc", stage)["status"]["latestCreatedRevisionName"]
+        patch = yaml.safe_dump({"spec": {"template": template}})
+        self.kube.kubectl("patch", "ksvc", stage, "--type=merge", f"--patch={patch}")
+
+        def created() -> str | None:
+            latest: str = self.kube.get("ksvc", stage)["status"]["latestCreatedRevisionName"]
+            return latest if latest != before else None
+
+        return self.kube.until(30, f"a new revision of {stage}", created)
+
+    def _shortened(self, document: dict[str, Any]) -> dict[str, Any]:
+        """The same rollout with a test's times, and the addresses of this namespace."""
+        canary = document["spec"]["strategy"]["canary"]
+        document["spec"]["progressDeadlineSeconds"] = 45
+        host = f"{self._stack.options.namespace}.svc.cluster.local"
+        addresses = {"prometheus": self._prometheus, "query": f"http://query.{host}"}
+        for analysis in [canary["analysis"], *(s["analysis"] for s in canary["steps"] if "analysis" in s)]:
+            used = [ref["templateName"] for ref in analysis["templates"]]
+            known = {arg["name"] for name in used for arg in self._template(name)["spec"]["args"]}
+            wanted = {name: value for name, value in (_SHORT | addresses).items() if name in known}
+            given = [arg for arg in analysis["args"] if arg["name"] not in wanted]
+            analysis["args"] = [*given, *({"name": n, "value": v} for n, v in wanted.items())]
+        return document
+
+    def _template(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = yaml.safe_load((ARGO / f"analysis/{name}.yaml").read_text())
+        return found
+
+
+def until_zero(rollouts: Rollouts, stage: str, revision: str, seconds: float) -> float | None:
+    """When the revision's share was back at nothing, in seconds since the epoch; None if it never was."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        status = rollouts.status(stage)
+        aborted = status.get("aborted") is not None and status.get("canaryRevision") == revision
+        if aborted and rollouts.shares(stage).get(revision, 0) == 0:
+            return time.time()
+        time.sleep(0.5)
+    return None
