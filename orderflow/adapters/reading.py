@@ -201,15 +201,16 @@ FROM parked WHERE parked_at > now() - make_interval(mins => %(minutes)s) GROUP B
 BY_STATUS: Final = "SELECT status, count(*) FROM orders GROUP BY status"
 BY_PAYMENT: Final = "SELECT payment, count(*) FROM orders WHERE payment <> 'paid' GROUP BY payment"
 BY_OUTCOME: Final = """
-SELECT kind, outcome, revision, count(*) AS count FROM ledger GROUP BY kind, outcome, revision
-ORDER BY kind, outcome, revision
+SELECT kind, outcome, revision, coalesce(validated_by, '') AS validated_by,
+       kind IN ('accepted', 'rejected') OR (kind = 'held' AND first_version = 1) IS TRUE AS judged, count(*) AS count
+FROM ledger GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
 """
 BY_PARKING: Final = """
-SELECT stage, code, state, count(*) AS count, sum(times) AS times FROM parked GROUP BY stage, code, state
-ORDER BY stage, code, state
+SELECT stage, code, state, revision, count(*) AS count, sum(times) AS times FROM parked GROUP BY 1, 2, 3, 4
+ORDER BY 1, 2, 3, 4
 """
 BY_NOTIFYING: Final = """
-SELECT channel, state, count(*) AS count FROM notifications GROUP BY channel, state ORDER BY channel, state
+SELECT channel, state, revision, count(*) AS count FROM notifications GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
 HOW_MANY_WAIT: Final = "SELECT count(*) FROM waiting"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from orderflow.console.filters import STUCK
@@ -9,7 +10,7 @@ from orderflow.console.records import Need
 from orderflow.domain.limits import SEQUENCE_GAP, WAITING_EXPIRES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from orderflow.console.records import Outcomes
@@ -30,21 +31,23 @@ def text(outcomes: Outcomes, needs: dict[str, Need]) -> str:
         (
             "ledger_events",
             "Originating events by what became of them and the revision that decided so.",
-            [
-                ({"kind": c.kind, "outcome": c.outcome, "revision": c.revision}, c.count)
-                for c in outcomes.ledger
-            ],
+            _summed(("kind", "outcome", "revision"), outcomes.ledger),
+        ),
+        (
+            "stage_outcomes",
+            "What the stages made of events, by the revision that did it.",
+            _by_stage(outcomes),
         ),
         (
             "parked_events",
             "Parked events by stage, reason and what operators did with them.",
-            [({"stage": c.stage, "code": c.code, "state": c.state}, c.count) for c in outcomes.parked],
+            _summed(("stage", "code", "state"), outcomes.parked),
         ),
         ("waiting_events", "Events that wait for what must come before them.", [({}, outcomes.waiting)]),
         (
             "notifications",
             "Notifications by channel and state.",
-            [({"channel": c.channel, "state": c.state}, c.count) for c in outcomes.notifications],
+            _summed(("channel", "state"), outcomes.notifications),
         ),
         (
             "needs_a_hand",
@@ -55,6 +58,31 @@ def text(outcomes: Outcomes, needs: dict[str, Need]) -> str:
     return "".join(
         line for name, about, samples in families for line in _family(f"orderflow_{name}", about, samples)
     )
+
+
+def _summed(labels: tuple[str, ...], counts: Sequence[Any]) -> list[Sample]:
+    """Counts that are finer than the labels, added up."""
+    found: Counter[tuple[str, ...]] = Counter()
+    for each in counts:
+        found[tuple(getattr(each, label) for label in labels)] += each.count
+    return [(dict(zip(labels, values, strict=True)), count) for values, count in found.items()]
+
+
+def _by_stage(outcomes: Outcomes) -> list[Sample]:
+    """Validate's verdicts, track's outcomes, notify's notifications, and what each has parked: track's in the ledger,
+    whatever else where it lies."""
+    found: Counter[tuple[str, str, str]] = Counter()
+    for entry in outcomes.ledger:
+        found["track", entry.outcome, entry.revision] += entry.count
+        if entry.validated_by:
+            found["validate", entry.kind if entry.judged else "passed", entry.validated_by] += entry.count
+    for notified in outcomes.notifications:
+        found["notify", notified.state, notified.revision] += notified.count
+    for letters in outcomes.parked:
+        if letters.stage != "track":
+            found[letters.stage, "parked", letters.revision] += letters.count
+    labels = ("stage", "outcome", "revision")
+    return [(dict(zip(labels, values, strict=True)), count) for values, count in sorted(found.items())]
 
 
 def audit(run: dict[str, Any] | None) -> str:

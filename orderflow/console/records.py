@@ -206,19 +206,25 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class LedgerCount:
+    """revision is track's, validated_by validate's (empty where it did not say); judged is whether the event was a
+    verdict on an order, not an update that validate passed on."""
+
     kind: str
     outcome: str
     revision: str
+    validated_by: str
+    judged: bool
     count: int
 
 
 @dataclass(frozen=True, slots=True)
 class ParkedCount:
-    """times is the number of parkings, repetitions included."""
+    """revision is that of the stage that parked; times is the number of parkings, repetitions included."""
 
     stage: str
     code: str
     state: str
+    revision: str
     count: int
     times: int
 
@@ -227,6 +233,7 @@ class ParkedCount:
 class NotificationCount:
     channel: str
     state: str
+    revision: str
     count: int
 
 
