@@ -36,6 +36,12 @@ DEFINITIONS = (
         "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml",
         "v1",
     ),
+    (
+        "github.com/prometheus-operator/prometheus-operator",
+        "v0.85.0",
+        "example/prometheus-operator-crd/monitoring.coreos.com_scrapeconfigs.yaml",
+        "v1alpha1",
+    ),
 )
 
 KAFKA_SOURCE_JAR = "io.fabric8:knative-model:6.13.4"
