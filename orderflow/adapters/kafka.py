@@ -121,7 +121,12 @@ class KafkaPublisher:
 
     def _collect(self, producer: Producer) -> None:
         while self._producer is producer or len(producer):
-            producer.poll(_POLL_SECONDS)
+            try:
+                producer.poll(_POLL_SECONDS)
+            except KafkaException as error:
+                # What is fatal is raised here too, such as no right to write anywhere. The answers are still to come.
+                log.error("kafka refuses this producer", extra={"kafka_error": error.args[0].name()})  # noqa: TRY400 - its text names the broker
+                self._drop_if_fatal(error.args[0])
 
     def _wake(self, delivery: _Delivery) -> None:
         with self._lock:

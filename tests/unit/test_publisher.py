@@ -22,8 +22,15 @@ Answer = Callable[[KafkaError | None, Any], None]
 class Librdkafka:
     """A producer whose answers the test gives; they come from another thread, as librdkafka's do."""
 
-    def __init__(self, refuses: Exception | None = None, answers: tuple[KafkaError | None, ...] = ()) -> None:
+    def __init__(
+        self,
+        refuses: Exception | None = None,
+        answers: tuple[KafkaError | None, ...] = (),
+        raises: list[Exception] | None = None,
+    ) -> None:
+        """raises are what polling raises, one after the other."""
         self.refuses = refuses
+        self.raises = raises or []
         self.answers = list(answers)
         self.waiting: list[Answer] = []
         self.ready = threading.Event()
@@ -37,6 +44,8 @@ class Librdkafka:
 
     def poll(self, seconds: float) -> int:
         self.ready.wait(seconds)
+        if self.waiting and self.raises:
+            raise self.raises.pop()
         while self.waiting and self.answers:
             self.waiting.pop(0)(self.answers.pop(0), None)
             self.answered.set()
@@ -100,6 +109,16 @@ async def test_after_a_fatal_error_the_next_call_has_a_new_producer() -> None:
             await publisher.publish("t", [paid("o-1")])
         await publisher.publish("t", [paid("o-1")])
         publisher.close()
+
+
+async def test_an_error_that_polling_raises_leaves_no_call_without_an_answer() -> None:
+    fatal = KafkaException(KafkaError(KafkaError.CLUSTER_AUTHORIZATION_FAILED, fatal=True))
+    refused = KafkaError(KafkaError._FATAL)
+    publisher = publisher_of(Librdkafka(raises=[fatal], answers=(refused,)), Librdkafka(answers=(None,)))
+    with pytest.raises(UnavailableError):
+        await asyncio.wait_for(publisher.publish("t", [paid("o-1")]), 10)
+    await publisher.publish("t", [paid("o-1")])
+    publisher.close()
 
 
 async def test_nothing_to_publish_makes_no_producer() -> None:

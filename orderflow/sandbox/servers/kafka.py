@@ -112,13 +112,14 @@ class EmbeddedKafka:
         ports: Ports | None = None,
         quorum: Quorum | None = None,
         jvm: Jvm | None = None,
+        settings: Mapping[str, str] | None = None,
         start_seconds: float = 60.0,
         stop_seconds: float = 30.0,
     ) -> None:
         """Nothing happens before start(). `cache` is the user's cache folder unless given.
 
         `host` is the address of this machine at which clients reach the broker; the controller stays
-        on 127.0.0.1.
+        on 127.0.0.1. `settings` are server.properties', on top of ours.
         """
         self.state = state.absolute()
         self.log = self.state / "server.log"
@@ -128,6 +129,7 @@ class EmbeddedKafka:
         self._given_ports = ports
         self._given_quorum = quorum
         self._jvm = jvm or Jvm()
+        self._settings = dict(settings or {})
         self._start_seconds = start_seconds
         self._stop_seconds = stop_seconds
         self._child: Child | None = None
@@ -261,6 +263,7 @@ class EmbeddedKafka:
             # After a kill -9 the broker must wait for its own old session to expire: 9 s by
             # default, to spare others a failover. There are no others.
             settings |= {"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500"}
+        settings |= self._settings
         file = self.state / "server.properties"
         lines = (f"{name}={_escaped(value)}" for name, value in settings.items())
         file.write_text("\n".join(["# Written at every start.", *lines, ""]))

@@ -1,0 +1,179 @@
+"""The users of kafka/ on a real broker with TLS: each may do what it must, and nothing else."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+from confluent_kafka import Consumer, KafkaException
+from confluent_kafka.admin import AdminClient
+from support.events import placed
+from support.secured import Secured, secured_kafka
+from support.strimzi import Rule, rules
+from support.waiting import until
+
+from orderflow import topics
+from orderflow.adapters.kafka import KafkaPublisher, client_config
+from orderflow.adapters.log import Log
+from orderflow.errors import UnavailableError
+
+GROUPS = ("orderflow-validate", "orderflow-track", "orderflow-notify", "orderflow-shelve")
+DEADLINE_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class Duties:
+    """What a user does to Kafka. watches are groups that it asks how far they have come, joins the one it reads in."""
+
+    writes: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    watches: tuple[str, ...] = ()
+    joins: str = ""
+
+
+DUTIES = {
+    "intake": Duties(writes=(topics.INBOX,)),
+    "validate": Duties(writes=(topics.EVENTS, topics.PARKED)),
+    "track": Duties(writes=(topics.STATUS, topics.PARKED)),
+    "notify": Duties(writes=(topics.PARKED,)),
+    "park": Duties(writes=(topics.PARKED,)),
+    "shelve": Duties(writes=topics.ALL),
+    "query": Duties(writes=(topics.INBOX, topics.PARKED)),
+    "audit": Duties(writes=topics.ALL, reads=topics.ALL, watches=GROUPS),
+    "source-validate": Duties(reads=(topics.INBOX,), joins="orderflow-validate"),
+    "source-track": Duties(reads=(topics.EVENTS,), joins="orderflow-track"),
+    "source-notify": Duties(reads=(topics.STATUS,), joins="orderflow-notify"),
+    "source-shelve": Duties(reads=(topics.PARKED,), joins="orderflow-shelve"),
+    "storefront": Duties(writes=(topics.INBOX,)),
+    "payment": Duties(writes=(topics.INBOX,)),
+    "warehouse": Duties(writes=(topics.INBOX,)),
+}
+
+
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    with secured_kafka(tmp_path_factory.mktemp("secured")) as broker:
+        yield broker
+
+
+def write(kafka: Secured, user: str, *into: str) -> None:
+    """As the stages do: idempotent, acks=all."""
+
+    async def publish() -> None:
+        publisher = KafkaPublisher(kafka.settings(user))
+        event = placed("o-1")
+        tries = [publisher.publish(topic, [event]) for topic in into]
+        outcomes = await asyncio.gather(*tries, return_exceptions=True)
+        publisher.close()
+        for failed in filter(None, outcomes):
+            raise failed
+
+    asyncio.run(publish())
+
+
+def read(kafka: Secured, user: str, topic: str) -> None:
+    """As the audit does."""
+    log = Log(client_config(kafka.settings(user)))
+    ranges = {partition: (each.start, each.end) for partition, each in log.extents(topic).items()}
+    assert [message for batch in log.read(topic, ranges) for message in batch]
+
+
+def watch(kafka: Secured, user: str, group: str) -> None:
+    """As the audit does. Asked first in another way: refused what the audit asks, librdkafka says nothing for 30 s."""
+    admin = AdminClient(client_config(kafka.settings(user)))
+    try:
+        admin.describe_consumer_groups([group])[group].result(DEADLINE_SECONDS)
+    except KafkaException as error:
+        if error.args[0].name() != "GROUP_ID_NOT_FOUND":
+            raise
+    ask(kafka, user, group)
+
+
+def ask(kafka: Secured, user: str, group: str) -> None:
+    topic = topics.ALL[GROUPS.index(group)]
+    Log(client_config(kafka.settings(user))).committed(group, topic, range(4))
+
+
+def join(kafka: Secured, user: str, topic: str, group: str) -> None:
+    """As a KafkaSource does: takes part in the group and commits."""
+    mine = {"group.id": group, "auto.offset.reset": "earliest", "enable.auto.commit": False}
+    consumer = Consumer(client_config(kafka.settings(user)) | mine)
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    try:
+        consumer.subscribe([topic])
+        while (message := consumer.poll(0.2)) is None:
+            assert time.monotonic() < deadline, "no record came"
+        if message.error() is not None:
+            raise KafkaException(message.error())
+        consumer.commit(message, asynchronous=False)
+    finally:
+        consumer.close()
+
+
+def do_all(kafka: Secured, user: str) -> None:
+    duties = DUTIES[user]
+    if duties.writes:
+        write(kafka, user, *duties.writes)
+    for topic in duties.reads:
+        if duties.joins:
+            join(kafka, user, topic, duties.joins)
+        else:
+            read(kafka, user, topic)
+    for group in duties.watches:
+        watch(kafka, user, group)
+
+
+def refuses(action: Callable[[], None]) -> bool:
+    """Whether Kafka says that this user may not. Anything else that goes wrong is raised."""
+    try:
+        action()
+    except (UnavailableError, KafkaException) as error:
+        # Who may write nowhere gets no producer's number at all, and what it wanted to send is thrown away.
+        if any(code in str(error) for code in ("AUTHORIZATION_FAILED", "_PURGE_QUEUE")):
+            return True
+        raise
+    return False
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _something_to_read(kafka: Secured) -> None:
+    write(kafka, "audit", *topics.ALL)
+    until(lambda: all(answers(kafka, group) for group in GROUPS))
+
+
+def answers(kafka: Secured, group: str) -> bool:
+    """A broker that has just started makes the topic of its groups at the first question."""
+    with contextlib.suppress(UnavailableError):
+        ask(kafka, "audit", group)
+        return True
+    return False
+
+
+def test_every_user_of_the_manifests_has_duties() -> None:
+    assert {rule.user for rule in rules()} == set(DUTIES)
+
+
+@pytest.mark.parametrize("user", DUTIES)
+def test_each_user_can_do_all_that_it_must(kafka: Secured, user: str) -> None:
+    do_all(kafka, user)
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: f"{rule.user}, {rule.operation} {rule.name}")
+def test_no_rule_can_be_left_out(kafka: Secured, rule: Rule) -> None:
+    with kafka.without(rule):
+        assert refuses(lambda: do_all(kafka, rule.user))
+
+
+@pytest.mark.parametrize("user", DUTIES)
+def test_no_user_can_write_or_read_what_is_not_its_own(kafka: Secured, user: str) -> None:
+    duties = DUTIES[user]
+    for topic in topics.ALL:
+        if topic not in duties.writes:
+            assert refuses(lambda topic=topic: write(kafka, user, topic)), f"{user} can write {topic}"  # type: ignore[misc]
+        if topic not in duties.reads:
+            assert refuses(lambda topic=topic: read(kafka, user, topic)), f"{user} can read {topic}"  # type: ignore[misc]
+    for group in GROUPS:
+        if group not in {*duties.watches, duties.joins}:
+            assert refuses(lambda group=group: watch(kafka, user, group)), f"{user} can watch {group}"  # type: ignore[misc]
