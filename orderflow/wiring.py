@@ -10,6 +10,7 @@ from orderflow.adapters.kafka import KafkaPublisher
 from orderflow.domain.events import kind_of
 from orderflow.domain.rules import Rules
 from orderflow.errors import BadSettingsError
+from orderflow.holding import held
 from orderflow.reception import DeadLetters, Reception
 from orderflow.tracing import Untraced
 
@@ -75,7 +76,8 @@ def validate() -> Stage:
         await publisher.publish(topics.EVENTS, [judged])
         return kind_of(judged.type) or ""
 
-    return tracing.door(Reception("validate", config.k_revision, handle, publisher))
+    waiting = held(handle, config.hold_from_partition)
+    return tracing.door(Reception("validate", config.k_revision, waiting, publisher))
 
 
 def track() -> Stage:
@@ -89,7 +91,8 @@ def track() -> Stage:
     publisher = tracing.publisher(KafkaPublisher(config))
     store = OrderStore(Database(config), revision=config.k_revision, waiting=rules.waiting)
     tracker = Tracker(store, publisher, config.k_revision)
-    return tracing.door(Reception("track", config.k_revision, tracker.handle, publisher))
+    handle = held(tracker.handle, config.hold_from_partition)
+    return tracing.door(Reception("track", config.k_revision, handle, publisher))
 
 
 def park() -> Stage:
@@ -110,7 +113,8 @@ def shelve() -> Stage:
     tracing = _tracing(config, "shelve")
     database, publisher = Database(config), tracing.publisher(KafkaPublisher(config))
     carrier = Carrier(Shelf(database), ActionRecord(database), publisher)
-    return tracing.door(Reception("shelve", config.k_revision, carrier.handle, publisher))
+    handle = held(carrier.handle, config.hold_from_partition)
+    return tracing.door(Reception("shelve", config.k_revision, handle, publisher))
 
 
 def notify() -> Stage:
@@ -127,7 +131,8 @@ def notify() -> Stage:
     channels = tracing.channels(_channels(told, config.notifications_file.parent))
     notifier = Notifier(told, channels, claims, lease_seconds=lease)
     publisher = tracing.publisher(KafkaPublisher(config))
-    return tracing.door(Reception("notify", config.k_revision, notifier.handle, publisher))
+    handle = held(notifier.handle, config.hold_from_partition)
+    return tracing.door(Reception("notify", config.k_revision, handle, publisher))
 
 
 def _told(config: settings.NotifySettings) -> NotificationSettings:
