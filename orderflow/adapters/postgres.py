@@ -88,8 +88,12 @@ async def _by_key(connection: Connection) -> None:
 
 
 def migrate(database_url: str) -> list[str]:
-    """Brings the schema up to date; returns the ids of the migrations that it applied. Safe to run twice at once:
-    the lock is PostgreSQL's own, for yoyo's is a row that outlives whoever was killed with it."""
+    """Brings the schema up to date; returns the ids of the migrations that it applied.
+
+    Safe to run twice at once: the lock is PostgreSQL's own, for yoyo's is a row that outlives whoever was killed
+    with it. Safe to kill: a migration and the note that it was applied are one transaction, where yoyo's own
+    apply_migrations makes two, and one that was killed between them could never be repeated.
+    """
     from yoyo import get_backend, read_migrations
 
     url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", database_url)
@@ -98,7 +102,12 @@ def migrate(database_url: str) -> list[str]:
         backend = get_backend(url)
         try:
             migrations = backend.to_apply(read_migrations(str(MIGRATIONS)))
-            backend.apply_migrations(migrations)
+            backend.ensure_internal_schema_updated()
+            for migration in migrations:
+                with backend.transaction():
+                    migration.process_steps(backend, "apply")
+                    # yoyo's log wants the user's name, and a container's user has none.
+                    backend.mark_one(migration, log=False)
             return [migration.id for migration in migrations]
         finally:
             backend.connection.close()

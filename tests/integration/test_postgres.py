@@ -73,6 +73,20 @@ def test_who_was_killed_while_migrating_holds_up_nobody(fresh_database: str) -> 
         assert waiting.result(DEADLINE_SECONDS)
 
 
+def test_a_migration_that_ended_before_it_was_noted_can_be_repeated(fresh_database: str) -> None:
+    with psycopg.connect(fresh_database, autocommit=True) as connection:
+        get_backend(
+            fresh_database.replace("postgresql://", "postgresql+psycopg://")
+        ).ensure_internal_schema_updated()
+        connection.execute(
+            "ALTER TABLE _yoyo_migration ADD CONSTRAINT cut CHECK (migration_id NOT LIKE '0003%')"
+        )
+        with pytest.raises(psycopg.errors.CheckViolation):
+            migrate(fresh_database)
+        connection.execute("ALTER TABLE _yoyo_migration DROP CONSTRAINT cut")
+    assert migrate(fresh_database)[0].startswith("0003")
+
+
 def migrated(**environment: str) -> subprocess.CompletedProcess[str]:
     """The command of the migration Job."""
     return subprocess.run(
