@@ -16,42 +16,49 @@ ARG SOURCE_DATE_EPOCH=0
 ENV SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH} PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_ROOT_USER_ACTION=ignore \
     PIP_ONLY_BINARY=:all: PIP_REQUIRE_HASHES=1
+COPY image/assemble.py /build/
+
+FROM build AS library
+RUN ["python", "/build/assemble.py", "--standard-library"]
+
+FROM build AS installed
 RUN ["python", "-m", "venv", "--without-pip", "/opt/venv"]
-COPY image/bytecode.py requirements.txt /build/
+COPY requirements.txt /build/
 RUN ["python", "-m", "pip", "--python=/opt/venv/bin/python", "install", "-qr", "/build/requirements.txt"]
 
-FROM build AS packages
-RUN ["python", "/build/bytecode.py", "/opt/venv"]
+FROM installed AS packages
+RUN ["python", "/build/assemble.py", "/opt/venv"]
 
-FROM build AS delivery-packages
+FROM installed AS delivery-packages
 COPY requirements-delivery.txt /build/
 RUN ["python", "-m", "pip", "--python=/opt/venv/bin/python", "install", "-qr", "/build/requirements-delivery.txt"]
-RUN ["python", "/build/bytecode.py", "/opt/venv"]
+RUN ["python", "/build/assemble.py", "/opt/venv"]
 
-FROM build AS rollout-packages
+FROM installed AS rollout-packages
 COPY requirements-rollout.txt /build/
 RUN ["python", "-m", "pip", "--python=/opt/venv/bin/python", "install", "-qr", "/build/requirements-rollout.txt"]
-RUN ["python", "/build/bytecode.py", "/opt/venv"]
+RUN ["python", "/build/assemble.py", "/opt/venv"]
 
-FROM build AS code
+FROM build AS delivery-code
 COPY functions /app/functions
 COPY orderflow /app/orderflow
-COPY knrollout /rollout/knrollout
-# What only some targets have is kept apart; modes do not depend on who checked the code out.
-RUN mkdir -p /delivery/orderflow && mv /app/orderflow/sandbox /delivery/orderflow/ \
-    && chmod -R u=rwX,go=rX /app /delivery /rollout
-RUN ["python", "/build/bytecode.py", "/app", "/delivery", "/rollout"]
+RUN ["python", "/build/assemble.py", "/app"]
+
+FROM delivery-code AS code
+RUN rm -r /image /app/orderflow/sandbox
+RUN ["python", "/build/assemble.py", "/app"]
+
+FROM build AS rollout-code
+COPY knrollout /app/knrollout
+RUN ["python", "/build/assemble.py", "/app"]
 
 FROM ${BASE} AS runtime
-ARG SOURCE_DATE_EPOCH=0
-# Without bytecode of the standard library every start from zero would compile it anew.
-COPY --from=build /build/bytecode.py /opt/build/
-RUN ["python", "-B", "/opt/build/bytecode.py", "--standard-library"]
+# The base has none, and every start from zero would compile anew.
+COPY --from=library /image /
 # /dev/shm is writable in any container, the root file system need not be: gunicorn, which query runs
 # under, keeps its heartbeat and its control socket there.
 ENV PATH=/opt/venv/bin:${PATH} PYTHONPATH=/app PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
     TMPDIR=/dev/shm XDG_RUNTIME_DIR=/dev/shm
-WORKDIR /app
 # A number, so that Kubernetes can see that it is not root.
 USER 65532:65532
 ARG VERSION=0
@@ -63,8 +70,9 @@ LABEL org.opencontainers.image.title="orderflow" \
     org.opencontainers.image.revision="${REVISION}"
 
 FROM runtime AS rollout
-COPY --from=rollout-packages /opt/venv /opt/venv
-COPY --from=code /rollout /app
+COPY --from=rollout-packages /image /
+COPY --from=rollout-code /image /
+WORKDIR /app
 CMD ["python", "-m", "knrollout"]
 
 FROM runtime AS console
@@ -73,15 +81,16 @@ COPY --from=code /app /app
 COPY --from=code /rollout /app
 
 FROM runtime AS delivery
-COPY --from=delivery-packages /opt/venv /opt/venv
-COPY --from=code /app /app
-COPY --from=code /delivery /app
+COPY --from=delivery-packages /image /
+COPY --from=delivery-code /image /
+WORKDIR /app
 CMD ["python", "-m", "orderflow.sandbox.delivery", "--help"]
 
 # The last one is what is built where no target is named.
 FROM runtime AS stages
-COPY --from=packages /opt/venv /opt/venv
-COPY --from=code /app /app
+COPY --from=packages /image /
+COPY --from=code /image /
+WORKDIR /app
 EXPOSE 8080
 # What the Services' manifests say as well; query is started by functions-framework instead.
 CMD ["python", "-m", "uvicorn", "--factory", "functions_framework.aio:create_asgi_app", \
