@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
+from typing import Final
 
 from pythonjsonlogger.json import JsonFormatter
+
+_IDENTIFIER: Final = re.compile(r"[A-Za-z0-9._:/#-]{0,256}")
 
 
 def configure(level: str, **fields: str) -> None:
@@ -21,6 +25,11 @@ def configure(level: str, **fields: str) -> None:
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+def identifier(text: str) -> str:
+    """An id as a log may have it: one that has more in it than ids have may be somebody's address."""
+    return text if _IDENTIFIER.fullmatch(text) else f"({len(text)} characters)"
 
 
 def where(error: BaseException) -> str:

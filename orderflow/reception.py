@@ -54,12 +54,16 @@ class Reception:
                 request.scope[tracing.OUTCOME] = "parked"
                 request.scope[tracing.REASON] = error.reasons[0].code
         except (UnavailableError, ConflictError) as error:
-            log.warning("not now", extra={"event_id": event_id, "cause": str(error)})
+            log.warning("not now", extra={"event_id": logs.identifier(event_id), "cause": str(error)})
             request.scope[tracing.OUTCOME] = "not_now"
             return problems.unavailable(str(error))
         except Exception as error:  # noqa: BLE001 - the framework would log its text, which may quote the data
             request.scope[tracing.OUTCOME] = "failed"
-            extra = {"event_id": event_id, "error": type(error).__name__, "where": logs.where(error)}
+            extra = {
+                "event_id": logs.identifier(event_id),
+                "error": type(error).__name__,
+                "where": logs.where(error),
+            }
             log.error("unexpected", extra=extra)  # noqa: TRY400 - a stack trace may quote the data
             return problems.problem(500, "internal_error", "the stage failed; the event comes again")
         return _DONE

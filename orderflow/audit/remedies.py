@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from orderflow import parking, topics, tracing
+from orderflow import logs, parking, topics, tracing
 from orderflow.audit import records
 from orderflow.audit.checks import identity
 from orderflow.audit.report import Missing, Remedy
@@ -91,7 +91,12 @@ class Remedies:
 
 def _missing(record: Record, order_id: str, reason: Reason, remedy: Remedy) -> Missing:
     source, event_id = identity(record) or ("", "")
-    extra = {"order_id": order_id, "event_id": event_id, "reason": reason.code, "remedy": remedy.value}
+    extra = {
+        "order_id": order_id,
+        "event_id": logs.identifier(event_id),
+        "reason": reason.code,
+        "remedy": remedy.value,
+    }
     place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
     log.warning("missing", extra=extra | place)
     return Missing(

@@ -94,7 +94,7 @@ def blueprint(reader: DeskReader) -> Blueprint:
     def parked() -> Response:
         wanted = filters.read(ParkedFilter, request.args)
         rows, older, newer = sheet(reader.parked(wanted), wanted, parked_key)
-        body = [asdict(row) | {"href": f"/api/parked/{row.id}"} for row in rows]
+        body = [asdict(masking.summary(row)) | {"href": f"/api/parked/{row.id}"} for row in rows]
         return jsonify({"parked": body, "older": older, "newer": newer})
 
     @routes.get("/api/parked/<parked_id>")
@@ -105,7 +105,7 @@ def blueprint(reader: DeskReader) -> Blueprint:
         reveal = revealed(parked_id)
         content, form = masking.payload(event.payload, reveal=reveal)
         return jsonify(
-            asdict(event.summary)
+            asdict(event.summary if reveal else masking.summary(event.summary))
             | {
                 "actions": [asdict(done) for done in reader.results("parked_id", parked_id)],
                 **(editable(event) if reveal else {}),

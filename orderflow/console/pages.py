@@ -123,7 +123,7 @@ class _Pages:
         stages, codes = self._reader.parked_names()
         return render_template(
             "parked.html",
-            rows=rows,
+            rows=[masking.summary(row) for row in rows],
             older=older,
             newer=newer,
             first=address(),
@@ -141,7 +141,7 @@ class _Pages:
         content, form = masking.payload(event.payload, reveal=reveal)
         return render_template(
             "parked_event.html",
-            event=event.summary,
+            event=event.summary if reveal else masking.summary(event.summary),
             done=[(each, *words.outcome_of(each)) for each in self._reader.results("parked_id", parked_id)],
             attributes=event.attributes if reveal else masking.attributes(event.attributes),
             content=content[:MOST_SHOWN],

@@ -76,3 +76,24 @@ def test_attributes_that_no_stage_of_ours_sets_are_masked() -> None:
     assert (shown["id"], shown["subject"]) == ("e-1", "order-1")
     assert "Ada" not in shown["kafkaheadername"]
     assert "ada" not in shown["key"]
+
+
+@pytest.mark.parametrize("name", ["type", "id", "source", "time", "sequence", "replay", "traceparent", "x"])
+def test_an_attribute_is_shown_only_where_it_looks_like_what_it_is(name: str) -> None:
+    assert masking.attributes({name: "ada@example.org"})[name] == "(15 characters, masked)"
+
+
+def test_what_our_own_stages_and_kafkasource_set_is_shown() -> None:
+    given = {
+        "specversion": "1.0",
+        "type": "dev.orderflow.order.placed.v1",
+        "id": "cart-4711",
+        "source": "/shop/test",
+        "time": "2026-11-23T10:00:00.000+01:00",
+        "datacontenttype": "application/json; charset=utf-8",
+        "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        "sequence": "7",
+        "knativeerrordest": "http://track.orderflow.svc.cluster.local/",
+        "knativeerrorcode": "503",
+    }
+    assert masking.attributes(given) == given

@@ -49,7 +49,9 @@ class Prometheus:
         deadline = time.monotonic() + _SECONDS
         while not self._ready():
             if time.monotonic() > deadline or not self._child.alive:
-                raise ClusterError("Prometheus did not start: " + (self._folder / "prometheus.log").read_text())
+                raise ClusterError(
+                    "Prometheus did not start: " + (self._folder / "prometheus.log").read_text()
+                )
             time.sleep(0.1)
         return self
 
