@@ -36,13 +36,22 @@ def digest(event_type: str, subject: str, content: bytes) -> str:
     return hashlib.sha256(f"{event_type}\n{subject}\n".encode() + content).hexdigest()
 
 
+def digest_of(event: Envelope) -> str:
+    """That of an inbox event. Raises PoisonError as read() does."""
+    return digest(event.type, event.subject, _normalised(read(event)))
+
+
+def _normalised(fact: OrderPlaced | Update) -> bytes:
+    return fact.model_dump_json(exclude_none=True).encode()
+
+
 def validate(event: Envelope, rules: Rules, revision: str = "") -> Envelope:
     """The event for the events topic. Its id follows from the inbox event's, its content from the rules too.
 
     revision is whose verdict it is: the ledger keeps it, for a release is judged by it.
     """
     fact = read(event)
-    content = fact.model_dump_json(exclude_none=True).encode()
+    content = _normalised(fact)
     kind, data = fact.kind, content
     if isinstance(fact, OrderPlaced):
         verdict = rules.judge(Order.model_construct(**fact.__dict__))

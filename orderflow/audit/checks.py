@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from orderflow import notifications, topics
+from orderflow import notifications, topics, validation
 from orderflow.audit.records import Record, read
 from orderflow.audit.report import Fate
 from orderflow.domain.lifecycle import Outcome
 from orderflow.envelope import derived_id
 from orderflow.errors import PoisonError
-from orderflow.validation import SOURCE as VALIDATED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,7 +36,8 @@ class Check(Protocol):
 
 
 class InboxCheck:
-    """An inbox event is in the ledger under its own identity, or parked by validate or, after it, by track."""
+    """An inbox event is in the ledger under its own identity with its own content, or parked by validate or, after
+    it, by track."""
 
     topic = topics.INBOX
     stage = "validate"
@@ -48,7 +48,10 @@ class InboxCheck:
     async def fates(self, records: Sequence[Record]) -> list[Fate]:
         identities = [identity(record) for record in records]
         entries = await self._store.ledger([each or ("", "") for each in identities])
-        found = [_fate(record, entry) for record, entry in zip(records, entries, strict=True)]
+        found = [
+            _fate(record, entry if entry and entry.digest == _digest(record) else None)
+            for record, entry in zip(records, entries, strict=True)
+        ]
         _mark_repeated(identities, found)
         await _look_on_the_shelf(
             self._store, self.topic, records, found, lambda each: _and_validated(identity(each))
@@ -152,6 +155,14 @@ def _fate(record: Record, entry: Entry | None) -> Fate:
     return _FATES[entry.outcome]
 
 
+def _digest(record: Record) -> str:
+    """The content of an inbox event as the ledger tells it apart; empty for what validate would park."""
+    try:
+        return validation.digest_of(read(record))
+    except PoisonError:
+        return ""
+
+
 def _mark_repeated(identities: Sequence[Identity | None], found: list[Fate]) -> None:
     seen: set[Identity | None] = set()
     for place, each in enumerate(identities):
@@ -166,7 +177,7 @@ def _alone(each: Identity | None) -> list[Identity]:
 
 def _and_validated(each: Identity | None) -> list[Identity]:
     """An inbox event's identity, and the one that validate gives it."""
-    return [each, (VALIDATED, derived_id("validate", *each))] if each else []
+    return [each, (validation.SOURCE, derived_id("validate", *each))] if each else []
 
 
 async def _look_on_the_shelf(

@@ -319,6 +319,40 @@ def test_another_content_under_the_same_id_that_was_lost_is_found(line: Line) ->
     assert audited(line).state is State.COMPLETE
 
 
+@pytest.mark.parametrize("order_id", ["used", "other"])
+@pytest.mark.parametrize("later", [True, False])
+def test_another_content_under_a_used_id_that_validate_never_got_is_found(
+    line: Line, order_id: str, *, later: bool
+) -> None:
+    """Later, or before anything was recorded; of the same order or of another one."""
+    first = placed("used")
+    other = replace(placed(order_id, shipping=500, total=3000), id=first.id)
+    line.put(topics.INBOX, first)
+    if later:
+        line.all_stages()
+        assert audited(line).state is State.COMPLETE
+    line.put(topics.INBOX, other)
+    line.deliver("validate", drop=lambda record: b'"shipping": 500' in (record.value or b""))
+    line.all_stages()
+    (named,) = audited(line).named
+    assert (named.topic, named.id, named.remedy) == (topics.INBOX, first.id, Remedy.REPUBLISHED)
+    line.all_stages()
+    assert [row["code"] for row in line.rows("SELECT code FROM parked")] == ["event_id_reused"]
+    assert audited(line).state is State.COMPLETE
+    assert history(line, "used") == ["accepted"]
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_what_came_again_with_the_same_content_is_a_duplicate_and_no_news(line: Line, *, early: bool) -> None:
+    sent = [placed("again"), paid("again")]
+    line.put(topics.INBOX, *sent, *(sent if early else ()))
+    line.all_stages()
+    line.put(topics.INBOX, *(() if early else sent))
+    line.all_stages()
+    report = audited(line)
+    assert (report.state, report.topics[topics.INBOX].fates[Fate.DUPLICATE]) == (State.COMPLETE, 2)
+
+
 def test_what_waited_in_vain_is_parked_by_the_audit_though_no_other_event_comes(line: Line) -> None:
     line.put(topics.INBOX, paid("nobody"))
     line.all_stages()
