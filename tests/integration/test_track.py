@@ -173,6 +173,27 @@ def test_an_event_cannot_begin_to_wait_for_what_has_come_meanwhile(database: str
     assert end(database, "meanwhile") == ("delivered", "unpaid")
 
 
+def test_what_began_to_wait_meanwhile_is_not_passed_over_by_what_it_waits_for(database: str) -> None:
+    """Only the order's lock tells the two apart: no version was used twice."""
+
+    async def race(store: OrderStore) -> None:
+        first = tracking.arrival(judged(placed("overtaken")))
+        (known,) = await store.read([first])
+        await store.write([tracking.plan(first, known, "r")])
+        delivered, shipped = (
+            tracking.arrival(judged(event(kind, "overtaken"))) for kind in ("delivered", "shipped")
+        )
+        fresh, before = await store.read([delivered, shipped])
+        await store.write([tracking.plan(delivered, fresh, "r")])
+        with pytest.raises(ConflictError):
+            await store.write([tracking.plan(shipped, before, "r")])
+        await Tracker(store, Told(), "r").handle(shipped.event)
+
+    asyncio.run(with_store(database, race))
+    assert kinds(database, "overtaken") == ["accepted", "shipped", "delivered"]
+    assert rows(database, "SELECT 1 FROM waiting WHERE order_id = %s", "overtaken") == []
+
+
 def test_a_placing_and_a_payment_at_the_same_moment_never_miss_each_other(database: str) -> None:
     async def both(store: OrderStore) -> None:
         other = OrderStore(
