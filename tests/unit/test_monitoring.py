@@ -1,9 +1,7 @@
 """Alert rules, dashboards and runbooks, held against promtool and against what is really exported."""
 
 import json
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -15,6 +13,8 @@ import yaml
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from support.firing import CASES, Case
+from support.monitoring import ALERTS, DASHBOARDS, EXPRESSIONS, FOREIGN, MONITORING, RULES, names
+from support.prometheus import program
 from support.stage import ROOT
 from typer.main import get_command
 
@@ -25,22 +25,10 @@ from orderflow.console.filters import STUCK
 from orderflow.console.records import LedgerCount, Need, NotificationCount, Outcomes, ParkedCount
 from orderflow.operators.cli import app as kn_order
 
-MONITORING = ROOT / "monitoring"
-RULES = yaml.safe_load((MONITORING / "rules.yaml").read_text())["spec"]
-ALERTS = {rule["alert"]: rule for group in RULES["groups"] for rule in group["rules"]}
-FOREIGN = yaml.safe_load((MONITORING / "foreign-metrics.yaml").read_text())
-DASHBOARDS = sorted((MONITORING / "dashboards").glob("*.json"))
-VARIABLES = {"$__rate_interval": "5m", "$stage": ".+", "$revision": ".+"}
-
 
 def promtool(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    found = shutil.which("promtool")
-    if found is None:
-        missing = "no promtool: install Prometheus"
-        assert os.environ.get("REQUIRE_PROMETHEUS") != "1", missing
-        pytest.skip(missing)
     return subprocess.run(
-        [found, *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=60
+        [program("promtool"), *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=60
     )
 
 
@@ -124,33 +112,6 @@ def test_every_command_of_ours_in_a_runbook_is_there_with_its_options() -> None:
         assert {word for word in words if word.startswith("--")} <= known, line
 
 
-def expressions() -> Iterator[tuple[str, str]]:
-    """Where it is, and the query, of every rule, panel, variable and annotation."""
-    for name, rule in ALERTS.items():
-        yield name, rule["expr"]
-    for path in DASHBOARDS:
-        board = json.loads(path.read_text())
-        for panel in board["panels"]:
-            for target in panel.get("targets", []):
-                yield f"{path.stem}: {panel['title']}", plain(target["expr"])
-        for annotation in board["annotations"]["list"]:
-            yield f"{path.stem}: {annotation['name']}", plain(annotation["expr"])
-        for variable in board["templating"]["list"]:
-            if variable["type"] == "query":
-                asked = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"])
-                assert asked, variable["query"]
-                yield f"{path.stem}: ${variable['name']}", plain(asked[1])
-
-
-def plain(query: str) -> str:
-    for name, value in VARIABLES.items():
-        query = query.replace(name, value)
-    return query
-
-
-EXPRESSIONS = list(expressions())
-
-
 def test_prometheus_can_read_every_query(folder: Path) -> None:
     rules = [{"record": f"query:{number}", "expr": expr} for number, (_, expr) in enumerate(EXPRESSIONS)]
     (folder / "queries.yaml").write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
@@ -158,16 +119,6 @@ def test_prometheus_can_read_every_query(folder: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(EXPRESSIONS)} rules found" in done.stdout
     assert not any("$" in expr for _, expr in EXPRESSIONS)
-
-
-def names(query: str) -> set[str]:
-    """The metrics that a query asks for: what is left of its words without texts, labels, functions and keywords."""
-    bare = re.sub(r'"(?:[^"\\]|\\.)*"', '""', query)
-    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]", "", bare)
-    bare = re.sub(r"\b(by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)", "", bare)
-    bare = re.sub(r"\boffset\s+\w+", "", bare)
-    words = set(re.findall(r"\b([a-zA-Z_:][\w:]*)\b(?!\s*\()", bare))
-    return words - {"and", "or", "unless", "bool", "sum", "max", "min", "count", "avg"}
 
 
 def test_the_names_of_metrics_are_found_in_a_query() -> None:
