@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_BODY: Final = 256 * 1024
-_KEY_LENGTH: Final = 255
+KEY_LENGTH: Final = 255
 
 
 class Intake:
@@ -91,7 +91,7 @@ class Intake:
 
     async def _order(self, request: Request, client: Client) -> Response:
         key = request.headers.get("idempotency-key", "")
-        if not 1 <= len(key) <= _KEY_LENGTH or not key.isascii() or not key.isprintable():
+        if not 1 <= len(key) <= KEY_LENGTH or not key.isascii() or not key.isprintable():
             reason = Reason(
                 "idempotency_key_missing" if not key else "idempotency_key_invalid",
                 "Idempotency-Key",

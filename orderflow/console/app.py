@@ -14,7 +14,7 @@ from flask_bootstrap import Bootstrap5
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from orderflow import door, logs, problems
-from orderflow.console import actions, api, asking, forms, pages, theme, words
+from orderflow.console import actions, api, asking, contracts, forms, pages, theme, words
 from orderflow.console import releases as judged
 from orderflow.errors import ConflictError, ForbiddenError, PoisonError, UnavailableError, UnknownError
 
@@ -50,6 +50,7 @@ _TITLES: Final = {
     413: "This is too large",
     415: "This takes application/json",
 }
+_FOR_PROGRAMS: Final = ("/api/", "/contracts", "/metrics", "/openapi.json")
 _ASSET_SECONDS: Final = 3600
 _ASSETS: Final = frozenset({"static", "bootstrap.static", "dark_css"})
 
@@ -104,6 +105,7 @@ def create_app(
     app.register_blueprint(api.blueprint(reader))
     app.register_blueprint(judged.blueprint(reader))
     app.register_blueprint(actions.blueprint(desk, reader, audit_url))
+    app.register_blueprint(contracts.blueprint())
     app.register_blueprint(forms.blueprint(desk, reader))
     waiting = None
     if releases is not None:
@@ -154,7 +156,7 @@ def create_app(
 
 def _failure(status: int, code: str, title: str, reasons: Sequence[Reason] = ()) -> Response:
     """An error as the asker reads it: problem+json for a program, a page for a person."""
-    if request.path.startswith("/api/") or not request.accept_mimetypes.accept_html:
+    if request.path.startswith(_FOR_PROGRAMS) or not request.accept_mimetypes.accept_html:
         body = json.dumps(problems.document(status, code, title, reasons))
         return Response(body, status, mimetype=problems.CONTENT_TYPE)
     return Response(render_template("problem.html", status=status, title=title, reasons=reasons), status)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from orderflow.domain.events import parse
@@ -90,9 +90,14 @@ def _moment(value: object, *, end: bool) -> object:
 Words = Annotated[
     str, StringConstraints(strip_whitespace=True, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")
 ]
-Since = Annotated[datetime, BeforeValidator(lambda value: _moment(value, end=False))]
-Until = Annotated[datetime, BeforeValidator(lambda value: _moment(value, end=True))]
-Page = Annotated[Any, BeforeValidator(_place)]
+_DAY: Final = WithJsonSchema(
+    {"anyOf": [{"type": "string", "format": each} for each in ("date", "date-time")]}
+)
+Since = Annotated[datetime, BeforeValidator(lambda value: _moment(value, end=False)), _DAY]
+Until = Annotated[datetime, BeforeValidator(lambda value: _moment(value, end=True)), _DAY]
+Page = Annotated[
+    Any, BeforeValidator(_place), WithJsonSchema({"type": "string", "maxLength": _LONGEST_TOKEN})
+]
 Name = Annotated[str, StringConstraints(max_length=100, pattern=r"^[A-Za-z0-9._-]*$")]
 
 
@@ -102,7 +107,7 @@ def _known(attention: str) -> str:
     return attention
 
 
-Attention = Annotated[str, AfterValidator(_known)]
+Attention = Annotated[str, AfterValidator(_known), WithJsonSchema({"type": "string", "enum": list(NEEDS)})]
 
 
 class Listing(Frozen):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+# The contracts read these annotations, so that what they name has to be there.
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import datetime  # noqa: TC003
+from typing import Any
 
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from orderflow.domain.limits import Alert
-    from orderflow.domain.releases import Count
+from orderflow.domain.limits import Alert  # noqa: TC001
+from orderflow.domain.releases import Count  # noqa: TC001
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,15 +15,15 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orderflow.contracts.documents import documents, text
+from orderflow.contracts.documents import files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 def write(folder: Path) -> int:
-    """Writes every document, and takes away what is none any more."""
-    wanted = {folder / path: text(document) for path, document in documents().items()}
+    """Writes every contract, and takes away what is none any more."""
+    wanted = {folder / path: text for path, text in files().items()}
     for stale in {file for file in folder.rglob("*.json") if file not in wanted}:
         stale.unlink()
     for file, content in wanted.items():

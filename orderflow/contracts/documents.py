@@ -6,7 +6,7 @@ import json
 from functools import cache
 from typing import Any, Final
 
-from orderflow.contracts import schemas
+from orderflow.contracts import asyncapi, openapi, reference, schemas
 from orderflow.contracts.messages import all_messages
 
 _WIDTH: Final = 100
@@ -15,11 +15,21 @@ _WIDTH: Final = 100
 @cache
 def documents() -> dict[str, dict[str, Any]]:
     """Every document by its path, such as `schemas/read/orders.inbox.v1/dev.orderflow.order.paid.v1.json`."""
-    return {
+    found = {f"openapi/{stage}.json": openapi.describe(stage) for stage in ("intake", "query")}
+    found["asyncapi.json"] = asyncapi.describe()
+    return found | {
         f"schemas/{side}/{message.name}.json": schemas.event(message, side)
         for message in all_messages()
         for side in schemas.SIDES
         if side == "read" or message.written
+    }
+
+
+def files() -> dict[str, str]:
+    """The text of every file under contracts/, by its path."""
+    found = documents()
+    return {path: text(document) for path, document in found.items()} | {
+        "README.md": reference.markdown(found)
     }
 
 

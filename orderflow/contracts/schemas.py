@@ -91,9 +91,15 @@ class WrittenWithNulls(Written):
         return GenerateJsonSchema.nullable_schema(self, schema)
 
 
+def generator(message: Message, side: Side) -> type[Read]:
+    if side == "read" or not message.written:
+        return Read
+    return WrittenWithNulls if message.nulls else Written
+
+
 def event(message: Message, side: Side) -> Json:
     """The whole schema of an event, on its own: it refers to nothing outside."""
-    kind = Read if side == "read" else WrittenWithNulls if message.nulls else Written
+    kind = generator(message, side)
     _, found = models_json_schema(
         [(model, "validation") for model in message.models], schema_generator=kind, ref_template=_REF
     )

@@ -1,0 +1,106 @@
+"""What intake takes over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from orderflow import envelope
+from orderflow.contracts.answers import DryRun, Taken
+from orderflow.contracts.components import REF
+from orderflow.contracts.operations import JSON, Answer, Body, Operation, Parameter, problem
+from orderflow.domain.events import INBOX, OrderPlaced, type_of
+from orderflow.intake import KEY_LENGTH, MAX_BODY
+
+_DATA: Final[dict[str, Any]] = {"anyOf": [{"$ref": REF + model.__name__} for model in INBOX.values()]}
+_TYPES: Final[dict[str, Any]] = {"type": "string", "enum": [type_of(kind) for kind in INBOX]}
+_ID: Final[dict[str, Any]] = {"type": "string", "pattern": f"^{envelope.ID.pattern}$"}
+_SUBJECT: Final[dict[str, Any]] = {"type": "string", "pattern": f"^{envelope.SUBJECT.pattern}$"}
+_TIME: Final[dict[str, Any]] = {"type": "string", "format": "date-time"}
+_EVENT: Final[dict[str, Any]] = {
+    "type": "object",
+    "description": "A CloudEvent in its JSON form; contracts/schemas/read has the exact schema of each type.",
+    "properties": {
+        "specversion": {"const": "1.0"},
+        "type": _TYPES,
+        "source": _ID,
+        "id": _ID,
+        "subject": _SUBJECT,
+        "time": _TIME,
+        "datacontenttype": {"const": JSON},
+        "data": _DATA,
+    },
+    "required": ["specversion", "type", "source", "id", "subject", "data"],
+    "additionalProperties": {"type": ["string", "integer", "boolean"]},
+}
+_ATTRIBUTES: Final = (
+    Parameter("ce-specversion", "header", {"const": "1.0"}, "Binary mode: always 1.0."),
+    Parameter("ce-type", "header", _TYPES, "Binary mode: what happened."),
+    Parameter("ce-source", "header", _ID, "Binary mode: who says so."),
+    Parameter(
+        "ce-id",
+        "header",
+        _ID,
+        "Binary mode: the same source and id are the same event, however often it comes.",
+    ),
+    Parameter("ce-subject", "header", _SUBJECT, "Binary mode: the order id."),
+    Parameter("ce-time", "header", _TIME, "Binary mode: when it happened; left out: now."),
+)
+_KEY: Final = Parameter(
+    "Idempotency-Key",
+    "header",
+    {"type": "string", "minLength": 1, "maxLength": KEY_LENGTH, "pattern": "^[\\x20-\\x7e]+$"},
+    "One value per order: with it, a repeated request is the same order.",
+    required=True,
+)
+
+_TAKEN: Final = Answer(
+    202, "Taken for good.", Taken, headers=(("Location", "Where the order can be looked at."),)
+)
+_BAD: Final = problem(400, "Not taken; errors names each field at fault.")
+_NO_KEY: Final = problem(401, "No valid API key.", ("WWW-Authenticate", "How to send one."))
+_FORBIDDEN: Final = problem(403, "The key may not send as this source.")
+_TOO_LARGE: Final = problem(413, f"A body may have {MAX_BODY} bytes at most.")
+_FAILED: Final = problem(500, "Our fault; send the same again.")
+_UNAVAILABLE: Final = problem(
+    503, "Kafka did not confirm; send the same again.", ("Retry-After", "Seconds until then.")
+)
+_REFUSALS: Final = (_BAD, _NO_KEY, _FORBIDDEN, _TOO_LARGE, _FAILED, _UNAVAILABLE)
+
+
+def _event(path: str, name: str) -> Operation:
+    return Operation(
+        "post",
+        path,
+        name,
+        "Send an event",
+        "events",
+        (_TAKEN, *_REFUSALS),
+        parameters=_ATTRIBUTES,
+        body=Body({JSON: _DATA, envelope.STRUCTURED: _EVENT}, models=tuple(INBOX.values())),
+        details="A CloudEvent, in binary mode (attributes in headers, the data as the body) or structured.",
+    )
+
+
+OPERATIONS: Final = (
+    Operation(
+        "post",
+        "/orders",
+        "placeOrder",
+        "Place an order",
+        "orders",
+        (_TAKEN, *_REFUSALS),
+        parameters=(_KEY,),
+        body=Body({JSON: OrderPlaced}),
+    ),
+    Operation(
+        "post",
+        "/orders/dry-run",
+        "tryOrder",
+        "What would become of an order, and why; nothing is sent",
+        "orders",
+        (Answer(200, "The verdict by the shop's rules.", DryRun), _BAD, _NO_KEY, _TOO_LARGE, _FAILED),
+        body=Body({JSON: OrderPlaced}),
+    ),
+    _event("/", "sendEvent"),
+    _event("/events", "sendEventAsWell"),
+)

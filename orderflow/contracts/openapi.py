@@ -1,0 +1,36 @@
+"""The OpenAPI 3.1 descriptions of intake and query."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final
+
+from orderflow.contracts import intake_api, query_api
+from orderflow.contracts.operations import Description
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orderflow.contracts.operations import Operation
+
+_STAGES: Final[dict[str, tuple[str, Sequence[Operation], str]]] = {
+    "intake": ("Where shops send orders and events.", intake_api.OPERATIONS, "http://127.0.0.1:8080"),
+    "query": ("What became of orders, and what operators do.", query_api.OPERATIONS, "http://127.0.0.1:8081"),
+}
+
+
+def describe(stage: str, *, strict: bool = False) -> dict[str, Any]:
+    """stage is intake or query. strict: answers have no member that is not described, which is for tests."""
+    text, operations, local = _STAGES[stage]
+    info = {
+        "title": f"Orderflow: {stage}",
+        "version": version("orderflow"),
+        "description": f"{text} Every error is problem+json (RFC 9457). Pass over members that you do not know.",
+        "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    }
+    server = {
+        "url": "{address}",
+        "description": f"Wherever {stage} is; the sandbox prints its addresses.",
+        "variables": {"address": {"default": local}},
+    }
+    return Description(info, server, operations, strict=strict).document()

@@ -1,0 +1,94 @@
+"""The descriptions of intake and query: valid, and of every address that there is."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from openapi_spec_validator import validate
+from pydantic import SecretStr
+
+from orderflow.adapters.alerts import Alerts
+from orderflow.adapters.desk import DeskReader
+from orderflow.console.app import create_app
+from orderflow.console.live import Streams
+from orderflow.contracts.asyncapi import describe as describe_topics
+from orderflow.contracts.openapi import describe
+from orderflow.domain.limits import Gaps, Stuck
+from orderflow.domain.rules import Rules
+from orderflow.door import Door
+from orderflow.intake import Intake
+from orderflow.operators.desk import Desk
+from orderflow.settings import QuerySettings
+
+FOR_PEOPLE = re.compile(r"/(|live|assets/.*|bootstrap/.*|orders.*|parked.*|actions/.*|rollouts.*)")
+"""The pages, their streams and forms, and what they are made of."""
+
+
+class NothingPublished:
+    async def publish(self, topic: str, events: Any) -> None:
+        raise AssertionError
+
+
+def described(stage: str) -> set[tuple[str, str]]:
+    return {
+        (method.upper(), path) for path, methods in describe(stage)["paths"].items() for method in methods
+    }
+
+
+@pytest.mark.parametrize("stage", ["intake", "query"])
+def test_the_description_is_valid_openapi(stage: str) -> None:
+    validate(describe(stage))
+
+
+def test_every_address_that_query_has_for_programs_is_described_and_no_other() -> None:
+    settings = QuerySettings(
+        database_url=SecretStr("postgresql://nobody@127.0.0.1:1/none"), kafka_bootstrap="127.0.0.1:1"
+    )
+    reader = DeskReader(settings, Alerts(Stuck(), Gaps()))
+    app = create_app(reader, Door(None), Streams(0), Desk(reader, lambda _topic, _events: None))
+    found = set()
+    for rule in app.url_map.iter_rules():
+        if FOR_PEOPLE.fullmatch(rule.rule):
+            continue
+        verbs = re.search(r"<any\((.*)\):verb>", rule.rule)
+        for verb in verbs[1].split(", ") if verbs else [""]:
+            path = re.sub(r"<any\(.*\):verb>", verb, rule.rule)
+            path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", path).replace("{name}", "{path}")
+            found |= {(method, path) for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
+    with_a_cluster = {("GET", "/api/rollouts"), ("GET", "/api/rollouts/{name}")}
+    assert found == described("query") - with_a_cluster
+
+
+def test_every_address_that_intake_has_is_described_and_no_other() -> None:
+    intake = Intake(NothingPublished(), Rules(), Door(None), "https://shop.example")
+    assert {("POST", path) for path in intake._routes} == described("intake")
+
+
+@pytest.mark.parametrize("document", [describe("intake"), describe("query"), describe_topics()])
+def test_no_reference_leads_nowhere_and_no_schema_is_left_over(document: dict[str, Any]) -> None:
+    used: set[str] = set()
+
+    def follow(value: Any) -> None:
+        if isinstance(value, dict):
+            if isinstance(ref := value.get("$ref"), str):
+                place: Any = document
+                for part in ref.removeprefix("#/").split("/"):
+                    place = place[part]
+                used.add(ref)
+            for each in value.values():
+                follow(each)
+        elif isinstance(value, list):
+            for each in value:
+                follow(each)
+
+    follow(document)
+    assert {f"#/components/schemas/{name}" for name in document["components"]["schemas"]} <= used
+
+
+def test_an_error_is_described_for_every_operation() -> None:
+    for stage in ("intake", "query"):
+        for path in describe(stage)["paths"].values():
+            for operation in path.values():
+                assert {"401", "500"} <= operation["responses"].keys()
