@@ -112,6 +112,18 @@ bench-cluster: $(VENV)/bench cluster-images  ## cold starts, idle cost, a burst 
 contracts: $(VENV)/dev  ## write contracts/ anew from the code's models
 	$(BIN)/python -m orderflow.contracts write contracts
 
+tests/node/node_modules: tests/node/package-lock.json
+	cd tests/node && npm ci --silent
+	@touch $@
+
+.PHONY: asyncapi
+asyncapi: tests/node/node_modules  ## is contracts/asyncapi.json valid? By its official parser; needs Node 20
+	@node tests/node/asyncapi.mjs contracts/asyncapi.json
+
+.PHONY: postman
+postman: $(VENV)/dev tests/node/node_modules  ## the Postman collection, by newman, against a sandbox of its own; needs Node 20
+	@$(BIN)/python -m tests.postman $(if $(ENVIRONMENT),--environment '$(ENVIRONMENT)')
+
 .PHONY: compatibility
 compatibility: $(VENV)/dev  ## can this and another release share their topics? make compatibility BASE=<revision>
 	@$(BIN)/python -m orderflow.contracts compatibility contracts --base '$(BASE)' $(COMPATIBILITY)

@@ -213,7 +213,6 @@ OPERATIONS: Final = (
             _NO_KEY,
             _MAY_NOT,
             _CONFLICT,
-            _TOO_LARGE,
             *_TROUBLE,
         ),
     ),

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, get_args
@@ -50,12 +51,18 @@ PortOption = Annotated[
 ]
 PartitionsOption = Annotated[int, typer.Option("--partitions", help="of every topic", min=1, max=512)]
 OrdersOption = Annotated[int, typer.Option("--orders", help="how many orders the storefront sends", min=1)]
+KeysOption = Annotated[
+    Path | None, typer.Option("--keys", help="file of API keys that intake and query ask for", exists=True)
+]
 SeedOption = Annotated[int, typer.Option("--seed", help="of the storefront's stream")]
 
 
 @app.command()
 def up(
-    state: StateOption = DEFAULT_STATE, port: PortOption = 8080, partitions: PartitionsOption = 32
+    state: StateOption = DEFAULT_STATE,
+    port: PortOption = 8080,
+    partitions: PartitionsOption = 32,
+    keys: KeysOption = None,
 ) -> None:
     """Start the pipeline and keep it up until Ctrl-C; a second run goes on where the first one stopped."""
 
@@ -64,7 +71,7 @@ def up(
         await _until_interrupted()
         return 0
 
-    _run_in_sandbox(_options(state, port, partitions), stay)
+    _run_in_sandbox(replace(_options(state, port, partitions), keys=keys), stay)
 
 
 @app.command()

@@ -54,7 +54,8 @@ _STOP_SECONDS: Final = 30.0
 class Options:
     """port is intake's; query gets the next one and the mailbox the one after.
 
-    kafka and database are servers to use instead of embedded ones. time_scale stretches the autoscaler's
+    kafka and database are servers to use instead of embedded ones. keys is the file of the API keys that intake and
+    query ask for; without one they let everybody in. time_scale stretches the autoscaler's
     durations, so that a newcomer sees scale to zero in seconds rather than in a minute and a half.
     """
 
@@ -66,6 +67,7 @@ class Options:
     max_processes: int = 2
     time_scale: float = 0.2
     rules: Path = ROOT / "examples/rules.toml"
+    keys: Path | None = None
 
 
 class Sandbox:
@@ -134,8 +136,8 @@ class Sandbox:
             "RULES_FILE": str(self.options.rules.absolute()),
             "NOTIFICATIONS_FILE": str(self._notifications(smtp, mailbox)),
             "PUBLIC_URL": query,
-            "API_KEYS_FILE": "",
-            "LOCAL_RUN": "true",
+            "API_KEYS_FILE": str(self.options.keys.absolute()) if self.options.keys else "",
+            "LOCAL_RUN": "false" if self.options.keys else "true",
         }
         serving = ServingOptions(
             root=ROOT,

@@ -116,6 +116,8 @@ def test_what_real_orders_give_is_as_described(query: str) -> None:
             assert not shown["masked"]
         for name, path in (("readRates", "/api/rates"), ("readOutcomes", "/api/outcomes")):
             must_fit(QUERY, name, client.get(path))
+        before = client.get("/api/audits/last")
+        assert must_fit(QUERY, "readLastAudit", before)["status"] == 404
         must_fit(QUERY, "judgeReleaseByAudit", client.get("/api/releases/track/audit"))
         asked = {"canary": "track-00002", "stable": "track-00001"}
         must_fit(QUERY, "judgeRelease", client.get("/api/releases/track", params=asked))

@@ -62,14 +62,16 @@ def left_behind(state: Path) -> list[str]:
 class Up:
     """`orderflow up` on a state folder, until the block ends."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, *options: str) -> None:
         self.state = state
         self.port = three_free_ports()
+        self._options = options
         self._process: subprocess.Popen[bytes]
         self.address: Address
 
     def __enter__(self) -> Self:
         command = [COMMAND, "up", "--state", str(self.state), "--port", str(self.port), "--partitions", "8"]
+        command += self._options
         with self.state.with_suffix(".log").open("ab") as log:
             self._process = subprocess.Popen(command, env=_environment(), stdout=log, stderr=log)
         deadline = time.monotonic() + START_SECONDS

@@ -1,0 +1,86 @@
+"""The Postman collection is in step with the OpenAPI descriptions: a request for every operation and status."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from orderflow.contracts.openapi import describe
+
+FOLDER = Path(__file__).parents[2] / "postman"
+COLLECTION = json.loads((FOLDER / "orderflow.postman_collection.json").read_bytes())
+NAME = re.compile(r"(\w+) (\d{3}): \S.*")
+
+NOT_FROM_OUTSIDE = {500, 503}
+"""Nobody can bring these about by asking; test_intake.py and test_query.py stop Kafka and PostgreSQL for them."""
+NOT_IN_EVERY_STATE = {
+    ("runAudit", 409),  # two at once; test_audit_asked_for.py
+    ("readLastAudit", 404),  # before the first run only; test_contracts_over_http.py
+}
+ONLY_WITH_A_CLUSTER = {"listRollouts", "readRollout"}
+
+
+class Asked(NamedTuple):
+    operation: str
+    status: int
+    method: str
+    stage: str
+    path: str
+
+
+def requests() -> Iterator[Asked]:
+    for folder in COLLECTION["item"]:
+        for item in folder["item"]:
+            if folder["name"] == "Pages":
+                continue
+            named = NAME.fullmatch(item["name"])
+            assert named, item["name"]
+            asked = item["request"]
+            stage = re.fullmatch(r"\{\{(\w+)\}\}", asked["url"]["host"][0])
+            assert stage
+            path = "/" + "/".join(asked["url"]["path"])
+            yield Asked(named[1], int(named[2]), asked["method"].lower(), stage[1], path)
+
+
+def described() -> dict[str, tuple[str, str, str, dict[str, Any]]]:
+    """By id: stage, method, path, the operation."""
+    return {
+        operation["operationId"]: (stage, method, path, operation)
+        for stage in ("intake", "query")
+        for path, methods in describe(stage)["paths"].items()
+        for method, operation in methods.items()
+    }
+
+
+def test_every_operation_and_status_has_a_request_and_every_request_an_operation() -> None:
+    wanted = {
+        (name, int(status))
+        for name, (_, _, _, operation) in described().items()
+        for status in operation["responses"]
+        if name not in ONLY_WITH_A_CLUSTER and int(status) not in NOT_FROM_OUTSIDE
+    }
+    assert {(each.operation, each.status) for each in requests()} == wanted - NOT_IN_EVERY_STATE
+
+
+def test_every_request_goes_where_its_operation_is() -> None:
+    operations = described()
+    for asked in requests():
+        stage, method, path, _ = operations[asked.operation]
+        parts = (
+            ".+" if part == "{path}" else "[^/]+" if part.startswith("{") else re.escape(part)
+            for part in path.split("/")
+        )
+        assert (asked.stage, asked.method) == (stage, method), asked
+        assert re.fullmatch("/".join(parts), asked.path), asked
+
+
+def test_the_environments_name_what_the_collection_asks_for_and_hold_no_key() -> None:
+    used = set(re.findall(r"\{\{(\w+)\}\}", json.dumps(COLLECTION)))
+    own = {each["key"] for each in COLLECTION["variable"]} | {"large"}
+    for file in FOLDER.glob("*.postman_environment.json"):
+        values = {each["key"]: each for each in json.loads(file.read_bytes())["values"]}
+        assert used - own == values.keys()
+        assert all(each["value"] == "" for name, each in values.items() if name.endswith("Key"))
