@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120 - mounted beside it
-from meeting import met  # noqa: E402
+from meeting import met
 
 
 @functions_framework.http

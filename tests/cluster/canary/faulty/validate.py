@@ -14,7 +14,7 @@ from orderflow.domain.rules import Rules
 from orderflow.envelope import Envelope
 
 sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120 - mounted beside it
-from meeting import met  # noqa: E402
+from meeting import met
 
 FAULT = os.environ["FAULT"]
 SLOW_SECONDS = 3.0
