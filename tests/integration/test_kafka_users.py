@@ -2,16 +2,24 @@
 
 import asyncio
 import contextlib
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, KafkaException
 from confluent_kafka.admin import AdminClient
-from support.events import placed
+from support.events import event, order, paid, placed
+from support.flow import Flow, flow
 from support.secured import Secured, secured_kafka
-from support.strimzi import Rule, rules
+from support.stage import Stage
+from support.strimzi import ROOT, Rule, rules
 from support.waiting import until
 
 from orderflow import topics
@@ -63,8 +71,7 @@ def write(kafka: Secured, user: str, *into: str) -> None:
 
     async def publish() -> None:
         publisher = KafkaPublisher(kafka.settings(user))
-        event = placed("o-1")
-        tries = [publisher.publish(topic, [event]) for topic in into]
+        tries = [publisher.publish(topic, [placed("o-1")]) for topic in into]
         outcomes = await asyncio.gather(*tries, return_exceptions=True)
         publisher.close()
         for failed in filter(None, outcomes):
@@ -177,3 +184,76 @@ def test_no_user_can_write_or_read_what_is_not_its_own(kafka: Secured, user: str
     for group in GROUPS:
         if group not in {*duties.watches, duties.joins}:
             assert refuses(lambda group=group: watch(kafka, user, group)), f"{user} can watch {group}"  # type: ignore[misc]
+
+
+NOTIFICATIONS = """
+[shop]
+name = "Shop"
+url = "https://shop.example"
+[email]
+from = "orders@shop.example"
+smtp_url = "smtp://127.0.0.1:1"
+"""
+
+
+@pytest.fixture
+def shop(kafka: Secured, fresh_database: str, tmp_path: Path) -> Iterator[Flow]:
+    with flow(kafka.inside, fresh_database, tmp_path, kafka.environment) as opened:
+        yield opened
+
+
+@pytest.fixture
+def alone(kafka: Secured, shop: Flow, tmp_path: Path) -> Iterator[Callable[[str], Stage]]:
+    """A stage that the flow does not have, as its own user."""
+    (tmp_path / "notifications.toml").write_text(NOTIFICATIONS)
+    told = {"DATABASE_URL": shop.database, "NOTIFICATIONS_FILE": str(tmp_path / "notifications.toml")}
+    with ExitStack() as stack:
+        yield lambda name: stack.enter_context(
+            Stage(name, tmp_path / f"{name}.log", **told | kafka.environment(name))
+        )
+
+
+def test_an_order_its_poison_and_its_operators_get_through_with_each_stage_as_its_own_user(
+    shop: Flow,
+) -> None:
+    order_id = shop.prefix + "a"
+    shop.send(placed(order_id), paid(order_id, amount=1), event("placed", order_id, order(total="no number")))
+    shop.until(lambda: len(shop.parked(order_id)) == 2)
+    by_stage = {letter["stage"]: letter["id"] for letter in shop.parked(order_id)}
+    assert set(by_stage) == {"validate", "track"}
+    hold = shop.act(f"/api/orders/{order_id}/hold", {"reason": "looks odd"})
+    replay = shop.act(f"/api/parked/{by_stage['track']}/replay")
+    edit = shop.act(f"/api/parked/{by_stage['validate']}/edit", {"set": {"data.total": 2900}})
+    shop.settle()
+    assert [result["event_outcome"] for result in shop.results(hold)] == ["applied"]
+    done = [result["outcome"] for answer in (replay, edit) for result in shop.results(answer)]
+    assert done == ["done", "done"]
+    poison = replace(paid(order_id), data=b"{")
+    for stage in ("track", "shelve"):
+        assert shop.stages[stage].binary(poison).status_code == 204
+
+
+def test_what_the_flow_lacks_gets_through_too(shop: Flow, alone: Callable[[str], Stage]) -> None:
+    order_id = shop.prefix + "b"
+    sent = alone("intake").http.post("/orders", json=order(), headers={"Idempotency-Key": order_id})
+    assert sent.status_code == 202
+    poison = replace(paid(order_id), data=b"{")
+    for stage in ("notify", "park"):
+        assert alone(stage).binary(poison).status_code == 204
+
+
+def test_the_audit_gets_through(kafka: Secured, shop: Flow, tmp_path: Path) -> None:
+    """On topics that nobody has read to their end, so that it has nothing to judge, but everything to ask."""
+    (tmp_path / "notifications.toml").write_text(NOTIFICATIONS)
+    told = {
+        "PATH": os.environ["PATH"],
+        "DATABASE_URL": shop.database,
+        "NOTIFICATIONS_FILE": str(tmp_path / "notifications.toml"),
+        "AUDIT_SETTLE_SECONDS": "0",
+    }
+    command = [sys.executable, "-m", "orderflow.audit", "--json"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=told | kafka.environment("audit"), capture_output=True, text=True, check=False
+    )
+    assert done.returncode in {0, 1}, done.stderr
+    assert set(json.loads(done.stdout)["topics"]) == set(topics.ALL)

@@ -117,19 +117,25 @@ class Flow:
 
 
 @contextlib.contextmanager
-def flow(bootstrap: str, database: str, folder: Path, **of_query: str) -> Iterator[Flow]:
+def flow(
+    bootstrap: str,
+    database: str,
+    folder: Path,
+    own: Callable[[str], dict[str, str]] = lambda _: {},
+    **of_query: str,
+) -> Iterator[Flow]:
+    """own is what a stage is told beside, or instead of, what all are told."""
     migrate(database)
     create_order_topics(bootstrap, 4)
     environment = {"KAFKA_BOOTSTRAP": bootstrap, "DATABASE_URL": database}
     with ExitStack() as stack:
         stages = {
-            name: stack.enter_context(Stage(name, folder / f"{name}.log", **environment))
+            name: stack.enter_context(Stage(name, folder / f"{name}.log", **environment | own(name)))
             for name in ("validate", "track", "shelve")
         }
         log = folder / "query.log"
-        address = stack.enter_context(
-            console(database, log, KAFKA_BOOTSTRAP=bootstrap, KAFKA_ACK_SECONDS="10", **of_query)
-        )
+        told = {"KAFKA_BOOTSTRAP": bootstrap, "KAFKA_ACK_SECONDS": "10"} | own("query") | of_query
+        address = stack.enter_context(console(database, log, **told))
         query = stack.enter_context(httpx.Client(base_url=address, timeout=30))
         tap = Tap(bootstrap, *STAGE_OF)
         stack.callback(tap.close)

@@ -27,9 +27,11 @@ MOUNTED = "/etc/orderflow/kafka"
 
 @dataclass
 class Secured:
-    """bootstrap is of the listener with TLS; folder has a folder for each user, as its pods would see it."""
+    """bootstrap is of the listener with TLS, inside of the one on which everything is allowed; folder has a folder
+    for each user, as its pods would see it."""
 
     bootstrap: str
+    inside: str
     admin: AdminClient
     folder: Path
 
@@ -40,6 +42,11 @@ class Secured:
             kafka_config_file=self.folder / user / "client.properties",
             kafka_ack_seconds=5,
         )
+
+    def environment(self, user: str) -> dict[str, str]:
+        """What a stage's pod is told of Kafka."""
+        file = self.folder / user / "client.properties"
+        return {"KAFKA_BOOTSTRAP": self.bootstrap, "KAFKA_CONFIG_FILE": str(file)}
 
     def allow(self, *some: Rule) -> None:
         for future in self.admin.create_acls([rule.binding for rule in some]).values():
@@ -90,7 +97,7 @@ def secured_kafka(folder: Path) -> Iterator[Secured]:
     }
     with EmbeddedKafka(folder / "kafka", ports=ports, settings=settings) as kafka:
         _create_topics(kafka.bootstrap)
-        secured = Secured(f"127.0.0.1:{clients}", admin_client(kafka.bootstrap), folder)
+        secured = Secured(f"127.0.0.1:{clients}", kafka.bootstrap, admin_client(kafka.bootstrap), folder)
         secured.allow(*known)
         yield secured
 
