@@ -16,6 +16,7 @@ from confluent_kafka import KafkaException, Producer
 from orderflow import topics
 from orderflow.adapters.kafka import KafkaPublisher, producer_config
 from orderflow.envelope import STRUCTURED, derived_id
+from orderflow.errors import UnavailableError
 from orderflow.sandbox.scenarios import Sending, Story, Way
 from orderflow.settings import KafkaSettings
 
@@ -122,12 +123,20 @@ class Sender:
         if sending.way is Way.RAW:
             self.sent.confirm(await self._send_raw(sending.event), sending.event.subject)
         elif sending.way is Way.KAFKA:
-            await self._publisher.publish(
-                topics.INBOX, [sending.event.with_extensions(partitionkey=sending.event.subject)]
-            )
+            await self._produce(sending.event)
             self.sent.confirm((sending.event.source, sending.event.id), sending.event.subject)
         else:
             await self._post(sending)
+
+    async def _produce(self, event: Envelope) -> None:
+        for attempt in range(ATTEMPTS):
+            try:
+                return await self._publisher.publish(
+                    topics.INBOX, [event.with_extensions(partitionkey=event.subject)]
+                )
+            except UnavailableError:
+                await asyncio.sleep(_wait(attempt))
+        raise NotTakenError(f"Kafka did not confirm an event in {ATTEMPTS} attempts")
 
     async def _post(self, sending: Sending) -> None:
         path, body, headers, identity = request_of(sending)
@@ -145,7 +154,7 @@ class Sender:
                 return
             if status and status not in _TRY_AGAIN:
                 break
-            await asyncio.sleep(0.1 * 2**attempt)
+            await asyncio.sleep(_wait(attempt))
         raise NotTakenError(
             f"intake answered {status or 'nothing'} where {sending.refused or _ACCEPTED} was due"
         )
@@ -171,6 +180,11 @@ class Sender:
         partition, offset = await placed
         source = f"/apis/v1/namespaces/orderflow/kafkasources/validate#{topics.INBOX}"
         return source, f"partition:{partition}/offset:{offset}"
+
+
+def _wait(attempt: int) -> float:
+    """Seconds before the next attempt."""
+    return 0.1 * 2.0**attempt
 
 
 def request_of(sending: Sending) -> tuple[str, bytes, dict[str, str], tuple[str, str]]:

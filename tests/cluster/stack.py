@@ -137,8 +137,12 @@ class Stack:
         self.kube.until(_READY_SECONDS, "the Services", lambda: self.ready() or None)
 
     def take_down(self) -> None:
+        """At once: what a pod still does is of no use to anybody."""
+        for kinds in ("ksvc,cronjobs", "deployments,jobs"):
+            self.kube.kubectl("delete", kinds, "--all", "--wait=false")
+        self.kube.kubectl("delete", "pods", "--all", "--grace-period=1", "--wait=false")
         self.kube.kubectl(
-            "delete", "namespace", self.options.namespace, "--ignore-not-found", "--timeout=180s"
+            "delete", "namespace", self.options.namespace, "--ignore-not-found", "--timeout=300s"
         )
 
     def ready(self) -> bool:
