@@ -124,9 +124,18 @@ asyncapi: tests/node/node_modules  ## is contracts/asyncapi.json valid? By its o
 postman: $(VENV)/dev tests/node/node_modules  ## the Postman collection, by newman, against a sandbox of its own; needs Node 20
 	@$(BIN)/python -m tests.postman $(if $(ENVIRONMENT),--environment '$(ENVIRONMENT)')
 
+examples/storefront/node/node_modules: examples/storefront/node/package-lock.json
+	cd examples/storefront/node && npm ci --silent
+	@touch $@
+
+.PHONY: storefront
+storefront: $(VENV)/dev examples/storefront/node/node_modules  ## the storefront kit against a sandbox; needs Node 20, curl, kcat
+	$(BIN)/pytest tests/storefront
+
 .PHONY: compatibility
 compatibility: $(VENV)/dev  ## can this and another release share their topics? make compatibility BASE=<revision>
-	@$(BIN)/python -m orderflow.contracts compatibility contracts --base '$(BASE)' $(COMPATIBILITY)
+	@$(BIN)/python -m orderflow.contracts compatibility contracts \
+	  --base '$(if $(filter file undefined,$(origin BASE)),,$(BASE))' $(COMPATIBILITY)
 
 .PHONY: lint
 lint: $(VENV)/dev  ## ruff (all rules) and mypy (strict)
