@@ -24,8 +24,8 @@ def requests(stage: str, good: str, bad: str) -> dict[str, str]:
     }
 
 
-def latency(below: str, rest: str) -> dict[str, str]:
-    labels = 'job="orderflow-stages",stage="intake",revision="intake-00001"'
+def latency(below: str, rest: str, stage: str = "intake") -> dict[str, str]:
+    labels = f'job="orderflow-stages",stage="{stage}",revision="{stage}-00001"'
     return {
         f'{HTTP}_bucket{{{labels},le="0.1"}}': below,
         f'{HTTP}_bucket{{{labels},le="5"}}': rest,
@@ -70,11 +70,12 @@ SEEN = {"orderflow_waiting_events": "0x40"}
 STUCK = 'orderflow_orders_stuck{code="stuck_held"}'
 BEHIND = {"consumergroup": "orderflow-track", "topic": "orders.events.v1"}
 DEGRADED = 'knrollout_phase{namespace="orderflow",rollout="track",phase="Degraded"}'
+HEALTHY = 'knrollout_phase{namespace="orderflow",rollout="track",phase="Healthy"}'
 PAUSED = 'knrollout_phase{namespace="orderflow",rollout="track",phase="Paused"}'
 ROLLOUT = {"namespace": "orderflow", "rollout": "track"}
 TRACK = {"stage": "track"}
 
-CASES = [
+FIRST = [
     Case("OrderflowEventsMissing", "two are", {MISSING: "0 2 2"}, "2m", QUERY),
     Case("OrderflowEventsMissing", "the next audit finds none", {MISSING: "2 0 0"}, "2m", None),
     Case("OrderflowAuditNotRun", "the last was long ago", {UP: "1x40", FINISHED: "0x40"}, "37m", QUERY),
@@ -85,13 +86,15 @@ CASES = [
     Case("OrderflowAuditUnsure", "once", {COMPLETE: "0x10 1x30", MISSING: "0x40"}, "31m", None),
     Case("OrderflowAuditUnsure", "something is missing", {COMPLETE: "0x40", MISSING: "1x40"}, "31m", None),
     Case("OrderflowParkedGrowing", "from none", SEEN | {OPEN: "_x20 11x10"}, "23m", TRACK),
-    Case("OrderflowParkedGrowing", "from some", SEEN | {OPEN: "100x20 111x10"}, "23m", TRACK),
+    Case("OrderflowParkedGrowing", "from some", SEEN | {OPEN: "100x20 111x10", DONE: "50x40"}, "23m", TRACK),
     Case("OrderflowParkedGrowing", "slowly", SEEN | {OPEN: "100x20 105x10"}, "23m", None),
     Case("OrderflowParkedGrowing", "Prometheus has just begun", SEEN | {OPEN: "100x20"}, "8m", None),
     Case("OrderflowParkedGrowing", "mended", SEEN | {OPEN: "5x30", DONE: "0x20 50x10"}, "23m", None),
     Case("OrderflowDeadLetters", "the first", SEEN | {UNAVAILABLE: "_x20 6x10"}, "23m", TRACK),
+    Case("OrderflowDeadLetters", "more", SEEN | {DEAD: "5x20 11x10", OPEN: "50x40"}, "23m", TRACK),
+    Case("OrderflowDeadLetters", "few", SEEN | {DEAD: "5x20 8x10"}, "23m", None),
     Case("OrderflowDeadLetters", "they were there", SEEN | {DEAD: "50x40"}, "30m", None),
-    Case("OrderflowDeadLetters", "poison", SEEN | {OPEN: "0x20 50x10"}, "23m", None),
+    Case("OrderflowDeadLetters", "poison", SEEN | {OPEN: "0x20 50x10", DEAD: "5x40"}, "23m", None),
     Case("OrderflowOrdersStuck", "held too long", {STUCK: "1x20"}, "16m", {"code": "stuck_held"}),
     Case("OrderflowOrdersStuck", "for a moment", {STUCK: "1x10 0x10"}, "16m", None),
     Case("OrderflowSequenceGaps", "they stay", {"orderflow_sequence_gaps": "2x20"}, "16m", {}),
@@ -99,17 +102,43 @@ CASES = [
     Case("OrderflowWaitingExpires", "soon", {"orderflow_waiting_expires": "1x10"}, "6m", {}),
     Case("OrderflowWaitingExpires", "none", {"orderflow_waiting_expires": "0x10"}, "6m", None),
     Case("OrderflowNotificationsFail", "many", SEEN | {FAILED: "_x20 6x10"}, "23m", {"channel": "email"}),
+    Case(
+        "OrderflowNotificationsFail",
+        "more",
+        SEEN | {FAILED: "5x20 11x10", SENT: "500x40"},
+        "23m",
+        {"channel": "email"},
+    ),
+    Case("OrderflowNotificationsFail", "few", SEEN | {FAILED: "5x20 8x10"}, "23m", None),
     Case("OrderflowNotificationsFail", "old ones", SEEN | {FAILED: "60x30", SENT: "0+9x30"}, "25m", None),
     Case("OrderflowConsumerBehind", "one stands still", offsets("0+60x20", "60x20"), "12m", BEHIND),
     Case("OrderflowConsumerBehind", "it is slow but close", offsets("0+60x20", "0 0+60x20"), "12m", None),
     Case("OrderflowConsumerBehind", "nothing comes and all is done", offsets("60x20", "60x20"), "12m", None),
     Case("OrderflowConsumerStopped", "for long", offsets("0+60x40", "60x40"), "25m", BEHIND),
     Case("OrderflowConsumerStopped", "for 10 minutes", offsets("0x20 0+60x20", "0x40"), "32m", None),
-    Case("OrderflowIntakeErrors", "2 of 100", requests("intake", "0+98x20", "0+2x20"), "11m", {}),
+    Case(
+        "OrderflowIntakeErrors",
+        "2 of 100",
+        requests("intake", "0+98x20", "0+2x20") | requests("track", "0+9999x20", "0x20"),
+        "11m",
+        {},
+    ),
     Case("OrderflowIntakeErrors", "1 of 200", requests("intake", "0+199x20", "0+1x20"), "11m", None),
-    Case("OrderflowIntakeErrors", "another stage", requests("track", "0+9x20", "0+91x20"), "11m", None),
+    Case(
+        "OrderflowIntakeErrors",
+        "another stage",
+        requests("track", "0+9x20", "0+91x20") | requests("intake", "0+100x20", "0x20"),
+        "11m",
+        None,
+    ),
     Case("OrderflowIntakeSlow", "2 of 100", latency("0+98x20", "0+100x20"), "16m", {}),
-    Case("OrderflowIntakeSlow", "quick", latency("0+999x20", "0+1000x20"), "16m", None),
+    Case(
+        "OrderflowIntakeSlow",
+        "quick, and another stage slow",
+        latency("0+999x20", "0+1000x20") | latency("0x20", "0+1000x20", "notify"),
+        "16m",
+        None,
+    ),
     Case("OrderflowStageErrors", "10 %", requests("track", "0+90x20", "0+10x20"), "16m", TRACK),
     Case("OrderflowStageErrors", "2 %", requests("track", "0+98x20", "0+2x20"), "16m", None),
     Case(
@@ -126,7 +155,7 @@ CASES = [
     Case(
         "OrderflowDatabaseDown",
         "track fails and query too",
-        requests("track", "0x20", "0+50x20") | {UP: "0x20"},
+        requests("track", "0x20", "0+50x20") | requests("validate", "0+999x20", "0x20") | {UP: "0x20"},
         "10m",
         {},
     ),
@@ -137,6 +166,13 @@ CASES = [
         "10m",
         None,
     ),
+    Case(
+        "OrderflowDatabaseDown",
+        "track works",
+        requests("track", "0+45x20", "0+5x20") | requests("validate", "0x20", "0+99x20") | {UP: "0x20"},
+        "10m",
+        None,
+    ),
     Case("OrderflowKafkaReadOnly", "one copy", synced("1x30"), "2m", {"topic": "orders.inbox.v1"}),
     Case("OrderflowKafkaReadOnly", "two copies", synced("2x30"), "2m", None),
     Case("OrderflowKafkaBrokerDown", "two of three", {"kafka_brokers": "2x10"}, "6m", {}),
@@ -144,9 +180,9 @@ CASES = [
     Case("OrderflowKafkaUnseen", "none", {"up": "1x10"}, "6m", {}),
     Case("OrderflowKafkaUnseen", "it is seen", {"kafka_brokers": "3x10"}, "6m", None),
     Case("OrderflowRolloutAborted", "it was", {DEGRADED: "0 1 1"}, "2m", ROLLOUT),
-    Case("OrderflowRolloutAborted", "it was retried", {DEGRADED: "1 0 0"}, "2m", None),
+    Case("OrderflowRolloutAborted", "it was retried", {DEGRADED: "1 0 0", HEALTHY: "0 1 1"}, "2m", None),
     Case("OrderflowRolloutWaits", "for hours", {PAUSED: "1x70"}, "61m", ROLLOUT),
-    Case("OrderflowRolloutWaits", "a step", {PAUSED: "1x30 0x40"}, "61m", None),
+    Case("OrderflowRolloutWaits", "a step", {PAUSED: "1x30 0x40", HEALTHY: "1x70"}, "61m", None),
     Case(
         "OrderflowRolloutStalls",
         "again and again",
@@ -161,4 +197,31 @@ CASES = [
         "20m",
         None,
     ),
+]
+
+EARLY = {
+    "OrderflowAuditNotRun": "34m",
+    "OrderflowAuditUnsure": "29m",
+    "OrderflowOrdersStuck": "14m",
+    "OrderflowSequenceGaps": "14m",
+    "OrderflowWaitingExpires": "4m",
+    "OrderflowConsumerBehind": "8m",
+    "OrderflowConsumerStopped": "23m",
+    "OrderflowIntakeErrors": "5m",
+    "OrderflowIntakeSlow": "10m",
+    "OrderflowStageErrors": "10m",
+    "OrderflowScaleAtMax": "9m",
+    "OrderflowQueryDown": "4m",
+    "OrderflowDatabaseDown": "2m",
+    "OrderflowKafkaReadOnly": "0m",
+    "OrderflowKafkaBrokerDown": "4m",
+    "OrderflowKafkaUnseen": "4m",
+    "OrderflowRolloutWaits": "59m",
+    "OrderflowRolloutStalls": "8m",
+}
+"""When that which fires in an alert's first case is there already, and may still be over in a moment."""
+
+CASES = FIRST + [
+    Case(alert, "not yet", next(case.series for case in FIRST if case.alert == alert), at, None)
+    for alert, at in EARLY.items()
 ]

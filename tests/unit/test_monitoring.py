@@ -12,7 +12,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
-from support.firing import CASES, Case
+from support.firing import CASES, EARLY, Case
 from support.monitoring import ALERTS, DASHBOARDS, EXPRESSIONS, FOREIGN, MONITORING, RULES, names
 from support.prometheus import program
 from support.stage import ROOT
@@ -69,6 +69,7 @@ def test_an_alert_fires_when_it_is_to_and_not_otherwise(case: Case, folder: Path
 def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() -> None:
     assert {case.alert for case in CASES if case.fires is not None} == set(ALERTS)
     assert {case.alert for case in CASES if case.fires is None} == set(ALERTS)
+    assert set(EARLY) == {name for name, rule in ALERTS.items() if "for" in rule}
 
 
 @pytest.mark.parametrize("name", ALERTS)
