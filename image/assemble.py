@@ -20,7 +20,6 @@ import sysconfig
 from pathlib import Path
 from py_compile import PycInvalidationMode
 
-IMAGE = Path("/image")
 NEVER_IMPORTED = re.compile(r"/(site-packages|dist-packages|test|tests|idlelib|lib2to3|turtledemo)/")
 """In the standard library; packages have folders of their own."""
 
@@ -29,18 +28,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Compile Python and lay it out for an image.")
     parser.add_argument("folders", nargs="*", type=Path)
     parser.add_argument("--standard-library", action="store_true", help="of the Python that runs this")
+    parser.add_argument("--into", type=Path, default=Path("/image"), help="instead of /image")
     given = parser.parse_args()
     fine = True
     for folder in given.folders:
         fine = _compiled(folder) and fine
-        shutil.copytree(folder, _in_image(folder), symlinks=True)
+        shutil.copytree(folder, given.into / folder.relative_to("/"), symlinks=True)
     if given.standard_library:
         library = Path(sysconfig.get_path("stdlib"))
         fine = _compiled(library, skipped=NEVER_IMPORTED) and fine
         for folder in library.rglob("__pycache__"):
             if not NEVER_IMPORTED.search(f"{folder}/"):
-                shutil.copytree(folder, _in_image(folder))
-    _settle()
+                shutil.copytree(folder, given.into / folder.relative_to("/"))
+    _settle(given.into)
     return 0 if fine else 1
 
 
@@ -49,15 +49,11 @@ def _compiled(folder: Path, skipped: re.Pattern[str] | None = None) -> bool:
     return bool(compileall.compile_dir(folder, quiet=1, rx=skipped, workers=0, invalidation_mode=mode))
 
 
-def _in_image(folder: Path) -> Path:
-    return IMAGE / folder.relative_to("/")
-
-
-def _settle() -> None:
+def _settle(image: Path) -> None:
     """Dates and modes: whoever may run a file may run it in the image, and nobody may write."""
     date = int(os.environ["SOURCE_DATE_EPOCH"])
     # A folder after what is in it, since a change of the one dates the other.
-    for path in [*sorted(IMAGE.rglob("*"), reverse=True), IMAGE]:
+    for path in [*sorted(image.rglob("*"), reverse=True), image]:
         if not path.is_symlink():
             runs = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
             path.chmod(0o755 if runs else 0o644)

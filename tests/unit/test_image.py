@@ -1,9 +1,14 @@
-"""What the Dockerfile says twice: it must be the same both times."""
+"""What the Dockerfile says twice must be the same both times, and so must what is built twice."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from fnmatch import fnmatch
+from pathlib import Path
 
+import pytest
 import yaml
 
 from orderflow.sandbox.sandbox import ROOT
@@ -53,3 +58,57 @@ def test_no_digest_stands_in_the_dockerfile() -> None:
     """The pipeline asks the registry for it; one that is written down is old, or made up."""
     assert re.search(r"sha256:[0-9a-f]", DOCKERFILE) is None
     assert {line.split()[0] for line in instructions("FROM")} >= {"${BASE}", "${BUILD_BASE}"}
+
+
+def assembled(code: Path, into: Path) -> dict[str, tuple[int, float, bytes]]:
+    """Mode, date and content of whatever is laid out, by path."""
+    command = [sys.executable, str(ROOT / "image/assemble.py"), str(code), "--into", str(into)]
+    subprocess.run(command, check=True, env={"SOURCE_DATE_EPOCH": "1000000000", "PYTHONHASHSEED": "0"})
+    return {
+        str(path.relative_to(into)): (
+            path.stat().st_mode & 0o7777,
+            path.stat().st_mtime,
+            path.read_bytes() if path.is_file() else b"",
+        )
+        for path in [into, *into.rglob("*")]
+    }
+
+
+def test_it_does_not_matter_when_and_from_whose_checkout_an_image_is_built(tmp_path: Path) -> None:
+    code = tmp_path / "app"
+    code.mkdir()
+    source = code / "stage.py"
+    source.write_text("names = {'paid', 'shipped', 'held'}\n")
+    source.chmod(0o600)
+    first = assembled(code, tmp_path / "first")
+    source.chmod(0o664)
+    os.utime(source, (1, 1))
+    second = assembled(code, tmp_path / "second")
+    assert first == second
+    assert {date for _, date, _ in first.values()} == {1000000000}
+    assert {mode for mode, _, _ in first.values()} == {0o755, 0o644}
+
+
+def test_bytecode_is_taken_without_a_look_at_its_source(tmp_path: Path) -> None:
+    code = tmp_path / "app"
+    code.mkdir()
+    (code / "stage.py").write_text("answer = 'compiled'\n")
+    assembled(code, tmp_path / "image")
+    laid_out = tmp_path / "image" / code.relative_to("/")
+    (laid_out / "stage.py").write_text("answer = 'from the source'\n")
+    done = subprocess.run(
+        [sys.executable, "-c", "import stage; print(stage.answer)"],
+        cwd=laid_out,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "compiled\n"
+
+
+def test_an_image_is_not_made_of_what_does_not_compile(tmp_path: Path) -> None:
+    code = tmp_path / "app"
+    code.mkdir()
+    (code / "stage.py").write_text("def (\n")
+    with pytest.raises(subprocess.CalledProcessError):
+        assembled(code, tmp_path / "image")
