@@ -2,24 +2,28 @@
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psycopg
 import pytest
 import yaml
 from aiohttp import web
 from confluent_kafka import Producer
 from confluent_kafka.cimpl import NewPartitions
-from support.events import event
+from support import stage as processes
+from support.events import event, paid, placed
 from support.waiting import DEADLINE_SECONDS, until
 
 from orderflow import envelope, topics
 from orderflow.adapters.log import partition_of
+from orderflow.adapters.postgres import migrate
 from orderflow.envelope import Envelope
 from orderflow.errors import UnavailableError
 from orderflow.holding import held
@@ -118,29 +122,41 @@ def add_partitions(bootstrap: str, *some: str) -> None:
 
 
 @asynccontextmanager
-async def feeding(bootstrap: str, stage: Stage, folder: Path) -> AsyncIterator[None]:
-    """The delivery process, which asks for new partitions all the time."""
+async def serving(answer: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[str]:
+    """Its address."""
     app = web.Application()
-    app.router.add_post("/", stage.post)
+    app.router.add_post("/{any:.*}", answer)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    address = f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    (folder / "sources").mkdir()
-    manifest = SOURCE | {"spec": SOURCE["spec"] | {"sink": {"uri": address}}}  # type: ignore[operator]
-    (folder / "sources/validate.yaml").write_text(yaml.safe_dump(manifest))
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    await runner.cleanup()
+
+
+@asynccontextmanager
+async def delivering(bootstrap: str, folder: Path, manifests: Path, *options: str) -> AsyncIterator[None]:
+    """The delivery process, which asks for new partitions all the time."""
     (folder / "kafka.yaml").write_text(yaml.safe_dump({"topic.metadata.refresh.interval.ms": 200}))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "orderflow.sandbox.delivery"),
-        *("--manifests", str(folder / "sources"), "--bootstrap", bootstrap),
-        *("--kafka-config", str(folder / "kafka.yaml")),
+        *("--manifests", str(manifests), "--bootstrap", bootstrap),
+        *("--kafka-config", str(folder / "kafka.yaml"), *options),
     )
     try:
         yield
     finally:
         process.terminate()
         await process.wait()
-        await runner.cleanup()
+
+
+@asynccontextmanager
+async def feeding(bootstrap: str, stage: Stage, folder: Path) -> AsyncIterator[None]:
+    async with serving(stage.post) as address:
+        (folder / "sources").mkdir()
+        manifest = SOURCE | {"spec": SOURCE["spec"] | {"sink": {"uri": address}}}  # type: ignore[operator]
+        (folder / "sources/validate.yaml").write_text(yaml.safe_dump(manifest))
+        async with delivering(bootstrap, folder, folder / "sources"):
+            yield
 
 
 class Asked:
@@ -170,11 +186,12 @@ class Asked:
         raise AssertionError(f"it ended without saying {words}")
 
     async def ends(self) -> tuple[int, str]:
-        """Its exit code and what it has said since, on either way."""
+        """Its exit code, and what it has said: the result, or since last the trouble."""
         async with asyncio.timeout(DEADLINE_SECONDS):
             told, trouble = await self._process.communicate()
-        assert self._process.returncode is not None
-        return self._process.returncode, (told + trouble).decode()
+        code = self._process.returncode
+        assert code is not None
+        return code, (told if code == 0 else trouble).decode()
 
 
 async def until_so(condition: Callable[[], bool]) -> None:
@@ -262,3 +279,106 @@ async def test_numbers_that_cannot_be_kept_apart_are_refused(
     asked = await Asked.start(bootstrap, "--from", old)
     code, said = await asked.ends()
     assert (code, told in said) == (2, True)
+
+
+LIFE = ("placed", "held", "released", "paid", "packed", "shipped", "delivered")
+"""A story in which any event that comes too soon is refused or waits."""
+ORDERS = 12
+
+
+class Shop:
+    """The stages as processes, fed by the delivery process from the manifests that a cluster gets."""
+
+    def __init__(self, bootstrap: str, database: str, folder: Path) -> None:
+        self.bootstrap = bootstrap
+        self.database = database
+        self._folder = folder
+        self._told = {"KAFKA_BOOTSTRAP": bootstrap, "DATABASE_URL": database}
+        (folder / "client.properties").write_text("topic.metadata.refresh.interval.ms=500\n")
+        self._told["KAFKA_CONFIG_FILE"] = str(folder / "client.properties")
+        self._stages: dict[str, processes.Stage] = {}
+
+    def start(self, **told: str) -> None:
+        """The stages anew, at the addresses that they had."""
+        for name in ("validate", "track", "shelve"):
+            stage = processes.Stage(name, self._folder / f"{name}.log", **self._told | told)
+            if name in self._stages:
+                stage.port = self._stages[name].port
+                self._stages[name].stop(signal.SIGTERM)
+            self._stages[name] = stage
+            stage.__enter__()
+
+    def stop(self) -> None:
+        for stage in self._stages.values():
+            stage.__exit__()
+
+    @asynccontextmanager
+    async def feeding(self, others: str) -> AsyncIterator[None]:
+        """others is the address of what stands for notify and park."""
+        sinks = {name: f"http://127.0.0.1:{stage.port}" for name, stage in self._stages.items()}
+        sinks["notify"] = sinks["park"] = others
+        options = [option for name, url in sinks.items() for option in ("--sink", f"{name}={url}")]
+        async with delivering(self.bootstrap, self._folder, processes.ROOT / "kafka-source/base", *options):
+            yield
+
+    def histories(self) -> dict[str, list[str]]:
+        with psycopg.connect(self.database) as connection:
+            rows = connection.execute(
+                "SELECT order_id, kind FROM history ORDER BY order_id, version"
+            ).fetchall()
+        found: dict[str, list[str]] = {}
+        for order_id, kind in rows:
+            found.setdefault(order_id, []).append(kind)
+        return found
+
+    def outcomes(self) -> set[str]:
+        with psycopg.connect(self.database) as connection:
+            return {row[0] for row in connection.execute("SELECT DISTINCT outcome FROM ledger").fetchall()}
+
+
+def happens(kind: str, order_id: str) -> Envelope:
+    if kind == "placed":
+        return placed(order_id)
+    return paid(order_id) if kind == "paid" else event(kind, order_id)
+
+
+async def sell(bootstrap: str, kinds: tuple[str, ...]) -> None:
+    """Each order's events one after the other, confirmed, by one producer that asks for partitions now and then."""
+    producer = Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "enable.idempotence": True,
+            "partitioner": "murmur2_random",
+            "topic.metadata.refresh.interval.ms": 500,
+        }
+    )
+    for kind in kinds:
+        for number in range(ORDERS):
+            each = happens(kind, f"o-{number}")
+            producer.produce(topics.INBOX, each.data, each.key, headers=each.kafka_headers())
+            assert await asyncio.to_thread(producer.flush, 20) == 0
+
+
+async def test_a_shop_that_sells_on_while_partitions_are_added_has_every_story_in_sequence(
+    bootstrap: str, fresh_database: str, tmp_path: Path
+) -> None:
+    migrate(fresh_database)
+    shop = Shop(bootstrap, fresh_database, tmp_path)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(asyncio.to_thread, shop.stop)
+        await asyncio.to_thread(shop.start, HOLD_FROM_PARTITION=str(OLD))
+        await stack.enter_async_context(shop.feeding(await stack.enter_async_context(serving(taken))))
+        selling = asyncio.create_task(sell(bootstrap, LIFE[:4]))
+        await until_so(lambda: len(shop.histories()) > 2)
+        await asyncio.to_thread(add_partitions, bootstrap, *topics.ALL)
+        asked = await Asked.start(bootstrap, "--wait", "5")
+        await selling
+        assert await asked.ends() == (0, "the new partitions can be let in\n")
+        await asyncio.gather(asyncio.to_thread(shop.start), sell(bootstrap, LIFE[4:]))
+        told = ["accepted", *LIFE[1:]]
+        await until_so(lambda: shop.histories() == {f"o-{number}": told for number in range(ORDERS)})
+    assert shop.outcomes() == {"applied"}
+
+
+async def taken(_: web.Request) -> web.Response:
+    return web.Response(status=204)
