@@ -43,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--orders", type=int, default=10_000)
     parser.add_argument("--results", type=Path, help="folder for the figures as JSON, and the plot")
     given = parser.parse_args(arguments)
+    if given.rounds < 2:
+        parser.error("--rounds: a median wants 2 or more")
     print(hardware())
     try:
         with tempfile.TemporaryDirectory(prefix="orderflow-") as folder:
