@@ -122,6 +122,15 @@ class Stack:
 
     def deploy(self) -> None:
         """Raises ClusterError with what did not come up, and where the pods are."""
+        # One that is just going takes nothing new.
+        going = [
+            each["metadata"]["name"]
+            for each in self.kube.items("namespaces")
+            if "deletionTimestamp" in each["metadata"]
+        ]
+        if self.options.namespace in going:
+            gone = f"namespace/{self.options.namespace}"
+            self.kube.kubectl("wait", "--for=delete", gone, "--timeout=300s")
         self.kube.apply(
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.options.namespace}}
         )
