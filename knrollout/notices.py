@@ -38,7 +38,7 @@ def _changes(before: Status, after: Status) -> Iterator[Notice]:
             yield Notice(kind, entry.outcome, f"{entry.revision}: {entry.message}")
     if after.attempt != before.attempt and after.active:
         yield Notice("Normal", "Started", f"{after.canary_revision} is tried, attempt {after.attempt}")
-    if after.active and after.weight != before.weight:
+    if after.active and after.weight not in {0, before.weight}:
         yield Notice("Normal", "SetWeight", f"{after.canary_revision} is to get {after.weight} %")
     if after.phase == "Paused" and (before.phase, before.reason) != ("Paused", after.reason):
         yield Notice("Normal", after.reason, after.message)
