@@ -13,11 +13,33 @@ from typing import Any, Self
 import yaml
 
 from orderflow.sandbox.servers.child import Child, Step
-from tests.cluster.kube import ClusterError
+from tests.cluster.kube import ClusterError, run
 from tests.cluster.servers import free_port
 
 _QUEUE_PROXY_PORT = "9091"
 _SECONDS = 30.0
+
+
+def look_for_metrics() -> None:
+    """Raises ClusterError where the cluster's queue-proxies count nothing for Prometheus."""
+    found = json.loads(
+        run(
+            [
+                "kubectl",
+                "--namespace=knative-serving",
+                "get",
+                "configmap",
+                "config-observability",
+                "-o",
+                "json",
+            ]
+        )
+    )
+    if found.get("data", {}).get("request-metrics-protocol") != "prometheus":
+        raise ClusterError(
+            "the analyses need the queue-proxies' metrics: kubectl --namespace knative-serving patch configmap "
+            """config-observability --type merge --patch '{"data":{"request-metrics-protocol":"prometheus"}}'"""
+        )
 
 
 class Prometheus:
@@ -29,6 +51,7 @@ class Prometheus:
         self._namespace = namespace
 
     def __enter__(self) -> Self:
+        look_for_metrics()
         program = shutil.which("prometheus")
         if program is None:
             raise ClusterError("prometheus is not on the PATH; Debian's package of that name has it")

@@ -3,7 +3,7 @@
 import os
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import yaml
 
@@ -36,7 +36,7 @@ class Controller:
         self._image = image
         self._state = state
 
-    def __enter__(self) -> "Controller":
+    def __enter__(self) -> Self:
         run(["kubectl", "apply", "--server-side", f"--filename={ARGO / 'crd/knativerollout.yaml'}"])
         run(["kubectl", "wait", "--for=condition=Established", f"crd/{names.PLURAL}.{names.GROUP}"])
         run(["kubectl", "apply", f"--kustomize={self._kustomization()}"])

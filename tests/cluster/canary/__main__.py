@@ -1,0 +1,86 @@
+"""`make e2e-canary`: a good release and five bad ones on the cluster in KUBECONFIG, while orders flow.
+
+Exit code 0: the good one became stable by its steps, each bad one was taken back by itself, and no order was lost.
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.cluster.canary.met import Met
+from tests.cluster.canary.prometheus import Prometheus
+from tests.cluster.canary.releases import BAD, GOOD, config_map
+from tests.cluster.canary.rollouts import STAGES, Controller, Rollouts
+from tests.cluster.canary.table import as_markdown, as_row, faults
+from tests.cluster.canary.trials import Outcome, Trials
+from tests.cluster.servers import Servers
+from tests.cluster.stack import Options, Stack
+
+_TRIALS = ("good", "killed", *(release.name for release in BAD), "plain")
+
+
+async def run(given: argparse.Namespace, state: Path) -> list[Outcome]:
+    options = Options.from_environment(state)
+    options = Options(
+        **{
+            **{name: getattr(options, name) for name in Options.__dataclass_fields__},
+            "namespace": given.namespace,
+            "partitions": 8,
+        }
+    )
+    outcomes: list[Outcome] = []
+    with (
+        Servers(options.state / "servers", options.host, options.partitions) as servers,
+        Stack(options, servers) as stack,
+        Met(options.host) as met,
+        Prometheus(options.state / "prometheus", options.host, options.namespace) as prometheus,
+        Controller(given.rollout_image, options.state) as controller,
+    ):
+        stack.kube.kubectl(
+            "patch", "cronjob", "audit", "--patch", '{"spec":{"suspend":true}}', "--type=merge"
+        )
+        stack.kube.apply(config_map())
+        rollouts = Rollouts(stack, prometheus.url)
+        rollouts.install()
+        templates = {stage: stack.kube.get("ksvc", stage)["spec"]["template"] for stage in STAGES}
+        trials = Trials(stack, rollouts, controller, met, given.rate, templates)
+
+        def told(outcome: Outcome) -> None:
+            outcomes.append(outcome)
+            sys.stderr.write(as_row(outcome) + "\n")
+
+        if "good" in given.only:
+            told(await trials.good(GOOD))
+        for release in BAD:
+            if release.name in given.only:
+                told(await trials.bad(release))
+        if "killed" in given.only:
+            told(await trials.good(GOOD, kill=True))
+        if "plain" in given.only:
+            for release in BAD:
+                told(await trials.plain(release, given.rollout_duration))
+    return outcomes
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make e2e-canary", description=__doc__)
+    parser.add_argument("--rollout-image", required=True, help="the controller's, where the nodes find it")
+    parser.add_argument("--namespace", default="canary-orders")
+    parser.add_argument("--rate", type=float, default=5.0, help="orders a second")
+    parser.add_argument("--rollout-duration", type=int, default=60, help="Knative's, in seconds")
+    parser.add_argument("--only", nargs="*", default=_TRIALS, choices=_TRIALS, metavar="TRIAL")
+    given = parser.parse_args()
+    # Run by root, the database is another user's.
+    with tempfile.TemporaryDirectory(prefix="orderflow-canary-") as folder:
+        outcomes = asyncio.run(run(given, Path(folder)))
+    sys.stdout.write(as_markdown(outcomes))
+    found = faults(outcomes)
+    for fault in found:
+        sys.stderr.write(f"{fault}\n")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
