@@ -101,7 +101,16 @@ cluster-images:
 
 .PHONY: e2e-cluster
 e2e-cluster: $(VENV)/dev cluster-images  ## the pipeline on the cluster in KUBECONFIG: make e2e-cluster HOST=... LOAD=...
-	$(ON_CLUSTER) $(BIN)/pytest tests/cluster --timeout=1200
+	$(ON_CLUSTER) $(BIN)/pytest tests/cluster --ignore=tests/cluster/canary --timeout=1200
+
+ROLLOUT_IMAGE = dev.local/orderflow-rollout:e2e
+
+.PHONY: e2e-canary
+e2e-canary: $(VENV)/dev cluster-images  ## releases that are good and bad, on the cluster: make e2e-canary HOST=... LOAD=...
+	$(MAKE) image IMAGE=$(ROLLOUT_IMAGE) TARGET=rollout
+	$(LOAD) $(ROLLOUT_IMAGE)
+	$(ON_CLUSTER) $(BIN)/pytest tests/cluster/canary --timeout=600
+	$(ON_CLUSTER) $(BIN)/python -m tests.cluster.canary --rollout-image $(ROLLOUT_IMAGE)
 
 .PHONY: bench-cluster
 bench-cluster: CLUSTER ?= all

@@ -159,6 +159,24 @@ def test_an_analysis_of_traces_is_told_the_weight_that_the_step_before_it_gave()
     assert told == 6
 
 
+def test_no_analysis_may_find_nothing_more_often_than_it_measures() -> None:
+    """Argo refuses a run whose count is below its inconclusiveLimit."""
+    templates = {
+        (False, d["metadata"]["name"]): d["spec"]
+        for d in documents("analysis")
+        if d["kind"] == "AnalysisTemplate"
+    }
+    of = Subject("track", "shop", "uid", {}, {}, stable="track-00001", canary="track-00002", attempt=1)
+    for rollout in documents("rollouts"):
+        if rollout["kind"] == "KnativeRollout":
+            canary = Spec.model_validate(rollout["spec"]).strategy.canary
+            for analysis in [step.analysis for step in canary.steps] + [canary.analysis]:
+                if analysis is not None:
+                    made = manifest("run", analysis, templates, of)["spec"]["args"]
+                    args = {arg["name"]: arg.get("value") for arg in made}
+                    assert int(args["count"]) >= int(args["most-empty"])
+
+
 def test_what_only_the_audit_finds_is_looked_for_beside_the_steps() -> None:
     for rollout in documents("rollouts"):
         if rollout["kind"] == "KnativeRollout":
