@@ -77,6 +77,8 @@ async def serve(settings: ControllerSettings) -> None:
             registry=watched(controller),
             clusterwide=True,
             standalone=True,
+            # It would ask for the name of the user, and a container has none; its type is not exported.
+            identity=settings.pod_name,  # type: ignore[arg-type]
             liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz",
         )
     finally:
@@ -85,7 +87,7 @@ async def serve(settings: ControllerSettings) -> None:
 
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    for talkative in ("kopf", "leaderelection"):
+    for talkative in ("kopf", "leaderelection", "aiohttp.access"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
     try:
         settings = ControllerSettings()

@@ -42,7 +42,7 @@ class Options:
     """image and delivery_image are already where the cluster's nodes find them.
 
     host is an address of this machine that pods reach. ingress is where the gateway of public Services
-    listens, as host:port. state is where the servers' data and the generated manifests go.
+    listens, as host:port. state is where the servers' data and the generated manifests go. patches are kustomize's.
     """
 
     image: str
@@ -51,6 +51,7 @@ class Options:
     ingress: str
     state: Path
     namespace: str = "orderflow"
+    patches: tuple[dict[str, Any], ...] = ()
     partitions: int = 32
 
     @classmethod
@@ -192,6 +193,7 @@ class Stack:
             "resources": [os.path.relpath(_OVERLAY, folder)],
             "images": [{"name": "dev.local/orderflow", "newName": name, "newTag": tag}],
             "patches": [
+                *self.options.patches,
                 {
                     "target": {"kind": "ConfigMap", "name": "orderflow"},
                     "patch": yaml.safe_dump(
@@ -202,7 +204,7 @@ class Stack:
                             "data": settings,
                         }
                     ),
-                }
+                },
             ],
         }
         (folder / "kustomization.yaml").write_text(yaml.safe_dump(document, sort_keys=False))

@@ -7,30 +7,50 @@ import argparse
 import asyncio
 import sys
 import tempfile
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
 
+from orderflow.sandbox.sender import NotTakenError
+from tests.chaos.errors import NotSettledError
 from tests.cluster.canary.met import Met
 from tests.cluster.canary.prometheus import Prometheus
 from tests.cluster.canary.releases import BAD, GOOD, config_map
 from tests.cluster.canary.rollouts import STAGES, Controller, Rollouts
 from tests.cluster.canary.table import as_markdown, as_row, faults
 from tests.cluster.canary.trials import Outcome, Trials
+from tests.cluster.kube import ClusterError
 from tests.cluster.servers import Servers
 from tests.cluster.stack import Options, Stack
 
 _TRIALS = ("good", "killed", *(release.name for release in BAD), "plain")
 
 
-async def run(given: argparse.Namespace, state: Path) -> list[Outcome]:
+# Whatever a pod asks for it keeps, also at rest: two revisions of two stages must find room on a small node.
+_SMALL = {
+    "target": {"group": "serving.knative.dev", "kind": "Service"},
+    "patch": """\
+- op: replace
+  path: /spec/template/spec/containers/0/resources/requests
+  value: {cpu: 5m, memory: 64Mi}
+- op: add
+  path: /spec/template/metadata/annotations/queue.sidecar.serving.knative.dev~1cpu-resource-request
+  value: 5m
+""",
+}
+
+
+async def run(given: argparse.Namespace, state: Path) -> tuple[list[Outcome], list[str]]:
     options = Options.from_environment(state)
     options = Options(
         **{
             **{name: getattr(options, name) for name in Options.__dataclass_fields__},
             "namespace": given.namespace,
             "partitions": 8,
+            "patches": (_SMALL,),
         }
     )
     outcomes: list[Outcome] = []
+    failed: list[str] = []
     with (
         Servers(options.state / "servers", options.host, options.partitions) as servers,
         Stack(options, servers) as stack,
@@ -47,21 +67,34 @@ async def run(given: argparse.Namespace, state: Path) -> list[Outcome]:
         templates = {stage: stack.kube.get("ksvc", stage)["spec"]["template"] for stage in STAGES}
         trials = Trials(stack, rollouts, controller, met, given.rate, templates)
 
-        def told(outcome: Outcome) -> None:
-            outcomes.append(outcome)
-            sys.stderr.write(as_row(outcome) + "\n")
+        async def told(trial: Awaitable[Outcome]) -> None:
+            """One that cannot be carried out is told, and the others are tried all the same."""
+            try:
+                outcomes.append(await trial)
+                sys.stderr.write(as_row(outcomes[-1]) + "\n")
+            except* (ClusterError, NotSettledError, NotTakenError) as group:
+                failed.extend(str(error) for error in _each(group))
+                sys.stderr.write(f"not tried to the end: {failed[-1]}\n")
 
         if "good" in given.only:
-            told(await trials.good(GOOD))
+            await told(trials.good(GOOD))
         for release in BAD:
             if release.name in given.only:
-                told(await trials.bad(release))
+                await told(trials.bad(release))
         if "killed" in given.only:
-            told(await trials.good(GOOD, kill=True))
+            await told(trials.good(GOOD, kill=True))
         if "plain" in given.only:
             for release in BAD:
-                told(await trials.plain(release, given.rollout_duration))
-    return outcomes
+                await told(trials.plain(release, given.rollout_duration))
+    return outcomes, failed
+
+
+def _each(group: BaseExceptionGroup[Exception]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _each(error)
+        else:
+            yield error
 
 
 def main() -> int:
@@ -74,9 +107,9 @@ def main() -> int:
     given = parser.parse_args()
     # Run by root, the database is another user's.
     with tempfile.TemporaryDirectory(prefix="orderflow-canary-") as folder:
-        outcomes = asyncio.run(run(given, Path(folder)))
+        outcomes, failed = asyncio.run(run(given, Path(folder)))
     sys.stdout.write(as_markdown(outcomes))
-    found = faults(outcomes)
+    found = [*failed, *faults(outcomes)]
     for fault in found:
         sys.stderr.write(f"{fault}\n")
     return 1 if found else 0

@@ -1,9 +1,11 @@
 """A Prometheus on this machine that scrapes the queue-proxies of one namespace's pods."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import threading
 import time
 import urllib.parse
 import urllib.request
@@ -11,13 +13,19 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
+from kubernetes.client import CoreV1Api
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
 
+from knrollout.kubernetes_cluster import open_client
 from orderflow.sandbox.servers.child import Child, Step
 from tests.cluster.kube import ClusterError, run
 from tests.cluster.servers import free_port
 
-_QUEUE_PROXY_PORT = "9091"
-_SECONDS = 30.0
+_PORT = 9091
+"""Of the queue-proxy's metrics of requests."""
+_SECONDS = 60.0
+_LOOK_SECONDS = 2.0
 
 
 def look_for_metrics() -> None:
@@ -49,6 +57,9 @@ class Prometheus:
         self._folder = folder
         self.url = f"http://{host}:{free_port(host)}"
         self._namespace = namespace
+        self._targets = folder / "targets.json"
+        self._ended = threading.Event()
+        self._pods = threading.Thread(target=self._look_for_pods, daemon=True)
 
     def __enter__(self) -> Self:
         look_for_metrics()
@@ -76,9 +87,12 @@ class Prometheus:
                     "Prometheus did not start: " + (self._folder / "prometheus.log").read_text()
                 )
             time.sleep(0.1)
+        self._pods.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._pods.join()
         self._child.stop(Step(signal.SIGTERM, 10.0))
 
     def ask(self, query: str) -> list[dict[str, Any]]:
@@ -94,16 +108,23 @@ class Prometheus:
             return False
         return True
 
+    def _look_for_pods(self) -> None:
+        """Debian's Prometheus was built without a way to ask Kubernetes, so its targets are a file."""
+        core = CoreV1Api(open_client())
+        written = None
+        while not self._ended.wait(_LOOK_SECONDS):
+            with contextlib.suppress(ApiException, HTTPError):
+                pods = core.list_namespaced_pod(
+                    self._namespace, label_selector="serving.knative.dev/revision", _request_timeout=10
+                ).items
+                addresses = sorted(f"{pod.status.pod_ip}:{_PORT}" for pod in pods if pod.status.pod_ip)
+                if addresses != written:
+                    partial = self._targets.with_suffix(".partial")
+                    partial.write_text(json.dumps([{"targets": addresses}]))
+                    partial.replace(self._targets)
+                    written = addresses
+
     def _config(self) -> dict[str, Any]:
-        pods = {
-            "role": "pod",
-            "kubeconfig_file": os.environ["KUBECONFIG"],
-            "namespaces": {"names": [self._namespace]},
-        }
-        port = "__meta_kubernetes_pod_container_port_number"
-        job = {
-            "job_name": "queue-proxy",
-            "kubernetes_sd_configs": [pods],
-            "relabel_configs": [{"source_labels": [port], "regex": _QUEUE_PROXY_PORT, "action": "keep"}],
-        }
-        return {"global": {"scrape_interval": "2s"}, "scrape_configs": [job]}
+        found = {"files": [str(self._targets)], "refresh_interval": "5s"}
+        job = {"job_name": "queue-proxy", "file_sd_configs": [found]}
+        return {"global": {"scrape_interval": "2s", "scrape_timeout": "2s"}, "scrape_configs": [job]}

@@ -33,7 +33,7 @@ def kube() -> Iterator[Kube]:
     kube = Kube("canary-admission")
     kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": kube.namespace}})
     yield kube
-    kube.kubectl("delete", "namespace", kube.namespace, "--timeout=120s")
+    kube.kubectl("delete", "namespace", kube.namespace, "--timeout=300s")
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from orderflow.sandbox.servers.child import Child, Step
 from tests.cluster.kube import Kube, run
 
 SERVICE = "hello"
-SECONDS = 120.0
+SECONDS = 240.0
 SERVER = """
 import http.server, os, sys
 if os.environ.get("CRASH"):
@@ -165,7 +165,7 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     finally:
         trial.kill_controller()
         verdicts.close()
-        kube.kubectl("delete", "namespace", kube.namespace, "--timeout=120s")
+        kube.kubectl("delete", "namespace", kube.namespace, "--timeout=300s")
 
 
 def objects(url: str) -> list[dict[str, Any]]:
@@ -190,7 +190,7 @@ def objects(url: str) -> list[dict[str, Any]]:
         "metadata": {"name": SERVICE},
         "spec": {
             "workloadRef": {"name": SERVICE},
-            "progressDeadlineSeconds": 30,
+            "progressDeadlineSeconds": 90,
             "rollbackWindow": {"revisions": 3},
             "strategy": {"canary": {"steps": STEPS, "scaleDownDelaySeconds": 1}},
         },
@@ -210,7 +210,7 @@ def test_a_release_goes_by_its_steps_and_a_promotion_ends_it(trial: Trial) -> No
     canary = released(trial)
     assert trial.shares() == {stable: 50, canary: 50}
     assert trial.kn("promote", SERVICE).returncode == 0
-    assert trial.kn("status", SERVICE, "--timeout", "60s").returncode == 0
+    assert trial.kn("status", SERVICE, "--timeout", "200s").returncode == 0
     assert trial.shares() == {canary: 100}
 
 
@@ -219,7 +219,7 @@ def test_a_release_that_an_analysis_calls_worse_goes_back_by_itself(trial: Trial
     trial.verdicts.verdict = "worse"
     try:
         canary = trial.service(RELEASE="worse")
-        done = trial.kn("status", SERVICE, "--timeout", "90s")
+        done = trial.kn("status", SERVICE, "--timeout", "200s")
     finally:
         trial.verdicts.verdict = "fine"
     assert (done.returncode, trial.status()["canaryRevision"]) == (1, canary)
@@ -267,7 +267,7 @@ def test_an_undo_goes_back_to_the_stable_revision_before(trial: Trial) -> None:
     before = trial.status()["stableRevision"]
     assert trial.kn("undo", SERVICE).returncode == 0
     status = trial.until("the end", phase="Healthy")
-    assert trial.kn("status", SERVICE, "--timeout", "60s").returncode == 0
+    assert trial.kn("status", SERVICE, "--timeout", "200s").returncode == 0
     status = trial.status()
     assert status["stableRevision"] != before
     assert trial.shares() == {status["stableRevision"]: 100}
