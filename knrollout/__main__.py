@@ -75,7 +75,8 @@ async def serve(settings: ControllerSettings) -> None:
     try:
         await kopf.operator(
             registry=watched(controller),
-            clusterwide=True,
+            clusterwide=settings.watch_namespace is None,
+            namespaces=[settings.watch_namespace] if settings.watch_namespace else [],
             standalone=True,
             # It would ask for the name of the user, and a container has none; its type is not exported.
             identity=settings.pod_name,  # type: ignore[arg-type]

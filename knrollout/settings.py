@@ -17,6 +17,8 @@ class ControllerSettings(BaseSettings):
 
     pod_name: Text
     pod_namespace: Text
+    watch_namespace: Text | None = None
+    """Leads only the rollouts of this namespace; else those of all."""
     lease_name: Text = "knrollout"
     metrics_port: Annotated[int, Field(ge=1, le=65535)] = 9090
     health_port: Annotated[int, Field(ge=1, le=65535)] = 8080

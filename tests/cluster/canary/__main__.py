@@ -56,7 +56,7 @@ async def run(given: argparse.Namespace, state: Path) -> tuple[list[Outcome], li
         Stack(options, servers) as stack,
         Met(options.host) as met,
         Prometheus(options.state / "prometheus", options.host, options.namespace) as prometheus,
-        Controller(given.rollout_image, options.state) as controller,
+        Controller(given.rollout_image, options.namespace, options.state) as controller,
     ):
         stack.kube.kubectl(
             "patch", "cronjob", "audit", "--patch", '{"spec":{"suspend":true}}', "--type=merge"

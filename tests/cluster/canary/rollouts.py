@@ -23,15 +23,23 @@ _SHORT: Final = {
     "most-seconds": "1.5",
     "seconds": "30",
     "minutes": "2",
-    "audits": "6",
+    "minimum": "20",
+    "margin": "0.2",
 }
 """Arguments of the templates. A shop has minutes where a test has seconds."""
+
+_ONLY: Final = """\
+- op: add
+  path: /spec/template/spec/containers/0/env/-
+  value: {{name: WATCH_NAMESPACE, value: {namespace}}}
+"""
 
 
 class Controller:
     """Use as a context manager: two replicas of the image in a namespace of their own."""
 
-    def __init__(self, image: str, state: Path) -> None:
+    def __init__(self, image: str, watched: str, state: Path) -> None:
+        self._watched = watched
         self.kube = Kube(CONTROLLER_NAMESPACE)
         self._image = image
         self._state = state
@@ -74,6 +82,7 @@ class Controller:
             "namespace": CONTROLLER_NAMESPACE,
             "resources": [os.path.relpath(ARGO / "controller", folder)],
             "images": [{"name": "orderflow-rollout", "newName": name, "newTag": tag}],
+            "patches": [{"target": {"kind": "Deployment"}, "patch": _ONLY.format(namespace=self._watched)}],
         }
         (folder / "kustomization.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
         return folder

@@ -81,6 +81,7 @@ class Trial:
         environment = {
             "POD_NAME": f"controller-{self._controllers}",
             "POD_NAMESPACE": self.kube.namespace,
+            "WATCH_NAMESPACE": self.kube.namespace,
             "METRICS_PORT": str(free_port()),
             "HEALTH_PORT": str(free_port()),
         }
