@@ -1,5 +1,7 @@
 """KafkaSource manifests: defaults as KafkaSource has them, and strictness."""
 
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -142,3 +144,15 @@ def test_a_source_gives_up_on_an_attempt_before_the_service_does() -> None:
         template = yaml.safe_load(service.read_text())["spec"]["template"]
         limit = timedelta(seconds=template["spec"]["timeoutSeconds"])
         assert source.spec.delivery.timeout < limit
+
+
+@pytest.mark.parametrize("net", [{"tls": {"enable": True}}, {"sasl": {"enable": True}}])
+def test_a_source_with_tls_or_a_password_is_not_delivered_without_being_told_how(
+    net: dict[str, Any], tmp_path: Path
+) -> None:
+    """Its secrets are Kubernetes', which this process cannot ask."""
+    (tmp_path / "source.yaml").write_text(yaml.safe_dump(manifest(net=net)))
+    command = [sys.executable, "-m", "orderflow.sandbox.delivery", "--manifests", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "spec.net is enabled; give its settings by --kafka-config" in done.stderr
