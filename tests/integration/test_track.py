@@ -249,6 +249,34 @@ def test_a_mended_replay_takes_effect_once_and_what_waited_for_it_follows(databa
     assert len([topic for topic, _ in told.events if topic == topics.PARKED]) == 1
 
 
+def test_one_event_that_two_mend_for_two_orders_at_the_same_moment_takes_effect_in_one(database: str) -> None:
+    """Their orders have nothing in common: only the ledger's row tells that it was settled meanwhile."""
+    wrong = paid("mended-1", amount=1)
+    replays = [
+        replace(paid(order_id), id=wrong.id, extensions={"replay": order_id})
+        for order_id in ("mended-1", "mended-2")
+    ]
+
+    async def race(store: OrderStore) -> None:
+        tracker = Tracker(store, Told(), "r")
+        for sent in (placed("mended-1"), placed("mended-2"), wrong):
+            await tracker.handle(judged(sent))
+        arrivals = [tracking.arrival(judged(each)) for each in replays]
+        plans = [
+            tracking.plan(now, known, "r")
+            for now, known in zip(arrivals, await store.read(arrivals), strict=True)
+        ]
+        await store.write(plans[:1])
+        with pytest.raises(ConflictError):
+            await store.write(plans[1:])
+
+    asyncio.run(with_store(database, race))
+    assert [end(database, f"mended-{number}") for number in (1, 2)] == [
+        ("accepted", "paid"),
+        ("accepted", "unpaid"),
+    ]
+
+
 def test_what_waited_in_vain_waits_again_when_it_is_replayed(database: str) -> None:
     told = Told()
     early = paid("patience")
