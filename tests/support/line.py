@@ -135,9 +135,11 @@ class Line:
         while self.deliver(*STAGES):
             pass
 
-    def audit(self, *, grace: float = 0, publisher: Publisher | None = None, **terms: Any) -> Report | None:
+    def audit(
+        self, *, grace: float = 0, publisher: Publisher | None = None, log: Log | None = None, **terms: Any
+    ) -> Report | None:
         """One run."""
-        return self.run(lambda line: line.audit(grace, publisher, terms))  # type: ignore[no-any-return]
+        return self.run(lambda line: line.audit(grace, publisher, terms, log))  # type: ignore[no-any-return]
 
     def move_group(self, stage: str, offset: int) -> None:
         """Resets a consumer group, as an operator may do."""
@@ -211,7 +213,9 @@ class Stages:
             case "shelve":
                 await Shelf(self._database).put(event, parking.read(event))
 
-    async def audit(self, grace: float, publisher: Publisher | None, terms: dict[str, Any]) -> Report | None:
+    async def audit(
+        self, grace: float, publisher: Publisher | None, terms: dict[str, Any], log: Log | None = None
+    ) -> Report | None:
         orders = OrderStore(self._database, revision="audit", waiting=Waiting())
         through = publisher or self._publisher
         given = {
@@ -225,7 +229,7 @@ class Stages:
             if store is None:
                 return None
             audit = Audit(
-                log=self._log,
+                log=log or self._log,
                 store=store,
                 publisher=through,
                 shelf=Shelf(self._database),

@@ -1,17 +1,17 @@
 """The audit on real Kafka and PostgreSQL, with stages that drop, die and stay behind."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import Message, TopicPartition
 from support.events import event, paid, placed
 from support.line import PARTITIONS, Line
 
 from orderflow import topics
-from orderflow.adapters.log import partition_of
+from orderflow.adapters.log import Log, partition_of
 from orderflow.adapters.postgres import migrate
 from orderflow.audit.records import Record
 from orderflow.audit.report import Fate, Remedy, Report, State
@@ -279,6 +279,31 @@ def test_a_run_that_is_killed_anywhere_is_made_good_by_the_next(line: Line, most
     ]
 
 
+class CutOff(Log):
+    """Gives record by record, and after so many of the inbox the process is gone."""
+
+    def __init__(self, bootstrap: str, most: int) -> None:
+        super().__init__({"bootstrap.servers": bootstrap})
+        self.left = most
+
+    def read(self, topic: str, ranges: Mapping[int, tuple[int, int]]) -> Generator[list[Message]]:
+        for messages in super().read(topic, ranges):
+            for message in messages:
+                if topic == topics.INBOX and self.left == 0:
+                    raise UnavailableError("killed")
+                self.left -= topic == topics.INBOX
+                yield [message]
+
+
+def test_what_a_run_that_is_killed_while_it_reads_has_judged_is_not_read_again(line: Line) -> None:
+    line.put(topics.INBOX, *(placed(f"o-{number}") for number in range(30)))
+    line.all_stages()
+    with pytest.raises(UnavailableError):
+        line.audit(log=CutOff(line.bootstrap, 25))
+    report = audited(line)
+    assert (report.state, report.topics[topics.INBOX].read) == (State.COMPLETE, 10)
+
+
 def test_what_retention_removed_before_it_was_audited_is_said_and_not_guessed(line: Line) -> None:
     line.put(topics.INBOX, placed("first"))
     line.all_stages()
@@ -375,8 +400,6 @@ def test_each_run_leaves_a_row_with_its_report(line: Line) -> None:
 def test_keys_go_where_kafkas_own_partitioner_puts_them(line: Line) -> None:
     names = [f"{'x' * (number % 9)}{number}" for number in range(60)]
     line.put(topics.INBOX, *(placed(name) for name in names))
-    from orderflow.adapters.log import Log
-
     log = Log({"bootstrap.servers": line.bootstrap})
     ranges = {p: (0, extent.end) for p, extent in log.extents(topics.INBOX).items()}
     found = [Record.of(message) for batch in log.read(topics.INBOX, ranges) for message in batch]
