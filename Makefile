@@ -61,7 +61,7 @@ demo: $(VENV)/sandbox  ## the same without staying: make demo ORDERS=500
 
 .PHONY: test
 test: $(VENV)/dev $(KUSTOMIZE)  ## all tests: unit, integration (real Kafka and PostgreSQL), end to end in the sandbox
-	$(BIN)/pytest --cov --cov-report=term:skip-covered --cov-report=xml:build/coverage.xml
+	$(BIN)/pytest --cov --cov-report=term:skip-covered --cov-report=xml:build/coverage.xml $(PYTEST)
 
 .PHONY: test-unit
 test-unit: $(VENV)/dev  ## only what needs no server
@@ -200,6 +200,50 @@ manifests: $(VENV)/dev $(KUSTOMIZE)  ## every overlay builds, fits the real sche
 .PHONY: deployable
 deployable: $(VENV)/dev $(KUSTOMIZE)  ## may OVERLAY=knative/overlays/production be applied as it is, digests and all?
 	@$(BIN)/python -m tests.manifests $(OVERLAY)
+
+# What only a pipeline needs. Keys come from the environment, and none stands on a command line.
+REGISTRY ?= docker.io
+NEEDS = command -v $(1) >/dev/null || { echo '$(1) is not on the PATH' >&2; exit 2; }
+GIVEN = test -n "$${$(1):-}" || { echo '$(1) is not set' >&2; exit 2; }
+
+.PHONY: registry-login
+registry-login:  ## for image-push and sign, with REGISTRY_USER and REGISTRY_TOKEN
+	@$(call GIVEN,REGISTRY_USER); $(call GIVEN,REGISTRY_TOKEN)
+	@printf %s "$$REGISTRY_TOKEN" | $(DOCKER) login --username "$$REGISTRY_USER" --password-stdin $(REGISTRY)
+
+.PHONY: registry-logout
+registry-logout:
+	$(DOCKER) logout $(REGISTRY)
+
+.PHONY: sign
+sign: $(VENV)/dev  ## sign what was pushed, by its digest, and attest its SBOM: make sign IMAGE=<repository>; needs cosign
+	@$(call NEEDS,cosign); $(call GIVEN,COSIGN_KEY)
+	@digest=$$($(BIN)/python -m pipeline.pushed) && \
+	  cosign sign --yes --key "$$COSIGN_KEY" $(IMAGE)@$$digest && \
+	  cosign attest --yes --key "$$COSIGN_KEY" --type cyclonedx --predicate build/sbom.cdx.json $(IMAGE)@$$digest
+
+.PHONY: snyk
+snyk: $(VENV)/dev  ## Snyk's scans: make snyk SCANS="dependencies code manifests", or SCANS=image IMAGE=...; needs snyk
+	@rm -f build/snyk/verdict
+	@$(BIN)/python -m pipeline.snyk $(SCANS) --image '$(IMAGE)'
+
+.PHONY: sonar-scan
+sonar-scan:  ## send the analysis to the SonarQube that SONAR_HOST_URL names; needs sonar-scanner
+	@$(call NEEDS,sonar-scanner); $(call GIVEN,SONAR_HOST_URL)
+	SONAR_TOKEN="$${SONAR_TOKEN:-$${SONAR_AUTH_TOKEN:-}}" sonar-scanner -Dsonar.projectVersion=$(VERSION)
+
+.PHONY: set-image
+set-image: $(KUSTOMIZE)  ## name the image in a folder: make set-image OVERLAY=... TO=<repository>@sha256:...
+	cd $(OVERLAY) && $(abspath $(KUSTOMIZE)) edit set image orderflow=$(TO)
+
+.PHONY: deploy-staging deploy-production
+deploy-staging deploy-production: deploy-%: $(VENV)/dev $(KUSTOMIZE)  # what was pushed: make deploy-staging IMAGE=<repository>
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pipeline.deploy $* --image '$(IMAGE)'
+
+.PHONY: audit-staging
+audit-staging: $(VENV)/dev  ## one run of the audit by the query that ORDERFLOW_SERVER names, with ORDERFLOW_KEY
+	@$(call GIVEN,ORDERFLOW_SERVER); $(call GIVEN,ORDERFLOW_KEY)
+	$(BIN)/kn-order audit --run
 
 .PHONY: schemas
 schemas: $(VENV)/dev  ## take the schemas of tests/manifests/schemas anew from the packages that carry them

@@ -1,10 +1,13 @@
 """The jars of Apache Kafka: resolved once into kafka-jars.lock, fetched by it, checked by hash.
 
-`python -m orderflow.sandbox.servers.jars` resolves COORDINATES again and rewrites the lock.
+`python -m orderflow.sandbox.servers.jars` resolves COORDINATES again and rewrites the lock; with a file and coordinates
+it writes another lock.
 """
 
 import hashlib
+import sys
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -31,12 +34,12 @@ def user_cache() -> Path:
     return platformdirs.user_cache_path("orderflow")
 
 
-def classpath(cache: Path) -> list[Path]:
+def classpath(cache: Path, lock: Path = LOCK) -> list[Path]:
     """The locked jars below `cache`, in the lock's order; the missing ones are fetched.
 
     Raises ServerFailedError where one cannot be fetched or is not the one in the lock.
     """
-    locked = [line.split() for line in LOCK.read_text().splitlines() if line[:1] not in {"", "#"}]
+    locked = [line.split() for line in lock.read_text().splitlines() if line[:1] not in {"", "#"}]
     repository = cache / "maven"
     jars = {repository / path: (coordinate, sha256) for coordinate, sha256, path in locked}
     missing = [jar for jar in jars if not jar.exists()]
@@ -47,19 +50,19 @@ def classpath(cache: Path) -> list[Path]:
             tempfile.TemporaryDirectory(prefix="fetch-", dir=repository) as aside,
             ThreadPoolExecutor(_PARALLEL_DOWNLOADS) as pool,
         ):
-            list(pool.map(lambda jar: _fetch(jar, *jars[jar], Path(aside)), missing))
+            list(pool.map(lambda jar: _fetch(jar, *jars[jar], Path(aside), lock), missing))
     return list(jars)
 
 
-def resolve(repository: Path) -> list[str]:
-    """The lock's lines for COORDINATES: coordinate, SHA-256, path in a Maven repository."""
+def resolve(repository: Path, coordinates: Sequence[str] = COORDINATES) -> list[str]:
+    """The lock's lines: coordinate, SHA-256, path in a Maven repository."""
     context = _context(repository)
     # raw: without it jgo takes the binding's parent for a BOM, which makes kafka-clients 3.8.
     wanted = [
         context.create_dependency(
             replace(Coordinate.parse(coordinate), scope="compile", raw=True),
         )
-        for coordinate in COORDINATES
+        for coordinate in coordinates
     ]
     inputs, transitive = context.resolver.resolve(wanted)
     artifacts = [d.artifact for d in (*inputs, *transitive) if d.scope in {"compile", "runtime"}]
@@ -70,7 +73,7 @@ def resolve(repository: Path) -> list[str]:
     ]
 
 
-def _fetch(jar: Path, coordinate: str, sha256: str, aside: Path) -> None:
+def _fetch(jar: Path, coordinate: str, sha256: str, aside: Path, lock: Path) -> None:
     group, artifact, version = coordinate.split(":")
     component = _context(aside).project(group, artifact).at_version(version)
     try:
@@ -79,7 +82,7 @@ def _fetch(jar: Path, coordinate: str, sha256: str, aside: Path) -> None:
         message = f"cannot fetch {coordinate} from Maven Central: {error}"
         raise ServerFailedError(message) from error
     if _sha256(fetched) != sha256:
-        message = f"{coordinate} from Maven Central is not the jar that {LOCK.name} names"
+        message = f"{coordinate} from Maven Central is not the jar that {lock.name} names"
         raise ServerFailedError(message)
     jar.parent.mkdir(parents=True, exist_ok=True)
     fetched.replace(jar)
@@ -98,12 +101,12 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def _rewrite_lock() -> None:
+def _rewrite(lock: Path, coordinates: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as repository:
-        lines = resolve(Path(repository))
+        lines = resolve(Path(repository), coordinates)
     head = "# Written by python -m orderflow.sandbox.servers.jars; do not edit."
-    LOCK.write_text("\n".join([head, *lines]) + "\n")
+    lock.write_text("\n".join([head, *lines]) + "\n")
 
 
 if __name__ == "__main__":
-    _rewrite_lock()
+    _rewrite(*((Path(sys.argv[1]), sys.argv[2:]) if sys.argv[1:] else (LOCK, COORDINATES)))

