@@ -85,19 +85,20 @@ chaos-soak: $(VENV)/dev  ## many orders under random kills: make chaos-soak ORDE
 
 # Of a cluster, the one in KUBECONFIG:
 #   HOST     an address of this machine that its pods reach: Kafka, PostgreSQL and a mailbox are started there
-#   LOAD     the command that takes images to its nodes, such as 'kind load docker-image'
+#   LOAD     the command that takes an image to where its nodes find it: 'kind load docker-image', or 'docker push' with
+#            CLUSTER_IMAGE and DELIVERY_IMAGE named as the registry wants them
 #   INGRESS  host:port of its public gateway, where that is not Kourier's own
-CLUSTER_IMAGE = dev.local/orderflow:e2e
-DELIVERY_IMAGE = dev.local/orderflow-delivery:e2e
+CLUSTER_IMAGE ?= dev.local/orderflow:e2e
+DELIVERY_IMAGE ?= dev.local/orderflow-delivery:e2e
 ON_CLUSTER = IMAGE=$(CLUSTER_IMAGE) DELIVERY_IMAGE=$(DELIVERY_IMAGE) HOST=$(HOST) INGRESS=$(INGRESS)
 
 .PHONY: cluster-images
 cluster-images:
 	@test -n "$(HOST)" || { echo "HOST: an address of this machine that the cluster's pods reach, please"; exit 2; }
-	@test -n "$(LOAD)" || { echo "LOAD: the command that takes images to the cluster's nodes, please"; exit 2; }
+	@test -n "$(LOAD)" || { echo "LOAD: the command that takes an image to the cluster's nodes, please"; exit 2; }
 	$(MAKE) image IMAGE=$(CLUSTER_IMAGE)
 	$(MAKE) image IMAGE=$(DELIVERY_IMAGE) TARGET=delivery
-	$(LOAD) $(CLUSTER_IMAGE) $(DELIVERY_IMAGE)
+	for image in $(CLUSTER_IMAGE) $(DELIVERY_IMAGE); do $(LOAD) $$image || exit 1; done
 
 .PHONY: e2e-cluster
 e2e-cluster: $(VENV)/dev cluster-images  ## the pipeline on the cluster in KUBECONFIG: make e2e-cluster HOST=... LOAD=...
