@@ -68,7 +68,7 @@ def _measure(stack: Stack, given: argparse.Namespace) -> int:
     if given.what in {"burst", "all"}:
         until_at_zero(stack)
         results["idle"] = _idle(stack)
-        out.print(f"idle: {json.dumps(results['idle'])}")
+        out.print(f"idle: {json.dumps(results['idle'])}", soft_wrap=True)
         found = asyncio.run(burst(stack, given.orders))
         results["burst"] = found.as_dict()
         lost = results["burst"]["missing"] + results["burst"]["unexpected"]
@@ -127,7 +127,7 @@ def _idle(stack: Stack) -> dict[str, Any]:
 
 def _tell(found: Burst) -> None:
     for name, value in found.as_dict().items():
-        out.print(f"{name}: {json.dumps(value)}")
+        out.print(f"{name}: {json.dumps(value)}", soft_wrap=True)
 
 
 if __name__ == "__main__":
