@@ -21,14 +21,12 @@ def draw(found: Burst, file: Path) -> None:
         axes = figure.subplots()
         for stage in PIPELINE:
             axes.step(found.pods.at, found.pods.ready[stage], where="post", label=stage)
-        for what, at in {"confirmed": found.sent, **found.last}.items():
-            axes.axvline(at, color="grey", linewidth=0.8, linestyle=":")
-            axes.annotate(
-                f"all {what}", (at, axes.get_ylim()[1]), rotation=90, ha="right", va="top", fontsize=7
-            )
+        marks = {"confirmed": found.sent, **found.last}
+        for (what, at), style in zip(marks.items(), ("-", "--", ":"), strict=True):
+            axes.axvline(at, color="grey", linewidth=1, linestyle=style, label=f"all {what}, {at:.0f} s")
         axes.set_xlabel("seconds since the first request")
         axes.set_ylabel("ready pods")
         axes.yaxis.get_major_locator().set_params(integer=True)
         axes.set_title(f"{found.orders:,} orders from zero", fontsize=10)
-        axes.legend(frameon=False, fontsize=8)
+        figure.legend(frameon=False, fontsize=8, loc="outside right upper")
         figure.savefig(file, format="svg", metadata={"Date": None})
