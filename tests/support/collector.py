@@ -35,10 +35,6 @@ class Span:
     failed: bool
     events: int
 
-    @property
-    def traceparent(self) -> str:
-        return f"00-{self.trace}-{self.id}-01"
-
 
 class Collector:
     """Keeps every span, and every request as it came."""
