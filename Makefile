@@ -147,6 +147,9 @@ compatibility: $(VENV)/dev  ## can this and another release share their topics? 
 	@$(BIN)/python -m orderflow.contracts compatibility contracts \
 	  --base '$(if $(filter file undefined,$(origin BASE)),,$(BASE))' $(COMPATIBILITY)
 
+.PHONY: ci
+ci: lint asyncapi compatibility test manifests  ## what the Jenkinsfile runs before it needs a server or a key
+
 .PHONY: lint
 lint: $(VENV)/dev  ## ruff (all rules) and mypy (strict)
 	$(BIN)/ruff check

@@ -10,9 +10,9 @@ import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
-from jsonschema import Draft202012Validator
 from schemathesis.checks import CHECKS, load_all_checks
 from support.console import console
+from support.described import must_be_as_described
 from support.events import order, paid
 from support.history import everything
 from support.stage import ROOT, Stage, binary_headers
@@ -83,22 +83,9 @@ def test_whatever_query_is_asked_is_answered_as_described(case: Any, query: str)
     case.call_and_validate(base_url=query, checks=HELD, timeout=30)
 
 
-def operations(described: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {each["operationId"]: each for path in described["paths"].values() for each in path.values()}
-
-
 def must_fit(described: dict[str, Any], operation: str, answer: httpx.Response) -> Any:
     """The answer's JSON, which is as the operation's description has it."""
-    responses = operations(described)[operation]["responses"]
-    assert str(answer.status_code) in responses, answer.text
-    told = responses[str(answer.status_code)]
-    media = answer.headers["content-type"]
-    assert media in told["content"]
-    for name in told.get("headers", {}):
-        assert name in answer.headers
-    schema = told["content"][media]["schema"] | {"components": described["components"]}
-    faults = Draft202012Validator(schema).iter_errors(answer.json())
-    assert [f"{fault.json_path}: {fault.message}" for fault in faults] == []
+    must_be_as_described(described, operation, answer.status_code, answer.headers, answer.json())
     return answer.json()
 
 

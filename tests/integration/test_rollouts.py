@@ -12,6 +12,7 @@ import psycopg
 import pytest
 import yaml
 from support.console import NO_KAFKA
+from support.described import must_be_as_described
 from support.events import placed
 from support.history import happen
 from support.kubeapi import KubeApi, served, serving
@@ -22,6 +23,7 @@ from werkzeug.test import Client
 from knrollout import names
 from orderflow import door
 from orderflow.adapters.postgres import migrate
+from orderflow.contracts.openapi import describe
 
 BROWSER = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"}
 
@@ -245,3 +247,7 @@ def test_the_api_tells_the_same(desk: Desk) -> None:
     assert [outcome["outcome"] for outcome in whole["outcomes"]] == ["refused", "parked"]
     assert whole["revisions"][0]["runs"][0]["run"]["name"] == "track-uid-roll-1-step2-1"
     assert "abort" in whole["asks"]
+    described = describe("query", strict=True)
+    for operation, path in (("listRollouts", "/api/rollouts"), ("readRollout", brief["href"])):
+        answer = desk.client.get(path)
+        must_be_as_described(described, operation, answer.status_code, answer.headers, answer.json)
