@@ -30,7 +30,7 @@ from tests.cluster.stack import Stack
 
 AUDIT_EVERY_SECONDS: Final = 15.0
 _ROLLBACK_SECONDS: Final = 240.0
-_RELEASE_SECONDS: Final = 420.0
+_RELEASE_SECONDS: Final = 600.0
 _SETTLE_SECONDS: Final = 300.0
 _AFTER_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.5
