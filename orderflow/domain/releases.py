@@ -37,7 +37,8 @@ class Terms(Frozen):
     """alpha: risk of calling an equal revision worse, over the whole release, which is looked at `looks` times.
 
     tolerance: a difference of rates that is no reason to go back, however sure it is.
-    margin: a difference that must have been found by now, or else it is too early to say fine.
+    margin: a canary that is worse by so much would have been found by now with the probability `power`, or else it is
+    too early to say fine.
     """
 
     minimum: Annotated[int, Field(ge=1, le=1_000_000)] = 50
@@ -45,6 +46,7 @@ class Terms(Frozen):
     looks: Annotated[int, Field(ge=1, le=10_000)] = 20
     tolerance: Annotated[float, Field(ge=0, le=1)] = 0.01
     margin: Annotated[float, Field(gt=0, le=1)] = 0.1
+    power: Annotated[float, Field(gt=0, lt=1)] = 0.95
 
 
 @dataclass(frozen=True)
@@ -131,19 +133,24 @@ def _threshold(terms: Terms, questions: int) -> float:
 
 def _at_most(count: int, total: int, share: float) -> float:
     """P(at most count of total), binomial."""
+    if share >= 1:
+        return 1.0 if count >= total else 0.0
     ways = (exp(_choices(total, k) + k * log(share) + (total - k) * log1p(-share)) for k in range(count + 1))
     return min(1.0, sum(ways))
 
 
 def _one(name: str, canary: Count, stable: Count, terms: Terms, threshold: float) -> Compared:
     probability = excess_probability(canary, stable)
-    detects = _detects(canary.total, stable, terms, threshold)
-    telling = detects is not None and detects <= stable.rate + terms.margin
+    fewest = _fewest_that_are_worse(canary.total, stable, terms, threshold)
+    found = 0.0
+    if fewest is not None:
+        found = 1 - _at_most(fewest - 1, canary.total, min(1.0, stable.rate + terms.margin))
     verdict = Verdict.TOO_FEW
     if _is_worse(canary, stable, terms, threshold):
         verdict = Verdict.WORSE
-    elif min(canary.total, stable.total) >= terms.minimum and telling:
+    elif min(canary.total, stable.total) >= terms.minimum and found >= terms.power:
         verdict = Verdict.FINE
+    detects = fewest / canary.total if fewest is not None else None
     return Compared(name, canary, stable, probability, detects, verdict)
 
 
@@ -153,8 +160,11 @@ def _is_worse(canary: Count, stable: Count, terms: Terms, threshold: float) -> b
     return excess_probability(canary, stable) < threshold
 
 
-def _detects(total: int, stable: Count, terms: Terms, threshold: float) -> float | None:
-    """By halving: more bad ones at the canary are never less of a sign."""
+def _fewest_that_are_worse(total: int, stable: Count, terms: Terms, threshold: float) -> int | None:
+    """Of so many orders at the canary; None if not even all would do.
+
+    By halving: more bad ones at the canary are never less of a sign.
+    """
     low, high = 0, total + 1
     while low < high:
         middle = (low + high) // 2
@@ -162,7 +172,7 @@ def _detects(total: int, stable: Count, terms: Terms, threshold: float) -> float
             low = middle + 1
         else:
             high = middle
-    return low / total if total and low <= total else None
+    return low if 0 < low <= total else None
 
 
 def _choices(of: int, chosen: int) -> float:

@@ -65,7 +65,23 @@ def test_the_minimum_is_a_minimum_of_both() -> None:
 
 def test_enough_by_number_but_too_few_to_have_found_the_margin_is_too_few() -> None:
     assert verdict(Count(0, 50), Count(0, 50)) is Verdict.TOO_FEW
+    assert verdict(Count(0, 100), Count(0, 100)) is Verdict.TOO_FEW
     assert verdict(Count(0, 200), Count(1, 400)) is Verdict.FINE
+
+
+@pytest.mark.parametrize("stable_for_each", [1, 9])
+@pytest.mark.parametrize("size", [60, 130, 200, 400])
+def test_a_canary_that_is_worse_by_the_margin_is_seldom_called_fine(size: int, stable_for_each: int) -> None:
+    """Of 400 releases whose canary rejects 10 % more: the twentieth that the power allows, and chance."""
+    rolls = random.Random(size)  # noqa: S311 - not for secrets
+
+    def counted(total: int, rate: float) -> Count:
+        return Count(sum(rolls.random() < rate for _ in range(total)), total)
+
+    found = [
+        verdict(counted(size, 0.13), counted(size * stable_for_each, 0.03), looks=60) for _ in range(400)
+    ]
+    assert found.count(Verdict.FINE) <= 32
 
 
 def test_a_sure_but_tiny_difference_is_no_reason_to_go_back() -> None:

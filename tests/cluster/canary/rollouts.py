@@ -23,10 +23,10 @@ _SHORT: Final = {
     "most-seconds": "1.5",
     "seconds": "30",
     "minutes": "2",
-    "minimum": "20",
-    "margin": "0.2",
 }
 """Arguments of the templates. A shop has minutes where a test has seconds."""
+_FIRST_WEIGHT: Final = 25
+"""Of a few orders a second, so many that a verdict takes minutes and not hours."""
 
 _ONLY: Final = """\
 - op: add
@@ -107,7 +107,7 @@ class Rollouts:
     def lead(self, stage: str) -> None:
         document = yaml.safe_load((ARGO / f"rollouts/{stage}.yaml").read_text())
         self.kube.apply(self._shortened(document))
-        self.kube.until(120, f"a healthy rollout of {stage}", lambda: self.phase(stage) == "Healthy" or None)
+        self.kube.until(120, f"a rollout of {stage} at rest", lambda: self._at_rest(stage) or None)
 
     def leave(self, stage: str) -> None:
         """Without a rollout Knative's own rules hold again: the newest revision gets everything."""
@@ -117,8 +117,12 @@ class Rollouts:
         found: dict[str, Any] = self.kube.get(names.PLURAL, stage).get("status", {})
         return found
 
-    def phase(self, stage: str) -> str | None:
-        return self.status(stage).get("phase")
+    def _at_rest(self, stage: str) -> bool:
+        """Led as it is now; an aborted release is at rest too."""
+        found = self.kube.get(names.PLURAL, stage)
+        status = found.get("status", {})
+        seen = status.get("observedGeneration") == found["metadata"]["generation"]
+        return seen and status.get("phase") in {"Healthy", "Degraded"} and "stableRevision" in status
 
     def shares(self, stage: str) -> dict[str, int]:
         """What the Route gives each revision now."""
@@ -143,7 +147,11 @@ class Rollouts:
     def _shortened(self, document: dict[str, Any]) -> dict[str, Any]:
         """The same rollout with a test's times, and the addresses of this namespace."""
         canary = document["spec"]["strategy"]["canary"]
-        document["spec"]["progressDeadlineSeconds"] = 45
+        document["spec"]["progressDeadlineSeconds"] = 60
+        canary["steps"][0]["setWeight"] = _FIRST_WEIGHT
+        for arg in canary["steps"][1]["analysis"]["args"]:
+            if arg["name"] == "weight":
+                arg["value"] = str(_FIRST_WEIGHT)
         host = f"{self._stack.options.namespace}.svc.cluster.local"
         addresses = {"prometheus": self._prometheus, "query": f"http://query.{host}"}
         for analysis in [canary["analysis"], *(s["analysis"] for s in canary["steps"] if "analysis" in s)]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -15,26 +16,27 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from orderflow.errors import UnavailableError
 from orderflow.sandbox import report
 from orderflow.sandbox.cli import EMAILED
 from orderflow.sandbox.report import Account
-from orderflow.sandbox.scenarios import Story, Way, stories
+from orderflow.sandbox.scenarios import Sending, Story, Way, stories
 from orderflow.sandbox.sender import Sender
 from tests.chaos.groups import Groups
 from tests.cluster.canary.met import Met
 from tests.cluster.canary.releases import Release
 from tests.cluster.canary.rollouts import Controller, Rollouts
 from tests.cluster.kube import ClusterError
-from tests.cluster.orders import sender
 from tests.cluster.stack import Stack
 
 AUDIT_EVERY_SECONDS: Final = 15.0
-_ROLLBACK_SECONDS: Final = 240.0
-_RELEASE_SECONDS: Final = 600.0
+_ROLLBACK_SECONDS: Final = 420.0
+_RELEASE_SECONDS: Final = 900.0
 _SETTLE_SECONDS: Final = 300.0
 _AFTER_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.5
 _BEHIND = 3
+_SENT_AT_MOST = 5
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,16 @@ class Outcome:
     lost: int
     wrong: int
     kills: int = 0
+
+
+class Patient(Sender):
+    """A storefront that sends again where Kafka does not confirm in time, under the same id."""
+
+    async def send(self, sending: Sending) -> None:
+        for _ in range(_SENT_AT_MOST):
+            with contextlib.suppress(UnavailableError):
+                return await super().send(sending)
+        return await super().send(sending)
 
 
 class Trials:
@@ -172,7 +184,9 @@ class Trials:
                 await asyncio.to_thread(self.audit)
                 await asyncio.sleep(AUDIT_EVERY_SECONDS)
 
-        async with sender(self._stack) as flow, asyncio.TaskGroup() as group:
+        stack = self._stack
+        patient = Patient(stack.url("intake"), stack.servers.bootstrap, proxy=stack.proxy, key=stack.key)
+        async with patient as flow, asyncio.TaskGroup() as group:
             group.create_task(flow.tell(told(), at_once=256, pause=1 / self._rate))
             group.create_task(audits())
             try:
