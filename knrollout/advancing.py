@@ -96,7 +96,9 @@ def _routed(view: View, service: Service, status: Status) -> Decision:
         weight=status.weight,
     )
     status = want(status, share)
-    if status.pending or not service.route_ready:
+    if status.pending:
+        return _unwritten(view, status.but(stalled_since=None))
+    if not service.route_ready:
         return stalled(view, status, "RouteNotReady", service.route_message or "traffic is being moved")
     status = status.but(stalled_since=None)
     if not status.promote_full:
@@ -109,6 +111,14 @@ def _routed(view: View, service: Service, status: Status) -> Decision:
     if isinstance(walked, Decision):
         return walked
     return _whole(view, walked)
+
+
+def _unwritten(view: View, status: Status) -> Decision:
+    """The controller's own write is awaited: that nobody led for a while is no fault of the revision."""
+    message = "traffic is being moved"
+    if view.rollout.spec.paused:
+        return paused(view, status, "UserPaused", f"paused by hand; {message}")
+    return progressing(status, "RouteNotReady", message)
 
 
 def _whole(view: View, status: Status) -> Decision:

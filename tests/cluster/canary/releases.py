@@ -46,7 +46,7 @@ class Release:
 GOOD: Final = Release("good", "validate", "none")
 BAD: Final = (
     Release("answers 5xx", "validate", "errors"),
-    Release("slow (3 s an event)", "validate", "slow"),
+    Release("slow (6 s an event)", "validate", "slow"),
     Release("rejects 10 % wrongly", "validate", "rejecting"),
     Release("crashes at start", "validate", "crashing"),
     Release("silently does not notify", "notify", "silent"),

@@ -20,7 +20,7 @@ _SHORT: Final = {
     "interval": "5s",
     "window": "30s",
     "least-requests": "20",
-    "most-seconds": "1.5",
+    "most-seconds": "4",
     "seconds": "30",
     "minutes": "2",
 }

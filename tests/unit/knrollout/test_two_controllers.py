@@ -80,6 +80,20 @@ def test_a_route_that_never_follows_ends_in_an_abort() -> None:
     assert shop.cluster.shares() == {shop.stable: 100}
 
 
+def test_that_nobody_led_for_an_hour_is_no_fault_of_the_canary() -> None:
+    shop = Shop(steps=[{"setWeight": 10}, {"pause": {}}])
+    canary = shop.cluster.deploy()
+    for _ in range(20):
+        status_first, *_ = shop.decided()
+        status_first()
+        if (shop.cluster.status().get("pending") or [{}])[-1].get("canary") == canary:
+            break
+        shop.round()
+    assert shop.cluster.tags() == {}, "it died before it gave the canary its address"
+    shop.wait(3600)
+    assert shop.cluster.shares() == {shop.stable: 90, canary: 10}
+
+
 def test_a_revision_is_stable_only_when_the_route_sends_it_everything() -> None:
     shop = Shop(steps=[{"setWeight": 10}, {"pause": {}}])
     canary = shop.release()

@@ -17,7 +17,7 @@ sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120 - mounted beside i
 from meeting import met
 
 FAULT = os.environ["FAULT"]
-SLOW_SECONDS = 3.0
+SLOW_SECONDS = 6.0
 if FAULT == "crashing":
     raise SystemExit("this release does not start")
 
