@@ -4,7 +4,7 @@ import time
 import uuid
 from collections.abc import Callable
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
 from orderflow.envelope import Envelope
 
@@ -36,6 +36,29 @@ class Tap:
         while (message := self._consumer.poll(seconds)) is not None:
             if message.error() is None:
                 self.seen.append((message.topic() or "", read(message)))
+
+    def read_to_end(self) -> None:
+        """Reads all that is in the topics at this moment, however slow the machine is."""
+        places = self._consumer.assignment()
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        ends = {(each.topic, each.partition): self._end(each, deadline) for each in places}
+        while any(
+            max(each.offset, 0) < ends[each.topic, each.partition] for each in self._consumer.position(places)
+        ):
+            assert time.monotonic() < deadline, "a topic was not read to its end in time"
+            message = self._consumer.poll(0.2)
+            if message is not None and message.error() is None:
+                self.seen.append((message.topic() or "", read(message)))
+
+    def _end(self, place: TopicPartition, deadline: float) -> int:
+        """A broker that was short of breath has another term as leader, which only new metadata tells."""
+        while True:
+            try:
+                return int(self._consumer.get_watermark_offsets(place, timeout=5, cached=False)[1])
+            except KafkaException:
+                if time.monotonic() > deadline:
+                    raise
+                self._consumer.list_topics(timeout=5)
 
     def until(self, wanted: Callable[[str, Envelope], bool], how_many: int = 1) -> list[Envelope]:
         """The first events of any topic read so far or yet to come that are wanted; fails after a deadline."""

@@ -21,7 +21,6 @@ from support.topics import Tap
 from support.waiting import until
 
 STAGES = ("intake", "validate", "track", "notify", "park", "shelve")
-QUIET_SECONDS = 0.3
 SOON = {"OTEL_BSP_SCHEDULE_DELAY": "100"}
 """Milliseconds between two exports."""
 
@@ -46,7 +45,7 @@ class Watched:
         before = -1
         while before != self.delivered:
             before = self.delivered
-            self.tap.read_on(QUIET_SECONDS)
+            self.tap.read_to_end()
             while self.delivered < len(self.tap.seen):
                 topic, event = self.tap.seen[self.delivered]
                 self.delivered += 1
