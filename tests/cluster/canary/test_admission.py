@@ -31,9 +31,11 @@ def kube() -> Iterator[Kube]:
     run(["kubectl", "apply", "--server-side", f"--filename={ROOT / 'argo/crd/knativerollout.yaml'}"])
     run(["kubectl", "wait", "--for=condition=Established", f"crd/{names.PLURAL}.{names.GROUP}"])
     kube = Kube("canary-admission")
+    # One that an earlier run left takes minutes to go on a busy node.
+    kube.kubectl("delete", "namespace", kube.namespace, "--ignore-not-found", "--timeout=600s")
     kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": kube.namespace}})
     yield kube
-    kube.kubectl("delete", "namespace", kube.namespace, "--timeout=300s")
+    kube.kubectl("delete", "namespace", kube.namespace, "--wait=false")
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:

@@ -151,9 +151,11 @@ class Trial:
 
 @pytest.fixture(scope="module")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
-    kube = Kube(os.environ.get("CANARY_NAMESPACE", "canary-controller"))
+    kube = Kube("canary-controller")
     run(["kubectl", "apply", "--server-side", f"--filename={ROOT / 'argo/crd/knativerollout.yaml'}"])
     run(["kubectl", "wait", "--for=condition=Established", f"crd/{names.PLURAL}.{names.GROUP}"])
+    # One that an earlier run left takes minutes to go on a busy node.
+    kube.kubectl("delete", "namespace", kube.namespace, "--ignore-not-found", "--timeout=600s")
     kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": kube.namespace}})
     verdicts = Verdicts(os.environ["HOST"])
     trial = Trial(kube, os.environ["IMAGE"], verdicts, tmp_path_factory.mktemp("controller") / "log")
@@ -166,7 +168,7 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     finally:
         trial.kill_controller()
         verdicts.close()
-        kube.kubectl("delete", "namespace", kube.namespace, "--timeout=300s")
+        kube.kubectl("delete", "namespace", kube.namespace, "--wait=false")
 
 
 def objects(url: str) -> list[dict[str, Any]]:

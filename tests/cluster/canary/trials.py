@@ -259,7 +259,6 @@ class Trials:
     def _plainly(self, service: str, seconds: int) -> str:
         """Traffic follows the latest revision, which begins as the one that is stable now."""
         kube = self._rollouts.kube
-        (stable,) = (name for name, share in self._rollouts.shares(service).items() if share)
         kube.kubectl(
             "annotate",
             "ksvc",
@@ -267,20 +266,25 @@ class Trials:
             "--overwrite",
             f"serving.knative.dev/rollout-duration={seconds}s",
         )
-        template = self._templates[service]
-        template = {**template, "metadata": {**template.get("metadata", {}), "name": None}}
-        self._rollouts.release(service, _marked(template, f"plain-{next(self._numbers)}"))
+        stable = self._rollouts.release(
+            service, _marked(self._templates[service], f"plain-{next(self._numbers)}")
+        )
+
+        # Until it is ready the latest one is the bad one that was tried before.
+        def ready() -> bool | None:
+            return kube.get("ksvc", service)["status"].get("latestReadyRevisionName") == stable or None
+
+        kube.until(120, f"{stable} to be ready", ready)
         kube.kubectl(
             *("patch", "ksvc", service, "--type=merge"),
             '--patch={"spec":{"traffic":[{"latestRevision":true,"percent":100}]}}',
         )
 
-        def all_on_latest() -> bool | None:
-            latest = kube.get("ksvc", service)["status"].get("latestReadyRevisionName", "")
-            return self._rollouts.shares(service).get(latest, 0) == 100 or None
+        def serves_everything() -> bool | None:
+            return self._rollouts.shares(service).get(stable, 0) == 100 or None
 
-        kube.until(seconds + 120, "the plain Service to serve its latest revision", all_on_latest)
-        return next(name for name, share in self._rollouts.shares(service).items() if share) or stable
+        kube.until(seconds + 120, f"{stable} to serve everything", serves_everything)
+        return stable
 
     def _pin(self, service: str, revision: str) -> None:
         patch = f'{{"spec":{{"traffic":[{{"revisionName":"{revision}","percent":100}}]}}}}'
