@@ -82,7 +82,7 @@ def main() -> int:
     given = parser.parse_args()
     if not NEWMAN.exists():
         raise SystemExit("newman is not there: `make postman` installs it; it needs Node 20")
-    # Not /tmp/pytest-of-...: the embedded PostgreSQL is another user's where root runs this.
+    # Removed by name, since a TemporaryDirectory fails on what the embedded PostgreSQL's user left there.
     folder = Path(tempfile.mkdtemp(prefix="orderflow-postman-"))
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
