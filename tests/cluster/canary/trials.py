@@ -125,7 +125,10 @@ class Trials:
         return dataclasses.replace(outcome, kills=kills)
 
     async def plain(self, release: Release, seconds: int) -> Outcome:
-        """Knative's own gradual rollout, which takes so many seconds and judges nothing. A hand takes it back after."""
+        """Knative's own gradual rollout, which takes so many seconds and judges nothing. A hand takes it back after.
+
+        The Service has no rollout any more then: these trials come last.
+        """
         service = release.service
         await asyncio.to_thread(self._rollouts.leave, service)
         stable = await asyncio.to_thread(self._plainly, service, seconds)
@@ -139,9 +142,7 @@ class Trials:
         status = {"phase": f"{share} % after {seconds} s", "message": "nothing took it back"}
         if share == 0:
             status = {"phase": "0 %", "message": "the revision never got ready"}
-        outcome = await self._outcome(release, "rollout-duration", revision, flow, None, status, met=met)
-        await asyncio.to_thread(self._rollouts.lead, service)
-        return outcome
+        return await self._outcome(release, "rollout-duration", revision, flow, None, status, met=met)
 
     async def _released(self, release: Release) -> str:
         mark = f"{int(time.time())}-{next(self._numbers)}"
