@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.cluster.burst import Burst, burst, until_at_zero
-from bench.cluster.cold import WAYS, Cold, Starts
+from bench.cluster.cold import WAYS, Cold, Starts, restart
 from bench.cluster.events import CALLS
 from bench.cluster.plot import draw
 from bench.machine import hardware
@@ -39,7 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("what", choices=_WHAT)
     parser.add_argument("--rounds", type=int, default=10, help="starts of each stage and way")
     parser.add_argument("--stages", nargs="+", choices=tuple(CALLS), default=list(CALLS))
-    parser.add_argument("--ways", nargs="+", choices=[way.name for way in WAYS])
+    parser.add_argument(
+        "--ways", nargs="+", choices=[way.name for way in WAYS], help="cold: to start a stage"
+    )
+    parser.add_argument(
+        "--way",
+        choices=[way.name for way in WAYS[:-1]],
+        default=WAYS[0].name,
+        help="burst: to start the stages",
+    )
     parser.add_argument("--orders", type=int, default=10_000)
     parser.add_argument("--results", type=Path, help="folder for the figures as JSON, and the plot")
     given = parser.parse_args(arguments)
@@ -66,6 +74,7 @@ def _measure(stack: Stack, given: argparse.Namespace) -> int:
         results["cold"] = [starts.as_dict() for starts in _cold(stack, given)]
         out.print(_cold_table(results["cold"]))
     if given.what in {"burst", "all"}:
+        restart(stack, next(way for way in WAYS if way.name == given.way))
         until_at_zero(stack)
         results["idle"] = _idle(stack)
         out.print(f"idle: {json.dumps(results['idle'])}", soft_wrap=True)

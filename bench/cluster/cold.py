@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.cluster.kube import Kube
+    from tests.cluster.stack import Stack
 
 _ZERO_SECONDS: Final = 240.0
 _ANSWER_SECONDS: Final = 60.0
@@ -137,28 +138,20 @@ class Cold:
         yield from found.values()
 
     def _deploy(self, stage: str, name: str, way: Way) -> None:
-        shipped = self._kube.get("ksvc", stage)
-        spec = copy.deepcopy(shipped["spec"]["template"])
-        spec["metadata"]["annotations"] |= {
+        annotations, spec = _template(self._kube, stage, way)
+        annotations |= {
             "autoscaling.knative.dev/window": "6s",
             "autoscaling.knative.dev/scale-to-zero-pod-retention-period": "0s",
             "autoscaling.knative.dev/min-scale": "0",
             "autoscaling.knative.dev/max-scale": "1",
         }
-        (container,) = spec["spec"]["containers"]
-        way.change(container)
         labels = {"networking.knative.dev/visibility": "cluster-local"}
         self._kube.apply(
             {
                 "apiVersion": "serving.knative.dev/v1",
                 "kind": "Service",
                 "metadata": {"name": name, "labels": labels},
-                "spec": {
-                    "template": {
-                        "metadata": {"annotations": spec["metadata"]["annotations"]},
-                        "spec": spec["spec"],
-                    }
-                },
+                "spec": {"template": {"metadata": {"annotations": annotations}, "spec": spec}},
             }
         )
         self._kube.until(_ZERO_SECONDS, name, lambda: is_ready(self._kube.get("ksvc", name)) or None)
@@ -193,3 +186,21 @@ class Cold:
         answer = self._http.post(call.path, headers=headers, content=call.body)
         if not answer.is_success:
             raise ClusterError(f"{name} answered {answer.status_code}: {json.dumps(answer.text[:200])}")
+
+
+def restart(stack: Stack, way: Way) -> None:
+    """Every stage of the deployed pipeline in a new revision that starts this way."""
+    for stage in CALLS:
+        annotations, spec = _template(stack.kube, stage, way)
+        template = {"metadata": {"annotations": annotations}, "spec": spec}
+        patch = json.dumps([{"op": "replace", "path": "/spec/template", "value": template}])
+        stack.kube.kubectl("patch", "ksvc", stage, "--type=json", f"--patch={patch}")
+    stack.kube.until(_ZERO_SECONDS, "the stages started anew", lambda: stack.ready() or None)
+
+
+def _template(kube: Kube, stage: str, way: Way) -> tuple[dict[str, str], dict[str, Any]]:
+    """Annotations and spec of a stage's template as it is deployed, its container changed."""
+    template = copy.deepcopy(kube.get("ksvc", stage)["spec"]["template"])
+    (container,) = template["spec"]["containers"]
+    way.change(container)
+    return template["metadata"]["annotations"], template["spec"]
