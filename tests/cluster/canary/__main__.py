@@ -5,6 +5,7 @@ Exit code 0: the good one became stable by its steps, each bad one was taken bac
 
 import argparse
 import asyncio
+import dataclasses
 import sys
 import tempfile
 from collections.abc import Awaitable, Iterator
@@ -40,14 +41,8 @@ _SMALL = {
 
 
 async def run(given: argparse.Namespace, state: Path) -> tuple[list[Outcome], list[str]]:
-    options = Options.from_environment(state)
-    options = Options(
-        **{
-            **{name: getattr(options, name) for name in Options.__dataclass_fields__},
-            "namespace": given.namespace,
-            "partitions": 8,
-            "patches": (_SMALL,),
-        }
+    options = dataclasses.replace(
+        Options.from_environment(state), namespace=given.namespace, partitions=8, patches=(_SMALL,)
     )
     outcomes: list[Outcome] = []
     failed: list[str] = []
