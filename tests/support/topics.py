@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from orderflow.envelope import Envelope
 
@@ -23,6 +24,7 @@ class Tap:
                 "enable.auto.commit": False,
             }
         )
+        self._admin = AdminClient({"bootstrap.servers": bootstrap})
         known = self._consumer.list_topics(timeout=DEADLINE_SECONDS).topics
         places = [(topic, partition) for topic in topics for partition in known[topic].partitions]
         self._consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in places])
@@ -41,7 +43,7 @@ class Tap:
         """Reads all that is in the topics at this moment, however slow the machine is."""
         places = self._consumer.assignment()
         deadline = time.monotonic() + DEADLINE_SECONDS
-        ends = {(each.topic, each.partition): self._end(each, deadline) for each in places}
+        ends = self._ends(places, deadline)
         while any(
             max(each.offset, 0) < ends[each.topic, each.partition] for each in self._consumer.position(places)
         ):
@@ -50,15 +52,18 @@ class Tap:
             if message is not None and message.error() is None:
                 self.seen.append((message.topic() or "", read(message)))
 
-    def _end(self, place: TopicPartition, deadline: float) -> int:
-        """A broker that was short of breath has another term as leader, which only new metadata tells."""
+    def _ends(self, places: list[TopicPartition], deadline: float) -> dict[tuple[str, int], int]:
+        """By topic and partition. Not asked of the consumer: its questions wait behind its fetches."""
+        latest = {TopicPartition(place.topic, place.partition): OffsetSpec.latest() for place in places}
         while True:
             try:
-                return int(self._consumer.get_watermark_offsets(place, timeout=5, cached=False)[1])
+                asked = self._admin.list_offsets(latest, request_timeout=5)
+                return {(each.topic, each.partition): end.result(10).offset for each, end in asked.items()}
             except KafkaException:
+                # A broker that was short of breath has another term as leader, which only new metadata tells.
                 if time.monotonic() > deadline:
                     raise
-                self._consumer.list_topics(timeout=5)
+                self._admin.list_topics(timeout=5)
 
     def until(self, wanted: Callable[[str, Envelope], bool], how_many: int = 1) -> list[Envelope]:
         """The first events of any topic read so far or yet to come that are wanted; fails after a deadline."""
