@@ -22,6 +22,7 @@ import psycopg
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from bench.machine import ROOT, hardware
+from bench.workload import SMALL_ORDER
 from orderflow import topics, tracking, validation
 from orderflow.adapters.kafka import producer_config
 from orderflow.adapters.postgres import migrate
@@ -40,14 +41,6 @@ if TYPE_CHECKING:
     from orderflow.tracking import Plan
 
 PARTITIONS: Final = 32
-ORDER: Final = {
-    "currency": "EUR",
-    "lines": [{"sku": "MUG-BLUE", "name": "Blue mug", "quantity": 2, "unit_price": 1250}],
-    "shipping": 400,
-    "total": 2900,
-    "customer": {"name": "Ada Lovelace", "email": "ada@example.org"},
-    "shipping_address": {"name": "Ada Lovelace", "line1": "1 Way", "city": "Berlin", "country": "DE"},
-}
 NOTIFICATIONS: Final = """\
 [shop]
 name = "Bench"
@@ -130,7 +123,7 @@ def _add(producer: Producer, rows: dict[str, list[tuple[Any, ...]]], number: int
         id=f"placed-{number}",
         subject=order_id,
         time="2026-11-24T10:00:00Z",
-        data=json.dumps(ORDER).encode(),
+        data=json.dumps(SMALL_ORDER).encode(),
         extensions={"partitionkey": order_id},
     )
     judged = validation.validate(sent, Rules())

@@ -26,6 +26,16 @@ _LINES: Final = (
 )
 _TOTAL: Final = 2 * 1250 + 2400 + 3 * 900 + 490
 
+SMALL_ORDER: Final = {
+    "currency": "EUR",
+    "lines": [{"sku": "MUG-BLUE", "name": "Blue mug", "quantity": 2, "unit_price": 1250}],
+    "shipping": 400,
+    "total": 2900,
+    "customer": {"name": "Ada Lovelace", "email": "ada@example.org"},
+    "shipping_address": {"name": "Ada Lovelace", "line1": "1 Way", "city": "Berlin", "country": "DE"},
+}
+"""An order of one line, where what it holds is of no matter."""
+
 
 @dataclass(slots=True)
 class Workload:

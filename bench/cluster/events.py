@@ -7,6 +7,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from bench.workload import SMALL_ORDER
 from orderflow import parking, tracking, validation
 from orderflow.domain.events import type_of
 from orderflow.domain.rules import Rules
@@ -16,14 +17,6 @@ from orderflow.errors import Reason
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ORDER: Final = {
-    "currency": "EUR",
-    "lines": [{"sku": "MUG-BLUE", "name": "Blue mug", "quantity": 2, "unit_price": 1250}],
-    "shipping": 400,
-    "total": 2900,
-    "customer": {"name": "Ada Lovelace", "email": "ada@example.org"},
-    "shipping_address": {"name": "Ada Lovelace", "line1": "1 Way", "city": "Berlin", "country": "DE"},
-}
 _MOST: Final = 900_000
 
 
@@ -39,7 +32,7 @@ class Call:
 def order() -> Call:
     """As a storefront sends it."""
     headers = {"Content-Type": JSON, "Idempotency-Key": str(uuid.uuid4())}
-    return Call("/orders", headers, json.dumps(ORDER).encode())
+    return Call("/orders", headers, json.dumps(SMALL_ORDER).encode())
 
 
 def placed() -> Envelope:
@@ -50,7 +43,7 @@ def placed() -> Envelope:
         id=f"placed-{order_id}",
         subject=order_id,
         time=now(),
-        data=json.dumps(ORDER).encode(),
+        data=json.dumps(SMALL_ORDER).encode(),
         extensions={"partitionkey": order_id},
     )
 
