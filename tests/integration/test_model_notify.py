@@ -92,9 +92,11 @@ class Sending(RuleBasedStateMachine):
         doing = [self.workers[number].notifier.handle(each.with_extensions(**more)) for number, each in lots]
         given = await asyncio.gather(*doing, return_exceptions=True)
         for answer in given:
-            if answer is not None and not isinstance(answer, DiedError | UnavailableError | PoisonError):
+            if isinstance(answer, BaseException) and not isinstance(
+                answer, DiedError | UnavailableError | PoisonError
+            ):
                 raise answer
-        return [event for (_, event), answer in zip(lots, given, strict=True) if answer is None]
+        return [event for (_, event), answer in zip(lots, given, strict=True) if isinstance(answer, str)]
 
     def _check_done(self, done: list[Envelope]) -> None:
         """Each message is known to be sent and was taken, unless its recipient wants nothing any more."""
