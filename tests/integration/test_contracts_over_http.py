@@ -5,11 +5,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, assume, settings
 from schemathesis.checks import CHECKS, load_all_checks
 from support.console import console
 from support.described import must_be_as_described
@@ -80,6 +81,8 @@ def test_whatever_is_sent_to_intake_is_answered_as_described(case: Any, intake: 
 @query_described.parametrize()
 @few
 def test_whatever_query_is_asked_is_answered_as_described(case: Any, query: str) -> None:
+    # The Functions Framework's own router, which is before ours, knows no address with a line break.
+    assume(not any("\n" in unquote(str(value)) for value in (case.path_parameters or {}).values()))
     case.call_and_validate(base_url=query, checks=HELD, timeout=30)
 
 
