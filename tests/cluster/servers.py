@@ -16,7 +16,6 @@ from typing import Self
 import psycopg
 from psycopg import sql
 
-from orderflow.adapters.postgres import migrate
 from orderflow.sandbox.sandbox import ROOT, create_order_topics
 from orderflow.sandbox.servers.child import Child, Step
 from orderflow.sandbox.servers.kafka import EmbeddedKafka
@@ -97,10 +96,6 @@ class Servers:
         self.mailbox = f"http://{self.host}:{http}"
         self.webhook_secret = folder / "webhook-secret"
         _until_answers(self.mailbox, child)
-
-    def migrate(self) -> None:
-        """As the migration Job does; for a cluster whose Job is not asked to."""
-        migrate(self.database_url)
 
 
 def free_port(host: str) -> int:

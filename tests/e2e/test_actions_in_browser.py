@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect
+from support.browsing import NARROW
 from support.events import event, order, paid, placed
 from support.flow import Flow, flow
 
 from orderflow.sandbox.servers.kafka import EmbeddedKafka
 from orderflow.sandbox.servers.postgres import EmbeddedPostgres, create_database, drop_database
 
-NARROW = ViewportSize(width=400, height=800)
 WIDE = ViewportSize(width=1280, height=800)
 OUTCOME_MS = 20_000
 """For how long the page with the result may look again until all is known."""

@@ -8,14 +8,18 @@ from typing import Any
 import psycopg
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ViewportSize, expect
-from support.browsing import apart, focused
+from support.browsing import (
+    apart,
+    focused,
+    must_be_complete_without_a_script,
+    must_not_scroll_sideways_on_a_phone,
+)
 from support.console import console
 from support.history import everything
 from support.kubeapi import served
 from support.releasing import Shop
 
 PAGES = ["/rollouts", "/rollouts/track", "/rollouts/track/abort"]
-NARROW = ViewportSize(width=400, height=800)
 
 
 @pytest.fixture(scope="module")
@@ -103,26 +107,12 @@ def test_an_abort_is_asked_for_once_and_seen_live(desk: BrowserContext, shop: Sh
 
 @pytest.mark.parametrize("path", PAGES)
 def test_every_page_is_complete_without_a_script(browser: Browser, address: str, path: str) -> None:
-    with browser.new_context(base_url=address, java_script_enabled=False) as without:
-        page = without.new_page()
-        page.goto(path)
-        plain = page.locator("main").inner_text()
-    with browser.new_context(base_url=address) as with_script:
-        page = with_script.new_page()
-        page.goto(path)
-        headings = page.locator("main h1, main h2").all_inner_texts()
-    assert headings
-    assert all(heading in plain for heading in headings)
-    assert len(plain) > len("".join(headings)) + 10
+    must_be_complete_without_a_script(browser, address, path)
 
 
 @pytest.mark.parametrize("path", PAGES)
 def test_no_page_scrolls_sideways_on_a_phone(browser: Browser, address: str, path: str) -> None:
-    with browser.new_context(base_url=address, viewport=NARROW) as phone:
-        page = phone.new_page()
-        page.goto(path)
-        assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
-        expect(page.locator("h1, h2").first).to_be_attached()
+    must_not_scroll_sideways_on_a_phone(browser, address, path)
 
 
 def test_the_pictures_for_whoever_reviews_the_pages_are_taken(
