@@ -29,6 +29,8 @@ BATCH: Final = 5000
 _WAIT_SECONDS: Final = 30.0
 _SILENCE_SECONDS: Final = 30.0
 _FILL_SECONDS: Final = 0.05
+_OF_THE_GROUP: Final = {"GROUP_AUTHORIZATION_FAILED"}
+"""librdkafka asks for its group's coordinator unasked, and says of partition 0 that it was refused."""
 _EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
@@ -132,7 +134,7 @@ def _within(
     done: list[int] = []
     for message in messages:
         partition, offset, error = message.partition(), message.offset() or 0, message.error()
-        if partition is None or partition not in left:
+        if partition is None or partition not in left or (error is not None and error.name() in _OF_THE_GROUP):
             continue
         if error is not None and error.name() != "_PARTITION_EOF":
             raise UnavailableError(f"Kafka does not let its log be read: {error.name()}")

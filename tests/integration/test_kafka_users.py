@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import subprocess
@@ -24,7 +25,7 @@ from support.waiting import until
 
 from orderflow import topics
 from orderflow.adapters.kafka import KafkaPublisher, client_config
-from orderflow.adapters.log import Log
+from orderflow.adapters.log import Log, partition_of
 from orderflow.errors import UnavailableError
 
 GROUPS = ("orderflow-validate", "orderflow-track", "orderflow-notify", "orderflow-shelve")
@@ -66,12 +67,12 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         yield broker
 
 
-def write(kafka: Secured, user: str, *into: str) -> None:
+def write(kafka: Secured, user: str, *into: str, order_id: str = "o-1") -> None:
     """As the stages do: idempotent, acks=all."""
 
     async def publish() -> None:
         publisher = KafkaPublisher(kafka.settings(user))
-        tries = [publisher.publish(topic, [placed("o-1")]) for topic in into]
+        tries = [publisher.publish(topic, [placed(order_id)]) for topic in into]
         outcomes = await asyncio.gather(*tries, return_exceptions=True)
         publisher.close()
         for failed in filter(None, outcomes):
@@ -184,6 +185,26 @@ def test_no_user_can_write_or_read_what_is_not_its_own(kafka: Secured, user: str
     for group in GROUPS:
         if group not in {*duties.watches, duties.joins}:
             assert refuses(lambda group=group: watch(kafka, user, group)), f"{user} can watch {group}"  # type: ignore[misc]
+
+
+def test_a_reading_that_lasts_does_not_fail_over_a_group_that_it_takes_no_part_in(
+    kafka: Secured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """librdkafka asks for the coordinator of the reader's group unasked, and is refused while records still come."""
+    monkeypatch.setattr("orderflow.adapters.log.BATCH", 1)
+    config = client_config(kafka.settings("audit"))
+    partitions = len(Log(config).extents(topics.INBOX))
+    orders = (f"o-{number}" for number in itertools.count())
+    order_id = next(each for each in orders if partition_of(each.encode(), partitions) == 0)
+    for _ in range(3):
+        write(kafka, "audit", topics.INBOX, order_id=order_id)
+    log = Log(config | {"fetch.message.max.bytes": 1})
+    extent = log.extents(topics.INBOX)[0]
+    came = 0
+    for batch in log.read(topics.INBOX, {0: (extent.start, extent.end)}):
+        came += len(batch)
+        time.sleep(2)
+    assert came == extent.end - extent.start
 
 
 NOTIFICATIONS = """
