@@ -134,7 +134,11 @@ def _within(
     done: list[int] = []
     for message in messages:
         partition, offset, error = message.partition(), message.offset() or 0, message.error()
-        if partition is None or partition not in left or (error is not None and error.name() in _OF_THE_GROUP):
+        if (
+            partition is None
+            or partition not in left
+            or (error is not None and error.name() in _OF_THE_GROUP)
+        ):
             continue
         if error is not None and error.name() != "_PARTITION_EOF":
             raise UnavailableError(f"Kafka does not let its log be read: {error.name()}")
