@@ -1,4 +1,4 @@
-"""The jars of Apache Kafka: resolved once into kafka-jars.lock, fetched by it, checked by hash.
+"""The jars of Apache Kafka: resolved once into kafka-jars.lock, fetched by it, checked by hash; others' by their locks.
 
 `python -m orderflow.sandbox.servers.jars` resolves COORDINATES again and rewrites the lock; with a file and coordinates
 it writes another lock.
@@ -35,7 +35,8 @@ def user_cache() -> Path:
 
 
 def classpath(cache: Path, lock: Path = LOCK) -> list[Path]:
-    """The locked jars below `cache`, in the lock's order; the missing ones are fetched.
+    """The locked files below `cache`, jars unless their paths say otherwise, in the lock's order; the missing ones are
+    fetched.
 
     Raises ServerFailedError where one cannot be fetched or is not the one in the lock.
     """
@@ -77,12 +78,12 @@ def _fetch(jar: Path, coordinate: str, sha256: str, aside: Path, lock: Path) -> 
     group, artifact, version = coordinate.split(":")
     component = _context(aside).project(group, artifact).at_version(version)
     try:
-        fetched = component.artifact().resolve()
+        fetched = component.artifact(packaging=jar.suffix[1:]).resolve()
     except (OSError, RuntimeError) as error:
         message = f"cannot fetch {coordinate} from Maven Central: {error}"
         raise ServerFailedError(message) from error
     if _sha256(fetched) != sha256:
-        message = f"{coordinate} from Maven Central is not the jar that {lock.name} names"
+        message = f"{coordinate} from Maven Central is not the file that {lock.name} names"
         raise ServerFailedError(message)
     jar.parent.mkdir(parents=True, exist_ok=True)
     fetched.replace(jar)
