@@ -113,10 +113,16 @@ e2e-canary: $(VENV)/dev cluster-images  ## releases that are good and bad, on th
 	$(ON_CLUSTER) $(BIN)/pytest tests/cluster/canary --timeout=600
 	$(ON_CLUSTER) $(BIN)/python -m tests.cluster.canary --rollout-image $(ROLLOUT_IMAGE)
 
+FLOOR_IMAGE = dev.local/orderflow-floor:e2e
+
 .PHONY: bench-cluster
 bench-cluster: CLUSTER ?= all
 bench-cluster: $(VENV)/bench cluster-images  ## cold starts, idle cost, a burst from zero: make bench-cluster HOST=... LOAD=...
-	@$(ON_CLUSTER) $(BIN)/python -m bench.cluster $(CLUSTER)
+	mkdir -p build/floor
+	cd bench/cluster/floor && CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o $(abspath build/floor)/server .
+	$(DOCKER) build --tag $(FLOOR_IMAGE) --file bench/cluster/floor/Dockerfile build/floor
+	$(LOAD) $(FLOOR_IMAGE)
+	@$(ON_CLUSTER) FLOOR_IMAGE=$(FLOOR_IMAGE) $(BIN)/python -m bench.cluster $(CLUSTER)
 
 .PHONY: contracts
 contracts: $(VENV)/dev  ## write contracts/ anew from the code's models

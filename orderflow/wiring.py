@@ -1,9 +1,13 @@
-"""The composition root: each stage's collaborators, built from its settings. Nothing connects before it is used."""
+"""The composition root: each stage's collaborators, built from its settings.
+
+What fails to connect fails the event that needs it, not the start."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from contextvars import Context
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from orderflow import logs, settings, topics, validation
 from orderflow.adapters.kafka import KafkaPublisher
@@ -15,11 +19,13 @@ from orderflow.reception import DeadLetters, Reception
 from orderflow.tracing import Untraced
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
     from pathlib import Path
 
     from flask import Flask
 
+    from orderflow.adapters.kafka import Publisher
+    from orderflow.adapters.postgres import Database
     from orderflow.adapters.telemetry import Telemetry
     from orderflow.audit.report import Report
     from orderflow.envelope import Envelope
@@ -28,6 +34,9 @@ if TYPE_CHECKING:
     from orderflow.tracing import Stage
 
 T = TypeVar("T")
+
+_BEGUN: Final[set[asyncio.Task[None]]] = set()
+"""An event loop keeps no task alive by itself."""
 
 AuditRun: TypeAlias = "Callable[[], Awaitable[Report | None]]"
 
@@ -40,6 +49,36 @@ def or_exit(build: Callable[[], T]) -> T:
         logging.basicConfig()
         logging.getLogger("orderflow").critical("%s", error)
         raise SystemExit(2) from None
+
+
+def _connecting(connect: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Connects while the platform still waits for the process, so that the first event need not: an idempotent
+    producer has its number half a second after it was made, and not sooner.
+
+    Only in a worker: where the function is imported before a fork no event loop runs, and what is made there would
+    not live. A server that is away is no fault yet; the first event finds out.
+    """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    task = loop.create_task(connect(), context=Context())
+    _BEGUN.add(task)
+    task.add_done_callback(_BEGUN.discard)
+
+
+def _publisher(config: settings.KafkaSettings, tracing: Untraced | Telemetry) -> Publisher:
+    publisher = KafkaPublisher(config)
+    _connecting(publisher.connect)
+    return tracing.publisher(publisher)
+
+
+def _database(config: settings.DatabaseSettings) -> Database:
+    from orderflow.adapters.postgres import Database
+
+    database = Database(config)
+    _connecting(database.connect)
+    return database
 
 
 def _tracing(config: settings.StageSettings, stage: str) -> Untraced | Telemetry:
@@ -59,7 +98,7 @@ def intake() -> Stage:
     logs.configure(config.log_level, stage="intake", revision=config.k_revision)
     rules = settings.read_toml(Rules, config.rules_file, "RULES_FILE")
     tracing = _tracing(config, "intake")
-    publisher = tracing.publisher(KafkaPublisher(config))
+    publisher = _publisher(config, tracing)
     door = Intake(publisher, rules, Door.open(config, "intake"), config.public_url)
     return tracing.door(door, *door.routes)
 
@@ -69,7 +108,7 @@ def validate() -> Stage:
     logs.configure(config.log_level, stage="validate", revision=config.k_revision)
     rules = settings.read_toml(Rules, config.rules_file, "RULES_FILE")
     tracing = _tracing(config, "validate")
-    publisher = tracing.publisher(KafkaPublisher(config))
+    publisher = _publisher(config, tracing)
 
     async def handle(event: Envelope) -> str:
         judged = validation.validate(event, rules, config.k_revision)
@@ -81,15 +120,15 @@ def validate() -> Stage:
 
 
 def track() -> Stage:
-    from orderflow.adapters.postgres import Database, OrderStore
+    from orderflow.adapters.postgres import OrderStore
     from orderflow.tracker import Tracker
 
     config = settings.load(settings.TrackSettings)
     logs.configure(config.log_level, stage="track", revision=config.k_revision)
     rules = settings.read_toml(Rules, config.rules_file, "RULES_FILE")
     tracing = _tracing(config, "track")
-    publisher = tracing.publisher(KafkaPublisher(config))
-    store = OrderStore(Database(config), revision=config.k_revision, waiting=rules.waiting)
+    publisher = _publisher(config, tracing)
+    store = OrderStore(_database(config), revision=config.k_revision, waiting=rules.waiting)
     tracker = Tracker(store, publisher, config.k_revision)
     handle = held(tracker.handle, config.hold_from_partition)
     return tracing.door(Reception("track", config.k_revision, handle, publisher))
@@ -99,19 +138,18 @@ def park() -> Stage:
     config = settings.load(settings.KafkaSettings)
     logs.configure(config.log_level, stage="park", revision=config.k_revision)
     tracing = _tracing(config, "park")
-    return tracing.door(DeadLetters(config.k_revision, tracing.publisher(KafkaPublisher(config))))
+    return tracing.door(DeadLetters(config.k_revision, _publisher(config, tracing)))
 
 
 def shelve() -> Stage:
     from orderflow.adapters.actions import ActionRecord
-    from orderflow.adapters.postgres import Database
     from orderflow.adapters.shelf import Shelf
     from orderflow.operators.carrying import Carrier
 
     config = settings.load(settings.ShelveSettings)
     logs.configure(config.log_level, stage="shelve", revision=config.k_revision)
     tracing = _tracing(config, "shelve")
-    database, publisher = Database(config), tracing.publisher(KafkaPublisher(config))
+    database, publisher = _database(config), _publisher(config, tracing)
     carrier = Carrier(Shelf(database), ActionRecord(database), publisher)
     handle = held(carrier.handle, config.hold_from_partition)
     return tracing.door(Reception("shelve", config.k_revision, handle, publisher))
@@ -119,18 +157,17 @@ def shelve() -> Stage:
 
 def notify() -> Stage:
     from orderflow.adapters.claims import ClaimStore
-    from orderflow.adapters.postgres import Database
     from orderflow.notifier import Notifier
 
     config = settings.load(settings.NotifySettings)
     logs.configure(config.log_level, stage="notify", revision=config.k_revision)
     told = _told(config)
     lease = config.claim_seconds
-    claims = ClaimStore(Database(config), revision=config.k_revision, lease_seconds=lease)
+    claims = ClaimStore(_database(config), revision=config.k_revision, lease_seconds=lease)
     tracing = _tracing(config, "notify")
     channels = tracing.channels(_channels(told, config.notifications_file.parent))
     notifier = Notifier(told, channels, claims, lease_seconds=lease)
-    publisher = tracing.publisher(KafkaPublisher(config))
+    publisher = _publisher(config, tracing)
     handle = held(notifier.handle, config.hold_from_partition)
     return tracing.door(Reception("notify", config.k_revision, handle, publisher))
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.cluster.burst import Burst, burst, until_at_zero
-from bench.cluster.cold import WAYS, Cold, Starts, restart
+from bench.cluster.cold import RUNNABLE, WAYS, Cold, Starts, restart
 from bench.cluster.events import CALLS
 from bench.cluster.plot import draw
 from bench.machine import hardware
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--way",
-        choices=[way.name for way in WAYS[:-1]],
+        choices=[way.name for way in RUNNABLE],
         default=WAYS[0].name,
         help="burst: to start the stages",
     )

@@ -47,7 +47,7 @@ class _Delivery:
 
 
 class KafkaPublisher:
-    """An idempotent producer with acks=all, made at first use.
+    """An idempotent producer with acks=all, made at first use or by connect().
 
     A producer made before a fork never delivers, and Functions Framework's gunicorn forks after it has
     imported the function. librdkafka's own thread sends; one more of ours collects the answers and wakes
@@ -71,6 +71,11 @@ class KafkaPublisher:
         self._done: list[_Delivery] = []
         self._waking = False
         self._lock = threading.Lock()
+
+    async def connect(self) -> None:
+        """Makes the producer before it is needed. Raises nothing where Kafka is away."""
+        if self._producer is None:
+            self._start()
 
     async def publish(self, topic: str, events: Sequence[Envelope]) -> None:
         if not events:

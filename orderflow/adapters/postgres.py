@@ -35,7 +35,8 @@ Connection = psycopg.AsyncConnection[Row]
 
 
 class Database:
-    """A pool that is opened at first use, in the worker. Statements commit on their own unless told otherwise."""
+    """A pool that is opened by connect() or at first use, in the worker. Statements commit on their own unless told
+    otherwise."""
 
     def __init__(self, settings: DatabaseSettings) -> None:
         self._settings = settings
@@ -55,6 +56,10 @@ class Database:
             raise ConflictError(type(error).__name__) from error
         except (PoolTimeout, psycopg.OperationalError, psycopg.InternalError) as error:
             raise UnavailableError(f"the database is not available: {type(error).__name__}") from error
+
+    async def connect(self) -> None:
+        """Opens the pool before it is needed. Raises nothing where the database is away."""
+        await self._open()
 
     async def _open(self) -> AsyncConnectionPool[Connection]:
         async with self._opening:

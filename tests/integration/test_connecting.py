@@ -1,0 +1,66 @@
+"""A stage that starts from zero connects while it is waited for, and a server that is away does not keep it from it."""
+
+import socket
+from pathlib import Path
+
+import psycopg
+import pytest
+from support.events import placed
+from support.stage import Stage
+from support.waiting import until
+
+from orderflow import wiring
+from orderflow.sandbox.address import free_port
+
+WHO = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'orderflow'"
+
+
+@pytest.mark.parametrize("stage", ["intake", "validate", "track", "notify", "park", "shelve"])
+def test_a_stage_is_connected_to_kafka_before_its_first_event(
+    stage: str, fresh_database: str, tmp_path: Path
+) -> None:
+    (tmp_path / "notifications.toml").write_text('[shop]\nname = "Shop"\nurl = "https://shop.example"\n')
+    with socket.create_server(("127.0.0.1", 0)) as kafka:
+        kafka.settimeout(30)
+        host, port = kafka.getsockname()
+        told = {
+            "KAFKA_BOOTSTRAP": f"{host}:{port}",
+            "DATABASE_URL": fresh_database,
+            "NOTIFICATIONS_FILE": str(tmp_path / "notifications.toml"),
+        }
+        with Stage(stage, tmp_path / "stage.log", **told):
+            kafka.accept()[0].close()
+
+
+@pytest.mark.parametrize("stage", ["track", "notify", "shelve"])
+def test_a_stage_is_connected_to_the_database_before_its_first_event(
+    stage: str, fresh_database: str, tmp_path: Path
+) -> None:
+    (tmp_path / "notifications.toml").write_text('[shop]\nname = "Shop"\nurl = "https://shop.example"\n')
+    told = {
+        "KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}",
+        "DATABASE_URL": fresh_database,
+        "NOTIFICATIONS_FILE": str(tmp_path / "notifications.toml"),
+    }
+    with (
+        psycopg.connect(fresh_database, autocommit=True) as looking,
+        Stage(stage, tmp_path / "stage.log", **told),
+    ):
+        until(lambda: looking.execute(WHO).fetchone() == (1,))
+
+
+def test_servers_that_are_away_fail_the_event_and_not_the_start(kafka_bootstrap: str, tmp_path: Path) -> None:
+    nowhere = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
+    told = {"KAFKA_BOOTSTRAP": kafka_bootstrap, "DATABASE_URL": nowhere, "DATABASE_WAIT_SECONDS": "1"}
+    with Stage("track", tmp_path / "stage.log", **told) as track:
+        assert track.binary(placed("o-1")).status_code == 503
+
+
+def test_where_no_event_loop_runs_nothing_is_made_before_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr("orderflow.adapters.kafka.KafkaPublisher._start", made.append)
+    monkeypatch.setenv("KAFKA_BOOTSTRAP", "127.0.0.1:1")
+    monkeypatch.setenv("RULES_FILE", "examples/rules.toml")
+    monkeypatch.setenv("LOCAL_RUN", "true")
+    wiring.validate()
+    assert made == []
