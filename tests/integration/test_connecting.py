@@ -10,7 +10,9 @@ from support.stage import Stage
 from support.waiting import until
 
 from orderflow import wiring
+from orderflow.domain.rules import Rules
 from orderflow.sandbox.address import free_port
+from orderflow.validation import validate
 
 WHO = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'orderflow'"
 
@@ -49,11 +51,16 @@ def test_a_stage_is_connected_to_the_database_before_its_first_event(
         until(lambda: looking.execute(WHO).fetchone() == (1,))
 
 
-def test_servers_that_are_away_fail_the_event_and_not_the_start(kafka_bootstrap: str, tmp_path: Path) -> None:
-    nowhere = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
-    told = {"KAFKA_BOOTSTRAP": kafka_bootstrap, "DATABASE_URL": nowhere, "DATABASE_WAIT_SECONDS": "1"}
+def test_a_database_that_is_away_fails_the_event_and_not_the_start(tmp_path: Path) -> None:
+    told = {
+        "KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}",
+        "DATABASE_URL": f"postgresql://nobody@127.0.0.1:{free_port()}/none",
+        "DATABASE_WAIT_SECONDS": "1",
+    }
     with Stage("track", tmp_path / "stage.log", **told) as track:
-        assert track.binary(placed("o-1")).status_code == 503
+        answer = track.binary(validate(placed("o-1"), Rules()))
+        assert answer.status_code == 503
+        assert "database" in answer.text
 
 
 def test_where_no_event_loop_runs_nothing_is_made_before_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
