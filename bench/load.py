@@ -31,8 +31,8 @@ class Answers:
         return 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
-def request(path: str, headers: Mapping[str, str], body: bytes) -> bytes:
-    lines = [f"POST {path} HTTP/1.1", "host: bench", f"content-length: {len(body)}"]
+def request(path: str, headers: Mapping[str, str], body: bytes, host: str = "bench") -> bytes:
+    lines = [f"POST {path} HTTP/1.1", f"host: {host}", f"content-length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "\r\n"]).encode("latin-1") + body
 
@@ -92,12 +92,12 @@ def _itself(lane: _Lane) -> _Lane:
     return lane
 
 
-async def _send(port: int, lanes: Sequence[Sequence[bytes]]) -> Answers:
+async def _send(port: int, lanes: Sequence[Sequence[bytes]], host: str) -> Answers:
     loop = asyncio.get_running_loop()
     answers = Answers()
     opened = [_Lane(each, answers) for each in lanes if each]
     for lane in opened:
-        await loop.create_connection(partial(_itself, lane), "127.0.0.1", port)
+        await loop.create_connection(partial(_itself, lane), host, port)
     started = time.perf_counter()
     for lane in opened:
         lane.next()
@@ -106,6 +106,6 @@ async def _send(port: int, lanes: Sequence[Sequence[bytes]]) -> Answers:
     return answers
 
 
-def send(port: int, lanes: Sequence[Sequence[bytes]]) -> Answers:
+def send(port: int, lanes: Sequence[Sequence[bytes]], host: str = "127.0.0.1") -> Answers:
     """Every lane's requests, one after the other; all lanes at once."""
-    return uvloop.run(_send(port, lanes))
+    return uvloop.run(_send(port, lanes, host))

@@ -1,7 +1,8 @@
-"""`python -m bench.cluster cold|burst|all`, called by `make bench-cluster`: deploys the pipeline and measures it.
+"""`python -m bench.cluster cold|steady|burst|all`, called by `make bench-cluster`: deploys all and measures it.
 
-cold: from zero pods to the first answered event, per stage and way to start. burst: orders from zero to notified,
-after what an idle deployment costs. The cluster, Kafka, PostgreSQL and the load share this machine's cores.
+cold: from zero pods to the first answered event, per stage and way to start. steady: what one busy pod takes. burst:
+orders from zero to notified, after what an idle deployment costs. The cluster, Kafka, PostgreSQL and the load share
+this machine's cores.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import json
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,18 +20,21 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.cluster.burst import Burst, burst, until_at_zero
-from bench.cluster.cold import RUNNABLE, WAYS, Cold, Starts, restart
+from bench.cluster.cold import Cold, Starts
 from bench.cluster.events import CALLS
 from bench.cluster.plot import draw
+from bench.cluster.steady import IN_FLIGHT, Pod, steady
+from bench.cluster.ways import RUNNABLE, WAYS, Way, restart
 from bench.machine import hardware
 from tests.cluster.kube import ClusterError
 from tests.cluster.servers import Servers
 from tests.cluster.stack import KAFKA_SOURCE, Options, Stack, gateway
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-_WHAT: Final = ("cold", "burst", "all")
+_WHAT: Final = ("cold", "steady", "burst", "all")
+_DEFAULT: Final = "framework's default"
 
 out = Console(highlight=False)
 
@@ -40,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=10, help="starts of each stage and way")
     parser.add_argument("--stages", nargs="+", choices=tuple(CALLS), default=list(CALLS))
     parser.add_argument(
-        "--ways", nargs="+", choices=[way.name for way in WAYS], help="cold: to start a stage"
+        "--ways", nargs="+", choices=[way.name for way in WAYS], help="cold, steady: to start a stage"
     )
     parser.add_argument(
         "--way",
@@ -48,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=WAYS[0].name,
         help="burst: to start the stages",
     )
-    parser.add_argument("--orders", type=int, default=10_000)
+    parser.add_argument("--orders", type=int, default=10_000, help="burst: how many")
+    parser.add_argument("--events", type=int, default=3_000, help="steady: of each round")
     parser.add_argument("--results", type=Path, help="folder for the figures as JSON, and the plot")
     given = parser.parse_args(arguments)
     if given.rounds < 2:
@@ -73,6 +79,9 @@ def _measure(stack: Stack, given: argparse.Namespace) -> int:
     if given.what in {"cold", "all"}:
         results["cold"] = [starts.as_dict() for starts in _cold(stack, given)]
         out.print(_cold_table(results["cold"]))
+    if given.what in {"steady", "all"}:
+        results["steady"] = [pod.as_dict() for pod in _steady(stack, given)]
+        out.print(_steady_table(results["steady"]))
     if given.what in {"burst", "all"}:
         restart(stack, next(way for way in WAYS if way.name == given.way))
         until_at_zero(stack)
@@ -92,18 +101,45 @@ def _measure(stack: Stack, given: argparse.Namespace) -> int:
 
 
 def _cold(stack: Stack, given: argparse.Namespace) -> list[Starts]:
+    with _undelivered(stack):
+        cold = Cold(stack.kube, gateway("kourier-internal"), stack.key)
+        return list(cold.measure(given.stages, _ways(given, WAYS), given.rounds))
+
+
+def _steady(stack: Stack, given: argparse.Namespace) -> list[Pod]:
+    usual = [way for way in RUNNABLE if way.name in {RUNNABLE[0].name, _DEFAULT}]
+    ways = _ways(given, RUNNABLE) if given.ways else usual
+    with _undelivered(stack):
+        to = gateway("kourier-internal")
+        return list(steady(stack.kube, to, stack.key, given.stages, ways, given.rounds, given.events))
+
+
+def _ways(given: argparse.Namespace, of: Sequence[Way]) -> list[Way]:
+    return [way for way in of if given.ways is None or way.name in given.ways]
+
+
+@contextmanager
+def _undelivered(stack: Stack) -> Iterator[None]:
     """Without delivery: what one stage publishes would wake the next one up."""
     if stack.kube.has(KAFKA_SOURCE):
         raise ClusterError(
-            "cold starts are measured where nothing delivers: on a cluster without KafkaSource"
+            "one stage alone is measured where nothing delivers: on a cluster without KafkaSource"
         )
     stack.kube.kubectl("scale", "deployment/delivery", "--replicas=0")
-    ways = [way for way in WAYS if given.ways is None or way.name in given.ways]
     try:
-        cold = Cold(stack.kube, gateway("kourier-internal"), stack.key)
-        return list(cold.measure(given.stages, ways, given.rounds))
+        yield
     finally:
         stack.kube.kubectl("scale", "deployment/delivery", "--replicas=1")
+
+
+def _steady_table(rows: list[dict[str, Any]]) -> Table:
+    title = f"one pod, {IN_FLIGHT} events in flight, medians"
+    table = Table(box=None, title=title, title_justify="left")
+    for column in ("stage", "way", "events", "events/s", "CPU ms an event"):
+        table.add_column(column, justify="left" if column in {"stage", "way"} else "right")
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    return table
 
 
 def _cold_table(rows: list[dict[str, Any]]) -> Table:
