@@ -77,8 +77,10 @@ def _measure(stack: Stack, given: argparse.Namespace) -> int:
     results: dict[str, Any] = {}
     lost = 0
     if given.what in {"cold", "all"}:
-        results["cold"] = [starts.as_dict() for starts in _cold(stack, given)]
-        out.print(_cold_table(results["cold"]))
+        found = _cold(stack, given)
+        rows = [starts.as_dict() for starts in found]
+        results["cold"] = [row | starts.each() for row, starts in zip(rows, found, strict=True)]
+        out.print(_cold_table(rows))
     if given.what in {"steady", "all"}:
         results["steady"] = [pod.as_dict() for pod in _steady(stack, given)]
         out.print(_steady_table(results["steady"]))
@@ -87,13 +89,13 @@ def _measure(stack: Stack, given: argparse.Namespace) -> int:
         until_at_zero(stack)
         results["idle"] = _idle(stack)
         out.print(f"idle: {json.dumps(results['idle'])}", soft_wrap=True)
-        found = asyncio.run(burst(stack, given.orders))
-        results["burst"] = found.as_dict()
+        seen = asyncio.run(burst(stack, given.orders))
+        results["burst"] = seen.as_dict()
         lost = results["burst"]["missing"] + results["burst"]["unexpected"]
-        _tell(found)
+        _tell(seen)
         if given.results:
             given.results.mkdir(parents=True, exist_ok=True)
-            draw(found, given.results / "burst.svg")
+            draw(seen, given.results / "burst.svg")
     if given.results:
         given.results.mkdir(parents=True, exist_ok=True)
         (given.results / "cluster.json").write_text(json.dumps(results, indent=2) + "\n")

@@ -28,6 +28,8 @@ _AT_ONCE_TO_ZERO: Final = {
     "autoscaling.knative.dev/max-scale": "1",
 }
 _ZERO_SECONDS: Final = 240.0
+_SETTLE_SECONDS: Final = 2.0
+"""After a start, so that what the cluster still does about it is not in the next one's time."""
 _ANSWER_SECONDS: Final = 60.0
 _BEGAN: Final = "began"
 _LISTENING: Final = "Application startup complete"
@@ -62,6 +64,13 @@ class Starts:
             "second_event_ms": round(1000 * median(self.warm), 1),
         }
 
+    def each(self) -> dict[str, list[float]]:
+        """Every start's seconds until the answer and until the process began."""
+        return {
+            "answered_s": [round(at, 3) for at in self.answered],
+            "began_s": [round(at, 3) for at in self.began],
+        }
+
 
 class Cold:
     """Copies of the stages' Services, which go to zero as soon as Knative lets them."""
@@ -94,6 +103,7 @@ class Cold:
 
     def _start(self, name: str, make: Callable[[], Call], starts: Starts) -> None:
         self._kube.until(_ZERO_SECONDS, f"{name} at zero", lambda: not self._alive(name) or None)
+        time.sleep(_SETTLE_SECONDS)
         sent = time.time()
         self._send(name, make())
         starts.answered.append(time.time() - sent)

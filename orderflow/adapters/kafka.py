@@ -140,7 +140,13 @@ class KafkaPublisher:
                 return
             self._waking = True
         assert self._loop is not None  # noqa: S101 - publish() has set it
-        self._loop.call_soon_threadsafe(self._resolve)
+        try:
+            self._loop.call_soon_threadsafe(self._resolve)
+        except RuntimeError:
+            # That loop is closed: nobody waits there any more, and the next one must be woken.
+            with self._lock:
+                self._done.clear()
+                self._waking = False
 
     def _resolve(self) -> None:
         with self._lock:

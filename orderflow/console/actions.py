@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Response, abort, jsonify, request
 
 from orderflow.adapters import audit_service
-from orderflow.console import asking
+from orderflow.console import asking, masking
 from orderflow.console.asking import Edit, Longer, MustSayWhy, ReplayMany, Why, asked, body
 from orderflow.errors import ConflictError, UnavailableError
 from orderflow.operators.desk import Selection
@@ -44,7 +44,7 @@ def _guard() -> None:
 
 
 def receipt_of(receipt: Receipt) -> dict[str, object]:
-    return asdict(receipt) | {"href": f"/api/actions/{receipt.request}"}
+    return asdict(masking.receipt(receipt)) | {"href": f"/api/actions/{receipt.request}"}
 
 
 class _Actions:

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from flask import Blueprint, Response, abort, g, redirect, render_template, request
 
-from orderflow.console import asking, words
+from orderflow.console import asking, masking, words
 from orderflow.console.asking import asked
 from orderflow.domain.events import parse
 from orderflow.errors import PoisonError, Reason
@@ -105,7 +106,7 @@ class _Forms:
             button="Replay" if len(plan.taken) == 1 else f"Replay {len(plan.taken)} events",
             back=back,
             reason_needed=False,
-            plan=plan,
+            plan=masking.receipt(plan),
             ids=wanted.ids,
         )
 
@@ -118,7 +119,7 @@ class _Forms:
             button="Discard",
             back=f"/parked/{parked_id}",
             reason_needed=True,
-            letter=letter,
+            letter=replace(letter, attributes=masking.attributes(letter.attributes)),
         )
 
     def edit(self, parked_id: str) -> str | AnyResponse:

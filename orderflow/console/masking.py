@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from orderflow.console.records import ParkedSummary
+    from orderflow.operators.desk import Receipt
 
 Json = Any
 
@@ -61,6 +62,12 @@ def summary(row: ParkedSummary) -> ParkedSummary:
             for reason in row.reasons
         ],
     )
+
+
+def receipt(given: Receipt) -> Receipt:
+    """What is to be done, or was, with the types of parked events as they may be shown."""
+    taken = [replace(each, event_type=_attribute("type", each.event_type)) for each in given.taken]
+    return replace(given, taken=taken)
 
 
 def payload(content: bytes, *, reveal: bool = False) -> tuple[str, str]:

@@ -198,6 +198,20 @@ def test_no_parked_event_shows_her_unless_somebody_asks(shop: Watched) -> None:
     assert found == []
 
 
+def test_no_question_before_an_action_shows_her(shop: Watched) -> None:
+    ids = letters(shop)
+    asked = {
+        f"/parked/{each}/{verb}": shop.query.get(f"/parked/{each}/{verb}")
+        for each in ids
+        for verb in ("replay", "discard")
+    }
+    plan = shop.query.post("/api/parked/replay", json={"ids": ids[:100], "dry_run": True})
+    assert plan.status_code == 200
+    assert len(plan.json()["taken"]) > 3, "what was replayed before is poison again"
+    found = [leak for address, answer in asked.items() for leak in leaks(address, answer.text)]
+    assert found + leaks("plan", plan.text) == []
+
+
 def test_no_metric_shows_her(shop: Watched) -> None:
     assert leaks("metrics", shop.query.get("/metrics").text) == []
 

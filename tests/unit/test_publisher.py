@@ -76,6 +76,23 @@ async def test_no_answer_means_not_published() -> None:
     publisher.close()
 
 
+def test_an_answer_after_the_loop_was_closed_leaves_the_next_loop_its_own() -> None:
+    slow = Librdkafka()
+    publisher = publisher_of(slow)
+
+    async def give_up() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(publisher.publish("t", [paid("o-1")]), 0.05)
+
+    asyncio.run(give_up())
+    slow.answers.append(None)
+    slow.ready.set()
+    assert slow.answered.wait(10)
+    slow.answers.append(None)
+    asyncio.run(asyncio.wait_for(publisher.publish("t", [paid("o-2")]), 10))
+    publisher.close()
+
+
 async def test_one_event_that_failed_fails_the_call() -> None:
     publisher = publisher_of(Librdkafka(answers=(None, KafkaError(KafkaError._MSG_TIMED_OUT), None)))
     with pytest.raises(UnavailableError, match="_MSG_TIMED_OUT"):
