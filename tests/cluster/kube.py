@@ -15,6 +15,11 @@ class ClusterError(Exception):
     """A command failed, or what was waited for did not come; the message says which, and what the cluster says."""
 
 
+def as_list(*documents: dict[str, Any]) -> str:
+    """As kubectl takes them on its standard input."""
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(documents)})
+
+
 class Kube:
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
@@ -35,8 +40,7 @@ class Kube:
         return found
 
     def apply(self, *documents: dict[str, Any]) -> None:
-        given = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(documents)})
-        self.kubectl("apply", "--filename=-", given=given)
+        self.kubectl("apply", "--filename=-", given=as_list(*documents))
 
     def has(self, resource: str) -> bool:
         """Does the cluster know it? resource is as `kafkasources.sources.knative.dev`."""

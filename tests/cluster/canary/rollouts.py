@@ -9,11 +9,10 @@ import yaml
 
 from knrollout import names
 from orderflow.sandbox.sandbox import ROOT
-from tests.cluster.kube import Kube, run
+from tests.cluster.kube import Kube, as_list, run
 from tests.cluster.stack import Stack
 
 ARGO: Final = ROOT / "argo"
-CONTROLLER_NAMESPACE: Final = "canary-system"
 STAGES: Final = ("validate", "notify")
 _KEY: Final = "orderflow-analysis"
 _SHORT: Final = {
@@ -36,28 +35,26 @@ _ONLY: Final = """\
 
 
 class Controller:
-    """Use as a context manager: two replicas of the image in a namespace of their own."""
+    """Use as a context manager: two replicas of the image in a namespace of their own, with rights of their own, so
+    that one of another namespace does not mind."""
 
     def __init__(self, image: str, watched: str, state: Path) -> None:
         self._watched = watched
-        self.kube = Kube(CONTROLLER_NAMESPACE)
+        self.kube = Kube(f"{watched}-releases")
         self._image = image
         self._state = state
 
     def __enter__(self) -> Self:
         run(["kubectl", "apply", "--server-side", f"--filename={ARGO / 'crd/knativerollout.yaml'}"])
         run(["kubectl", "wait", "--for=condition=Established", f"crd/{names.PLURAL}.{names.GROUP}"])
-        run(["kubectl", "apply", f"--kustomize={self._kustomization()}"])
+        self.kube.apply(*self._objects())
         self.kube.kubectl("rollout", "status", "deployment/knrollout", "--timeout=180s")
         self.kube.until(60, "a leader", self.leader)
         return self
 
     def __exit__(self, *_: object) -> None:
-        run(
-            [
-                *("kubectl", "delete", "--ignore-not-found", "--timeout=120s"),
-                f"--kustomize={self._state / 'controller'}",
-            ]
+        self.kube.kubectl(
+            "delete", "--filename=-", "--ignore-not-found", "--timeout=120s", given=as_list(*self._objects())
         )
 
     def leader(self) -> str | None:
@@ -72,6 +69,17 @@ class Controller:
             self.kube.kubectl("delete", "pod", leader, "--grace-period=0", "--force", "--ignore-not-found")
         return leader
 
+    def _objects(self) -> list[dict[str, Any]]:
+        """What belongs to no namespace is named after the one that is watched."""
+        rendered = run(["kubectl", "kustomize", str(self._kustomization())])
+        objects = [each for each in yaml.safe_load_all(rendered) if each]
+        for each in objects:
+            if each["kind"].startswith("ClusterRole"):
+                each["metadata"]["name"] += f"-{self._watched}"
+            if each.get("roleRef", {}).get("kind") == "ClusterRole":
+                each["roleRef"]["name"] += f"-{self._watched}"
+        return objects
+
     def _kustomization(self) -> Path:
         folder = self._state / "controller"
         folder.mkdir(parents=True, exist_ok=True)
@@ -79,7 +87,7 @@ class Controller:
         document = {
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
-            "namespace": CONTROLLER_NAMESPACE,
+            "namespace": self.kube.namespace,
             "resources": [os.path.relpath(ARGO / "controller", folder)],
             "images": [{"name": "orderflow-rollout", "newName": name, "newTag": tag}],
             "patches": [{"target": {"kind": "Deployment"}, "patch": _ONLY.format(namespace=self._watched)}],
