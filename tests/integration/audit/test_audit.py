@@ -1,7 +1,7 @@
 """The audit on real Kafka and PostgreSQL, with stages that drop, die and stay behind."""
 
 import json
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -12,27 +12,11 @@ from support.line import PARTITIONS, Line
 
 from orderflow import topics
 from orderflow.adapters.log import Log, partition_of
-from orderflow.adapters.postgres import migrate
 from orderflow.audit.records import Record
 from orderflow.audit.report import Fate, Remedy, Report, State
 from orderflow.envelope import Envelope
 from orderflow.errors import UnavailableError
-from orderflow.sandbox.servers.kafka import EmbeddedKafka, admin_client
-
-
-@pytest.fixture(scope="module")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A broker of this module's own: the audit reads whole topics."""
-    with EmbeddedKafka(tmp_path_factory.mktemp("audited")) as broker:
-        yield broker.bootstrap
-
-
-@pytest.fixture
-def line(kafka: str, fresh_database: str) -> Iterator[Line]:
-    migrate(fresh_database)
-    one = Line(kafka, fresh_database)
-    yield one
-    one.publisher.close()
+from orderflow.sandbox.servers.kafka import admin_client
 
 
 def audited(line: Line, **more: object) -> Report:

