@@ -105,13 +105,15 @@ e2e-cluster: $(VENV)/dev cluster-images  ## the pipeline on the cluster in KUBEC
 	$(ON_CLUSTER) $(BIN)/pytest tests/cluster --ignore=tests/cluster/canary --timeout=1200
 
 ROLLOUT_IMAGE = dev.local/orderflow-rollout:e2e
+CONSOLE_IMAGE = dev.local/orderflow-console:e2e
 
 .PHONY: e2e-canary
 e2e-canary: $(VENV)/dev cluster-images  ## releases that are good and bad, on the cluster: make e2e-canary HOST=... LOAD=...
 	$(MAKE) image IMAGE=$(ROLLOUT_IMAGE) TARGET=rollout
-	$(LOAD) $(ROLLOUT_IMAGE)
+	$(MAKE) image IMAGE=$(CONSOLE_IMAGE) TARGET=console
+	for image in $(ROLLOUT_IMAGE) $(CONSOLE_IMAGE); do $(LOAD) $$image || exit 1; done
 	$(ON_CLUSTER) $(BIN)/pytest tests/cluster/canary --timeout=600
-	$(ON_CLUSTER) $(BIN)/python -m tests.cluster.canary --rollout-image $(ROLLOUT_IMAGE)
+	$(ON_CLUSTER) $(BIN)/python -m tests.cluster.canary --rollout-image $(ROLLOUT_IMAGE) --console-image $(CONSOLE_IMAGE)
 
 FLOOR_IMAGE = dev.local/orderflow-floor:e2e
 

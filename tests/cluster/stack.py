@@ -18,6 +18,7 @@ STAGES: Final = ("intake", "validate", "track", "notify", "park", "shelve", "que
 KAFKA_SOURCE: Final = "kafkasources.sources.knative.dev"
 _OVERLAY: Final = ROOT / "knative/overlays/local"
 _SOURCES: Final = ROOT / "kafka-source/base"
+_CONSOLE: Final = ROOT / "argo/console"
 _READY_SECONDS: Final = 300.0
 _NOTIFICATIONS: Final = """\
 [shop]
@@ -43,6 +44,7 @@ class Options:
 
     host is an address of this machine that pods reach. ingress is where the gateway of public Services
     listens, as host:port. state is where the servers' data and the generated manifests go. patches are kustomize's.
+    With console_image query shows releases (argo/console).
     """
 
     image: str
@@ -53,6 +55,7 @@ class Options:
     namespace: str = "orderflow"
     patches: tuple[dict[str, Any], ...] = ()
     partitions: int = 32
+    console_image: str = ""
 
     @classmethod
     def from_environment(cls, state: Path) -> Self:
@@ -186,7 +189,7 @@ class Stack:
             "KAFKA_BOOTSTRAP": self.servers.bootstrap,
             "PUBLIC_URL": f"http://query.{self.options.namespace}.svc.cluster.local",
         }
-        document = {
+        document: dict[str, Any] = {
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
             "namespace": self.options.namespace,
@@ -207,6 +210,10 @@ class Stack:
                 },
             ],
         }
+        if self.options.console_image:
+            name, _, tag = self.options.console_image.rpartition(":")
+            document["components"] = [os.path.relpath(_CONSOLE, folder)]
+            document["images"].append({"name": "orderflow-console", "newName": name, "newTag": tag})
         (folder / "kustomization.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
         return folder
 

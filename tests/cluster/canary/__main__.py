@@ -42,7 +42,11 @@ _SMALL = {
 
 async def run(given: argparse.Namespace, state: Path) -> tuple[list[Outcome], list[str]]:
     options = dataclasses.replace(
-        Options.from_environment(state), namespace=given.namespace, partitions=8, patches=(_SMALL,)
+        Options.from_environment(state),
+        namespace=given.namespace,
+        partitions=8,
+        patches=(_SMALL,),
+        console_image=given.console_image,
     )
     outcomes: list[Outcome] = []
     failed: list[str] = []
@@ -95,6 +99,7 @@ def _each(group: BaseExceptionGroup[Exception]) -> Iterator[BaseException]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make e2e-canary", description=__doc__)
     parser.add_argument("--rollout-image", required=True, help="the controller's, where the nodes find it")
+    parser.add_argument("--console-image", required=True, help="query's, which shows releases")
     parser.add_argument("--namespace", default="canary-orders")
     parser.add_argument("--rate", type=float, default=5.0, help="orders a second")
     parser.add_argument("--rollout-duration", type=int, default=60, help="Knative's, in seconds")

@@ -16,6 +16,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
+
 from orderflow.errors import UnavailableError
 from orderflow.sandbox import report
 from orderflow.sandbox.cli import EMAILED
@@ -100,8 +102,11 @@ class Trials:
         return await self._outcome(release, "KnativeRollout", revision, flow, zero, status)
 
     async def good(self, release: Release, *, kill: bool = False) -> Outcome:
-        """It has to become stable by its steps; kill: the leading controller dies at every step."""
+        """It has to become stable by its steps, which the console shows; kill: the leading controller dies at
+        every step. Raises ClusterError.
+        """
         kills = 0
+        shown = False
         async with self._orders() as flow:
             revision = await self._released(release)
             deadline = time.monotonic() + _RELEASE_SECONDS
@@ -114,12 +119,16 @@ class Trials:
                 if ended or time.monotonic() > deadline:
                     break
                 where = (status.get("currentStepIndex"), status.get("weight"))
+                if not shown and status.get("canaryRevision") == revision:
+                    shown = await asyncio.to_thread(self._shows, release.service, revision)
                 if kill and status.get("canaryRevision") == revision and where not in seen:
                     seen.add(where)
                     await asyncio.to_thread(self._controller.kill)
                     kills += 1
                 await asyncio.sleep(_LOOK_SECONDS)
             await asyncio.sleep(_AFTER_SECONDS)
+        if not shown:
+            raise ClusterError(f"the console did not show {revision} on its way")
         way = "KnativeRollout, controller killed at every step" if kill else "KnativeRollout"
         outcome = await self._outcome(release, way, revision, flow, None, status)
         return dataclasses.replace(outcome, kills=kills)
@@ -148,6 +157,14 @@ class Trials:
         mark = f"{int(time.time())}-{next(self._numbers)}"
         template = release.template(self._templates[release.service], self._met.url, mark)
         return await asyncio.to_thread(self._rollouts.release, release.service, template)
+
+    def _shows(self, service: str, revision: str) -> bool:
+        """Is it on the page of its rollout?"""
+        stack = self._stack
+        key = {"Authorization": f"Bearer {stack.key}"}
+        with httpx.Client(proxy=stack.proxy, headers=key, timeout=30) as http:
+            page = http.get(f"{stack.url('query')}/rollouts/{service}")
+        return page.is_success and revision in page.text
 
     def _zero_at(self, service: str, revision: str) -> float | None:
         status = self._rollouts.status(service)
