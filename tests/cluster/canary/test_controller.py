@@ -194,7 +194,8 @@ def objects(url: str) -> list[dict[str, Any]]:
         "spec": {
             "workloadRef": {"name": SERVICE},
             "progressDeadlineSeconds": 90,
-            "rollbackWindow": {"revisions": 3},
+            # All that this module makes lie between: whether Knative has collected them is chance.
+            "rollbackWindow": {"revisions": 9},
             "strategy": {"canary": {"steps": STEPS, "scaleDownDelaySeconds": 1}},
         },
     }
