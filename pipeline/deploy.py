@@ -3,6 +3,10 @@
 The overlay is changed in a copy under build/deploy, never in the checkout, and has to pass the same checks as
 `make deployable`. What Kubernetes applies, it may apply again: a deployment that broke off is repeated whole.
 
+A shop that differs from knative/overlays and argo/rollouts keeps a folder of its own, which SITE names: `staging/` and
+`production/` in it are kustomizations over `../../knative/overlays/...`, `rollouts/` one over `../../argo/rollouts`. Each may
+be left out. The folder is laid into the copy as build/deploy/site. The namespace is the one of the overlay's Services.
+
 In staging it waits until all Services are ready. In production the stages with a KnativeRollout come by steps: it waits
 for each, and where one was taken back it says which analysis failed. Exit code 0: all of it is out; 1: it is not, or
 was taken back; 2: a tool or a setting is missing.
@@ -19,6 +23,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import yaml
+
 from pipeline.commands import NotReadyError, ask, run
 
 if TYPE_CHECKING:
@@ -26,7 +32,6 @@ if TYPE_CHECKING:
 
     from pipeline.commands import Ask, Run
 
-NAMESPACE: Final = "orderflow"
 ROLLED_OUT: Final = ("notify", "track", "validate")
 """Stages with a KnativeRollout, the last of the way first."""
 ROLLOUT_TIMEOUT: Final = "3h"
@@ -50,17 +55,14 @@ def pushed(metadata: Path) -> str:
     return digest
 
 
-def deploy(environment: str, image: str, execute: Run, ask: Ask) -> None:
+def deploy(environment: str, image: str, site: Path | None, execute: Run, ask: Ask) -> None:
     """Raises NotDeployedError, and NotReadyError. Steps go in this order, and none goes after one that failed."""
-    overlay = _COPY / "knative/overlays" / environment
-    shutil.rmtree(_COPY, ignore_errors=True)
-    shutil.copytree("knative", _COPY / "knative")
+    overlay, rollouts = _copied(environment, site)
 
     def step(what: str, *command: str) -> None:
         if execute(command) != 0:
             raise NotDeployedError(what)
 
-    here = ("--namespace", NAMESPACE)
     step(
         "the image could not be set",
         "make",
@@ -70,35 +72,68 @@ def deploy(environment: str, image: str, execute: Run, ask: Ask) -> None:
         f"TO={image}",
     )
     step("the overlay may not be applied", sys.executable, "-m", "tests.manifests", str(overlay))
+    namespace = namespace_of(ask(["kubectl", "kustomize", str(overlay)]))
+    here = ("--namespace", namespace)
     step("the last migration's job stays", "kubectl", "delete", "job", "migrate", *here, "--ignore-not-found")
     first = ("--selector", "orderflow.dev/apply=first")
     step("what must be first was not applied", "kubectl", "apply", "--kustomize", str(overlay), *first)
     waits = ("--for", "condition=complete", "--timeout", "30m")
     step("the migration did not come to its end", "kubectl", "wait", "job/migrate", *here, *waits)
     if environment == "production":
-        step("the rollouts were not applied", "kubectl", "apply", "--kustomize", "argo/rollouts", *here)
+        step("the rollouts were not applied", "kubectl", "apply", "--kustomize", str(rollouts), *here)
     step("not everything was applied", "kubectl", "apply", "--kustomize", str(overlay))
     if environment == "production":
-        _watch_rollouts(execute, ask)
+        _watch_rollouts(namespace, execute, ask)
     ready = ("--for", "condition=Ready", "--timeout", "10m")
     step("not every Service is ready", "kubectl", "wait", "ksvc", "--all", *here, *ready)
 
 
-def _watch_rollouts(execute: Run, ask: Ask) -> None:
+def _copied(environment: str, site: Path | None) -> tuple[Path, Path]:
+    """The overlay and the rollouts, in the copy."""
+    shutil.rmtree(_COPY, ignore_errors=True)
+    for folder in ("knative", "argo"):
+        shutil.copytree(folder, _COPY / folder)
+    # The overlay local takes a file from there.
+    shutil.copytree("examples", _COPY / "examples", ignore=shutil.ignore_patterns("storefront"))
+    overlay, rollouts = _COPY / "knative/overlays" / environment, _COPY / "argo/rollouts"
+    if site is None:
+        return overlay, rollouts
+    if not site.is_dir():
+        raise NotReadyError(f"SITE={site} is no folder")
+    shutil.copytree(site, _COPY / "site")
+    own, own_rollouts = _COPY / "site" / environment, _COPY / "site/rollouts"
+    return (own if own.is_dir() else overlay), (own_rollouts if own_rollouts.is_dir() else rollouts)
+
+
+def namespace_of(manifests: bytes) -> str:
+    """The one in which the Services of an overlay are. Raises NotDeployedError where that is not one."""
+    try:
+        documents = [each for each in yaml.safe_load_all(manifests) if each]
+        found = {each["metadata"].get("namespace") for each in documents if _is_knative(each)}
+    except (yaml.YAMLError, KeyError, TypeError):
+        raise NotDeployedError("the overlay's manifests cannot be read") from None
+    if len(found) != 1 or not (namespace := found.pop()):
+        raise NotDeployedError("the overlay's Services are not all in one namespace")
+    return str(namespace)
+
+
+def _is_knative(document: dict[str, object]) -> bool:
+    return document["kind"] == "Service" and str(document["apiVersion"]).startswith("serving.knative.dev/")
+
+
+def _watch_rollouts(namespace: str, execute: Run, ask: Ask) -> None:
     """Every one is waited for, though one has failed: what became of each is wanted."""
+    here = ("--namespace", namespace)
     failed = [
         name
         for name in ROLLED_OUT
-        if execute(["kn-rollout", "status", name, "--namespace", NAMESPACE, "--timeout", ROLLOUT_TIMEOUT])
-        != 0
+        if execute(["kn-rollout", "status", name, *here, "--timeout", ROLLOUT_TIMEOUT]) != 0
     ]
     _STATUS.mkdir(parents=True, exist_ok=True)
     told = []
     for name in failed:
-        execute(["kn-rollout", "get", name, "--namespace", NAMESPACE])
-        standing = ask(
-            ["kn-rollout", "status", name, "--namespace", NAMESPACE, "--no-watch", "--output", "json"]
-        )
+        execute(["kn-rollout", "get", name, *here])
+        standing = ask(["kn-rollout", "status", name, *here, "--no-watch", "--output", "json"])
         (_STATUS / f"{name}.json").write_bytes(standing)
         told.append(f"{name}: {_why(standing)}")
     (_STATUS / "verdict").write_text("".join(f"{line}\n" for line in told or ["rolled out"]))
@@ -124,7 +159,8 @@ def main(arguments: Sequence[str] | None = None, execute: Run = run, ask: Ask = 
     try:
         if not os.environ.get("KUBECONFIG"):
             raise NotReadyError("KUBECONFIG is not set: no cluster is deployed to by accident")  # noqa: TRY301
-        deploy(given.environment, f"{given.image}@{pushed(given.metadata)}", execute, ask)
+        site = Path(os.environ["SITE"]) if os.environ.get("SITE") else None
+        deploy(given.environment, f"{given.image}@{pushed(given.metadata)}", site, execute, ask)
     except NotReadyError as error:
         sys.stderr.write(f"deploy: {error}\n")
         return 2

