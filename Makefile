@@ -153,7 +153,7 @@ storefront: $(VENV)/dev examples/storefront/node/node_modules  ## the storefront
 .PHONY: compatibility
 compatibility: $(VENV)/dev  ## can this and another release share their topics? make compatibility BASE=<revision>
 	@$(BIN)/python -m orderflow.contracts compatibility contracts \
-	  --base '$(if $(filter file undefined,$(origin BASE)),,$(BASE))' $(COMPATIBILITY)
+	  --base '$(if $(filter command,$(origin BASE)),$(BASE))' $(COMPATIBILITY)
 
 .PHONY: ci
 ci: lint asyncapi compatibility test manifests  ## what the Jenkinsfile runs before it needs a server or a key
@@ -183,10 +183,14 @@ lock: $(VENV)/dev  ## compile every requirements file from pyproject.toml
 image:  ## one image for all stages: make image IMAGE=... BASE=... (TARGET=delivery, console, rollout)
 	DOCKER_BUILDKIT=1 $(DOCKER) build $(BUILD_ARGS) .
 
+# BUILDER is one of buildx' builders, where the engine's own cannot attest; SBOM may name another generator.
+SBOM ?= true
+
 .PHONY: image-push
 image-push:  ## the same, pushed with SBOM and provenance; its digest is in build/image.json
 	mkdir -p build
-	$(DOCKER) buildx build $(BUILD_ARGS) --push --sbom=true --provenance=mode=max --metadata-file build/image.json .
+	$(DOCKER) buildx build $(if $(BUILDER),--builder $(BUILDER)) $(BUILD_ARGS) \
+	  --push --sbom=$(SBOM) --provenance=mode=max --metadata-file build/image.json .
 
 .PHONY: image-base-digest
 image-base-digest:  ## the base with its digest of today, to be pinned as BASE (asks the registry, with skopeo)
@@ -227,12 +231,15 @@ registry-login:  ## for image-push and sign, with REGISTRY_USER and REGISTRY_TOK
 registry-logout:
 	$(DOCKER) logout $(REGISTRY)
 
+# What is signed is written into Sigstore's public log, unless SIGNING_CONFIG names a file with other services.
+SIGSTORE = $(if $(SIGNING_CONFIG),--signing-config '$(SIGNING_CONFIG)')
+
 .PHONY: sign
 sign: $(VENV)/dev  ## sign what was pushed, by its digest, and attest its SBOM: make sign IMAGE=<repository>; needs cosign
 	@$(call NEEDS,cosign); $(call GIVEN,COSIGN_KEY)
 	@digest=$$($(BIN)/python -m pipeline.pushed) && \
-	  cosign sign --yes --key "$$COSIGN_KEY" $(IMAGE)@$$digest && \
-	  cosign attest --yes --key "$$COSIGN_KEY" --type cyclonedx --predicate build/sbom.cdx.json $(IMAGE)@$$digest
+	  cosign sign --yes $(SIGSTORE) --key "$$COSIGN_KEY" $(IMAGE)@$$digest && \
+	  cosign attest --yes $(SIGSTORE) --key "$$COSIGN_KEY" --type cyclonedx --predicate build/sbom.cdx.json $(IMAGE)@$$digest
 
 .PHONY: snyk
 snyk: $(VENV)/dev  ## Snyk's scans: make snyk SCANS="dependencies code manifests", or SCANS=image IMAGE=...; needs snyk

@@ -1,19 +1,32 @@
 """Orders sent to a deployed pipeline, and what became of them."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 
+from orderflow.errors import UnavailableError
 from orderflow.sandbox import report
 from orderflow.sandbox.cli import EMAILED
 from orderflow.sandbox.report import Account
-from orderflow.sandbox.scenarios import Story, stories
+from orderflow.sandbox.scenarios import Sending, Story, Way, stories
 from orderflow.sandbox.sender import Sender, Sent
 from tests.chaos.groups import Groups
 from tests.cluster.stack import Stack
 
 _SETTLE_SECONDS = 300.0
+_SENT_AT_MOST = 5
+
+
+class Patient(Sender):
+    """A storefront that sends again where Kafka does not confirm in time, under the same id."""
+
+    async def send(self, sending: Sending) -> None:
+        for _ in range(_SENT_AT_MOST):
+            with contextlib.suppress(UnavailableError):
+                return await super().send(sending)
+        return await super().send(sending)
 
 
 def storefront(orders: int, seed: int) -> Iterable[Story]:
@@ -24,6 +37,21 @@ def storefront(orders: int, seed: int) -> Iterable[Story]:
 
 def sender(stack: Stack) -> Sender:
     return Sender(stack.url("intake"), stack.servers.bootstrap, proxy=stack.proxy, key=stack.key)
+
+
+def patient(stack: Stack) -> Patient:
+    return Patient(stack.url("intake"), stack.servers.bootstrap, proxy=stack.proxy, key=stack.key)
+
+
+def endless(seed: int, prefix: str, ended: asyncio.Event) -> Iterator[Story]:
+    """Stories until the event is set."""
+    start = datetime.now(UTC) - timedelta(days=2)
+    for story in stories(1_000_000, seed, f"{prefix}-{seed}-{int(time.time()):x}", start):
+        if ended.is_set():
+            return
+        # What is no CloudEvent gets a source with the namespace of the KafkaSource, which is another here.
+        if all(sending.way is not Way.RAW for sending in story.sendings):
+            yield story
 
 
 async def accounted(stack: Stack, sent: Sent, seconds: float = _SETTLE_SECONDS) -> Account:

@@ -93,7 +93,8 @@ class Stack:
         self.options = options
         self.servers = servers
         self.kube = Kube(options.namespace)
-        self.key, self._entry = door.new_key("local", ("intake", "query"), act=True)
+        self.key, entry = door.new_key("local", ("intake", "query"), act=True)
+        self.doors = door.toml(entry)
 
     def __enter__(self) -> Self:
         try:
@@ -124,8 +125,8 @@ class Stack:
         address: str = self.kube.get("ksvc", service)["status"]["url"]
         return address
 
-    def deploy(self) -> None:
-        """Raises ClusterError with what did not come up, and where the pods are."""
+    def prepare(self) -> None:
+        """The namespace, with the Secrets that every deployment wants there (knative/README.md)."""
         # One that is just going takes nothing new.
         going = [
             each["metadata"]["name"]
@@ -139,6 +140,10 @@ class Stack:
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.options.namespace}}
         )
         self.kube.apply(*self._secrets())
+
+    def deploy(self) -> None:
+        """Raises ClusterError with what did not come up, and where the pods are."""
+        self.prepare()
         # A Job cannot be changed; the one of an earlier deployment has done its work.
         self.kube.kubectl("delete", "job", "migrate", "--ignore-not-found")
         self.kube.kubectl("apply", "--kustomize", str(self._kustomization()))
@@ -146,7 +151,8 @@ class Stack:
         if self.kube.has(KAFKA_SOURCE):
             self._sources()
         else:
-            self._delivery()
+            self.deliver()
+            self.kube.kubectl("rollout", "status", "deployment/delivery", "--timeout=180s")
         self.kube.until(_READY_SECONDS, "the Services", lambda: self.ready() or None)
 
     def take_down(self) -> None:
@@ -172,12 +178,12 @@ class Stack:
     def _secrets(self) -> list[dict[str, Any]]:
         told = _NOTIFICATIONS.format(mailbox=self.servers.mailbox, smtp=self.servers.smtp)
         return [
-            _secret("orderflow-database", url=self.servers.database_url),
-            _secret(
+            secret("orderflow-database", url=self.servers.database_url),
+            secret(
                 "orderflow-notifications",
                 **{"notifications.toml": told, "webhook-secret": self.servers.webhook_secret.read_text()},
             ),
-            _secret("orderflow-api-keys", **{"api-keys.toml": door.toml(self._entry)}),
+            secret("orderflow-api-keys", **{"api-keys.toml": self.doors}),
         ]
 
     def _kustomization(self) -> Path:
@@ -226,8 +232,8 @@ class Stack:
                 self.kube.apply(source)
         self.kube.kubectl("wait", "kafkasources", "--all", "--for=condition=Ready", "--timeout=180s")
 
-    def _delivery(self) -> None:
-        """The project's own delivery, with the same manifests."""
+    def deliver(self) -> None:
+        """The project's own delivery, with the same manifests. It starts once the ConfigMap `orderflow` is there."""
         data = {file.name: file.read_text() for file in sorted(_SOURCES.glob("*.yaml"))}
         self.kube.apply(
             {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kafka-sources"}, "data": data}
@@ -238,7 +244,6 @@ class Stack:
             "--filename=-",
             given=text.replace("image: orderflow-delivery", f"image: {self.options.delivery_image}"),
         )
-        self.kube.kubectl("rollout", "status", "deployment/delivery", "--timeout=180s")
 
 
 def is_ready(thing: dict[str, Any]) -> bool:
@@ -252,6 +257,7 @@ def holds(conditions: list[dict[str, Any]], kind: str) -> bool:
     return any(each["type"] == kind and each["status"] == "True" for each in conditions)
 
 
-def _secret(name: str, **values: str) -> dict[str, Any]:
+def secret(name: str, **values: str) -> dict[str, Any]:
+    """An Opaque one."""
     encoded = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": encoded}

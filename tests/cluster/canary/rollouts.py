@@ -106,15 +106,19 @@ class Rollouts:
 
     def install(self) -> None:
         """The templates, their key, and a rollout for each Service that is tried."""
-        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": _KEY}}
-        self.kube.apply({**secret, "stringData": {"api-key": self._stack.key}})
-        self.kube.kubectl("apply", f"--kustomize={ARGO / 'analysis'}")
+        self.templates()
         for stage in STAGES:
             self.lead(stage)
 
+    def templates(self) -> None:
+        """And the key with which they ask query."""
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": _KEY}}
+        self.kube.apply({**secret, "stringData": {"api-key": self._stack.key}})
+        self.kube.kubectl("apply", f"--kustomize={ARGO / 'analysis'}")
+
     def lead(self, stage: str) -> None:
         document = yaml.safe_load((ARGO / f"rollouts/{stage}.yaml").read_text())
-        self.kube.apply(self._shortened(document))
+        self.kube.apply(shortened(document, self._stack.options.namespace, self._prometheus))
         self.kube.until(120, f"a rollout of {stage} at rest", lambda: self._at_rest(stage) or None)
 
     def leave(self, stage: str) -> None:
@@ -152,27 +156,28 @@ class Rollouts:
 
         return self.kube.until(30, f"a new revision of {stage}", created)
 
-    def _shortened(self, document: dict[str, Any]) -> dict[str, Any]:
-        """The same rollout with a test's times, and the addresses of this namespace."""
-        canary = document["spec"]["strategy"]["canary"]
-        document["spec"]["progressDeadlineSeconds"] = 60
-        canary["steps"][0]["setWeight"] = _FIRST_WEIGHT
-        for arg in canary["steps"][1]["analysis"]["args"]:
-            if arg["name"] == "weight":
-                arg["value"] = str(_FIRST_WEIGHT)
-        host = f"{self._stack.options.namespace}.svc.cluster.local"
-        addresses = {"prometheus": self._prometheus, "query": f"http://query.{host}"}
-        for analysis in [canary["analysis"], *(s["analysis"] for s in canary["steps"] if "analysis" in s)]:
-            used = [ref["templateName"] for ref in analysis["templates"]]
-            known = {arg["name"] for name in used for arg in self._template(name)["spec"]["args"]}
-            wanted = {name: value for name, value in (_SHORT | addresses).items() if name in known}
-            given = [arg for arg in analysis["args"] if arg["name"] not in wanted]
-            analysis["args"] = [*given, *({"name": n, "value": v} for n, v in wanted.items())]
-        return document
 
-    def _template(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = yaml.safe_load((ARGO / f"analysis/{name}.yaml").read_text())
-        return found
+def shortened(document: dict[str, Any], namespace: str, prometheus: str) -> dict[str, Any]:
+    """A rollout of argo/rollouts with a test's times and weight, and the addresses of this namespace."""
+    canary = document["spec"]["strategy"]["canary"]
+    document["spec"]["progressDeadlineSeconds"] = 60
+    canary["steps"][0]["setWeight"] = _FIRST_WEIGHT
+    for arg in canary["steps"][1]["analysis"]["args"]:
+        if arg["name"] == "weight":
+            arg["value"] = str(_FIRST_WEIGHT)
+    addresses = {"prometheus": prometheus, "query": f"http://query.{namespace}.svc.cluster.local"}
+    for analysis in [canary["analysis"], *(s["analysis"] for s in canary["steps"] if "analysis" in s)]:
+        used = [ref["templateName"] for ref in analysis["templates"]]
+        known = {arg["name"] for name in used for arg in _template(name)["spec"]["args"]}
+        wanted = {name: value for name, value in (_SHORT | addresses).items() if name in known}
+        given = [arg for arg in analysis["args"] if arg["name"] not in wanted]
+        analysis["args"] = [*given, *({"name": n, "value": v} for n, v in wanted.items())]
+    return document
+
+
+def _template(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ARGO / f"analysis/{name}.yaml").read_text())
+    return found
 
 
 def until_zero(rollouts: Rollouts, stage: str, revision: str, seconds: float) -> float | None:

@@ -2,33 +2,30 @@
 
 import asyncio
 import base64
-import contextlib
 import dataclasses
 import itertools
 import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 
-from orderflow.errors import UnavailableError
 from orderflow.sandbox import report
 from orderflow.sandbox.cli import EMAILED
 from orderflow.sandbox.report import Account
-from orderflow.sandbox.scenarios import Sending, Story, Way, stories
 from orderflow.sandbox.sender import Sender
 from tests.chaos.groups import Groups
 from tests.cluster.canary.met import Met
 from tests.cluster.canary.releases import Release
 from tests.cluster.canary.rollouts import Controller, Rollouts
 from tests.cluster.kube import ClusterError
+from tests.cluster.orders import endless, patient
 from tests.cluster.stack import Stack
 
 AUDIT_EVERY_SECONDS: Final = 15.0
@@ -38,7 +35,6 @@ _SETTLE_SECONDS: Final = 300.0
 _AFTER_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.5
 _BEHIND = 3
-_SENT_AT_MOST = 5
 
 
 @dataclass(frozen=True)
@@ -58,16 +54,6 @@ class Outcome:
     lost: int
     wrong: int
     kills: int = 0
-
-
-class Patient(Sender):
-    """A storefront that sends again where Kafka does not confirm in time, under the same id."""
-
-    async def send(self, sending: Sending) -> None:
-        for _ in range(_SENT_AT_MOST):
-            with contextlib.suppress(UnavailableError):
-                return await super().send(sending)
-        return await super().send(sending)
 
 
 class Trials:
@@ -187,25 +173,14 @@ class Trials:
         ended = asyncio.Event()
         seed = next(self._numbers)
 
-        def told() -> Iterator[Story]:
-            prefix = f"canary-{seed}-{int(time.time()):x}"
-            start = datetime.now(UTC) - timedelta(days=2)
-            for story in stories(1_000_000, seed, prefix, start):
-                if ended.is_set():
-                    return
-                # What is no CloudEvent gets a source with the namespace of the KafkaSource, which is another here.
-                if all(sending.way is not Way.RAW for sending in story.sendings):
-                    yield story
-
         async def audits() -> None:
             while not ended.is_set():
                 await asyncio.to_thread(self.audit)
                 await asyncio.sleep(AUDIT_EVERY_SECONDS)
 
-        stack = self._stack
-        patient = Patient(stack.url("intake"), stack.servers.bootstrap, proxy=stack.proxy, key=stack.key)
-        async with patient as flow, asyncio.TaskGroup() as group:
-            group.create_task(flow.tell(told(), at_once=256, pause=1 / self._rate))
+        told = endless(seed, "canary", ended)
+        async with patient(self._stack) as flow, asyncio.TaskGroup() as group:
+            group.create_task(flow.tell(told, at_once=256, pause=1 / self._rate))
             group.create_task(audits())
             try:
                 yield flow
