@@ -117,6 +117,12 @@ e2e-canary: $(VENV)/dev cluster-images  ## releases that are good and bad, on th
 
 FLOOR_IMAGE = dev.local/orderflow-floor:e2e
 
+# DOCKER is a client whose `build` is the engine's own; TESTS shortens the stage Tests: TESTS='tests/unit tests/manifests'.
+.PHONY: pipeline
+pipeline: $(VENV)/dev  ## the Jenkinsfile, its steps really run: a good commit, then a bad one: make pipeline HOST=... LOAD=...
+	@$(BIN)/python -m tests.pipeline --host '$(HOST)' --load '$(LOAD)' --ingress '$(INGRESS)' --docker '$(DOCKER)' \
+	  --base '$(BASE)' --tests '$(TESTS)' $(PIPELINE)
+
 .PHONY: bench-cluster
 bench-cluster: CLUSTER ?= all
 bench-cluster: $(VENV)/bench cluster-images  ## cold starts, idle cost, a burst from zero: make bench-cluster HOST=... LOAD=...
@@ -208,6 +214,27 @@ $(KUSTOMIZE): | $(UV)
 	mkdir -p build/tools
 	CGO_ENABLED=0 GOBIN=$(abspath build/tools) $(GO) install sigs.k8s.io/kustomize/kustomize/v5@v5.7.1
 	mv build/tools/kustomize $@
+
+# buildkitd excludes modules, which `go install` of a version refuses: it is built as a part of a module made for it.
+BUILDX    = github.com/docker/buildx/cmd/buildx@v0.38.2
+BUILDKITD = github.com/moby/buildkit/cmd/buildkitd
+COSIGN    = github.com/sigstore/cosign/v3/cmd/cosign@v3.1.3
+SYFT      = github.com/anchore/syft/cmd/syft@v1.57.0
+TOOL      = CGO_ENABLED=0 GOBIN=$(abspath build/tools) $(GO) install -trimpath -ldflags '-s -w'
+
+build/tools/buildx: | $(UV)
+	$(TOOL) $(BUILDX)
+build/tools/cosign: | $(UV)
+	$(TOOL) $(COSIGN)
+build/tools/syft: | $(UV)
+	$(TOOL) $(SYFT)
+build/tools/buildkitd: | $(UV)
+	rm -rf build/tools/module && mkdir -p build/tools/module
+	cd build/tools/module && $(GO) mod init tools && $(GO) get $(BUILDKITD)@v0.34.2 && \
+	  CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o ../buildkitd $(BUILDKITD)
+
+.PHONY: pipeline-tools
+pipeline-tools: build/tools/buildx build/tools/buildkitd build/tools/cosign build/tools/syft  ## what `make pipeline` signs and builds with, from Go modules
 
 .PHONY: manifests
 manifests: $(VENV)/dev $(KUSTOMIZE)  ## every overlay builds, fits the real schemas, and keeps our rules

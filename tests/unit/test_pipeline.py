@@ -16,7 +16,9 @@ from pipeline.commands import NotReadyError, run
 from pipeline.snyk import Verdict
 
 DIGEST = "sha256:" + "a" * 64
-SERVICE = "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}}}\n"
+SERVICE = (
+    "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}}}\n"
+)
 BUILT = SERVICE.format(name="intake", namespace="orderflow").encode()
 ROOT = Path(__file__).parents[2]
 

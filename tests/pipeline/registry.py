@@ -1,0 +1,80 @@
+"""A registry of images on this machine, with a login, as Docker Hub has one."""
+
+import secrets
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Final, Self
+
+import yaml
+
+from orderflow.sandbox.servers.child import Child, Step
+from tests.cluster.kube import ClusterError
+from tests.cluster.servers import free_port
+
+_SECONDS: Final = 30.0
+_REFUSED: Final = 401
+
+
+class Registry:
+    """Use as a context manager: Debian's docker-registry, over plain HTTP.
+
+    host is an address that docker and the cluster's nodes take without TLS; loopback is one, where the nodes are this
+    machine.
+    """
+
+    user: Final = "pipeline"
+
+    def __init__(self, folder: Path, host: str) -> None:
+        self._folder = folder
+        self.address = f"{host}:{free_port(host)}"
+        self.password = secrets.token_urlsafe(24)
+
+    def __enter__(self) -> Self:
+        self._folder.mkdir(parents=True)
+        known = self._folder / "htpasswd"
+        made = subprocess.run(
+            ["htpasswd", "-niB", self.user], input=self.password, capture_output=True, text=True, check=True
+        )
+        known.touch(mode=0o600)
+        known.write_text(made.stdout)
+        config = self._folder / "config.yml"
+        config.write_text(yaml.safe_dump(self._config(known)))
+        self._child = Child(
+            ["docker-registry", "serve", str(config)],
+            console=self._folder / "registry.log",
+            on_orphaned=signal.SIGTERM,
+        )
+        deadline = time.monotonic() + _SECONDS
+        while not self._refuses():
+            if not self._child.alive or time.monotonic() > deadline:
+                raise ClusterError(
+                    f"the registry did not start: {(self._folder / 'registry.log').read_text()[-500:]}"
+                )
+            time.sleep(0.1)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._child.stop(Step(signal.SIGTERM, 10.0))
+
+    def _refuses(self) -> bool:
+        """Is it up, and closed to strangers?"""
+        try:
+            urllib.request.urlopen(f"http://{self.address}/v2/", timeout=2).close()
+        except urllib.error.HTTPError as error:
+            return error.code == _REFUSED
+        except OSError:
+            return False
+        return False
+
+    def _config(self, known: Path) -> dict[str, object]:
+        return {
+            "version": "0.1",
+            "log": {"level": "warn"},
+            "storage": {"filesystem": {"rootdirectory": str(self._folder / "images")}},
+            "http": {"addr": self.address},
+            "auth": {"htpasswd": {"realm": "orderflow", "path": str(known)}},
+        }

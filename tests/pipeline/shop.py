@@ -1,0 +1,116 @@
+"""An environment of the run: a namespace with all that a deployment wants to find there, and no Services yet."""
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Self
+
+import yaml
+
+from orderflow.sandbox.sandbox import ROOT
+from tests.cluster.kube import Kube, run
+from tests.cluster.servers import Servers
+from tests.cluster.stack import Options, Stack
+from tests.pipeline.registry import Registry
+from tests.pipeline.site import PULLING
+from tests.postman.__main__ import made_keys
+
+
+class Shop(Stack):
+    """Use as a context manager. keys are those that the Postman collection plays with."""
+
+    def __init__(self, options: Options, servers: Servers, registry: Registry) -> None:
+        super().__init__(options, servers)
+        self._registry = registry
+        self.keys, known = made_keys()
+        self.doors += known
+
+    def deploy(self) -> None:
+        self.prepare()
+        rules = (ROOT / "examples/rules.toml").read_text()
+        name = {"metadata": {"name": "orderflow-rules"}, "data": {"rules.toml": rules}}
+        self.kube.apply({"apiVersion": "v1", "kind": "ConfigMap", **name}, self._pulling())
+        self.deliver()
+
+    def _pulling(self) -> dict[str, object]:
+        login = base64.b64encode(f"{self._registry.user}:{self._registry.password}".encode()).decode()
+        known = json.dumps({"auths": {self._registry.address: {"auth": login}}})
+        return {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": "kubernetes.io/dockerconfigjson",
+            "metadata": {"name": PULLING},
+            "stringData": {".dockerconfigjson": known},
+        }
+
+
+class Deployer:
+    """Use as a context manager: a kubeconfig that may do what a deployment does, and in that namespace only."""
+
+    def __init__(self, namespace: str) -> None:
+        self._kube = Kube(namespace)
+        self._namespace = namespace
+
+    def __enter__(self) -> Self:
+        self._kube.apply(*self._rights())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        names = f"deployer-{self._namespace}"
+        for kind in ("clusterrolebinding", "clusterrole"):
+            run(["kubectl", "delete", kind, names, "--ignore-not-found"])
+
+    def kubeconfig(self) -> bytes:
+        token = self._kube.kubectl("create", "token", "deployer", "--duration=12h").strip()
+        known = json.loads(run(["kubectl", "config", "view", "--raw", "--minify", "--output=json"]))
+        known["users"] = [{"name": "deployer", "user": {"token": token}}]
+        for each in known["contexts"]:
+            each["context"] |= {"user": "deployer", "namespace": self._namespace}
+        return yaml.safe_dump(known).encode()
+
+    def _rights(self) -> list[Mapping[str, object]]:
+        everything = ["get", "list", "watch", "create", "update", "patch", "delete"]
+        groups = {
+            "": ["serviceaccounts", "configmaps"],
+            "batch": ["jobs", "cronjobs"],
+            "policy": ["poddisruptionbudgets"],
+            "networking.k8s.io": ["networkpolicies"],
+            "serving.knative.dev": ["services"],
+            "orderflow.dev": ["knativerollouts"],
+        }
+        rules = [
+            {"apiGroups": [group], "resources": kinds, "verbs": everything} for group, kinds in groups.items()
+        ]
+        reading = {"apiGroups": ["serving.knative.dev"], "resources": ["revisions", "routes"]}
+        runs = {"apiGroups": ["argoproj.io"], "resources": ["analysisruns"]}
+        rules += [{**each, "verbs": ["get", "list", "watch"]} for each in (reading, runs)]
+        rbac = "rbac.authorization.k8s.io"
+        subject = {"kind": "ServiceAccount", "name": "deployer", "namespace": self._namespace}
+        cluster = {"metadata": {"name": f"deployer-{self._namespace}"}}
+        # The overlay has the Namespace itself, which is no part of a namespace.
+        own = {"apiGroups": [""], "resources": ["namespaces"], "resourceNames": [self._namespace]}
+        return [
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "deployer"}},
+            {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": {"name": "deployer"}, "rules": rules},
+            _binding("Role", {"metadata": {"name": "deployer"}}, subject),
+            {
+                "apiVersion": f"{rbac}/v1",
+                "kind": "ClusterRole",
+                **cluster,
+                "rules": [{**own, "verbs": ["get", "patch", "update"]}],
+            },
+            _binding("ClusterRole", cluster, subject),
+        ]
+
+
+def _binding(
+    kind: str, named: Mapping[str, Mapping[str, str]], subject: Mapping[str, str]
+) -> Mapping[str, object]:
+    rbac = "rbac.authorization.k8s.io"
+    return {
+        "apiVersion": f"{rbac}/v1",
+        "kind": f"{kind}Binding",
+        **named,
+        "subjects": [subject],
+        "roleRef": {"apiGroup": rbac, "kind": kind, "name": named["metadata"]["name"]},
+    }

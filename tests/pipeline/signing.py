@@ -1,0 +1,41 @@
+"""A key of the run's own, and whether what was signed with it holds."""
+
+import json
+import os
+import secrets
+import subprocess
+from pathlib import Path
+
+from tests.cluster.kube import ClusterError
+
+
+class Signing:
+    """signing_config is of a Sigstore without a public log: nobody outside can look a signature of this run up."""
+
+    def __init__(self, folder: Path, cosign: Path, settings: Path) -> None:
+        folder.mkdir(parents=True)
+        self._cosign = cosign
+        self._settings = settings
+        self.password = secrets.token_urlsafe(24)
+        self.signing_config = folder / "signing-config.json"
+        self._call("signing-config", "create", "--out", str(self.signing_config))
+        self._call("generate-key-pair", "--output-key-prefix", str(folder / "cosign"))
+        self.key = (folder / "cosign.key").read_bytes()
+        self._public = folder / "cosign.pub"
+
+    def checked(self, image: str) -> str:
+        """Raises ClusterError where image, named by its digest, is not signed, or has no SBOM attested, by this key."""
+        by = ("--key", str(self._public), "--insecure-ignore-tlog=true")
+        self._call("verify", *by, image)
+        attested = self._call("verify-attestation", *by, "--type", "cyclonedx", image)
+        if not json.loads(attested.splitlines()[0]).get("payload"):
+            raise ClusterError(f"{image}: its attestation is empty")
+        return "signature and CycloneDX attestation hold by the run's key"
+
+    def _call(self, *arguments: str) -> str:
+        environment = os.environ | {"COSIGN_PASSWORD": self.password, "DOCKER_CONFIG": str(self._settings)}
+        command = [str(self._cosign), *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ClusterError(f"cosign {arguments[0]}: {done.stderr.strip()}")
+        return done.stdout
