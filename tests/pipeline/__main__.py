@@ -37,7 +37,7 @@ from tests.cluster.kube import ClusterError
 from tests.cluster.servers import Servers
 from tests.cluster.stack import Options, gateway
 from tests.pipeline import tools
-from tests.pipeline.builder import Builder, keep
+from tests.pipeline.builder import Builder
 from tests.pipeline.builds import Credentials, Finished, Job, NotEndedError
 from tests.pipeline.builds import run as build
 from tests.pipeline.front import Front
@@ -292,7 +292,7 @@ def good(there: World) -> Run:
     if finished.result == "SUCCESS":
         image = image_of(there, "good")
         found.append(f"`{image}`: {there.signing.checked(image)}")
-        keep(image, KEPT / "good/attestations", there.builder.settings)
+        there.builder.attested(image, KEPT / "good/attestations")
         found.append(
             "its provenance and its SBOM, attested when it was pushed, are read back from the registry"
         )

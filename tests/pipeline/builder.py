@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from orderflow.sandbox.servers.child import Child, Step
-from tests.cluster.kube import ClusterError, run
+from tests.cluster.kube import ClusterError
 from tests.pipeline.registry import Registry
 
 _NAME: Final = "orderflow"
@@ -86,6 +86,16 @@ class Builder:
             "SBOM": f"generator={self.generator}",
         }
 
+    def attested(self, image: str, folder: Path) -> None:
+        """What was attested with the image when it was pushed, as files. Raises ClusterError where it was not."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for kind in ("SBOM", "Provenance"):
+            template = f"{{{{ json .{kind} }}}}"
+            told = self._call("buildx", "imagetools", "inspect", image, "--format", template)
+            if not json.loads(told):
+                raise ClusterError(f"{image} has no {kind} attested")
+            (folder / f"{kind.lower()}.json").write_text(told)
+
     def _call(self, *arguments: str, given: str | None = None) -> str:
         environment = os.environ | {"DOCKER_CONFIG": str(self.settings), "DOCKER_BUILDKIT": "1"}
         done = subprocess.run(
@@ -140,24 +150,3 @@ class Builder:
         name = f"{self._registry.address}/sbom-generator"
         self._call("buildx", "build", "--builder", _NAME, "--push", "--tag", name, str(context))
         return name
-
-
-def keep(image: str, folder: Path, settings: Path) -> None:
-    """What was attested with the image when it was pushed, as files. Needs buildx and a login in settings."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for kind in ("SBOM", "Provenance"):
-        template = f"{{{{ json .{kind} }}}}"
-        told = run(
-            [
-                "docker",
-                "--config",
-                str(settings),
-                "buildx",
-                "imagetools",
-                "inspect",
-                image,
-                "--format",
-                template,
-            ]
-        )
-        (folder / f"{kind.lower()}.json").write_text(told)

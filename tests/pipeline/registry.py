@@ -1,6 +1,7 @@
 """A registry of images on this machine, with a login, as Docker Hub has one."""
 
 import secrets
+import shutil
 import signal
 import subprocess
 import time
@@ -44,7 +45,7 @@ class Registry:
         config = self._folder / "config.yml"
         config.write_text(yaml.safe_dump(self._config(known)))
         self._child = Child(
-            ["docker-registry", "serve", str(config)],
+            [str(shutil.which("docker-registry")), "serve", str(config)],
             console=self._folder / "registry.log",
             on_orphaned=signal.SIGTERM,
         )

@@ -20,7 +20,6 @@ OTHERS: Final[Mapping[str, str]] = {
     "htpasswd": "Debian's package apache2-utils",
     "runc": "Debian's package of that name; buildkitd runs the image's build by it",
     "kubectl": "the cluster's version",
-    "kn": "Knative's client",
     "prometheus": "Debian's package of that name",
     "setsid": "Debian's package util-linux",
 }
