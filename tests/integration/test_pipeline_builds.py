@@ -162,7 +162,8 @@ def test_a_stage_that_takes_too_long_is_ended_with_all_that_it_started_and_is_cl
     build: Build, tmp_path: Path
 ) -> None:
     steps = "sh 'sleep 600 & echo $! > pid; wait'"
-    long = f"""stage('Long') {{ options {{ timeout(time: 2, unit: 'SECONDS') }} steps {{ {steps} }}
+    long = f"""stage('Long') {{ options {{ timeout(time: 2, unit: 'SECONDS') }}
+      steps {{ {steps} }}
       post {{ aborted {{ sh 'touch aborted' }}
               failure {{ sh 'touch failed' }}
               cleanup {{ sh 'touch cleaned' }} }} }}"""
