@@ -291,6 +291,7 @@ def good(there: World) -> Run:
     found = [orders] if orders else []
     if finished.result == "SUCCESS":
         image = image_of(there, "good")
+        there.builder.login()
         found.append(f"`{image}`: {there.signing.checked(image)}")
         there.builder.attested(image, KEPT / "good/attestations")
         found.append(

@@ -63,7 +63,7 @@ class Builder:
         try:
             self._call("buildx", "create", "--name", _NAME, "--driver", "remote", address)
             self._until_up()
-            self._login()
+            self.login()
             self.base = self._pushed_base()
             self.generator = self._pushed_generator()
         except BaseException:
@@ -123,7 +123,8 @@ class Builder:
             else:
                 return
 
-    def _login(self) -> None:
+    def login(self) -> None:
+        """Again, where a build has logged out."""
         self._call(
             *("login", "--username", self._registry.user, "--password-stdin", self._registry.address),
             given=self._registry.password,

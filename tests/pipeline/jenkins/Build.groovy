@@ -68,7 +68,7 @@ abstract class Build {
     } catch (Stopped stopped) {
       outcome = 'aborted'
       throw stopped
-    } catch (IOException failed) {
+    } catch (Exception failed) {
       outcome = 'failure'
       throw new StepFailed(failed.toString())
     } finally {

@@ -269,7 +269,7 @@ class Executed extends Build {
     }
     if (report == null) return
     Properties told = new Properties()
-    report.withReader { told.load(it) }
+    report.toFile().withReader { told.load(it) }
     analysis = [task: told.getProperty('ceTaskId'), server: server]
   }
 
@@ -347,7 +347,7 @@ class Executed extends Build {
   private static List elements(Path report, String name) {
     DocumentBuilderFactory factory = DocumentBuilderFactory.newInstance()
     factory.setFeature('http://apache.org/xml/features/nonvalidating/load-external-dtd', false)
-    def found = report.withInputStream { factory.newDocumentBuilder().parse(it) }.getElementsByTagName(name)
+    def found = report.toFile().withInputStream { factory.newDocumentBuilder().parse(it) }.getElementsByTagName(name)
     (0..<found.length).collect { found.item(it) }
   }
 
