@@ -31,8 +31,17 @@ def stages(documents: tuple[Document, ...]) -> dict[str, Document]:
     }
 
 
+def test_knative_takes_it(documents: tuple[Document, ...]) -> None:
+    """Knative's webhook refuses the field unless it is false; no schema says so."""
+    assert not any(pod.get("automountServiceAccountToken") for pod in stages(documents).values())
+
+
 def test_only_query_gets_a_token_and_is_told_of_rollouts(documents: tuple[Document, ...]) -> None:
-    tokens = {name for name, pod in stages(documents).items() if pod["automountServiceAccountToken"]}
+    tokens = {
+        name
+        for name, pod in stages(documents).items()
+        if pod.get("automountServiceAccountToken") is not False
+    }
     accounts = {
         each["metadata"]["name"]
         for each in documents
