@@ -40,17 +40,19 @@ RUN ["python", "-m", "pip", "--python=/opt/venv/bin/python", "install", "-qr", "
 RUN ["python", "/build/assemble.py", "/opt/venv"]
 
 FROM build AS delivery-code
+COPY pyproject.toml /build/
 COPY functions /app/functions
 COPY orderflow /app/orderflow
-RUN ["python", "/build/assemble.py", "/app"]
+RUN ["python", "/build/assemble.py", "--release", "/build/pyproject.toml", "/app"]
 
 FROM delivery-code AS code
 RUN rm -r /image /app/orderflow/sandbox
 RUN ["python", "/build/assemble.py", "/app"]
 
 FROM build AS rollout-code
+COPY pyproject.toml /build/
 COPY knrollout /app/knrollout
-RUN ["python", "/build/assemble.py", "/app"]
+RUN ["python", "/build/assemble.py", "--release", "/build/pyproject.toml", "/app"]
 
 FROM ${BASE} AS runtime
 # The base has none, and every start from zero would compile anew.
@@ -76,9 +78,10 @@ WORKDIR /app
 CMD ["python", "-m", "knrollout"]
 
 FROM runtime AS console
-COPY --from=rollout-packages /opt/venv /opt/venv
-COPY --from=code /app /app
-COPY --from=code /rollout /app
+COPY --from=rollout-packages /image /
+COPY --from=code /image /
+COPY --from=rollout-code /image /
+WORKDIR /app
 
 FROM runtime AS delivery
 COPY --from=delivery-packages /image /

@@ -7,6 +7,7 @@ from whose checkout, an image is built.
 
     python assemble.py FOLDER ...            # where they will be in the image, too
     python assemble.py --standard-library    # only the bytecode: the rest is in the base
+    python assemble.py --release pyproject.toml FOLDER    # with a note of the version, as an installation leaves one
 """
 
 import argparse
@@ -17,6 +18,7 @@ import shutil
 import stat
 import sys
 import sysconfig
+import tomllib
 from pathlib import Path
 from py_compile import PycInvalidationMode
 
@@ -28,10 +30,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Compile Python and lay it out for an image.")
     parser.add_argument("folders", nargs="*", type=Path)
     parser.add_argument("--standard-library", action="store_true", help="of the Python that runs this")
+    parser.add_argument("--release", type=Path, help="the pyproject.toml of what is in the folders")
     parser.add_argument("--into", type=Path, default=Path("/image"), help="instead of /image")
     given = parser.parse_args()
     fine = True
     for folder in given.folders:
+        if given.release:
+            _note(given.release, folder)
         fine = _compiled(folder) and fine
         shutil.copytree(folder, given.into / folder.relative_to("/"), symlinks=True)
     if given.standard_library:
@@ -42,6 +47,14 @@ def main() -> int:
                 shutil.copytree(folder, given.into / folder.relative_to("/"))
     _settle(given.into)
     return 0 if fine else 1
+
+
+def _note(release: Path, folder: Path) -> None:
+    """Where importlib.metadata looks for it: code that is copied, not installed, must know which release it is."""
+    project = tomllib.loads(release.read_text())["project"]
+    note = folder / f"{project['name']}-{project['version']}.dist-info/METADATA"
+    note.parent.mkdir(exist_ok=True)
+    note.write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
 
 
 def _compiled(folder: Path, skipped: re.Pattern[str] | None = None) -> bool:

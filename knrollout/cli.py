@@ -22,6 +22,7 @@ from knrollout.observed import Service
 from knrollout.reading import service_name, status_of
 from knrollout.showing import Output
 from knrollout.spec import DURATION, seconds
+from knrollout.version import version as released
 from knrollout.waiting import standing
 
 if TYPE_CHECKING:
@@ -56,6 +57,21 @@ NamespaceOption = Annotated[str | None, typer.Option("--namespace", "-n", help="
 ContextOption = Annotated[str | None, typer.Option("--context", help="of the kubeconfig")]
 FileArgument = Annotated[typer.FileText, typer.Argument(metavar="FILE", help="- is standard input")]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table or json")]
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"kn-rollout {released()}")
+        raise typer.Exit
+
+
+@app.callback()
+def begin(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="which release this is")
+    ] = False,
+) -> None:
+    """Nothing of its own; the module's docstring is the help."""
 
 
 @app.command("list")

@@ -15,6 +15,7 @@ from urllib3.exceptions import HTTPError
 
 from knrollout import names
 from knrollout.errors import ClusterError, ConflictError
+from knrollout.version import version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -47,7 +48,9 @@ def open_client(context: str | None = None) -> ApiClient:
     except config.ConfigException as error:
         raise ClusterError(f"no cluster is configured: {error}") from error
     configuration.retries = False  # who asks knows when to ask again
-    return ApiClient(configuration)
+    client = ApiClient(configuration)
+    client.user_agent = f"knrollout/{version()}"
+    return client
 
 
 def configured_namespace(context: str | None = None) -> str:

@@ -29,6 +29,7 @@ from pydantic import Field, StringConstraints
 from orderflow import settings
 from orderflow.domain.orders import Frozen
 from orderflow.errors import BadSettingsError
+from orderflow.version import add_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -171,6 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--act", action="store_true", help="query: it may replay, edit, hold and so on; without it, only read"
     )
+    add_option(parser)
     given = parser.parse_args(arguments)
     if any('"' in source or "\\" in source or not source.isprintable() for source in given.source or ()):
         parser.error("a source has no quotes, backslashes or control characters")

@@ -18,6 +18,7 @@ from orderflow.adapters.log import Log, partition_of
 from orderflow.audit.settling import GROUP
 from orderflow.errors import UnavailableError
 from orderflow.parking import TOPIC_OF
+from orderflow.version import add_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -133,6 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=_METADATA_SECONDS,
         help="seconds after which every producer has asked anew (the longest metadata.max.age)",
     )
+    add_option(parser)
     given = parser.parse_args(arguments)
     config = wiring.or_exit(lambda: settings.load(settings.KafkaSettings))
     barrier = Barrier(Log(client_config(config)), given.old, given.wait)

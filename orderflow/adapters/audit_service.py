@@ -9,6 +9,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from orderflow.errors import ConflictError, UnavailableError
+from orderflow.version import user_agent
 
 _SECONDS: Final = 300.0
 
@@ -16,7 +17,8 @@ _SECONDS: Final = 300.0
 def run(url: str) -> Any:  # noqa: ANN401 - a report is JSON, and the audit's own
     """The report of an audit that runs now. Raises ConflictError where another is under way, UnavailableError where
     there is none to be had."""
-    asked = Request(url, data=b"{}", headers={"Content-Type": "application/json"})  # noqa: S310 - a setting of ours
+    headers = {"Content-Type": "application/json", "User-Agent": user_agent("orderflow")}
+    asked = Request(url, data=b"{}", headers=headers)  # noqa: S310 - a setting of ours
     try:
         with urlopen(asked, timeout=_SECONDS) as answer:  # noqa: S310 - the same
             return json.load(answer)

@@ -29,6 +29,7 @@ from starlette.requests import Request
 from orderflow import parking, tracing
 from orderflow.errors import PoisonError, UnavailableError
 from orderflow.notifications import Fate
+from orderflow.version import version
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -137,6 +138,7 @@ class Telemetry:
                     {
                         "service.namespace": "orderflow",
                         "service.name": self.stage,
+                        "service.version": version(),
                         "faas.name": self.stage,
                         "faas.version": self._settings.k_revision,
                         "telemetry.sdk.language": "python",

@@ -27,6 +27,7 @@ from standardwebhooks.webhooks import EmptyWebhookSecretError
 from orderflow.envelope import derived_id
 from orderflow.errors import BadSettingsError
 from orderflow.notifications import Fate, Outcome
+from orderflow.version import user_agent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,7 +110,7 @@ class WebhookChannel:
                 ),
                 cookie_jar=DummyCookieJar(),
                 auto_decompress=False,
-                headers={"User-Agent": "orderflow", "Content-Type": "application/json"},
+                headers={"User-Agent": user_agent("orderflow"), "Content-Type": "application/json"},
             )
         return self._sessions[allow_private]
 

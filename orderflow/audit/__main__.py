@@ -13,6 +13,7 @@ from orderflow import wiring
 from orderflow.audit import text
 from orderflow.audit.report import EXIT_CODES
 from orderflow.errors import UnavailableError
+from orderflow.version import add_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         " 2: bad settings; 3: not everything could be judged, or no run could be made.",
     )
     parser.add_argument("--json", action="store_true", help="the report as JSON instead of a table")
+    add_option(parser)
     given = parser.parse_args(arguments)
     try:
         report = asyncio.run(_run())

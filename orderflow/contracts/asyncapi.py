@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import version
 from itertools import groupby
 from typing import Any, Final
 
@@ -11,6 +10,7 @@ from orderflow import envelope, topics
 from orderflow.contracts.components import Components
 from orderflow.contracts.messages import EXTENSIONS, Message, all_messages
 from orderflow.contracts.schemas import Read, Written, WrittenWithNulls, generator
+from orderflow.version import version
 
 Json = dict[str, Any]
 
@@ -73,7 +73,7 @@ def describe() -> Json:
         "asyncapi": "3.0.0",
         "info": {
             "title": "Orderflow: topics",
-            "version": version("orderflow"),
+            "version": version(),
             "description": "CloudEvents 1.0 in Kafka's binary mode. All topics have the same number of partitions and"
             " the order id as key, so that one order's events stay in sequence from topic to topic.",
             "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 from orderflow.contracts import intake_api, query_api
 from orderflow.contracts.operations import Description
+from orderflow.version import version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ def describe(stage: str, *, strict: bool = False) -> dict[str, Any]:
     text, operations, local = _STAGES[stage]
     info = {
         "title": f"Orderflow: {stage}",
-        "version": version("orderflow"),
+        "version": version(),
         "description": f"{text} Every error is problem+json (RFC 9457). Pass over members that you do not know.",
         "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
     }

@@ -6,7 +6,8 @@ fault; 3 query or what it needs cannot be reached, try again; 4 no key, or one t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -14,6 +15,7 @@ from orderflow.operators import auditing, orders
 from orderflow.operators.client import path_of
 from orderflow.operators.parked_cli import app as parked
 from orderflow.operators.session import (
+    EarlyOutputOption,
     KeyOption,
     OutputOption,
     ReasonOption,
@@ -25,9 +27,7 @@ from orderflow.operators.session import (
     session,
 )
 from orderflow.operators.showing import Output
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from orderflow.version import version as released
 
 app = typer.Typer(
     name="kn-order",
@@ -35,12 +35,30 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help=__doc__,
-    callback=remember,
 )
 app.add_typer(parked, name="parked")
 
 TIMEOUT: Final = 30.0
 OrderArgument = Annotated[str, typer.Argument(metavar="ORDER", help="an order id")]
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"kn-order {released()}")
+        raise typer.Exit
+
+
+@app.callback()
+def begin(
+    context: typer.Context,
+    _version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="which release this is")
+    ] = False,
+    server: ServerOption = None,
+    key_file: KeyOption = None,
+    output: EarlyOutputOption = None,
+) -> None:
+    remember(context, server, key_file, output)
 
 
 @app.command("list")

@@ -9,6 +9,8 @@ from uuid import uuid4
 
 import httpx
 
+from orderflow.version import user_agent
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -46,7 +48,7 @@ class Client:
     """Use as a context manager. What changes something carries one Idempotency-Key over all attempts."""
 
     def __init__(self, place: Place, wait: Callable[[float], None] = time.sleep) -> None:
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": "application/json", "User-Agent": user_agent("kn-order")}
         if place.key:
             headers["Authorization"] = f"Bearer {place.key}"
         elif place.operator:

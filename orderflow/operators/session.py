@@ -29,6 +29,7 @@ KeyOption = Annotated[
     Path | None, typer.Option("--key-file", help="file with the API key; else ORDERFLOW_KEY", dir_okay=False)
 ]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table, json or name")]
+EarlyOutputOption = Annotated[Output | None, typer.Option("--output", "-o", help="table, json or name")]
 WaitOption = Annotated[
     bool, typer.Option("--wait/--no-wait", help="wait until it is known what became of it")
 ]
@@ -42,7 +43,7 @@ def remember(
     context: typer.Context,
     server: ServerOption = None,
     key_file: KeyOption = None,
-    output: Annotated[Output | None, typer.Option("--output", "-o", help="table, json or name")] = None,
+    output: EarlyOutputOption = None,
 ) -> None:
     """Options that stand before a verb are that verb's, unless it is given its own."""
     given = {"server": server, "key_file": key_file, "output": output}

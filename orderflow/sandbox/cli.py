@@ -31,6 +31,7 @@ from orderflow.sandbox.scenarios import stories
 from orderflow.sandbox.sender import NotTakenError, Sender
 from orderflow.sandbox.servers.errors import ServerFailedError
 from orderflow.sandbox.serving import ManifestError
+from orderflow.version import version as released
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -55,6 +56,21 @@ KeysOption = Annotated[
     Path | None, typer.Option("--keys", help="file of API keys that intake and query ask for", exists=True)
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="of the storefront's stream")]
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"orderflow {released()}")
+        raise typer.Exit
+
+
+@app.callback()
+def begin(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="which release this is")
+    ] = False,
+) -> None:
+    """Nothing of its own; the module's docstring is the help."""
 
 
 @app.command()

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from fnmatch import fnmatch
@@ -60,9 +61,9 @@ def test_no_digest_stands_in_the_dockerfile() -> None:
     assert {line.split()[0] for line in instructions("FROM")} >= {"${BASE}", "${BUILD_BASE}"}
 
 
-def assembled(code: Path, into: Path) -> dict[str, tuple[int, float, bytes]]:
+def assembled(code: Path, into: Path, *more: str) -> dict[str, tuple[int, float, bytes]]:
     """Mode, date and content of whatever is laid out, by path."""
-    command = [sys.executable, str(ROOT / "image/assemble.py"), str(code), "--into", str(into)]
+    command = [sys.executable, str(ROOT / "image/assemble.py"), str(code), "--into", str(into), *more]
     subprocess.run(command, check=True, env={"SOURCE_DATE_EPOCH": "1000000000", "PYTHONHASHSEED": "0"})
     return {
         str(path.relative_to(into)): (
@@ -112,3 +113,28 @@ def test_an_image_is_not_made_of_what_does_not_compile(tmp_path: Path) -> None:
     (code / "stage.py").write_text("def (\n")
     with pytest.raises(subprocess.CalledProcessError):
         assembled(code, tmp_path / "image")
+
+
+def test_the_image_knows_which_release_it_is_though_nothing_is_installed(tmp_path: Path) -> None:
+    code = tmp_path / "app"
+    shutil.copytree(ROOT / "orderflow/contracts", code / "orderflow/contracts")
+    shutil.copy(ROOT / "orderflow/version.py", code / "orderflow/version.py")
+    project = tmp_path / "pyproject.toml"
+    project.write_text('[project]\nname = "orderflow"\nversion = "97.53.11"\n')
+    assembled(code, tmp_path / "image", "--release", str(project))
+    laid_out = tmp_path / "image" / code.relative_to("/")
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", "from orderflow.version import version; print(version())"],
+        env={"PYTHONPATH": str(laid_out)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "97.53.11\n"
+
+
+def test_whatever_has_code_of_ours_has_the_note_of_its_release() -> None:
+    for name in ("delivery-code", "rollout-code"):
+        stage = DOCKERFILE.partition(f"FROM build AS {name}\n")[2].partition("\nFROM ")[0]
+        assert '"--release", "/build/pyproject.toml"' in stage
+        assert "COPY pyproject.toml /build/" in stage

@@ -20,6 +20,7 @@ from orderflow.errors import BadSettingsError
 from orderflow.sandbox.delivery.manifest import KafkaSource, read_manifests
 from orderflow.sandbox.delivery.process import Options, deliver
 from orderflow.sandbox.delivery.sinks import CLUSTER_ADDRESS, Resolver, resolver
+from orderflow.version import add_option
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m orderflow.sandbox.delivery",
         description="Delivers Kafka records to functions as Knative's KafkaSource does.",
     )
+    add_option(parser)
     add = parser.add_argument
     add("--manifests", type=Path, required=True, help="folder of KafkaSource YAML files")
     add("--bootstrap", help="HOST:PORT that replaces the manifests' bootstrapServers")
