@@ -26,6 +26,10 @@ class BadSettingsError(OrderflowError):
     """The process cannot start: the message names each setting and what is wrong with it."""
 
 
+class OldSchemaError(OrderflowError):
+    """The process cannot start: the message names the migrations that the database lacks."""
+
+
 class PoisonError(OrderflowError):
     """An event that no repetition can cure. It is parked, or refused with a 4xx at the door."""
 

@@ -1,6 +1,7 @@
 """The composition root: each stage's collaborators, built from its settings.
 
-What fails to connect fails the event that needs it, not the start."""
+What fails to connect fails the event that needs it, not the start. A database that is there and too old fails the start:
+no event would get through."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from orderflow import logs, settings, topics, validation
 from orderflow.adapters.kafka import KafkaPublisher
 from orderflow.domain.events import kind_of
 from orderflow.domain.rules import Rules
-from orderflow.errors import BadSettingsError
+from orderflow.errors import BadSettingsError, OldSchemaError
 from orderflow.holding import held
 from orderflow.reception import DeadLetters, Reception
 from orderflow.tracing import Untraced
@@ -42,13 +43,14 @@ AuditRun: TypeAlias = "Callable[[], Awaitable[Report | None]]"
 
 
 def or_exit(build: Callable[[], T]) -> T:
-    """What build returns; a bad setting ends the process with its name in one line, not with a stack trace."""
+    """What build returns. A bad setting, or a schema that is too old, ends the process with one line, not with a stack
+    trace: exit code 2 or 3."""
     try:
         return build()
-    except BadSettingsError as error:
+    except (BadSettingsError, OldSchemaError) as error:
         logging.basicConfig()
         logging.getLogger("orderflow").critical("%s", error)
-        raise SystemExit(2) from None
+        raise SystemExit(2 if isinstance(error, BadSettingsError) else 3) from None
 
 
 def _connecting(connect: Callable[[], Coroutine[None, None, None]]) -> None:
@@ -75,7 +77,9 @@ def _publisher(config: settings.KafkaSettings, tracing: Untraced | Telemetry) ->
 
 def _database(config: settings.DatabaseSettings) -> Database:
     from orderflow.adapters.postgres import Database
+    from orderflow.adapters.schema import check_schema
 
+    check_schema(config)
     database = Database(config)
     _connecting(database.connect)
     return database
@@ -208,6 +212,7 @@ def audit() -> AuditRun:
     from orderflow.adapters.kafka import client_config
     from orderflow.adapters.log import Log
     from orderflow.adapters.postgres import Database, OrderStore
+    from orderflow.adapters.schema import check_schema
     from orderflow.adapters.shelf import Shelf
     from orderflow.audit.run import Audit, Terms
     from orderflow.domain.rules import Waiting
@@ -224,6 +229,7 @@ def audit() -> AuditRun:
         republish_per_second=config.audit_republish_per_second,
         revision=config.k_revision,
     )
+    check_schema(config)
     tracing = _tracing(config, "audit")
     publisher = tracing.publisher(KafkaPublisher(config))
 
@@ -254,6 +260,7 @@ def query() -> Flask:
     from orderflow.adapters.alerts import Alerts
     from orderflow.adapters.blocking import BlockingPublisher
     from orderflow.adapters.desk import DeskReader
+    from orderflow.adapters.schema import check_schema
     from orderflow.console.app import create_app
     from orderflow.console.live import Streams
     from orderflow.door import Door
@@ -262,6 +269,7 @@ def query() -> Flask:
     config = settings.load(settings.QuerySettings)
     logs.configure(config.log_level, stage="query", revision=config.k_revision)
     rules = settings.read_toml(Rules, config.rules_file, "RULES_FILE") if config.rules_file else Rules()
+    check_schema(config)
     reader = DeskReader(config, Alerts(rules.stuck, rules.gaps))
     tracing = _tracing(config, "query")
     desk = Desk(reader, BlockingPublisher(tracing.publisher(KafkaPublisher(config))).publish)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 MIGRATION_LOCK: Final = 0x0F10
 """Of pg_advisory_lock; any number that nobody else takes in this database."""
+TURN_SECONDS: Final = 0.1
+LOCK_SECONDS: Final = 2
 
 Row = dict[str, Any]
 Connection = psycopg.AsyncConnection[Row]
@@ -92,30 +95,51 @@ async def _by_key(connection: Connection) -> None:
     await connection.execute("SET enable_seqscan = off")
 
 
-def migrate(database_url: str) -> list[str]:
+def migrate(database_url: str, folder: Path = MIGRATIONS) -> list[str]:
     """Brings the schema up to date; returns the ids of the migrations that it applied.
 
     Safe to run twice at once: the lock is PostgreSQL's own, for yoyo's is a row that outlives whoever was killed
     with it. Safe to kill: a migration and the note that it was applied are one transaction, where yoyo's own
-    apply_migrations makes two, and one that was killed between them could never be repeated.
+    apply_migrations makes two, and one that was killed between them could never be repeated. What cannot be in a
+    transaction says `-- transactional: false`, and is so written that it may be repeated.
+
+    Safe beside stages that work: a statement that would wait for a table longer than LOCK_SECONDS, and hold up all who
+    come after it, gives up. Raises psycopg.errors.LockNotAvailable then.
     """
     from yoyo import get_backend, read_migrations
 
     url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", database_url)
     with psycopg.connect(database_url, autocommit=True) as one_at_a_time:
-        one_at_a_time.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
+        _take_turn(one_at_a_time)
         backend = get_backend(url)
         try:
-            migrations = backend.to_apply(read_migrations(str(MIGRATIONS)))
+            migrations = backend.to_apply(read_migrations(str(folder)))
             backend.ensure_internal_schema_updated()
             for migration in migrations:
-                with backend.transaction():
-                    migration.process_steps(backend, "apply")
-                    # yoyo's log wants the user's name, and a container's user has none.
-                    backend.mark_one(migration, log=False)
+                _apply(backend, migration)
             return [migration.id for migration in migrations]
         finally:
             backend.connection.close()
+
+
+def _take_turn(connection: psycopg.Connection) -> None:
+    """Asks again and again: a statement that waits keeps its snapshot, and CREATE INDEX CONCURRENTLY, which another
+    may be at, waits for whoever has one. Each would wait for the other."""
+    while connection.execute("SELECT pg_try_advisory_lock(%s)", [MIGRATION_LOCK]).fetchone() != (True,):
+        time.sleep(TURN_SECONDS)
+
+
+def _apply(backend: Any, migration: Any) -> None:  # noqa: ANN401 - yoyo has no types
+    migration.load()
+    if not migration.use_transactions:
+        # It stands in nobody's way however long it waits, so there is no limit to that.
+        migration.process_steps(backend, "apply")
+    with backend.transaction():
+        if migration.use_transactions:
+            backend.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
+            migration.process_steps(backend, "apply")
+        # yoyo's log wants the user's name, and a container's user has none.
+        backend.mark_one(migration, log=False)
 
 
 READ: Final = """

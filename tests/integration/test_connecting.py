@@ -10,6 +10,7 @@ from support.stage import Stage
 from support.waiting import until
 
 from orderflow import wiring
+from orderflow.adapters.postgres import migrate
 from orderflow.domain.rules import Rules
 from orderflow.sandbox.address import free_port
 from orderflow.validation import validate
@@ -21,6 +22,7 @@ WHO = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() 
 def test_a_stage_is_connected_to_kafka_before_its_first_event(
     stage: str, fresh_database: str, tmp_path: Path
 ) -> None:
+    migrate(fresh_database)
     (tmp_path / "notifications.toml").write_text('[shop]\nname = "Shop"\nurl = "https://shop.example"\n')
     with socket.create_server(("127.0.0.1", 0)) as kafka:
         kafka.settimeout(30)
@@ -38,6 +40,7 @@ def test_a_stage_is_connected_to_kafka_before_its_first_event(
 def test_a_stage_is_connected_to_the_database_before_its_first_event(
     stage: str, fresh_database: str, tmp_path: Path
 ) -> None:
+    migrate(fresh_database)
     (tmp_path / "notifications.toml").write_text('[shop]\nname = "Shop"\nurl = "https://shop.example"\n')
     told = {
         "KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}",

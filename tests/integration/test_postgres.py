@@ -1,6 +1,7 @@
 """The schema's way up and down, and the stages while PostgreSQL goes away and comes back."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,10 +16,12 @@ import psycopg
 import pytest
 from support.events import event, paid, placed
 from support.stage import Stage
+from support.waiting import until
 from yoyo import get_backend, read_migrations
 
 from orderflow import topics, validation
 from orderflow.adapters.postgres import MIGRATION_LOCK, MIGRATIONS, migrate
+from orderflow.adapters.schema import needed
 from orderflow.domain.rules import Rules
 from orderflow.envelope import Envelope
 from orderflow.sandbox.sandbox import create_order_topics
@@ -118,6 +121,115 @@ def test_a_job_that_cannot_migrate_fails_and_says_why_in_one_line() -> None:
     for ended in (nowhere, unset):
         assert len(ended.stderr.splitlines()) == 1
         assert "canary" not in ended.stderr
+
+
+def with_one_more(folder: Path, sql: str) -> Path:
+    """Our migrations and another one."""
+    shutil.copytree(MIGRATIONS, folder)
+    (folder / "9999.more.sql").write_text(sql)
+    (folder / "9999.more.rollback.sql").write_text("SELECT 1;\n")
+    return folder
+
+
+def index_is_valid(database: str, name: str) -> bool | None:
+    with psycopg.connect(database) as connection:
+        query = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)"
+        found = connection.execute(query, [name]).fetchone()
+    return found[0] if found else None
+
+
+def write(database: str, number: int, kind: str = "paid") -> None:
+    """As a stage does, that waits for nobody."""
+    with psycopg.connect(database, options="-c lock_timeout=1s") as connection:
+        connection.execute(
+            "INSERT INTO ledger (source, id, order_id, kind, digest, outcome, revision, occurred_at)"
+            " VALUES ('/shop', %s, 'o', %s, '', 'applied', 'r', now())",
+            [str(number), kind],
+        )
+
+
+INDEX = """-- transactional: false
+DROP INDEX CONCURRENTLY IF EXISTS ledger_more;
+CREATE {unique} INDEX CONCURRENTLY ledger_more ON ledger (kind);
+"""
+
+
+def test_a_migration_that_would_hold_up_the_stages_gives_up_and_can_be_repeated(
+    fresh_database: str, tmp_path: Path
+) -> None:
+    migrate(fresh_database)
+    folder = with_one_more(tmp_path / "migrations", "ALTER TABLE ledger ADD COLUMN more text;\n")
+    with psycopg.connect(fresh_database) as long:
+        long.execute("SELECT count(*) FROM ledger")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            migrate(fresh_database, folder)
+        write(fresh_database, 1)
+    assert migrate(fresh_database, folder) == ["9999.more"]
+
+
+def test_the_command_says_that_it_gave_up_and_why(fresh_database: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(
+        MIGRATIONS, tmp_path / "migrations", ignore=shutil.ignore_patterns("0008.*", "0009.*", "00[1-9]?.*")
+    )
+    migrate(fresh_database, Path(folder))
+    with psycopg.connect(fresh_database) as long:
+        long.execute("SELECT count(*) FROM ledger")
+        ended = migrated(DATABASE_URL=fresh_database)
+    assert ended.returncode == 1
+    assert "another transaction holds a table" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_an_index_is_made_beside_writers_and_beside_others_who_migrate(
+    fresh_database: str, tmp_path: Path
+) -> None:
+    migrate(fresh_database)
+    folder = with_one_more(tmp_path / "migrations", INDEX.format(unique=""))
+    with ThreadPoolExecutor(3) as pool:
+        with psycopg.connect(fresh_database) as long:
+            # It waits for whoever has a snapshot, such as this one.
+            long.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            long.execute("SELECT count(*) FROM ledger")
+            waiting = [pool.submit(migrate, fresh_database, folder) for _ in range(3)]
+            until(lambda: index_is_valid(fresh_database, "ledger_more") is False)
+            for number in range(20):
+                write(fresh_database, number)
+        applied = [each.result(DEADLINE_SECONDS) for each in waiting]
+    assert sorted(applied) == [[], [], ["9999.more"]]
+    assert index_is_valid(fresh_database, "ledger_more") is True
+
+
+def test_an_index_that_was_left_half_made_is_made_anew(fresh_database: str, tmp_path: Path) -> None:
+    migrate(fresh_database)
+    folder = with_one_more(tmp_path / "migrations", INDEX.format(unique="UNIQUE"))
+    write(fresh_database, 1)
+    write(fresh_database, 2)
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        migrate(fresh_database, folder)
+    assert index_is_valid(fresh_database, "ledger_more") is not True
+    with psycopg.connect(fresh_database) as connection:
+        connection.execute("DELETE FROM ledger WHERE id = '2'")
+    assert migrate(fresh_database, folder) == ["9999.more"]
+    assert index_is_valid(fresh_database, "ledger_more") is True
+
+
+def test_the_command_knows_what_is_missing_without_bringing_it(fresh_database: str) -> None:
+    def asked(*flags: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "orderflow.migrate", *flags]
+        told = {"DATABASE_URL": fresh_database}
+        return subprocess.run(command, env=told, capture_output=True, text=True, check=False)
+
+    before = asked("--check")
+    assert before.returncode == 1
+    assert all(migration in before.stderr for migration in needed())
+    assert tables(fresh_database) == set()
+    assert asked().returncode == 0
+    after = asked("--check")
+    assert after.returncode == 0
+    assert "the schema is up to date" in after.stderr
+    wrong = asked("--chekc")
+    assert wrong.returncode == 2
+    assert "--chekc" in wrong.stderr
 
 
 def answered(stage: Stage, sent: Envelope, expected: int) -> None:
