@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 ORDERS ?= 300
 BENCH  ?= full
 UV     := $(BIN)/uv
-LOCK    = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+LOCK    = $(abspath $(UV)) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
           --custom-compile-command "make lock" pyproject.toml
 
-# The image: make image BASE=python:3.13-slim@sha256:... IMAGE=registry.example/orderflow:1.4.0 TARGET=stages
+# The image: make image BASE=python:3.13-slim@sha256:... IMAGE=registry.example/orderflow:TAG TARGET=stages
 DOCKER ?= docker
 IMAGE  ?= orderflow:dev
 BASE   ?= python:3.13-slim
@@ -161,8 +161,20 @@ compatibility: $(VENV)/dev  ## can this and another release share their topics? 
 	@$(BIN)/python -m orderflow.contracts compatibility contracts \
 	  --base '$(if $(filter command,$(origin BASE)),$(BASE))' $(COMPATIBILITY)
 
+.PHONY: migrations
+migrations: $(VENV)/dev  ## can old and new code share the database while they run, and after?
+	@$(BIN)/python -m pipeline.migrations
+
+# What stands on the command line and nowhere else: a release is nothing that an environment asks for.
+TOLD = $(if $(filter command,$(origin $(1))),$($(1)))
+
+.PHONY: release
+release: $(VENV)/dev  ## a dry run of the next release; make release BUMP=minor YES=1 (or VERSION=x.y.z) makes it
+	@$(BIN)/python -m pipeline.release \
+	  --version '$(call TOLD,VERSION)' --bump '$(call TOLD,BUMP)' --yes '$(call TOLD,YES)'
+
 .PHONY: ci
-ci: lint asyncapi compatibility test manifests  ## what the Jenkinsfile runs before it needs a server or a key
+ci: lint asyncapi compatibility migrations test manifests  ## what the Jenkinsfile runs before it needs a server or a key
 
 .PHONY: lint
 lint: $(VENV)/dev  ## ruff (all rules) and mypy (strict)
@@ -177,13 +189,22 @@ format: $(VENV)/dev  ## let ruff mend what it can
 
 .PHONY: lock
 lock: $(VENV)/dev  ## compile every requirements file from pyproject.toml
-	$(LOCK) -o requirements.txt
-	$(LOCK) --extra sandbox -c requirements.txt -o requirements-sandbox.txt
-	$(LOCK) --extra delivery -c requirements-sandbox.txt -o requirements-delivery.txt
-	$(LOCK) --extra rollout -c requirements-sandbox.txt -o requirements-rollout.txt
-	$(LOCK) --extra sandbox --extra rollout --extra dev -c requirements-sandbox.txt -o requirements-dev.txt
-	$(LOCK) --extra sandbox --extra bench -c requirements-sandbox.txt -o requirements-bench.txt
-	echo uv | $(LOCK:pyproject.toml=-) -c requirements-dev.txt -o requirements-uv.txt
+	$(IN_LOCKS) $(LOCK) -o requirements.txt
+	$(IN_LOCKS) $(LOCK) --extra sandbox -c requirements.txt -o requirements-sandbox.txt
+	$(IN_LOCKS) $(LOCK) --extra delivery -c requirements-sandbox.txt -o requirements-delivery.txt
+	$(IN_LOCKS) $(LOCK) --extra rollout -c requirements-sandbox.txt -o requirements-rollout.txt
+	$(IN_LOCKS) $(LOCK) --extra sandbox --extra rollout --extra dev -c requirements-sandbox.txt -o requirements-dev.txt
+	$(IN_LOCKS) $(LOCK) --extra sandbox --extra bench -c requirements-sandbox.txt -o requirements-bench.txt
+	$(IN_LOCKS) echo uv | $(LOCK:pyproject.toml=-) -c requirements-dev.txt -o requirements-uv.txt
+
+.PHONY: locked
+locked:  ## are the requirements files in step with pyproject.toml?
+	@rm -rf build/locks && mkdir -p build/locks && cp pyproject.toml requirements*.txt build/locks
+	@$(MAKE) --no-print-directory --silent lock IN_LOCKS='cd build/locks &&'
+	@fine=true; for file in requirements*.txt; do \
+	  diff -u $$file build/locks/$$file || { echo "$$file is not what pyproject.toml asks for: make lock" >&2; fine=false; }; \
+	done; $$fine
+	@echo "every requirements file is what pyproject.toml asks for"
 
 .PHONY: image
 image:  ## one image for all stages: make image IMAGE=... BASE=... (TARGET=delivery, console, rollout)

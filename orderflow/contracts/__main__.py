@@ -7,15 +7,14 @@ python -m orderflow.contracts compatibility FOLDER [--base REVISION] [--readers-
 from __future__ import annotations
 
 import argparse
-import io
-import subprocess
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orderflow.contracts.documents import files
+from orderflow.contracts.history import NO_RELEASE, NoHistoryError, last_release, unpack
+from orderflow.version import add_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,30 +31,22 @@ def write(folder: Path) -> int:
     return 0
 
 
-def last_release(repository: Path) -> str:
-    """The youngest version's tag that leads to the present commit; empty where there is none."""
-    asked = ["git", "-C", str(repository), "describe", "--tags", "--abbrev=0", "--match", "v[0-9]*"]
-    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603 - no shell
-
-
 def compare(folder: Path, base: str, options: Sequence[str]) -> int:
     """The exit code of orderflow.contracts.compatibility for the schemas in the folder and those of a revision."""
     from orderflow.contracts import compatibility  # it needs jsonschema, which only developers have
 
-    revision = base or last_release(folder)
-    if not revision:
-        sys.stdout.write("There is no release yet (no tag v1.2.3), so nothing to be compatible with.\n")
-        return 0
-    schemas = folder / "schemas"
-    asked = ["git", "-C", str(folder), "archive", "--format=tar", revision, "--", "schemas"]
-    found = subprocess.run(asked, capture_output=True, check=False)  # noqa: S603 - no shell
-    if found.returncode != 0:
-        sys.stderr.write(f"{revision}: {found.stderr.decode(errors='replace').strip()}\n")
-        return 2
-    with tempfile.TemporaryDirectory() as old, tarfile.open(fileobj=io.BytesIO(found.stdout)) as archive:
-        archive.extractall(old, filter="data")
+    with tempfile.TemporaryDirectory() as old:
+        try:
+            revision = base or last_release(folder)
+            if not revision:
+                sys.stdout.write(f"{NO_RELEASE}, so nothing to be compatible with.\n")
+                return 0
+            unpack(folder, revision, Path(old), "schemas")
+        except NoHistoryError as error:
+            sys.stderr.write(f"{error}\n")
+            return 2
         sys.stdout.write(f"held against {revision}:\n")
-        return compatibility.main([str(Path(old) / "schemas"), str(schemas), *options])
+        return compatibility.main([str(Path(old) / "schemas"), str(folder / "schemas"), *options])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         each.add_argument("folder", type=Path)
     comparing.add_argument("--base", default="", help="a revision of git; left out: the last release")
     comparing.add_argument("--readers-first", action="store_true")
+    add_option(parser)
     given = parser.parse_args(arguments)
     if given.verb == "write":
         return write(given.folder)

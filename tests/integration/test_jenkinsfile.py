@@ -44,7 +44,13 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "aborted in tests": {"faults": [{"at": "make test", "stopped": True}]},
     "aborted in production": {"faults": [{"at": "make deploy-production", "stopped": True}]},
 }
-VERIFIED = ["make lint", "make asyncapi compatibility", "make test", "make manifests", "make sonar-scan"]
+VERIFIED = [
+    "make lint",
+    "make asyncapi compatibility migrations",
+    "make test",
+    "make manifests",
+    "make sonar-scan",
+]
 BUILT = ["make snyk", "make image sbom", "make snyk"]
 PUSHED = ["make registry-login image-push", "make registry-login sign"]
 STAGED = ["make deploy-staging", "make postman", "make audit-staging"]

@@ -17,15 +17,17 @@ NO_KAFKA = "127.0.0.1:1"
 
 
 @contextlib.contextmanager
-def console(database_url: str, log: Path, **environment: str) -> Iterator[str]:
-    """Its address, without a slash at the end."""
+def console(
+    database_url: str, log: Path, *, root: Path = ROOT, python: str = sys.executable, **environment: str
+) -> Iterator[str]:
+    """Its address, without a slash at the end. root is the checkout whose code it is, python has its packages."""
     port = free_port()
     known = {
         "FUNCTION_SOURCE": "functions/query.py",
         "FUNCTION_TARGET": "query",
         "HOST": "127.0.0.1",
         "PORT": str(port),
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": str(root),
         "DATABASE_URL": database_url,
         "KAFKA_BOOTSTRAP": NO_KAFKA,
         "KAFKA_ACK_SECONDS": "1",
@@ -37,8 +39,8 @@ def console(database_url: str, log: Path, **environment: str) -> Iterator[str]:
     }
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "functions_framework"],
-            cwd=ROOT,
+            [python, "-m", "functions_framework"],
+            cwd=root,
             env=kept | known | environment,
             stdout=output,
             stderr=output,

@@ -23,8 +23,13 @@ START_SECONDS = 30
 class Stage:
     """One process of functions/<name>.py on loopback; its log is kept for the test to read."""
 
-    def __init__(self, name: str, log: Path, **environment: str) -> None:
+    def __init__(
+        self, name: str, log: Path, *, root: Path = ROOT, python: str = sys.executable, **environment: str
+    ) -> None:
+        """root is the checkout whose code it is, python has its packages."""
         self.name = name
+        self._root = root
+        self._python = python
         self.log = log
         self.port = free_port()
         self._environment = environment
@@ -32,13 +37,13 @@ class Stage:
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "uvicorn", "--factory", "functions_framework.aio:create_asgi_app"]
+        command = [self._python, "-m", "uvicorn", "--factory", "functions_framework.aio:create_asgi_app"]
         command += ["--port", str(self.port), "--no-access-log", "--log-level", "warning"]
         known = {
             "FUNCTION_SOURCE": f"functions/{self.name}.py",
             "FUNCTION_TARGET": self.name,
-            "PYTHONPATH": str(ROOT),
-            "RULES_FILE": str(ROOT / "examples/rules.toml"),
+            "PYTHONPATH": str(self._root),
+            "RULES_FILE": str(self._root / "examples/rules.toml"),
             "LOCAL_RUN": "true",
             "K_REVISION": f"{self.name}-00001",
         }
@@ -49,7 +54,7 @@ class Stage:
         }
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                command, cwd=ROOT, env=kept | known | self._environment, stdout=output, stderr=output
+                command, cwd=self._root, env=kept | known | self._environment, stdout=output, stderr=output
             )
         deadline = time.monotonic() + START_SECONDS
         while True:

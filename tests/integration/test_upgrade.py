@@ -1,0 +1,288 @@
+"""An upgrade as it happens: the release before this one works on while the schema changes, then both handle the same
+orders in turn, then the new one is taken back and comes again. On real Kafka and PostgreSQL, each stage a process."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, get_args
+
+import httpx
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+from support.console import console
+from support.earlier import Release, unpacked
+from support.outside import Outside
+from support.stage import ROOT, Stage
+from support.topics import Tap
+
+from orderflow import topics
+from orderflow.adapters.postgres import MIGRATIONS, migrate
+from orderflow.adapters.schema import needed
+from orderflow.contracts.history import NoHistoryError
+from orderflow.envelope import Envelope
+from orderflow.notifications import CustomerKind
+from orderflow.sandbox.report import account
+from orderflow.sandbox.sandbox import create_order_topics
+from orderflow.sandbox.scenarios import Sending, Story, stories
+from orderflow.sandbox.sender import Sent
+
+OLD, NEW = "old", "new"
+STAGE_OF = {topics.EVENTS: "track", topics.STATUS: "notify", topics.PARKED: "shelve"}
+STAGES = ("validate", *STAGE_OF.values())
+ORDERS = 30
+AGAIN_EVERY = 3
+"""So many deliveries come twice: the second time to whoever did not have the first."""
+DEADLINE_SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> Release:
+    try:
+        return unpacked(tmp_path_factory.mktemp("earlier"))
+    except NoHistoryError as error:
+        if os.environ.get("REQUIRE_HISTORY"):
+            raise
+        pytest.skip(f"the release before this one is not to be had: {error}")
+
+
+class Shop:
+    """Stages of both releases; on_duty says whose turn it is. The delivery is the test's own hand."""
+
+    def __init__(self, stages: dict[str, dict[str, Stage]], tap: Tap, prefix: str) -> None:
+        self.stages = stages
+        self.tap = tap
+        self.prefix = prefix
+        self.on_duty: Sequence[str] = ()
+        self.sent = Sent()
+        self.met: dict[str, set[str]] = {}
+        self._turns: Counter[str] = Counter()
+        self._delivered = 0
+
+    def tell(self, told: Sequence[tuple[Story, Sending]]) -> None:
+        for story, sending in told:
+            self.sent.confirm((sending.event.source, sending.event.id), story.order_id)
+            self.take("validate", sending.event)
+
+    def deliver(self) -> int:
+        """Hands on what is in the topics and was not yet; returns how much that was."""
+        count = 0
+        self.tap.read_to_end()
+        while self._delivered < len(self.tap.seen):
+            topic, event = self.tap.seen[self._delivered]
+            self._delivered += 1
+            if event.subject.startswith(self.prefix):
+                self.take(STAGE_OF[topic], event)
+                count += 1
+        return count
+
+    def take(self, stage: str, event: Envelope) -> None:
+        """To whoever is on duty, in turn for each order."""
+        turn = self._turns[event.subject]
+        self._turns[event.subject] += 1
+        order = [self.on_duty[(turn + step) % len(self.on_duty)] for step in range(len(self.on_duty))]
+        for release in order if turn % AGAIN_EVERY == 0 else order[:1]:
+            _taken(self.stages[release][stage], event)
+            self.met.setdefault(event.subject, set()).add(release)
+
+
+def _taken(stage: Stage, event: Envelope) -> None:
+    """As a KafkaSource does: again until it is done. Anything but 503 meanwhile is a fault."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while (answer := stage.binary(event)).status_code != 204:
+        assert answer.status_code == 503, (
+            f"{stage.name}: {answer.status_code} {stage.log.read_text()[-2000:]}"
+        )
+        assert time.monotonic() < deadline, f"{stage.name} did not take {event.id} in time"
+        time.sleep(0.05)
+
+
+def environment(name: str, kafka: str, database: str, outside: Outside, folder: Path) -> dict[str, str]:
+    file = folder / "notifications.toml"
+    file.write_text(
+        f"""
+        [shop]
+        name = "Test shop"
+        url = "https://shop.example"
+        [email]
+        from = "Test shop <orders@shop.example>"
+        smtp_url = "smtp://127.0.0.1:{outside.smtp_port}"
+        starttls = false
+        [[webhooks]]
+        name = "erp"
+        url = "{outside.url}/webhook/erp"
+        secret_file = "{outside.secret_file}"
+        allow_private = true
+        """
+    )
+    known = {"KAFKA_BOOTSTRAP": kafka, "DATABASE_URL": database}
+    return known | ({"NOTIFICATIONS_FILE": str(file)} if name == "notify" else {})
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Iterator[Outside]:
+    with Outside(tmp_path / "outside") as world:
+        yield world
+
+
+def started(
+    stack: ExitStack, release: str, folder: Path, told: dict[str, dict[str, str]], **code: Any
+) -> dict[str, Stage]:
+    return {
+        name: stack.enter_context(
+            Stage(
+                name, folder / f"{release}-{name}.log", **told[name], K_REVISION=f"{name}-{release}", **code
+            )
+        )
+        for name in STAGES
+    }
+
+
+def told_in_rounds(prefix: str) -> tuple[list[Story], list[tuple[Story, Sending]]]:
+    """All orders' first events, then all orders' second ones, and so on: every order lives through the upgrade."""
+    start = datetime(2026, 11, 23, 10, tzinfo=UTC)
+    # What intake refuses, or what is no event, never comes to a database.
+    chosen = [story for story in stories(ORDERS, 7, prefix, start) if story.ends is not None]
+    rounds = max(len(story.sendings) for story in chosen)
+    told = [(story, story.sendings[n]) for n in range(rounds) for story in chosen if n < len(story.sendings)]
+    return chosen, told
+
+
+def rows(database: str, query: str) -> list[dict[str, Any]]:
+    with psycopg.connect(database, row_factory=dict_row) as connection:
+        return connection.execute(query).fetchall()  # type: ignore[arg-type]
+
+
+@pytest.mark.timeout(600)
+def test_old_and_new_code_handle_the_same_orders_in_turn_and_every_effect_comes_once(
+    earlier: Release, kafka_bootstrap: str, fresh_database: str, outside: Outside, tmp_path: Path
+) -> None:
+    prefix = f"up{uuid.uuid4().hex[:10]}"
+    create_order_topics(kafka_bootstrap, 4)
+    migrate(fresh_database, earlier.migrations)
+    told = {name: environment(name, kafka_bootstrap, fresh_database, outside, tmp_path) for name in STAGES}
+    chosen, sendings = told_in_rounds(prefix)
+    parts = [sendings[len(sendings) * n // 5 : len(sendings) * (n + 1) // 5] for n in range(5)]
+    with ExitStack() as stack:
+        old = started(stack, OLD, tmp_path, told, root=earlier.root, python=earlier.python)
+        tap = Tap(kafka_bootstrap, *STAGE_OF)
+        stack.callback(tap.close)
+        shop = Shop({OLD: old}, tap, prefix)
+        shop.sent.stories = chosen
+
+        shop.on_duty = [OLD]
+        shop.tell(parts[0])
+        migrating = threading.Thread(target=migrate, args=[fresh_database])
+        migrating.start()
+        shop.tell(parts[1])
+        shop.deliver()
+        migrating.join()
+
+        shop.stages[NEW] = started(stack, NEW, tmp_path, told)
+        shop.on_duty = [OLD, NEW]
+        shop.tell(parts[2])
+        shop.deliver()
+        shop.on_duty = [OLD]
+        shop.tell(parts[3])
+        shop.deliver()
+        shop.on_duty = [NEW, OLD]
+        shop.tell(parts[4])
+        while shop.deliver():
+            pass
+    _everything_once(shop, fresh_database, outside)
+    _both_can_read(earlier, fresh_database, chosen[0].order_id, tmp_path)
+
+
+def _everything_once(shop: Shop, database: str, outside: Outside) -> None:
+    found = account(database, shop.sent, frozenset(get_args(CustomerKind)))
+    assert found.unexpected == []
+    assert found.missing_events == []
+    assert found.missing_notifications == []
+    assert found.complete
+    assert all(met == {OLD, NEW} for met in shop.met.values())
+
+    revisions = {row["revision"] for row in rows(database, "SELECT DISTINCT revision FROM ledger")}
+    assert revisions == {f"track-{OLD}", f"track-{NEW}"}
+    history = rows(database, "SELECT order_id, version, source, id FROM history ORDER BY order_id, version")
+    turns = Counter((row["source"], row["id"], row["order_id"]) for row in history)
+    assert max(turns.values()) == 1
+    versions = rows(database, "SELECT order_id, version FROM orders")
+    changes = Counter(row["order_id"] for row in history)
+    assert {row["order_id"]: row["version"] for row in versions} == changes
+
+    sent = rows(database, "SELECT channel, state FROM notifications")
+    assert {row["state"] for row in sent} == {"sent"}
+    channels = Counter(row["channel"] for row in sent)
+    counts = outside.counts()
+    assert (counts["mails"]["received"], counts["mails"]["repeats"]) == (channels["email"], 0)
+    assert (counts["webhooks"]["taken"], counts["webhooks"]["repeats"]) == (channels["webhook"], 0)
+
+
+def _both_can_read(earlier: Release, database: str, order_id: str, folder: Path) -> None:
+    """Query of both releases: the pages, and the same answer about an order where both give it."""
+    documents = []
+    for release, code in {OLD: {"root": earlier.root, "python": earlier.python}, NEW: {}}.items():
+        log = folder / f"{release}-query.log"
+        with (
+            console(database, log, RULES_FILE=str(ROOT / "examples/rules.toml"), **code) as url,  # type: ignore[arg-type]
+            httpx.Client(base_url=url, timeout=30) as query,
+        ):
+            for path in ("/", "/orders", f"/orders/{order_id}", "/parked", "/api/orders", "/metrics"):
+                assert query.get(path).status_code == 200, (release, path, log.read_text()[-2000:])
+            documents.append(query.get(f"/api/orders/{order_id}").json())
+    old, new = documents
+    assert {name: new[name] for name in old if name in new} == old
+
+
+def older_schema(database: str, folder: Path) -> str:
+    """Migrates to the one before the newest; returns what is missing then."""
+    shutil.copytree(MIGRATIONS, folder)
+    newest = needed()[-1]
+    for file in folder.glob(f"{newest}.*"):
+        file.unlink()
+    migrate(database, folder)
+    return newest
+
+
+@pytest.mark.parametrize("name", ["track", "shelve", "notify", "query", "audit"])
+def test_new_code_does_not_start_on_the_old_schema_and_says_what_is_missing(
+    name: str, kafka_bootstrap: str, fresh_database: str, outside: Outside, tmp_path: Path
+) -> None:
+    newest = older_schema(fresh_database, tmp_path / "migrations")
+    told = environment("notify", kafka_bootstrap, fresh_database, outside, tmp_path)
+    told |= {"RULES_FILE": str(ROOT / "examples/rules.toml"), "LOCAL_RUN": "true", "PATH": os.environ["PATH"]}
+
+    def loads() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, f"functions/{name}.py"],
+            cwd=ROOT,
+            env=told | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    refused = loads()
+    assert refused.returncode == 3
+    assert f"lacks {newest}: `python -m orderflow.migrate`" in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+    migrate(fresh_database)
+    assert loads().returncode == 0
+
+
+def test_a_stage_starts_while_the_database_is_away(outside: Outside, tmp_path: Path) -> None:
+    nowhere = "postgresql://orders@127.0.0.1:1/orders"
+    told = environment("notify", "127.0.0.1:1", nowhere, outside, tmp_path)
+    with Stage("notify", tmp_path / "notify.log", **told) as notify:
+        (told_of,) = [line for line in notify.events_in_log() if "schema" in line["message"]]
+    assert told_of["message"] == "the schema was not looked at"
