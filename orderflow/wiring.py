@@ -1,6 +1,6 @@
 """The composition root: each stage's collaborators, built from its settings.
 
-What fails to connect fails the event that needs it, not the start. A database that is there and too old fails the start:
+What fails to connect fails the event that needs it, not the start. A database that is there and too old fails that:
 no event would get through."""
 
 from __future__ import annotations

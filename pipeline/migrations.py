@@ -5,7 +5,7 @@ away, refuses nothing that the old code writes, and holds no lock for as long as
 that; what it does not know is below. What a release needs no more goes with a later one, once the code that used it is
 gone, and says so above its statement:
 
-    -- allowed ban-drop-column: nothing has read it since v1.4.0
+    -- allowed ban-drop-column: nothing has read it since the last release
     ALTER TABLE orders DROP COLUMN resumes;
 
     python -m pipeline.migrations [FOLDER]

@@ -1,7 +1,7 @@
 """Makes a release: `make release`. A dry run unless told otherwise, and never a push.
 
     make release                       # what the next one would be, and whether it may
-    make release BUMP=minor YES=1      # or VERSION=1.4.0: writes, commits, tags
+    make release BUMP=minor YES=1      # or VERSION=x.y.z: writes, commits, tags
 
 Exit code 0: it is made, or may be; 1: it may not, and each reason is told, or a step failed, and nothing is changed;
 2: wrong usage, or a tool is missing.
@@ -100,7 +100,7 @@ def exact(text: str) -> Version:
     except InvalidVersion:
         version = None
     if version is None or str(version) != text or len(version.release) != 3 or version.base_version != text:  # noqa: PLR2004 - x.y.z
-        raise ValueError(f"{text!r} is no version x.y.z, such as 1.4.0")
+        raise ValueError(f"{text!r} is no version x.y.z, three numbers")
     return version
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from pathlib import Path
 
-NO_RELEASE: Final = "There is no release yet (no tag v1.2.3)"
+NO_RELEASE: Final = "There is no release yet (no tag vX.Y.Z)"
 
 
 class NoHistoryError(Exception):
