@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final
 
 import sqlparse
 
-from orderflow.contracts.history import NO_RELEASE, NoHistoryError, last_release, unpack
+from orderflow.contracts.history import NoHistoryError, last_release, unpack
 from pipeline.commands import NotReadyError
 
 if TYPE_CHECKING:
@@ -274,9 +274,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for each in found:
         sys.stdout.write(f"{folder / each.file}{str(each).removeprefix(each.file)}\n")
     count = sum(not file.name.endswith(".rollback.sql") for file in folder.glob("*.sql"))
-    since = f"the same as in {tag} where they were there" if tag else f"{NO_RELEASE}, so none is fixed"
-    verdict = f"{len(found)} findings" if found else "old and new code can share the database"
-    sys.stdout.write(f"{count} migrations, {since}: {verdict}\n")
+    since = f"those of {tag} are the same" if tag else "no release yet, so none is fixed"
+    if found:
+        sys.stdout.write(f"{count} migrations: {len(found)} findings\n")
+    else:
+        sys.stdout.write(f"{count} migrations: old and new code can share the database; {since}\n")
     return 1 if found else 0
 
 
