@@ -182,9 +182,8 @@ def _branch() -> str:
     except NotReleasedError:
         return f"{BRANCH}, which follows no other"
     if behind:
-        raise NotReleasedError(
-            f"{BRANCH} is {behind} commits behind {git('rev-parse', '--abbrev-ref', '@{u}')}"
-        )
+        upstream = git("rev-parse", "--abbrev-ref", "@{upstream}")
+        raise NotReleasedError(f"commits of {upstream} that are missing: {behind}; git pull --ff-only")
     return f"{BRANCH}, nothing of its upstream is missing as of the last fetch"
 
 

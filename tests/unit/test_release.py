@@ -228,7 +228,7 @@ def the_project_is_further() -> None:
         (dirty, "not committed: left.txt"),
         (on_a_branch, "feature is checked out; releases are made on main"),
         (detached, "no branch is checked out"),
-        (behind, "main is 1 commits behind origin/main"),
+        (behind, "commits of origin/main that are missing: 1"),
         (nothing_to_say, '"Unreleased" has no entry'),
         (no_such_category, '"### Mended" is none of Added, '),
         (no_heading, 'there is no heading "## [Unreleased]"'),

@@ -143,3 +143,22 @@ def test_the_schemas_are_held_against_the_last_release_or_any_revision(
     assert "data.order.gift: this is not known" in out
     assert command.main(["compatibility", str(contracts), "--readers-first"]) == 0
     assert command.main(["compatibility", str(contracts), "--base=no-such-revision"]) == 2
+
+
+def test_a_shallow_clone_that_sees_no_release_is_no_pass(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(SCHEMAS, tmp_path / "here/contracts/schemas")
+    git(tmp_path / "here", "init", "--initial-branch=main")
+    git(tmp_path / "here", "add", ".")
+    git(tmp_path / "here", "commit", "--message=the first release")
+    git(tmp_path / "here", "tag", "v1.0.0")
+    git(tmp_path / "here", "commit", "--allow-empty", "--message=after it")
+    url = (tmp_path / "here").as_uri()
+    git(tmp_path, "clone", "--depth=1", "--no-tags", url, str(tmp_path / "shallow"))
+    contracts = tmp_path / "shallow/contracts"
+    assert command.main(["compatibility", str(contracts)]) == 2
+    assert "git fetch --unshallow --tags" in capsys.readouterr().err
+    git(tmp_path / "shallow", "fetch", "--unshallow", "--tags")
+    assert command.main(["compatibility", str(contracts)]) == 0
+    assert "held against v1.0.0" in capsys.readouterr().out
