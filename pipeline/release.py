@@ -75,7 +75,7 @@ def git(*command: str, given: str | None = None) -> str:
         check=False,
     )
     if done.returncode != 0:
-        raise NotReleasedError(f"git {command[0]}: {(done.stderr.strip() or done.stdout.strip())}")
+        raise NotReleasedError(f"git {command[0]}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout.strip("\n")
 
 
@@ -99,7 +99,7 @@ def exact(text: str) -> Version:
         version = Version(text)
     except InvalidVersion:
         version = None
-    if version is None or str(version) != text or len(version.release) != 3 or version.base_version != text:  # noqa: PLR2004 - x.y.z
+    if version is None or version.base_version != text or len(version.release) != len(BUMPS):
         raise ValueError(f"{text!r} is no version x.y.z, three numbers")
     return version
 
