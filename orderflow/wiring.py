@@ -269,7 +269,6 @@ def query() -> Flask:
     config = settings.load(settings.QuerySettings)
     logs.configure(config.log_level, stage="query", revision=config.k_revision)
     rules = settings.read_toml(Rules, config.rules_file, "RULES_FILE") if config.rules_file else Rules()
-    check_schema(config)
     reader = DeskReader(config, Alerts(rules.stuck, rules.gaps))
     tracing = _tracing(config, "query")
     desk = Desk(reader, BlockingPublisher(tracing.publisher(KafkaPublisher(config))).publish)
@@ -279,5 +278,7 @@ def query() -> Flask:
 
         rollouts = Rollouts.connect()
     streams = Streams(config.live_streams)
-    app = create_app(reader, Door.open(config, "query"), streams, desk, config.audit_url, rollouts)
+    door = Door.open(config, "query")
+    check_schema(config)
+    app = create_app(reader, door, streams, desk, config.audit_url, rollouts)
     return tracing.console(app)

@@ -181,6 +181,7 @@ def test_without_a_cluster_to_ask_there_is_no_such_page_and_nothing_leads_to_it(
 
 def test_without_a_cluster_to_ask_query_needs_nothing_of_knrollout(fresh_database: str) -> None:
     """The stages' image has neither the package nor Kubernetes' client."""
+    migrate(fresh_database)
     code = (
         "import sys\n"
         "for name in ('knrollout', 'kubernetes', 'kopf'): sys.modules[name] = None\n"
