@@ -124,7 +124,7 @@ def migrate(database_url: str, folder: Path = MIGRATIONS) -> list[str]:
 
 def _take_turn(connection: psycopg.Connection) -> None:
     """Asks again and again: a statement that waits keeps its snapshot, and CREATE INDEX CONCURRENTLY, which another
-    may be at, waits for whoever has one. Each would wait for the other."""
+    may be at, waits for whoever has one. Each would wait for the other, for ever."""
     while connection.execute("SELECT pg_try_advisory_lock(%s)", [MIGRATION_LOCK]).fetchone() != (True,):
         time.sleep(TURN_SECONDS)
 
