@@ -23,7 +23,7 @@ def as_row(outcome: Outcome) -> str:
     return (
         f"| {outcome.release} | {outcome.way}{killed} | {outcome.ended} | {seconds} "
         f"| {outcome.met} ({outcome.deliveries}) | {outcome.orders} | {outcome.lost} | {outcome.wrong} "
-        f"| {outcome.reason} |"
+        f"| {' '.join(outcome.reason.split())} |"
     )
 
 
