@@ -159,7 +159,9 @@ class Stack:
         """At once: what a pod still does is of no use to anybody."""
         for kinds in ("ksvc,cronjobs", "deployments,jobs"):
             self.kube.kubectl("delete", kinds, "--all", "--wait=false")
-        self.kube.kubectl("delete", "pods", "--all", "--grace-period=1", "--wait=false")
+        # A namespace that is deleted before its pods are gone is looked at again after half of the time that they may
+        # take, which is minutes for the audit's.
+        self.kube.kubectl("delete", "pods", "--all", "--grace-period=1", "--timeout=120s")
         self.kube.kubectl(
             "delete", "namespace", self.options.namespace, "--ignore-not-found", "--timeout=300s"
         )
