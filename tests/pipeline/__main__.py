@@ -126,14 +126,14 @@ def world(given: argparse.Namespace, folder: Path) -> Iterator[World]:
         say(f"commit {origin.commit[:12]}, after {origin.before[:12]}; {folder}")
         registry = stack.enter_context(Registry(folder / "registry", given.registry_host))
         built = {name: str(tools.BUILT / name) for name in tools.GO}
-        builder = stack.enter_context(
-            Builder(folder / "builder", registry, built, given.base or "python:3.13-slim", given.docker)
-        )
+        builder = stack.enter_context(Builder(folder / "builder", registry, built, given.base, given.docker))
         signing = Signing(folder / "signing", tools.BUILT / "cosign", builder.settings)
         say("the images beside the pipeline: delivery, rollout")
         images = {target: f"dev.local/orderflow-{target}:pipeline" for target in ("delivery", "rollout")}
         for target, image in images.items():
-            make(ROOT, os.environ | builder.environment(), "image", f"TARGET={target}", f"IMAGE={image}")
+            # Of the base as it is given: what an earlier run has built is there.
+            command = ("image", f"TARGET={target}", f"IMAGE={image}", f"BASE={given.base}")
+            make(ROOT, os.environ | builder.environment(), *command)
             subprocess.run([*shlex.split(given.load), image], check=True)
         say("the cluster: servers, namespaces, the canary controller")
         options = Options(
@@ -345,7 +345,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--docker", default="docker", help="docker's client, whose `build` is the engine's own"
     )
-    parser.add_argument("--base", default="", help="the image's base; where the engine has it, it is pushed")
+    parser.add_argument(
+        "--base", required=True, help="the image's base; where the engine has it, it is pushed"
+    )
     parser.add_argument(
         "--registry-host",
         default="127.0.0.1",
