@@ -32,10 +32,7 @@ def _runs(before: Status, runs: Mapping[str, Run]) -> Iterator[Notice]:
 
 
 def _changes(before: Status, after: Status) -> Iterator[Notice]:
-    for entry in after.history:
-        if entry not in before.history:
-            kind: Literal["Normal", "Warning"] = "Warning" if entry.outcome == "Aborted" else "Normal"
-            yield Notice(kind, entry.outcome, f"{entry.revision}: {entry.message}")
+    yield from _entries(before, after)
     if after.attempt != before.attempt and after.active:
         yield Notice("Normal", "Started", f"{after.canary_revision} is tried, attempt {after.attempt}")
     if after.active and after.weight not in {0, before.weight}:
@@ -46,6 +43,13 @@ def _changes(before: Status, after: Status) -> Iterator[Notice]:
         yield Notice("Warning", after.reason, after.message)
     if after.phase == "Healthy" and before.phase != "Healthy":
         yield Notice("Normal", "Healthy", after.message)
+
+
+def _entries(before: Status, after: Status) -> Iterator[Notice]:
+    for entry in after.history:
+        if entry not in before.history:
+            kind: Literal["Normal", "Warning"] = "Warning" if entry.outcome == "Aborted" else "Normal"
+            yield Notice(kind, entry.outcome, f"{entry.revision}: {entry.message}")
 
 
 def _kind(phase: str) -> Literal["Normal", "Warning"]:

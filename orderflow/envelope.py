@@ -119,6 +119,21 @@ def from_http(
     and an id such as `a%41` must stay itself from stage to stage.
     Raises PoisonError naming the attribute where there is none, or one that is not usable.
     """
+    attributes, content_type = _from_headers(headers, percent_encoded=percent_encoded)
+    if content_type != JSON:
+        media_type = content_type.partition(";")[0].strip().lower()
+        if media_type == STRUCTURED:
+            return _structured(body)
+        if media_type.startswith(_EVENTS):
+            raise PoisonError(
+                Reason("not_a_cloudevent", "content-type", "only single events as JSON are read")
+            )
+    return checked(attributes, body, content_type or JSON)
+
+
+def _from_headers(
+    headers: Iterable[tuple[bytes, bytes]], *, percent_encoded: bool
+) -> tuple[dict[str, str], str]:
     attributes: dict[str, str] = {}
     content_type = ""
     for name, value in headers:
@@ -129,15 +144,7 @@ def from_http(
             attributes[attribute] = unquote(text) if percent_encoded and "%" in text else text
         elif name == b"content-type":
             content_type = value.decode("latin-1")
-    if content_type != JSON:
-        media_type = content_type.partition(";")[0].strip().lower()
-        if media_type == STRUCTURED:
-            return _structured(body)
-        if media_type.startswith(_EVENTS):
-            raise PoisonError(
-                Reason("not_a_cloudevent", "content-type", "only single events as JSON are read")
-            )
-    return checked(attributes, body, content_type or JSON)
+    return attributes, content_type
 
 
 def _structured(body: bytes) -> Envelope:

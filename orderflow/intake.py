@@ -78,7 +78,7 @@ class Intake:
             return problems.unavailable("Kafka did not confirm; send the same again")
         except ClientDisconnect:
             return Response(status_code=499)
-        except Exception as error:  # noqa: BLE001 - the framework would log its text, which may quote the data
+        except Exception as error:  # noqa: BLE001 - the framework would log its text and so the data
             log.error("unexpected", extra={"error": type(error).__name__, "where": logs.where(error)})  # noqa: TRY400
             return problems.problem(500, "internal_error", "this is our fault; send the same again")
 

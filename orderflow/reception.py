@@ -57,7 +57,7 @@ class Reception:
             log.warning("not now", extra={"event_id": logs.identifier(event_id), "cause": str(error)})
             request.scope[tracing.OUTCOME] = "not_now"
             return problems.unavailable(str(error))
-        except Exception as error:  # noqa: BLE001 - the framework would log its text, which may quote the data
+        except Exception as error:  # noqa: BLE001 - the framework would log its text and so the data
             request.scope[tracing.OUTCOME] = "failed"
             extra = {
                 "event_id": logs.identifier(event_id),
@@ -99,7 +99,7 @@ class DeadLetters:
         except UnavailableError as error:
             log.warning("not now", extra={"cause": str(error)})
             return problems.unavailable(str(error))
-        except Exception as error:  # noqa: BLE001 - the framework would log its text, which may quote the data
+        except Exception as error:  # noqa: BLE001 - the framework would log its text and so the data
             log.error("unexpected", extra={"error": type(error).__name__, "where": logs.where(error)})  # noqa: TRY400
             return problems.problem(500, "internal_error", "the stage failed; the event comes again")
         log.warning("dead letter parked", extra={"order_id": event.subject, "parked_id": event.id})

@@ -14,7 +14,7 @@ from orderflow.version import user_agent
 _SECONDS: Final = 300.0
 
 
-def run(url: str) -> Any:  # noqa: ANN401 - a report is JSON, and the audit's own
+def run(url: str) -> Any:  # noqa: ANN401 - a report is the audit's own JSON
     """The report of an audit that runs now. Raises ConflictError where another is under way, UnavailableError where
     there is none to be had."""
     headers = {"Content-Type": "application/json", "User-Agent": user_agent("orderflow")}

@@ -147,9 +147,13 @@ def _within(
         if error is not None or offset + 1 >= left[partition]:
             del left[partition]
             done.append(partition)
-    if done:
-        consumer.incremental_unassign([TopicPartition(topic, partition) for partition in done])
+    _let_go(consumer, topic, done)
     return wanted
+
+
+def _let_go(consumer: Consumer, topic: str, partitions: Sequence[int]) -> None:
+    if partitions:
+        consumer.incremental_unassign([TopicPartition(topic, partition) for partition in partitions])
 
 
 def committed_offsets(config: Mapping[str, Any], group: str, places: Sequence[Place]) -> dict[Place, int]:

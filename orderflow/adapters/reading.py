@@ -438,6 +438,24 @@ def _rows(
 
 
 def _order_query(wanted: OrderFilter, found: list[str] | None, alerted: list[str]) -> tuple[Composed, Values]:
+    names, values = _conditions(wanted, found, alerted)
+    newer = wanted.place is not None and wanted.place.newer
+    joins = wanted.by_placing or "words" in names
+    statement = SQL(ORDERS).format(
+        joined=SQL("JOIN order_search s ON s.order_id = o.order_id" if joins else ""),
+        conditions=_all_of([ORDER_CONDITIONS[name] for name in names]),
+        order=_sorting(
+            "s.placed_at, s.order_id" if wanted.by_placing else "o.updated_at, o.order_id", newer=newer
+        ),
+        again=_sorting(
+            "o.placed_at, o.order_id" if wanted.by_placing else "o.updated_at, o.order_id", newer=newer
+        ),
+    )
+    return statement, values
+
+
+def _conditions(wanted: OrderFilter, found: list[str] | None, alerted: list[str]) -> tuple[list[str], Values]:
+    """The names of the conditions that hold, and all values."""
     values: Values = {"most": wanted.limit + 1, "alerted": alerted}
     names: list[str] = []
     if wanted.status is not None:
@@ -459,23 +477,11 @@ def _order_query(wanted: OrderFilter, found: list[str] | None, alerted: list[str
         if bound is not None:
             names.append(name)
             values[name] = bound
-    newer = wanted.place is not None and wanted.place.newer
     if wanted.place is not None:
         by_placing = ("placed_before", "placed_after")
-        names.append((by_placing if wanted.by_placing else ("older", "newer"))[newer])
+        names.append((by_placing if wanted.by_placing else ("older", "newer"))[wanted.place.newer])
         values |= {"at": wanted.place.at, "id": wanted.place.id}
-    joins = wanted.by_placing or "words" in names
-    statement = SQL(ORDERS).format(
-        joined=SQL("JOIN order_search s ON s.order_id = o.order_id" if joins else ""),
-        conditions=_all_of([ORDER_CONDITIONS[name] for name in names]),
-        order=_sorting(
-            "s.placed_at, s.order_id" if wanted.by_placing else "o.updated_at, o.order_id", newer=newer
-        ),
-        again=_sorting(
-            "o.placed_at, o.order_id" if wanted.by_placing else "o.updated_at, o.order_id", newer=newer
-        ),
-    )
-    return statement, values
+    return names, values
 
 
 def _sorting(columns: LiteralString, *, newer: bool) -> SQL:

@@ -339,7 +339,9 @@ def _around_flask(telemetry: Telemetry, app: Flask) -> None:
     def begin() -> None:
         if request.url_rule is None or request.path == "/metrics":
             return
-        parent, links = _origin([(name.lower().encode(), value.encode()) for name, value in request.headers])
+        parent, links = _origin(
+            [(name.lower().encode(), value.encode()) for name, value in request.headers.items()]
+        )
         attributes = {"http.request.method": request.method, "http.route": request.url_rule.rule}
         order_id = (request.view_args or {}).get("order_id", "")
         if _PLAIN.fullmatch(order_id):

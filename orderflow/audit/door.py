@@ -34,7 +34,7 @@ class AuditDoor:
         except UnavailableError as error:
             log.warning("not now", extra={"cause": str(error)})
             return problems.unavailable(str(error))
-        except Exception as error:  # noqa: BLE001 - the framework would log its text, which may quote the data
+        except Exception as error:  # noqa: BLE001 - the framework would log its text and so the data
             log.error("unexpected", extra={"error": type(error).__name__, "where": logs.where(error)})  # noqa: TRY400
             return problems.problem(500, "internal_error", "the audit failed; the log says where")
         if report is None:

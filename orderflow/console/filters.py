@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -61,7 +60,7 @@ def _place(token: object) -> object:
         if not (isinstance(micros, int) and isinstance(row, str) and newer in {0, 1} and row.isprintable()):
             raise ValueError  # noqa: TRY301 - the same
         return Place(_EPOCH + timedelta(microseconds=micros), row, bool(newer))
-    except (binascii.Error, ValueError, TypeError, OverflowError, RecursionError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         raise PydanticCustomError(
             "page_invalid", "this is no page of this list; begin again without it"
         ) from None

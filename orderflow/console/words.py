@@ -252,7 +252,9 @@ def sentence(text: str) -> str:
 def per_second(count: int) -> str:
     """A count of one minute as a rate."""
     rate = count / _MINUTE
-    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}" if rate >= 1 or not count else f"{rate:.2f}"  # noqa: PLR2004
+    if rate >= 100:  # noqa: PLR2004
+        return f"{rate:,.0f}"
+    return f"{rate:.1f}" if rate >= 1 or not count else f"{rate:.2f}"
 
 
 def money(amount: int, currency: str) -> str:

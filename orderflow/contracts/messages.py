@@ -58,6 +58,15 @@ class Message:
         return f"{self.topic}/{self.event_type}"
 
 
+def _what_it_is(kind: str) -> str:
+    """What track gets from validate."""
+    if kind not in VERDICTS:
+        return "A well-formed update of an order."
+    if kind in UPDATES:
+        return "Held by validate, with the order, or by an operator, without."
+    return "The verdict on a placed order, with the order."
+
+
 def all_messages() -> Iterator[Message]:
     for kind, model in INBOX.items():
         yield Message(
@@ -78,11 +87,7 @@ def all_messages() -> Iterator[Message]:
             kind,
             type_of(kind),
             models,
-            "The verdict on a placed order, with the order."
-            if kind in VERDICTS and kind not in UPDATES
-            else "Held by validate, with the order, or by an operator, without."
-            if kind in VERDICTS
-            else "A well-formed update of an order.",
+            _what_it_is(kind),
             source=validation.SOURCE,
             required=(PARTITION_KEY, *_ORIGIN, "origindigest"),
             optional=("validatedby", "sequence", "replay", *_TRACE),

@@ -223,11 +223,13 @@ def _arguments(model: type[Frozen]) -> Iterator[Json]:
 
 def _without_null(schema: Json) -> Json:
     """An address has no null; an argument that is not there is one."""
-    branches = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    branches: list[Json] = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
     rest = {key: value for key, value in schema.items() if key != "anyOf"}
     if rest.get("default", ...) is None:
         rest.pop("default")
-    return rest | (branches[0] if len(branches) == 1 else {"anyOf": branches} if branches else {})
+    if len(branches) == 1:
+        return rest | branches[0]
+    return rest | {"anyOf": branches} if branches else rest
 
 
 def _inlined(schema: Any, definitions: Json) -> Any:  # noqa: ANN401 - any JSON

@@ -86,10 +86,7 @@ def _models(documents: Mapping[str, Json]) -> Iterator[str]:
 def _type(schema: Json, found: Json) -> str:
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
-        if "properties" in found[name]:
-            return f"[{name}](#{name.lower()})"
-        values = found[name].get("enum", [])
-        return "any JSON" if not values else "ISO 4217 code" if name == "Currency" else _one_of(values)
+        return _named(name, found[name])
     if "anyOf" in schema:
         return " or ".join(_type(each, found) for each in schema["anyOf"] if each.get("type") != "null")
     if "enum" in schema:
@@ -105,6 +102,15 @@ def _type(schema: Json, found: Json) -> str:
         inner = schema.get("additionalProperties")
         return f"map to {_type(inner, found)}" if isinstance(inner, dict) else "object"
     return f"{kind}{_range(schema)}"
+
+
+def _named(name: str, schema: Json) -> str:
+    if "properties" in schema:
+        return f"[{name}](#{name.lower()})"
+    values = schema.get("enum", [])
+    if not values:
+        return "any JSON"
+    return "ISO 4217 code" if name == "Currency" else _one_of(values)
 
 
 def _one_of(values: list[str]) -> str:

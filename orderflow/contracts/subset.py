@@ -19,8 +19,9 @@ Json = Any
 Schema = dict[str, Json] | bool
 
 _TYPES: Final = ("null", "boolean", "integer", "number", "string", "array", "object")
+_DEFINITIONS: Final = "$defs"
 _ANNOTATIONS: Final = frozenset(
-    {"$schema", "$id", "$defs", "$comment", "title", "description", "default", "examples", "deprecated"}
+    {"$schema", "$id", _DEFINITIONS, "$comment", "title", "description", "default", "examples", "deprecated"}
 )
 _KEYWORDS: Final[dict[str, frozenset[str]]] = {
     "string": frozenset({"minLength", "maxLength", "pattern", "format", "contentEncoding"}),
@@ -76,10 +77,7 @@ class _Comparison:
         elif a is True:
             yield from self._branches([{"type": each} for each in _TYPES], b, path)
         elif "anyOf" in a:
-            rest = {key: value for key, value in a.items() if key != "anyOf" and key not in _ANNOTATIONS}
-            if rest:
-                raise NotUnderstoodError(f"{path or 'the event'}: anyOf beside {', '.join(sorted(rest))}")
-            yield from self._branches(a["anyOf"], b, path)
+            yield from self._branches(_only_branches(a, path), b, path)
         elif "const" in a or "enum" in a:
             yield from self._values(a["enum"] if "enum" in a else [a["const"]], b, path)
         elif isinstance(a.get("type", list(_TYPES)), list):
@@ -99,7 +97,7 @@ class _Comparison:
         yield from min(misses, key=lambda miss: (len(miss), -max(map(_depth, miss), default=0)))
 
     def _values(self, values: list[Json], wide: dict[str, Json], path: str) -> Iterator[Finding]:
-        whole = {"$defs": self._wide.get("$defs", {})} if isinstance(self._wide, dict) else {}
+        whole = {_DEFINITIONS: self._wide.get(_DEFINITIONS, {})} if isinstance(self._wide, dict) else {}
         validator = Draft202012Validator(whole | wide, format_checker=Draft202012Validator.FORMAT_CHECKER)
         for value in values:
             if not validator.is_valid(value):
@@ -164,12 +162,20 @@ def _resolved(schema: Schema, document: Schema, path: str) -> Schema:
             return schema if schema.keys() - _ANNOTATIONS else True
         rest = schema.keys() - _ANNOTATIONS - {"$ref"}
         prefix, _, name = schema["$ref"].rpartition("/")
-        definitions = document.get("$defs", {}) if isinstance(document, dict) else {}
+        definitions = document.get(_DEFINITIONS, {}) if isinstance(document, dict) else {}
         seen += 1
-        if rest or prefix != "#/$defs" or name not in definitions or seen > len(definitions):
+        if rest or prefix != f"#/{_DEFINITIONS}" or name not in definitions or seen > len(definitions):
             raise NotUnderstoodError(f"{path or 'the event'}: the reference {schema['$ref']}")
         schema = definitions[name]
     return schema
+
+
+def _only_branches(schema: dict[str, Json], path: str) -> list[Schema]:
+    rest = schema.keys() - _ANNOTATIONS - {"anyOf"}
+    if rest:
+        raise NotUnderstoodError(f"{path or 'the event'}: anyOf beside {', '.join(sorted(rest))}")
+    branches: list[Schema] = schema["anyOf"]
+    return branches
 
 
 def _bounds(a: dict[str, Json], b: dict[str, Json], path: str) -> Iterator[Finding]:
@@ -182,11 +188,15 @@ def _bounds(a: dict[str, Json], b: dict[str, Json], path: str) -> Iterator[Findi
         if name in bounds and name in b and (name not in a or a[name] > b[name]):
             yield Finding(path, f"{name} is {b[name]}, here it is {a.get(name, 'not set')}")
     if kind == "string":
-        for name in ("pattern", "format", "contentEncoding"):
-            if name in b and a.get(name) != b[name]:
-                yield Finding(path, f"{name} is {b[name]}, here it is {a.get(name, 'not set')}")
+        yield from _forms(a, b, path)
     if kind == "number":
         yield from _ranges(a, b, path)
+
+
+def _forms(a: dict[str, Json], b: dict[str, Json], path: str) -> Iterator[Finding]:
+    for name in ("pattern", "format", "contentEncoding"):
+        if name in b and a.get(name) != b[name]:
+            yield Finding(path, f"{name} is {b[name]}, here it is {a.get(name, 'not set')}")
 
 
 def _ranges(a: dict[str, Json], b: dict[str, Json], path: str) -> Iterator[Finding]:

@@ -91,9 +91,8 @@ class Client:
         deadline = time.monotonic() + seconds
         while True:
             found: list[Json] = self.get(receipt["href"])["actions"]
-            if len(found) >= len(receipt["taken"]) and all(map(_is_settled, found)):
-                return found
-            if time.monotonic() > deadline:
+            settled = len(found) >= len(receipt["taken"]) and all(map(_is_settled, found))
+            if settled or time.monotonic() > deadline:
                 return found
             self._wait(POLL_SECONDS)
 

@@ -56,7 +56,9 @@ class Selection(Frozen):
     @property
     def by(self) -> str:
         """Which of the three ways it is."""
-        return "ids" if self.ids else "order" if self.order is not None else "code"
+        if self.ids:
+            return "ids"
+        return "order" if self.order is not None else "code"
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,7 +186,9 @@ def edited(letter: Letter, written: dict[str, Json], action_id: str) -> Envelope
 def _in_data(reason: Reason) -> Reason:
     """A fault of the data, with its path in the document."""
     own = reason.field in {"type", "subject"} and reason.code in {"type_unknown", "attribute_missing"}
-    return reason if own else replace(reason, field=f"data.{reason.field}" if reason.field else "data")
+    if own:
+        return reason
+    return replace(reason, field=f"data.{reason.field}" if reason.field else "data")
 
 
 def _fault(code: str, field: str, text: str) -> PoisonError:

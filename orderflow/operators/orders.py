@@ -121,7 +121,6 @@ def _told(turn: Json) -> str:
     parts = [f"{change['of']} {change['from']} > {change['to']}" for change in turn["changes"]]
     parts += [because(turn["reason"])] if turn["reason"] else []
     parts += [f"{name}: {value}" for name, value in turn["details"].items()]
-    parts += (
-        [f"{'parked as' if turn['outcome'] == 'parked' else 'of'} {turn['parked']}"] if turn["parked"] else []
-    )
+    if turn["parked"]:
+        parts.append(f"{'parked as' if turn['outcome'] == 'parked' else 'of'} {turn['parked']}")
     return "\n".join(parts)

@@ -6,7 +6,7 @@ import contextlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Json = dict[str, Any]
+UNDER_WAY: Final = "under way"
 
 ServerOption = Annotated[
     str | None,
@@ -107,21 +108,24 @@ def outcome(action: Json) -> tuple[str, str]:
         return action["event_outcome"], because(action["event_reason"])
     if action["parked_state"] == "open":
         return "parked", "the event was parked again"
-    return ("sent", "") if action["parked_stage"] in {"notify", "shelve"} else ("under way", "")
+    return ("sent", "") if action["parked_stage"] in {"notify", "shelve"} else (UNDER_WAY, "")
 
 
 def _extent(action: Json) -> str:
     if action["kind"] != "extended":
         return ""
     events = action["detail"].get("events", 0)
-    return f"{events} waiting {'event' if events == 1 else 'events'}" if events else "no event waits"
+    if not events:
+        return "no event waits"
+    return f"{events} waiting {'event' if events == 1 else 'events'}"
 
 
 def _outcome_rows(receipt: Json, found: list[Json], *, waited: bool) -> Iterator[tuple[Any, ...]]:
     known = {action["id"]: action for action in found}
     for taken in receipt["taken"]:
         action = known.get(taken["id"])
-        said, why = outcome(action) if action else ("under way" if waited else "taken", "")
+        unknown = UNDER_WAY if waited else "taken"
+        said, why = outcome(action) if action else (unknown, "")
         yield receipt["kind"], taken["order_id"], word(said), why
     for left in receipt["left"]:
         yield receipt["kind"], left["order_id"], word("refused"), because(left["reason"])
@@ -138,7 +142,7 @@ def _fail_unless_done(receipt: Json, found: list[Json], *, waited: bool, timeout
     failed = [each for each in said if each in {"refused", "parked"}]
     if failed:
         raise OperatorError(f"it had no effect: {', '.join(sorted(set(failed)))}")
-    if len(found) < len(receipt["taken"]) or "under way" in said:
+    if len(found) < len(receipt["taken"]) or UNDER_WAY in said:
         raise OperatorError(
             f"it is under way, and there was no outcome within {timeout:g} s; `kn order history ORDER` will tell"
         )

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from orderflow.sandbox.address import Address
     from orderflow.sandbox.sender import Sent
 
+_WORDS: Final = ("stage", "revision")
+_NUMBERS: Final = ("processes", "requests", "per s", "waiting", "retried", "dead letters")
 _EVERY_SECONDS: Final = 0.5
 STAGES: Final = ("intake", "validate", "track", "notify", "park", "shelve", "query")
 
@@ -42,17 +44,10 @@ class Figures:
 
     def table(self, sent: Sent, before: Figures | None) -> Table:
         table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-        for column in (
-            "stage",
-            "revision",
-            "processes",
-            "requests",
-            "per s",
-            "waiting",
-            "retried",
-            "dead letters",
-        ):
-            table.add_column(column, justify="left" if column in {"stage", "revision"} else "right")
+        for name in _WORDS:
+            table.add_column(name)
+        for name in _NUMBERS:
+            table.add_column(name, justify="right")
         for name in STAGES:
             source = self.sources.get(name, {})
             for revision in self.services[name]["revisions"]:

@@ -19,7 +19,7 @@ from orderflow.sandbox.address import SandboxError
 from orderflow.sandbox.scenarios import PAYMENTS, SHOP, WAREHOUSE, Sending, Story, Way
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from pathlib import Path
 
 COLUMNS: Final = ("order_id", "status", "purchased", "approved", "shipped", "delivered")
@@ -65,16 +65,19 @@ def _story(row: dict[str, str], where: str) -> Story:
         last = max(time for time in times.values() if time) + timedelta(minutes=1)
         sendings.append(_kafka(order_id, "cancelled", SHOP, {"reason": reason}, last))
     gone = times["shipped"] is not None
-    status = "delivered" if gone and times["delivered"] else "shipped" if gone else "accepted"
-    if reason and not gone:
-        status = "cancelled"
     return Story(
         name=row["status"],
         order_id=order_id,
         sendings=tuple(sendings),
-        ends=(status, "paid" if times["approved"] else "unpaid"),
+        ends=(_end(times, called_off=reason is not None), "paid" if times["approved"] else "unpaid"),
         parks=1 if reason and gone else 0,
     )
+
+
+def _end(times: Mapping[str, datetime | None], *, called_off: bool) -> str:
+    if times["shipped"] is not None:
+        return "delivered" if times["delivered"] else "shipped"
+    return "cancelled" if called_off else "accepted"
 
 
 def order_of(order_id: str) -> dict[str, Any]:

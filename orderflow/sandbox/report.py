@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from orderflow.sandbox.scenarios import Story
     from orderflow.sandbox.sender import Sent
 
 _CHUNK: Final = 2000
@@ -101,20 +102,26 @@ def account(database: str, sent: Sent, notified: frozenset[str]) -> Account:
         if identity in sent.order_of:
             parks[sent.order_of[identity]] += len(codes)
     for story in sent.stories:
-        end = states.get(story.order_id)
-        confirmed = story.ends is not None or any(not sending.refused for sending in story.sendings)
-        result.ends[end[0] if end else "parked" if confirmed else "refused at the door"] += 1
-        if story.ends is not None and end is None:
-            result.missing_orders.add(story.order_id)
-        if end != story.ends:
-            result.unexpected.append(f"{story.order_id} ({story.name}): {end}, not {story.ends}")
-        elif parks[story.order_id] != story.parks:
-            result.unexpected.append(
-                f"{story.order_id} ({story.name}): {parks[story.order_id]} parked, not {story.parks}"
-            )
+        _compare(result, story, states.get(story.order_id), parks[story.order_id])
     result.missing_orders |= {sent.order_of[identity] for identity in result.missing_events}
     result.missing_orders |= {order_id for order_id, _ in result.missing_notifications}
     return result
+
+
+def _compare(result: Account, story: Story, end: tuple[str, str] | None, parked: int) -> None:
+    """How an order ended with how its story is to end."""
+    if end:
+        result.ends[end[0]] += 1
+    elif story.ends is not None or any(not sending.refused for sending in story.sendings):
+        result.ends["parked"] += 1
+    else:
+        result.ends["refused at the door"] += 1
+    if story.ends is not None and end is None:
+        result.missing_orders.add(story.order_id)
+    if end != story.ends:
+        result.unexpected.append(f"{story.order_id} ({story.name}): {end}, not {story.ends}")
+    elif parked != story.parks:
+        result.unexpected.append(f"{story.order_id} ({story.name}): {parked} parked, not {story.parks}")
 
 
 Identity = tuple[str, str]

@@ -117,7 +117,7 @@ class Sandbox:
     async def _start(self, ports: tuple[int, int, int]) -> None:
         kafka, database = await asyncio.gather(self._kafka(), self._database())
         smtp = free_port()
-        await self._child(
+        self._child(
             "outside",
             "--smtp-port",
             str(smtp),
@@ -153,7 +153,7 @@ class Sandbox:
         await self.serving.listen("query", ports[1])
         await self.serving.listen("audit", audit)
         figures = free_port()
-        await self._child(
+        self._child(
             "delivery",
             *(
                 "--manifests",
@@ -208,7 +208,7 @@ class Sandbox:
         file.write_text(_NOTIFICATIONS.format(smtp=smtp, mailbox=mailbox, secret=secret))
         return file
 
-    async def _child(self, module: str, *arguments: str) -> None:
+    def _child(self, module: str, *arguments: str) -> None:
         logs = self.state / "logs"
         logs.mkdir(exist_ok=True)
         command = [sys.executable, "-m", f"orderflow.sandbox.{module}", *arguments]

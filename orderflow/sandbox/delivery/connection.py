@@ -108,7 +108,7 @@ class SinkClient:
         self._post = b"POST " + common
         self._get = b"GET " + common
 
-    async def post(self, head: bytes, body: bytes | None, timeout: float) -> Answer:  # noqa: ASYNC109 - one timer, not a context per event
+    async def post(self, head: bytes, body: bytes | None, timeout: float) -> Answer:  # noqa: ASYNC109 - one timer instead of a context per event
         """The head is lines of headers; timeout is in seconds, connecting included."""
         request = b"%b%b\r\n%b" % (self._post, head, body or b"")
         return await self._exchange(request, timeout)

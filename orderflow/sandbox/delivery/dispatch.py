@@ -98,21 +98,11 @@ class Dispatcher:
         backoff = self._backoff
         retry = 0
         while True:
-            answer: Answer | None = None
-            if head is not None:
-                try:
-                    answer = await client.post(head, event.data, backoff.timeout)
-                    verdict = judge(answer.status, location=answer.location is not None)
-                    if verdict is Verdict.SUCCESS:
-                        return _SENT
-                    if verdict is Verdict.FOLLOW:
-                        answer, verdict = await self._follow(client, event, answer)
-                        if verdict is Verdict.SUCCESS:
-                            return _SENT
-                    if verdict is not Verdict.RETRY:
-                        return answer
-                except UnreachableError:
-                    answer = None
+            answer, verdict = await self._attempt(client, event, head)
+            if verdict is Verdict.SUCCESS:
+                return _SENT
+            if verdict is not Verdict.RETRY:
+                return answer
             retry += 1
             wait = backoff.wait(retry)
             if wait is None:
@@ -120,6 +110,21 @@ class Dispatcher:
                 return answer if retry > backoff.retries else None
             self._counts["retried"] += 1
             await asyncio.sleep(wait)
+
+    async def _attempt(
+        self, client: SinkClient, event: Event, head: bytes | None
+    ) -> tuple[Answer | None, Verdict]:
+        """One delivery. An event without a head cannot be sent, and is tried again like one without an answer."""
+        if head is None:
+            return None, Verdict.RETRY
+        try:
+            answer = await client.post(head, event.data, self._backoff.timeout)
+            verdict = judge(answer.status, location=answer.location is not None)
+            if verdict is Verdict.FOLLOW:
+                return await self._follow(client, event, answer)
+        except UnreachableError:
+            return None, Verdict.RETRY
+        return answer, verdict
 
     async def _follow(self, client: SinkClient, event: Event, answer: Answer) -> tuple[Answer, Verdict]:
         """A 303 is followed by a GET without a body."""

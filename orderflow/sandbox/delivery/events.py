@@ -32,7 +32,7 @@ _NOT_IN_A_URI = re.compile(r'[\x00-\x20\x7f<>"{}|\\^`]|%(?![0-9A-Fa-f]{2})')
 _TIME = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)",
 )
-_JSON_CONTENT = re.compile(r"(application|text)/([a-zA-Z0-9\-.]+\+)?json(;.*)*")
+_JSON_CONTENT = re.compile(r"(application|text)/([a-zA-Z0-9\-.]+\+)?json(;.*)?")
 _REFUSED_IN_A_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _ERROR_DATA_BYTES: Final = 1024
 

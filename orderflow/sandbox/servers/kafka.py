@@ -42,6 +42,7 @@ _HOST = "127.0.0.1"
 # sits on a remembered port when the broker comes back.
 _PORTS = range(20_000, 32_000)
 _POLL_SECONDS = 0.1
+_CONSOLE = "console.log"
 _MAX_REPLICATION = 3
 
 _LOG4J = """\
@@ -170,7 +171,7 @@ class EmbeddedKafka:
             self._format(command, properties, quorum)
         self._child = Child(
             [*command, "kafka.Kafka", str(properties)],
-            console=self.state / "console.log",
+            console=self.state / _CONSOLE,
             on_orphaned=signal.SIGKILL,
         )
         self._pid_file.write_text(str(self._child.pid))
@@ -310,7 +311,7 @@ class EmbeddedKafka:
         problem = f"Kafka ended with exit code {child.returncode} instead of starting"
         # What the JVM itself has to say never reaches the log.
         logged = self.log.exists() and self.log.stat().st_size > 0
-        raise with_log(problem, self.log if logged else self.state / "console.log")
+        raise with_log(problem, self.log if logged else self.state / _CONSOLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -471,7 +472,7 @@ def prepare(cache: Path | None = None, jvm: Jvm | None = None) -> None:
             create_topics(broker.bootstrap, ["recording"], partitions=1)
         if not fresh.exists():
             problem = "Kafka's start-up was not recorded"
-            raise with_log(problem, broker.state / "console.log")
+            raise with_log(problem, broker.state / _CONSOLE)
         fresh.replace(recording)
 
 

@@ -28,7 +28,7 @@ def main(on_orphaned: int, parent: int, user: str, *command: str) -> None:
     # Python ignores these, and a program inherits what is ignored.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    os.execv(command[0], command)  # noqa: S606 - our own commands, and no shell
+    os.execv(command[0], command)  # noqa: S606 - our own commands without a shell
 
 
 if __name__ == "__main__":

@@ -90,16 +90,16 @@ class Ingress:
     def _entry(self, host: bytes) -> Entry | None:
         return self._hosts.get(host) or self._hosts.get(host.split(b":", 1)[0].lower())
 
-    async def stop_listening(self) -> None:
+    def stop_listening(self) -> None:
         """Take no new connection, end the idle ones."""
         self.closing = True
         for server in self._servers:
             server.close()
-        for caller in list(self.callers):
+        for caller in self.callers:
             if not caller.busy:
                 caller.close()
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """End what connections are left."""
-        for caller in list(self.callers):
+        for caller in self.callers:
             caller.close()

@@ -101,11 +101,18 @@ def _declared(
         value = _referred_to(variable, service, options, config_maps)
         if value is not None:
             env[variable.name] = value
+    _check_mounts(env, container, service, options)
+    return env
+
+
+def _check_mounts(
+    env: Mapping[str, str], container: Container, service: str, options: ServingOptions
+) -> None:
+    """A file that only a pod has needs a value of the sandbox."""
     for name, value in env.items():
         for mount in container.volume_mounts:
             if value == mount.mount_path or value.startswith(f"{mount.mount_path}/"):
                 _must_be_overridden(name, f"mount {mount.name}", service, options)
-    return env
 
 
 def _referred_to(

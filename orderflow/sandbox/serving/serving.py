@@ -88,9 +88,9 @@ class Serving:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._ticker
         await self._control.stop()
-        await self._ingress.stop_listening()
+        self._ingress.stop_listening()
         await asyncio.gather(*(pool.stop(patience) for pool in self._pools.values()))
-        await self._ingress.close()
+        self._ingress.close()
 
     async def listen(self, service: str, port: int = 0) -> int:
         """Open a loopback port that leads straight to one Service; the port's number."""
