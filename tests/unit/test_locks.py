@@ -1,0 +1,72 @@
+"""What is locked is what is asked for: whoever changes the one without the other hears of it here."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from orderflow.sandbox.servers import jars
+
+ROOT = Path(__file__).parents[2]
+EXTRAS = {
+    "requirements.txt": (),
+    "requirements-sandbox.txt": ("sandbox",),
+    "requirements-delivery.txt": ("delivery",),
+    "requirements-rollout.txt": ("rollout",),
+    "requirements-dev.txt": ("sandbox", "rollout", "dev"),
+    "requirements-bench.txt": ("sandbox", "bench"),
+}
+
+
+def locked(text: str) -> dict[str, str]:
+    """Versions by name."""
+    return dict(re.findall(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", text, flags=re.MULTILINE))
+
+
+def unmet(asked: list[str], text: str) -> list[str]:
+    """The requirements that a lock does not fulfil."""
+    pins = {canonicalize_name(name): version for name, version in locked(text).items()}
+    requirements = [Requirement(each) for each in asked]
+    return [
+        str(each)
+        for each in requirements
+        if not each.specifier.contains(pins.get(canonicalize_name(each.name), "0"), prereleases=True)
+        or canonicalize_name(each.name) not in pins
+    ]
+
+
+@pytest.mark.parametrize("file", EXTRAS)
+def test_every_python_requirement_is_in_its_lock(file: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [each for extra in EXTRAS[file] for each in project["optional-dependencies"][extra]]
+    text = (ROOT / file).read_text()
+    assert unmet(project["dependencies"] + extras, text) == []
+    assert unmet(["confluent-kafka>=99", "no-such-package"], text) == [
+        "confluent-kafka>=99",
+        "no-such-package",
+    ]
+
+
+def test_kafkas_coordinates_are_in_its_lock() -> None:
+    lines = [line.split()[0] for line in jars.LOCK.read_text().splitlines() if not line.startswith("#")]
+    assert set(jars.COORDINATES) <= set(lines)
+
+
+def test_what_renovate_is_to_find_by_a_pattern_of_ours_is_found() -> None:
+    (manager,) = json.loads((ROOT / "renovate.json").read_text())["customManagers"]
+    (pattern,) = (each.replace("(?<", "(?P<") for each in manager["matchStrings"])
+    files = [each.strip("/^$").replace("\\", "") for each in manager["managerFilePatterns"]]
+    found = [match.groupdict() for file in files for match in re.finditer(pattern, (ROOT / file).read_text())]
+    coordinates = [f"{each['depName']}:{each['currentValue']}" for each in found]
+    (sonarqube,) = (
+        line.split()[0]
+        for line in (ROOT / "pipeline/sonarqube.lock").read_text().splitlines()
+        if not line.startswith("#")
+    )
+    assert coordinates == [*jars.COORDINATES, sonarqube]
