@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 ROOT = Path(__file__).parents[1]
 START_SECONDS = 60
@@ -139,9 +139,10 @@ class Measured:
         self.stop()
 
 
-def await_true(what: str, seconds: float, ready: object, *watched: Measured, pause: float = 0.02) -> None:
+def await_true(
+    what: str, seconds: float, ready: Callable[[], object], *watched: Measured, pause: float = 0.02
+) -> None:
     """Polls until ready() is true. Raises TimeoutError, or RuntimeError where a watched process has ended."""
-    assert callable(ready)  # noqa: S101 - for the type checker
     deadline = time.monotonic() + seconds
     while not ready():
         for process in watched:

@@ -39,7 +39,7 @@ class Way:
 
 
 def _shipped(_: dict[str, Any]) -> None:
-    pass
+    """As it is."""
 
 
 def _no_bytecode(container: dict[str, Any]) -> None:
