@@ -440,6 +440,10 @@ def _rows(
 def _order_query(wanted: OrderFilter, found: list[str] | None, alerted: list[str]) -> tuple[Composed, Values]:
     names, values = _conditions(wanted, found, alerted)
     newer = wanted.place is not None and wanted.place.newer
+    if wanted.place is not None:
+        by_placing = ("placed_before", "placed_after")
+        names.append((by_placing if wanted.by_placing else ("older", "newer"))[newer])
+        values |= {"at": wanted.place.at, "id": wanted.place.id}
     joins = wanted.by_placing or "words" in names
     statement = SQL(ORDERS).format(
         joined=SQL("JOIN order_search s ON s.order_id = o.order_id" if joins else ""),
@@ -455,7 +459,7 @@ def _order_query(wanted: OrderFilter, found: list[str] | None, alerted: list[str
 
 
 def _conditions(wanted: OrderFilter, found: list[str] | None, alerted: list[str]) -> tuple[list[str], Values]:
-    """The names of the conditions that hold, and all values."""
+    """What is asked for but the place in the list: the conditions' names, and their values."""
     values: Values = {"most": wanted.limit + 1, "alerted": alerted}
     names: list[str] = []
     if wanted.status is not None:
@@ -477,10 +481,6 @@ def _conditions(wanted: OrderFilter, found: list[str] | None, alerted: list[str]
         if bound is not None:
             names.append(name)
             values[name] = bound
-    if wanted.place is not None:
-        by_placing = ("placed_before", "placed_after")
-        names.append((by_placing if wanted.by_placing else ("older", "newer"))[wanted.place.newer])
-        values |= {"at": wanted.place.at, "id": wanted.place.id}
     return names, values
 
 
