@@ -62,11 +62,11 @@ class SonarQube:
     token: str = field(default="", repr=False)
     name: str = _ADMIN
 
-    def ask(self, path: str, **parameters: str | int) -> dict[str, Any]:
+    def ask(self, path: str, /, **parameters: str | int) -> dict[str, Any]:
         """What GET api/`path` answers. Raises ServerFailedError, with the server's own words."""
         return self._call("GET", path, params=parameters)
 
-    def tell(self, path: str, **parameters: str | int) -> dict[str, Any]:
+    def tell(self, path: str, /, **parameters: str | int) -> dict[str, Any]:
         """What POST api/`path` answers, {} where it says nothing. Raises ServerFailedError."""
         return self._call("POST", path, data=parameters)
 
@@ -105,14 +105,20 @@ def sonarqube(
     of its log, where it cannot be fetched or does not come up.
     """
     folder = folder.absolute()
-    account = _runner(user)
+    account = runner(user)
+    java = jdk(os.environ.get("JAVA_HOME"), shutil.which("java"))
+    folder.mkdir(parents=True, exist_ok=True)
+    must_have_room(psutil.virtual_memory().available, shutil.disk_usage(folder).free)
     home = _unpacked(folder, cache or jars.user_cache())
-    if (free := psutil.virtual_memory().available) < _MEMORY:
-        raise NotReadyError(f"SonarQube needs {_gb(_MEMORY)} of memory, and {_gb(free)} are free")
-    java = _java()
     if account is not None:
         _must_be_readable(account, home, java)
-    state = _state(folder, home, account)
+    with served(java, home, _state(folder, home, account), account) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def served(java: Path, home: Path, state: Path, account: pwd.struct_passwd | None) -> Iterator[SonarQube]:
+    """The server in `home`, run by `account` or by whoever runs this. Raises ServerFailedError."""
     server = SonarQube(f"http://{LOOPBACK}:{free_port()}", state / "logs", _ADMIN)
     child = Child(
         [str(java), "-jar", *_arguments(home, state, server.url)],
@@ -131,8 +137,17 @@ def sonarqube(
             shutil.rmtree(state / name, ignore_errors=True)
 
 
-def _runner(user: str | None) -> pwd.struct_passwd | None:
-    """Who is to run it; None is whoever runs this."""
+def must_have_room(memory: int, disk: int) -> None:
+    """In bytes, what is free. Raises NotReadyError."""
+    for kind, free, needed in (("memory", memory, _MEMORY), ("disk", disk, _DISK)):
+        if free < needed:
+            raise NotReadyError(
+                f"SonarQube needs {needed / 1e9:.1f} GB of {kind}, and {free / 1e9:.1f} GB are free"
+            )
+
+
+def runner(user: str | None) -> pwd.struct_passwd | None:
+    """Who is to run it; None is whoever runs this. Raises NotReadyError."""
     if os.geteuid() != 0:
         if user is not None:
             raise NotReadyError(f"only root can have SonarQube run by another user, {user!r}")
@@ -154,9 +169,6 @@ def _unpacked(folder: Path, cache: Path) -> Path:
     home = folder / Path(archive).stem.replace("sonar-application", "sonarqube")
     if home.exists():
         return home
-    folder.mkdir(parents=True, exist_ok=True)
-    if (free := shutil.disk_usage(folder).free) < _DISK:
-        raise NotReadyError(f"SonarQube needs {_gb(_DISK)} of disk, and {folder} has {_gb(free)} left")
     (file,) = jars.classpath(cache, LOCK)
     # Unpacked aside: what is there is whole.
     with tempfile.TemporaryDirectory(prefix="unpack-", dir=folder) as aside:
@@ -166,12 +178,14 @@ def _unpacked(folder: Path, cache: Path) -> Path:
     return home
 
 
-def _java() -> Path:
-    """A JDK's java: JAVA_HOME's, the PATH's, or one where Debian keeps them; the first that will do."""
-    given, found = os.environ.get("JAVA_HOME"), shutil.which("java")
+def jdk(given: str | None, found: str | None, places: Path = _JDKS) -> Path:
+    """A JDK's java: JAVA_HOME's, the PATH's, or one where Debian keeps them; the first that will do.
+
+    Raises NotReadyError.
+    """
     tried = [Path(given) / "bin/java"] if given else []
     tried += [Path(found)] if found else []
-    tried += sorted(_JDKS.glob("*/bin/java"))
+    tried += sorted(places.glob("*/bin/java"))
     for java in tried:
         with contextlib.suppress(OSError):
             told = subprocess.run([str(java), "--list-modules"], capture_output=True, text=True, check=False)  # noqa: S603
@@ -278,7 +292,3 @@ def _stop(child: Child) -> None:
     # Its own processes are in its group: none is left behind where it was killed.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-
-
-def _gb(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"

@@ -35,7 +35,7 @@ def console(
         "K_REVISION": "query-00001",
     }
     kept = {
-        name: os.environ[name] for name in ("PATH", "HOME", "COVERAGE_PROCESS_START") if name in os.environ
+        name: os.environ[name] for name in ("PATH", "HOME", "COVERAGE_PROCESS_CONFIG") if name in os.environ
     }
     with log.open("ab") as output:
         process = subprocess.Popen(

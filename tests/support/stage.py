@@ -49,7 +49,7 @@ class Stage:
         }
         kept = {
             name: os.environ[name]
-            for name in ("PATH", "HOME", "COVERAGE_PROCESS_START")
+            for name in ("PATH", "HOME", "COVERAGE_PROCESS_CONFIG")
             if name in os.environ
         }
         with self.log.open("ab") as output:
