@@ -131,11 +131,11 @@ def test_staging_gets_the_image_by_its_digest_and_is_waited_for(here: Path) -> N
 
 
 def test_a_shop_s_own_folder_says_where_and_with_which_steps(
-    here: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site = tmp_path_factory.mktemp("site")
+    site = here / "a shop's own"
     for name in ("production", "rollouts"):
-        (site / name).mkdir()
+        (site / name).mkdir(parents=True)
     monkeypatch.setenv("SITE", str(site))
     execute = Recorded()
     there = SERVICE.format(name="intake", namespace="shop").encode()
