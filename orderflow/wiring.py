@@ -101,9 +101,9 @@ def intake() -> Stage:
     config = settings.load(settings.IntakeSettings)
     logs.configure(config.log_level, stage="intake", revision=config.k_revision)
     rules = settings.read_toml(Rules, config.rules_file, "RULES_FILE")
+    keys = Door.open(config, "intake")
     tracing = _tracing(config, "intake")
-    publisher = _publisher(config, tracing)
-    door = Intake(publisher, rules, Door.open(config, "intake"), config.public_url)
+    door = Intake(_publisher(config, tracing), rules, keys, config.public_url)
     return tracing.door(door, *door.routes)
 
 
