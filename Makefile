@@ -63,6 +63,10 @@ demo: $(VENV)/sandbox  ## the same without staying: make demo ORDERS=500
 test: $(VENV)/dev $(KUSTOMIZE)  ## all tests: unit, integration (real Kafka and PostgreSQL), end to end in the sandbox
 	$(BIN)/pytest --cov --cov-report=term:skip-covered --cov-report=xml:build/coverage.xml $(PYTEST)
 
+.PHONY: coverage
+coverage:  ## all tests, and what the stages' own processes run counts too: slower; build/coverage.xml
+	$(MAKE) test PYTEST="--junit-xml=build/tests.xml --cov-config=tests/coverage.ini"
+
 .PHONY: test-unit
 test-unit: $(VENV)/dev  ## only what needs no server
 	$(BIN)/pytest tests/unit
@@ -300,7 +304,7 @@ sonar-scan: $(VENV)/dev  ## send an analysis to the SonarQube that SONAR_HOST_UR
 	@SONAR_TOKEN="$${SONAR_TOKEN:-$${SONAR_AUTH_TOKEN:-}}" $(BIN)/pysonar -Dsonar.projectVersion=$(VERSION) $(SCAN)
 
 build/coverage.xml:
-	$(MAKE) test PYTEST=--junit-xml=build/tests.xml
+	$(MAKE) coverage
 
 .PHONY: sonar
 sonar: $(VENV)/dev build/coverage.xml  ## a real SonarQube judges all code by its built-in gate; a JDK 21, 2.5 GB of memory
