@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 FOLDER: Final = Path("orderflow/adapters/migrations")
 FIRST_RELEASE: Final = 8
 """Up to this number there was no release: whoever applies them has no rows yet, and no code that runs."""
+_SQL: Final = "*.sql"
 POSTGRESQL: Final = "15"
 """The oldest that is not out of support."""
 
@@ -99,7 +100,7 @@ class _Statement:
 def findings(folder: Path) -> list[Finding]:
     """What is wrong with the migrations of a folder, and not allowed for a reason. Raises NotReadyError."""
     found: list[Finding] = []
-    files = sorted(file for file in folder.glob("*.sql") if not file.name.endswith(".rollback.sql"))
+    files = sorted(file for file in folder.glob(_SQL) if not file.name.endswith(".rollback.sql"))
     if not files:
         raise NotReadyError(f"{folder}: there are no migrations")
     for number, file in enumerate(files, 1):
@@ -111,7 +112,7 @@ def findings(folder: Path) -> list[Finding]:
 
 def changed(folder: Path, released: Path) -> Iterator[Finding]:
     """Released migrations that are others now: databases have them as they were."""
-    for old in sorted(released.glob("*.sql")):
+    for old in sorted(released.glob(_SQL)):
         now = folder / old.name
         if not now.is_file():
             yield Finding(old.name, 0, "released", "databases have it; it may not go")
@@ -273,7 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     for each in found:
         sys.stdout.write(f"{folder / each.file}{str(each).removeprefix(each.file)}\n")
-    count = sum(not file.name.endswith(".rollback.sql") for file in folder.glob("*.sql"))
+    count = sum(not file.name.endswith(".rollback.sql") for file in folder.glob(_SQL))
     since = f"those of {tag} are the same" if tag else "no release yet, so none is fixed"
     if found:
         sys.stdout.write(f"{count} migrations: {len(found)} findings\n")
