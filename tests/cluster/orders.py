@@ -11,7 +11,7 @@ from orderflow.sandbox import report
 from orderflow.sandbox.cli import EMAILED
 from orderflow.sandbox.report import Account
 from orderflow.sandbox.scenarios import Sending, Story, Way, stories
-from orderflow.sandbox.sender import Sender, Sent
+from orderflow.sandbox.sender import NotTakenError, Sender, Sent
 from tests.chaos.groups import Groups
 from tests.cluster.stack import Stack
 
@@ -20,11 +20,11 @@ _SENT_AT_MOST = 5
 
 
 class Patient(Sender):
-    """A storefront that sends again where Kafka does not confirm in time, under the same id."""
+    """A storefront that sends again where nothing is confirmed in time, under the same id."""
 
     async def send(self, sending: Sending) -> None:
         for _ in range(_SENT_AT_MOST):
-            with contextlib.suppress(UnavailableError):
+            with contextlib.suppress(UnavailableError, NotTakenError):
                 return await super().send(sending)
         return await super().send(sending)
 

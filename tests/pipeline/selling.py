@@ -6,6 +6,7 @@ import time
 from typing import Final, Self
 
 from orderflow.sandbox.report import Account
+from tests.cluster.kube import ClusterError
 from tests.cluster.orders import accounted, endless, patient
 from tests.cluster.stack import Stack
 
@@ -38,9 +39,13 @@ class Selling:
         self._thread.join()
 
     def account(self) -> Account:
-        """Once every stage has had everything. Raises NotSettledError where that takes too long."""
+        """Once every stage has had everything. Raises NotSettledError where that takes too long, and ClusterError where
+        production did not take an order, which ended the selling."""
         self._loop.call_soon_threadsafe(self._ended.set)
-        return self._told.result()
+        try:
+            return self._told.result()
+        except ExceptionGroup as group:
+            raise ClusterError(f"production took an order no more: {group.exceptions[0]}") from group
 
     async def _sell(self) -> Account:
         async with patient(self._stack) as to:

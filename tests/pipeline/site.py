@@ -14,6 +14,7 @@ from tests.cluster.servers import Servers
 PULLING: Final = "registry"
 """The Secret with which the nodes pull."""
 _SMALL: Final = {"cpu": "5m", "memory": "64Mi"}
+_STARTS_IN_SECONDS: Final = 300
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ def write(folder: Path, places: list[Place], prometheus: str | None) -> Path:
             raise ClusterError("argo/rollouts has no rollouts")
         for file in files:
             document = shortened(yaml.safe_load(file.read_text()), production.namespace, prometheus)
+            # Everything of it starts anew at once: a small node has much to do.
+            document["spec"]["progressDeadlineSeconds"] = _STARTS_IN_SECONDS
             _write(folder / "rollouts", document, file.name)
         _write(folder / "rollouts", _kustomization(resources=[file.name for file in files]))
     return folder
