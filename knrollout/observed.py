@@ -47,7 +47,8 @@ class Target:
 
 @dataclass(frozen=True)
 class Service:
-    """settled: Knative has seen the spec as it is now. route_ready: and traffic flows as it says."""
+    """settled: Knative has seen the spec as it is now, and latest_created is of it. route_ready: it has seen it, and
+    traffic flows as it says."""
 
     name: str
     resource_version: str
@@ -62,13 +63,15 @@ class Service:
     @classmethod
     def read(cls, document: Document) -> Service:
         metadata, status = document["metadata"], document.get("status", {})
-        settled = status.get("observedGeneration") == metadata.get("generation")
+        seen = status.get("observedGeneration") == metadata.get("generation")
+        # The Service is seen before its Configuration is, and only that names the revision which comes of it.
+        outdated = _condition(document, "ConfigurationsReady").get("reason") == "OutOfDate"
         route = _condition(document, "RoutesReady")
         return cls(
             name=metadata["name"],
             resource_version=metadata["resourceVersion"],
-            settled=settled,
-            route_ready=settled and route.get("status") == "True",
+            settled=seen and not outdated,
+            route_ready=seen and route.get("status") == "True",
             route_message=route.get("message", ""),
             latest_created=status.get("latestCreatedRevisionName"),
             traffic=tuple(map(Target.read, document.get("spec", {}).get("traffic", ()))),
