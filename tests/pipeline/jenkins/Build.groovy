@@ -68,6 +68,10 @@ abstract class Build {
     } catch (Stopped stopped) {
       outcome = 'aborted'
       throw stopped
+    } catch (MissingMethodException | MissingPropertyException unknown) {
+      // A step that there is none of is a fault of the file, or of this harness, and no build that failed.
+      outcome = 'failure'
+      throw unknown
     } catch (Exception failed) {
       outcome = 'failure'
       throw new StepFailed(failed.toString())
