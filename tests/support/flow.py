@@ -24,8 +24,7 @@ from support.topics import Tap
 
 STAGE_OF = {topics.INBOX: "validate", topics.EVENTS: "track", topics.PARKED: "shelve"}
 DEADLINE_SECONDS = 30
-QUIET_SECONDS = 0.3
-"""What a stage has published is in its topic before it answers, so that this is only for the consumer."""
+PAUSE_SECONDS = 0.05
 
 
 @dataclass
@@ -46,9 +45,12 @@ class Flow:
             assert self.stages["validate"].binary(event).status_code == 204
 
     def deliver(self) -> int:
-        """Hands on what is new in the topics, once, in sequence; returns how much it was."""
+        """Hands on what is new in the topics, once, in sequence; returns how much it was.
+
+        What a stage has published is in its topic before it answers.
+        """
         count = 0
-        self.tap.read_on(QUIET_SECONDS)
+        self.tap.read_to_end()
         while self.delivered < len(self.tap.seen):
             topic, event = self.tap.seen[self.delivered]
             self.delivered += 1
@@ -64,6 +66,7 @@ class Flow:
         while not condition():
             assert time.monotonic() < deadline, "it did not happen in time"
             self.deliver()
+            time.sleep(PAUSE_SECONDS)
 
     def settle(self) -> None:
         """Delivers until nothing new comes."""
@@ -78,7 +81,7 @@ class Flow:
 
         def work() -> None:
             try:
-                while not ended.is_set():
+                while not ended.wait(PAUSE_SECONDS):
                     self.deliver()
             except BaseException as error:  # noqa: BLE001 - told in the test's own thread
                 faults.append(error)

@@ -33,12 +33,6 @@ class Tap:
     def close(self) -> None:
         self._consumer.close()
 
-    def read_on(self, seconds: float) -> None:
-        """Reads what there is until nothing comes for so long."""
-        while (message := self._consumer.poll(seconds)) is not None:
-            if message.error() is None:
-                self.seen.append((message.topic() or "", read(message)))
-
     def read_to_end(self) -> None:
         """Reads all that is in the topics at this moment, however slow the machine is."""
         places = self._consumer.assignment()
