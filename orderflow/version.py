@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
 DISTRIBUTION: Final = "orderflow"
 
@@ -26,3 +27,16 @@ def user_agent(product: str) -> str:
 
 def add_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", action="version", version=f"%(prog)s {version()}")
+
+
+def saying(command: str) -> Callable[[bool], None]:
+    """The same for typer: what an eager --version calls back."""
+
+    def say(asked: bool) -> None:
+        import typer  # no stage has it
+
+        if asked:
+            typer.echo(f"{command} {version()}")
+            raise typer.Exit
+
+    return say

@@ -27,7 +27,7 @@ from orderflow.operators.session import (
     session,
 )
 from orderflow.operators.showing import Output
-from orderflow.version import version as released
+from orderflow.version import saying
 
 app = typer.Typer(
     name="kn-order",
@@ -42,17 +42,12 @@ TIMEOUT: Final = 30.0
 OrderArgument = Annotated[str, typer.Argument(metavar="ORDER", help="an order id")]
 
 
-def _say_version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"kn-order {released()}")
-        raise typer.Exit
-
-
 @app.callback()
 def begin(
     context: typer.Context,
     _version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="which release this is")
+        bool,
+        typer.Option("--version", is_eager=True, callback=saying("kn-order"), help="which release this is"),
     ] = False,
     server: ServerOption = None,
     key_file: KeyOption = None,

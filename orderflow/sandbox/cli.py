@@ -31,7 +31,7 @@ from orderflow.sandbox.scenarios import stories
 from orderflow.sandbox.sender import NotTakenError, Sender
 from orderflow.sandbox.servers.errors import ServerFailedError
 from orderflow.sandbox.serving import ManifestError
-from orderflow.version import version as released
+from orderflow.version import saying
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -58,16 +58,11 @@ KeysOption = Annotated[
 SeedOption = Annotated[int, typer.Option("--seed", help="of the storefront's stream")]
 
 
-def _say_version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"orderflow {released()}")
-        raise typer.Exit
-
-
 @app.callback()
 def begin(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="which release this is")
+        bool,
+        typer.Option("--version", is_eager=True, callback=saying("orderflow"), help="which release this is"),
     ] = False,
 ) -> None:
     """Nothing of its own; the module's docstring is the help."""

@@ -18,19 +18,26 @@ from orderflow.validation import validate
 WHO = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'orderflow'"
 
 
+@pytest.fixture
+def notifications(tmp_path: Path) -> str:
+    """The file of a shop that tells nobody anything."""
+    file = tmp_path / "notifications.toml"
+    file.write_text('[shop]\nname = "Shop"\nurl = "https://shop.example"\n')
+    return str(file)
+
+
 @pytest.mark.parametrize("stage", ["intake", "validate", "track", "notify", "park", "shelve"])
 def test_a_stage_is_connected_to_kafka_before_its_first_event(
-    stage: str, fresh_database: str, tmp_path: Path
+    stage: str, fresh_database: str, notifications: str, tmp_path: Path
 ) -> None:
     migrate(fresh_database)
-    (tmp_path / "notifications.toml").write_text('[shop]\nname = "Shop"\nurl = "https://shop.example"\n')
     with socket.create_server(("127.0.0.1", 0)) as kafka:
         kafka.settimeout(30)
         host, port = kafka.getsockname()
         told = {
             "KAFKA_BOOTSTRAP": f"{host}:{port}",
             "DATABASE_URL": fresh_database,
-            "NOTIFICATIONS_FILE": str(tmp_path / "notifications.toml"),
+            "NOTIFICATIONS_FILE": notifications,
         }
         with Stage(stage, tmp_path / "stage.log", **told):
             kafka.accept()[0].close()
@@ -38,14 +45,13 @@ def test_a_stage_is_connected_to_kafka_before_its_first_event(
 
 @pytest.mark.parametrize("stage", ["track", "notify", "shelve"])
 def test_a_stage_is_connected_to_the_database_before_its_first_event(
-    stage: str, fresh_database: str, tmp_path: Path
+    stage: str, fresh_database: str, notifications: str, tmp_path: Path
 ) -> None:
     migrate(fresh_database)
-    (tmp_path / "notifications.toml").write_text('[shop]\nname = "Shop"\nurl = "https://shop.example"\n')
     told = {
         "KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}",
         "DATABASE_URL": fresh_database,
-        "NOTIFICATIONS_FILE": str(tmp_path / "notifications.toml"),
+        "NOTIFICATIONS_FILE": notifications,
     }
     with (
         psycopg.connect(fresh_database, autocommit=True) as looking,

@@ -64,22 +64,7 @@ def notify(
 
 def environment(folder: Path, kafka: str, database: str, outside: Outside) -> dict[str, str]:
     file = folder / "notifications.toml"
-    file.write_text(
-        f"""
-        [shop]
-        name = "Test shop"
-        url = "https://shop.example"
-        [email]
-        from = "Test shop <orders@shop.example>"
-        smtp_url = "smtp://mail.invalid"
-        starttls = false
-        [[webhooks]]
-        name = "erp"
-        url = "{outside.url}/webhook/erp"
-        secret_file = "{outside.secret_file}"
-        allow_private = true
-        """
-    )
+    file.write_text(outside.notifications("smtp://mail.invalid"))
     return {
         "KAFKA_BOOTSTRAP": kafka,
         "DATABASE_URL": database,

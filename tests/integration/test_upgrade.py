@@ -108,22 +108,7 @@ def _taken(stage: Stage, event: Envelope) -> None:
 
 def environment(name: str, kafka: str, database: str, outside: Outside, folder: Path) -> dict[str, str]:
     file = folder / "notifications.toml"
-    file.write_text(
-        f"""
-        [shop]
-        name = "Test shop"
-        url = "https://shop.example"
-        [email]
-        from = "Test shop <orders@shop.example>"
-        smtp_url = "smtp://127.0.0.1:{outside.smtp_port}"
-        starttls = false
-        [[webhooks]]
-        name = "erp"
-        url = "{outside.url}/webhook/erp"
-        secret_file = "{outside.secret_file}"
-        allow_private = true
-        """
-    )
+    file.write_text(outside.notifications())
     known = {"KAFKA_BOOTSTRAP": kafka, "DATABASE_URL": database}
     return known | ({"NOTIFICATIONS_FILE": str(file)} if name == "notify" else {})
 

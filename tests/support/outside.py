@@ -59,6 +59,24 @@ class Outside:
     def secret_file(self) -> Path:
         return self.state / "webhook-secret"
 
+    def notifications(self, smtp_url: str | None = None) -> str:
+        """A shop's notifications.toml that names these servers, or another mail server."""
+        mail = smtp_url or f"smtp://127.0.0.1:{self.smtp_port}"
+        return f"""
+            [shop]
+            name = "Test shop"
+            url = "https://shop.example"
+            [email]
+            from = "Test shop <orders@shop.example>"
+            smtp_url = "{mail}"
+            starttls = false
+            [[webhooks]]
+            name = "erp"
+            url = "{self.url}/webhook/erp"
+            secret_file = "{self.secret_file}"
+            allow_private = true
+            """
+
     def counts(self) -> dict[str, dict[str, int]]:
         counted: dict[str, dict[str, int]] = self.http.get("/api/counts").json()
         return counted

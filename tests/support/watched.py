@@ -75,22 +75,7 @@ def watched(
         outside = stack.enter_context(Outside(folder / "outside"))
         collector = stack.enter_context(Collector())
         notifications = folder / "notifications.toml"
-        notifications.write_text(
-            f"""
-            [shop]
-            name = "Test shop"
-            url = "https://shop.example"
-            [email]
-            from = "Test shop <orders@shop.example>"
-            smtp_url = "smtp://127.0.0.1:{outside.smtp_port}"
-            starttls = false
-            [[webhooks]]
-            name = "erp"
-            url = "{outside.url}/webhook/erp"
-            secret_file = "{outside.secret_file}"
-            allow_private = true
-            """
-        )
+        notifications.write_text(outside.notifications())
         until(outside.secret_file.exists)
         given = {
             "KAFKA_BOOTSTRAP": kafka,
