@@ -36,11 +36,10 @@ def shop(
 
 
 def chain(shop: Watched, last: Span) -> list[str]:
-    """Stage and name of a span and of all that it is part of, the first first."""
+    """Stage and name of a span and of all that it is part of, the first first. Each stage exports in its own time."""
     found = [last]
-    while above := shop.collector.of(trace=last.trace, id=found[-1].parent):
-        found.append(above[0])
-    assert found[-1].parent in {SPAN, ELSEWHERE.split("-")[2]}
+    while found[-1].parent not in {SPAN, ELSEWHERE.split("-")[2]}:
+        found += until(shop, trace=last.trace, id=found[-1].parent)
     return [f"{span.stage}: {span.name}" for span in reversed(found)]
 
 
