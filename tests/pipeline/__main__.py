@@ -29,6 +29,7 @@ from orderflow.sandbox.sandbox import ROOT
 from orderflow.sandbox.servers.errors import ServerFailedError
 from pipeline.commands import NotReadyError
 from pipeline.deploy import ROLLED_OUT, pushed
+from pipeline.sonar import NoVerdictError
 from pipeline.sonarqube import SonarQube, sonarqube
 from tests.chaos.errors import NotSettledError
 from tests.cluster.canary.prometheus import Prometheus
@@ -41,6 +42,7 @@ from tests.pipeline.builder import Builder
 from tests.pipeline.builds import Credentials, Finished, Job, NotEndedError
 from tests.pipeline.builds import run as build
 from tests.pipeline.front import Front
+from tests.pipeline.judging import Judge
 from tests.pipeline.origin import BRANCH, Origin
 from tests.pipeline.registry import Registry
 from tests.pipeline.selling import Selling
@@ -54,6 +56,14 @@ SELLING_FROM: Final = "Deploy to staging"
 """So that there is something to compare a release with, once it comes to production."""
 STAGING: Final = "orderflow-staging"
 PRODUCTION: Final = "orderflow-production"
+FAILURES: Final = (
+    ClusterError,
+    NotEndedError,
+    NotReadyError,
+    NotSettledError,
+    NoVerdictError,
+    ServerFailedError,
+)
 _PARTITIONS: Final = 8
 _FROM_MAKE: Final = frozenset(
     {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "VIRTUAL_ENV", "KUBECONFIG"}
@@ -83,8 +93,8 @@ class World:
     def repository(self) -> str:
         return f"{self.registry.address}/orderflow/orderflow"
 
-    def agent(self) -> dict[str, str]:
-        """An agent's environment. Whatever a key opens is in no variable of it."""
+    def agent(self, tests: str = "") -> dict[str, str]:
+        """An agent's environment, with what of the tests it is to run. Whatever a key opens is in no variable of it."""
         path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
         found = {name: value for name, value in os.environ.items() if name not in _FROM_MAKE | _ARGUMENTS}
         told = {
@@ -93,8 +103,8 @@ class World:
             "SITE": str(self.site),
             "SIGNING_CONFIG": str(self.signing.signing_config),
         }
-        if self.given.tests:
-            told["PYTEST_ADDOPTS"] = self.given.tests
+        if tests:
+            told["PYTEST_ADDOPTS"] = tests
         return found | told | self.builder.environment()
 
 
@@ -215,7 +225,7 @@ def stable(there: World) -> None:
     make(now, environment, "deploy-production", f"IMAGE={there.repository}")
 
 
-def one(there: World, name: str, commit: str, number: int) -> tuple[Finished, list[str]]:
+def one(there: World, name: str, commit: str, number: int, tests: str) -> tuple[Finished, list[str]]:
     """One build, with orders from a stage on; and what became of them, as sentences. The first is a fault or empty."""
     job = Job(
         jenkinsfile=there.origin.clone(f"{name}-jenkinsfile", commit) / "Jenkinsfile",
@@ -223,7 +233,7 @@ def one(there: World, name: str, commit: str, number: int) -> tuple[Finished, li
         branch=BRANCH,
         commit=commit,
         folder=there.folder / name,
-        environment=there.agent(),
+        environment=there.agent(tests),
         credentials=there.credentials,
         sonarqube={"sonarqube": {"url": there.sonar.url, "token": there.sonar.token}},
         number=number,
@@ -286,10 +296,14 @@ def serving(there: World) -> dict[str, set[str]]:
 
 
 def good(there: World) -> Run:
-    finished, (fault, orders) = one(there, "good", there.origin.commit, 1)
+    tests, judge = there.given.tests, Judge(there.sonar)
+    if not tests:
+        judge.everything()
+    finished, (fault, orders) = one(there, "good", there.origin.commit, 1, tests)
     faults = [fault] if fault else []
     found = [orders] if orders else []
     if finished.result == "SUCCESS":
+        found.append("a server's first analysis: the gate judged nothing" if tests else judge.told())
         image = image_of(there, "good")
         there.builder.login()
         found.append(f"`{image}`: {there.signing.checked(image)}")
@@ -303,15 +317,18 @@ def good(there: World) -> Run:
     else:
         faults.append(f"good: {finished.result}: {finished.description or finished.why}")
     what = "A good commit: from a clean clone to a finished rollout"
-    return Run("good", what, there.origin.commit, finished, tuple(found), tuple(faults))
+    return Run("good", what, there.origin.commit, finished, tests, tuple(found), tuple(faults))
 
 
 def bad(there: World) -> Run:
     before = serving(there)
     commit = there.origin.spoiled()
-    finished, (fault, orders) = one(there, "bad", commit, 2)
+    tests, judge = there.given.bad_tests or there.given.tests, Judge(there.sonar)
+    judge.from_now_on()
+    finished, (fault, orders) = one(there, "bad", commit, 2, tests)
     faults = [fault] if fault else []
     found = [orders] if orders else []
+    found.append(f"{judge.told()}, of what the commit changes")
     if finished.result != "FAILURE" or "validate: Degraded" not in finished.description:
         faults.append(f"bad: {finished.result}: {finished.description or finished.why}")
     after = serving(there)
@@ -319,7 +336,7 @@ def bad(there: World) -> Run:
         faults.append(f"bad: validate serves {after['validate']}, not {before['validate']}")
     found.append("validate of production serves the good commit's image again, and nothing else")
     what = "A bad commit: to a rollback and a failed build"
-    return Run("bad", what, commit, finished, tuple(found), tuple(faults))
+    return Run("bad", what, commit, finished, tests, tuple(found), tuple(faults))
 
 
 def runs(given: argparse.Namespace, folder: Path) -> list[Run]:
@@ -357,6 +374,9 @@ def arguments() -> argparse.Namespace:
         "--tests", default="", help="what of the tests is run, as PYTEST_ADDOPTS; all unless given"
     )
     parser.add_argument(
+        "--bad-tests", default="", help="the same of the bad commit's build; as the good one's unless given"
+    )
+    parser.add_argument(
         "--rate", type=float, default=5.0, help="orders a second while production is released"
     )
     parser.add_argument(
@@ -381,13 +401,13 @@ def main() -> int:
     folder.chmod(0o755)
     try:
         ended = runs(given, folder)
-    except (ClusterError, NotEndedError, NotReadyError, NotSettledError, ServerFailedError) as error:
+    except FAILURES as error:
         sys.stderr.write(f"{error}\n")
         return 1
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     places = {"staging": STAGING, "production": PRODUCTION}
-    text = "\n".join(as_markdown(each, places, given.tests) for each in ended)
+    text = "\n".join(as_markdown(each, places) for each in ended)
     (KEPT / "table.md").write_text(text)
     sys.stdout.write(text)
     faults = [fault for each in ended for fault in each.faults]

@@ -34,17 +34,19 @@ _HEAD: Final = (
 
 @dataclass(frozen=True)
 class Run:
-    """One of the two. what is a sentence; found is what was looked at afterwards, faults what of it must not be."""
+    """One of the two. what is a sentence; tests is what its tests were shortened to, empty where all were run; found is
+    what was looked at afterwards, faults what of it must not be."""
 
     name: str
     what: str
     commit: str
     finished: Finished
+    tests: str
     found: tuple[str, ...]
     faults: tuple[str, ...]
 
 
-def as_markdown(run: Run, places: Mapping[str, str], shortened: str) -> str:
+def as_markdown(run: Run, places: Mapping[str, str]) -> str:
     finished = run.finished
     seconds = sum(stage.seconds for stage in finished.stages)
     lines = [
@@ -56,7 +58,7 @@ def as_markdown(run: Run, places: Mapping[str, str], shortened: str) -> str:
         f". The build's description: `{finished.description}`.\n\n" if finished.description else ".\n\n"
     )
     lines.append(_HEAD)
-    lines += [_row(stage, places, shortened) for stage in finished.stages]
+    lines += [_row(stage, places, run.tests) for stage in finished.stages]
     lines.append("\n" + "".join(f"- {found}\n" for found in run.found))
     return "".join(lines)
 

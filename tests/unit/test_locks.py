@@ -58,15 +58,33 @@ def test_kafkas_coordinates_are_in_its_lock() -> None:
     assert set(jars.COORDINATES) <= set(lines)
 
 
-def test_what_renovate_is_to_find_by_a_pattern_of_ours_is_found() -> None:
-    (manager,) = json.loads((ROOT / "renovate.json").read_text())["customManagers"]
+def found_by_renovate(datasource: str) -> list[tuple[str, str]]:
+    """Names and versions, as our pattern for that source of releases finds them."""
+    managers = json.loads((ROOT / "renovate.json").read_text())["customManagers"]
+    (manager,) = (each for each in managers if each["datasourceTemplate"] == datasource)
     (pattern,) = (each.replace("(?<", "(?P<") for each in manager["matchStrings"])
     files = [each.strip("/^$").replace("\\", "") for each in manager["managerFilePatterns"]]
     found = [match.groupdict() for file in files for match in re.finditer(pattern, (ROOT / file).read_text())]
-    coordinates = [f"{each['depName']}:{each['currentValue']}" for each in found]
+    return [(each["depName"], each["currentValue"]) for each in found]
+
+
+def test_renovate_finds_every_maven_coordinate() -> None:
     (sonarqube,) = (
         line.split()[0]
         for line in (ROOT / "pipeline/sonarqube.lock").read_text().splitlines()
         if not line.startswith("#")
     )
-    assert coordinates == [*jars.COORDINATES, sonarqube]
+    found = [":".join(each) for each in found_by_renovate("maven")]
+    assert found == [*jars.COORDINATES, sonarqube]
+
+
+def test_renovate_finds_every_module_that_a_tool_is_built_from() -> None:
+    assert [name for name, _ in found_by_renovate("go")] == [
+        "sigs.k8s.io/kustomize/kustomize/v5",
+        "github.com/docker/buildx",
+        "github.com/moby/buildkit",
+        "github.com/sigstore/cosign/v3",
+        "github.com/anchore/syft",
+    ]
+    versions = re.findall(r"@(v\d\S*)", (ROOT / "Makefile").read_text())
+    assert [version for _, version in found_by_renovate("go")] == versions

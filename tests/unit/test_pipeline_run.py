@@ -114,18 +114,18 @@ def test_without_a_prometheus_of_the_run_s_own_the_rollouts_stay_as_shipped(tmp_
     assert not (write(tmp_path / "site", [], None) / "rollouts").exists()
 
 
-def run(*stages: Stage, description: str = "") -> Run:
+def run(*stages: Stage, description: str = "", tests: str = "") -> Run:
     finished = Finished("FAILURE", "script returned exit code 2", description, stages)
-    return Run("bad", "A bad commit", "c" * 40, finished, ("found",), ())
+    return Run("bad", "A bad commit", "c" * 40, finished, tests, ("found",), ())
 
 
 def test_the_table_says_of_every_stage_what_ran_against_what_and_what_was_a_stand_in() -> None:
     stages = (
-        Stage("Tests", "success", 12, ("make test",), ("3 tests",)),
+        Stage("Tests", "success", 12, ("make coverage",), ("3 tests",)),
         Stage("Snyk: image", "failure", 1, ("make snyk SCANS=image",)),
         Stage("Production", "skipped"),
     )
-    text = as_markdown(run(*stages, description="Snyk: findings"), {"production": "p"}, "tests/unit")
+    text = as_markdown(run(*stages, description="Snyk: findings", tests="tests/unit"), {"production": "p"})
     rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
     assert rows[0].endswith("| real | 12 | success | 3 tests; shortened to tests/unit |")
     assert rows[1].endswith("| nothing | **stand-in** | 1 | failure |  |")

@@ -1,0 +1,42 @@
+"""What the gate judges in a run: of the good commit all code, of the bad one what it changes.
+
+A server that is new passes whatever it is sent first. So the good commit has the project's empty version before it, and
+the bad commit the good one.
+"""
+
+from pipeline.commands import run
+from pipeline.sonar import PROJECT, all_is_new, verdict
+from pipeline.sonarqube import SonarQube
+
+
+class Judge:
+    """Asks the run's server."""
+
+    def __init__(self, server: SonarQube) -> None:
+        self._server = server
+
+    def everything(self) -> None:
+        """From here on all code is new, and asked to be covered: nothing for a run whose tests are shortened.
+
+        Raises NoVerdictError, ServerFailedError.
+        """
+        all_is_new(self._server, run)
+
+    def from_now_on(self) -> None:
+        """What is new is counted from the newest analysis."""
+        self._server.tell(
+            "new_code_periods/set",
+            project=PROJECT,
+            branch="main",
+            type="SPECIFIC_ANALYSIS",
+            value=self._newest(),
+        )
+
+    def told(self) -> str:
+        """By which conditions the newest analysis was judged. Raises NoVerdictError where there was none."""
+        about = verdict(self._server.ask, self._newest())
+        return f"gate {about.gate!r}: {'; '.join(map(str, about.conditions))}"
+
+    def _newest(self) -> str:
+        analyses = self._server.ask("project_analyses/search", project=PROJECT, ps=1)["analyses"]
+        return str(analyses[0]["key"])
