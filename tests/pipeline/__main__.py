@@ -316,6 +316,8 @@ def good(there: World) -> Run:
         found.append(f"{', '.join(ROLLED_OUT)} of production serve that image")
     else:
         faults.append(f"good: {finished.result}: {finished.description or finished.why}")
+    if any(stage.name == "Quality gate" and stage.seconds for stage in finished.stages):
+        (KEPT / "good/issues.txt").write_text("".join(f"{issue}\n" for issue in judge.issues()))
     what = "A good commit: from a clean clone to a finished rollout"
     return Run("good", what, there.origin.commit, finished, tests, tuple(found), tuple(faults))
 

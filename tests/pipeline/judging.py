@@ -5,7 +5,7 @@ the bad commit the good one.
 """
 
 from pipeline.commands import run
-from pipeline.sonar import PROJECT, all_is_new, verdict
+from pipeline.sonar import PROJECT, all_is_new, open_issues, verdict
 from pipeline.sonarqube import SonarQube
 
 
@@ -36,6 +36,10 @@ class Judge:
         """By which conditions the newest analysis was judged. Raises NoVerdictError where there was none."""
         about = verdict(self._server.ask, self._newest())
         return f"gate {about.gate!r}: {'; '.join(map(str, about.conditions))}"
+
+    def issues(self) -> list[str]:
+        """Those that are open, with their places. Raises NoVerdictError, ServerFailedError."""
+        return [str(issue) for issue in open_issues(self._server.ask)]
 
     def _newest(self) -> str:
         analyses = self._server.ask("project_analyses/search", project=PROJECT, ps=1)["analyses"]
