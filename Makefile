@@ -180,7 +180,7 @@ release: $(VENV)/dev  ## a dry run of the next release; make release BUMP=minor 
 	  --version '$(call TOLD,VERSION)' --bump '$(call TOLD,BUMP)' --yes '$(call TOLD,YES)'
 
 .PHONY: ci
-ci: lint asyncapi compatibility migrations test manifests  ## what the Jenkinsfile runs before it needs a server or a key
+ci: lint asyncapi compatibility migrations coverage manifests  ## what the Jenkinsfile runs before it needs a server or a key
 
 .PHONY: lint
 lint: $(VENV)/dev  ## ruff (all rules) and mypy (strict)

@@ -5,9 +5,7 @@ The harness stands in for Jenkins and knows only what the file uses; whether a J
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,35 +13,9 @@ from typing import Any
 import pytest
 from support.stage import ROOT
 
-from tests.pipeline import builds
+from tests.pipeline.branches import JENKINSFILE, as_markdown, harness, recorded, shells
 from tests.pipeline.table import AGAINST
 
-JENKINSFILE = ROOT / "Jenkinsfile"
-FINDINGS, FAILED = ({"build/snyk/verdict": f"{word}\n"} for word in ("findings", "failed"))
-TAKEN_BACK = {"build/rollouts/verdict": "track: Degraded: the analysis order-outcomes failed\n"}
-SCENARIOS: dict[str, dict[str, Any]] = {
-    "pass": {},
-    "lint": {"faults": [{"at": "make lint"}]},
-    "contracts": {"faults": [{"at": "make asyncapi"}]},
-    "tests": {"faults": [{"at": "make coverage"}]},
-    "gate failed": {"gate": "ERROR"},
-    "gate timeout": {"gate": "timeout"},
-    "findings": {"faults": [{"at": 'make snyk SCANS="dep'}], "files": FINDINGS},
-    "tool failure": {"faults": [{"at": 'make snyk SCANS="dep'}], "files": FAILED},
-    "tool missing": {"faults": [{"at": 'make snyk SCANS="dep'}]},
-    "findings in the image": {"faults": [{"at": "make snyk SCANS=image"}], "files": FINDINGS},
-    "push refused": {"faults": [{"at": "image-push"}]},
-    "push broke off once": {"faults": [{"at": "image-push", "times": 1}]},
-    "not signed": {"faults": [{"at": "sign"}]},
-    "staging not up": {"faults": [{"at": "make deploy-staging"}]},
-    "staging tests failed": {"faults": [{"at": "make postman"}]},
-    "staging loses orders": {"faults": [{"at": "make audit-staging"}]},
-    "rolled back": {"faults": [{"at": "make deploy-production"}], "files": TAKEN_BACK},
-    "pull request": {"branch": "PR-7"},
-    "branch": {"branch": "feature"},
-    "aborted in tests": {"faults": [{"at": "make coverage", "stopped": True}]},
-    "aborted in production": {"faults": [{"at": "make deploy-production", "stopped": True}]},
-}
 VERIFIED = [
     "make lint",
     "make asyncapi compatibility migrations",
@@ -58,31 +30,13 @@ LOGGED_OUT = ["make registry-logout"]
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the harness says of the file and of every build."""
-    file = tmp_path_factory.mktemp("pipeline") / "scenarios.json"
-    builds = [{"branch": "main", "faults": []} | each | {"name": name} for name, each in SCENARIOS.items()]
-    file.write_text(json.dumps(builds))
-    done = harness(JENKINSFILE, file)
-    assert done.returncode == 0, done.stderr[-2000:]
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
-def harness(jenkinsfile: Path, scenarios: Path) -> subprocess.CompletedProcess[str]:
-    command = builds.harness(jenkinsfile, scenarios)
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+def told() -> dict[str, Any]:
+    return recorded()
 
 
 def one(told: dict[str, Any], name: str) -> dict[str, Any]:
     found: dict[str, Any] = next(each for each in told["builds"] if each["name"] == name)
     return found
-
-
-def shells(build: dict[str, Any]) -> list[str]:
-    """The shell's commands, without their arguments."""
-    scripts = [event["what"] for event in build["events"] if event["step"] == "sh"]
-    return [re.split(r" \w+=", script)[0] for script in scripts]
 
 
 def kept(build: dict[str, Any], step: str) -> list[str]:
@@ -227,6 +181,10 @@ def test_the_table_of_make_pipeline_knows_every_stage(told: dict[str, Any]) -> N
     assert list(leaves(told["outline"])) == list(AGAINST)
 
 
+def test_the_table_of_branches_in_the_docs_is_what_the_builds_did(told: dict[str, Any]) -> None:
+    assert as_markdown(told) in (ROOT / "docs/pipeline.md").read_text()
+
+
 def test_the_repository_is_ours_unless_jenkins_names_another(told: dict[str, Any]) -> None:
     assert told["outline"]["environment"] == {"REPOSITORY": "docker.io/orderflow/orderflow"}
 
@@ -274,6 +232,4 @@ def test_a_misspelled_step_or_a_missing_brace_is_an_error_here(
     assert wrong in content
     broken = tmp_path / "Jenkinsfile"
     broken.write_text(content.replace(wrong, right))
-    scenarios = tmp_path / "scenarios.json"
-    scenarios.write_text(json.dumps([{"name": "pass", "branch": "main", "faults": []}]))
-    assert harness(broken, scenarios).returncode != 0
+    assert harness(broken, {"pass": {}}).returncode != 0

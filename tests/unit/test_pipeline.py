@@ -49,6 +49,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SNYK_TOKEN", "a token")
     monkeypatch.setenv("KUBECONFIG", "/a/kubeconfig")
+    monkeypatch.delenv("SITE", raising=False)
     return tmp_path
 
 
