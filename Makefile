@@ -142,6 +142,12 @@ bench-cluster: $(VENV)/bench cluster-images  ## cold starts, idle cost, a burst 
 contracts: $(VENV)/dev  ## write contracts/ anew from the code's models
 	$(BIN)/python -m orderflow.contracts write contracts
 
+.PHONY: contracts-fuzz
+contracts-fuzz: EXAMPLES ?= 200
+contracts-fuzz: $(VENV)/dev  ## requests drawn from the descriptions of intake and query, by schemathesis: make contracts-fuzz EXAMPLES=500
+	EXAMPLES=$(EXAMPLES) $(BIN)/pytest tests/integration/test_contracts_over_http.py -k as_described \
+	  --hypothesis-show-statistics --timeout=1200
+
 tests/node/node_modules: tests/node/package-lock.json
 	cd tests/node && npm ci --silent
 	@touch $@

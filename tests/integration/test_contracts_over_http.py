@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -39,8 +40,14 @@ HELD = [
 ]
 """Not whether what the description forbids is refused: it cannot say that binary mode needs its headers."""
 
-few = settings(
-    max_examples=8, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+EXAMPLES = int(os.environ.get("EXAMPLES", "0"))
+"""For each operation, drawn anew every time: `make contracts-fuzz`. Without it a few, always the same."""
+drawn = settings(
+    max_examples=EXAMPLES or 8,
+    derandomize=not EXAMPLES,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
 )
 intake_described = schemathesis.openapi.from_dict(INTAKE)
 # Without an audit and a cluster to ask, these are 503 and 404 by design.
@@ -73,13 +80,13 @@ def query(kafka_bootstrap: str, database_url: str, tmp_path_factory: pytest.Temp
 
 
 @intake_described.parametrize()
-@few
+@drawn
 def test_whatever_is_sent_to_intake_is_answered_as_described(case: Any, intake: Stage) -> None:
     case.call_and_validate(base_url=f"http://127.0.0.1:{intake.port}", checks=HELD, timeout=30)
 
 
 @query_described.parametrize()
-@few
+@drawn
 def test_whatever_query_is_asked_is_answered_as_described(case: Any, query: str) -> None:
     # The Functions Framework's own router, which is before ours, knows no address with a line break.
     assume(not any("\n" in unquote(str(value)) for value in (case.path_parameters or {}).values()))
