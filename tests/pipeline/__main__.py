@@ -303,7 +303,6 @@ def good(there: World) -> Run:
     faults = [fault] if fault else []
     found = [orders] if orders else []
     if finished.result == "SUCCESS":
-        found.append("a server's first analysis: the gate judged nothing" if tests else judge.told())
         image = image_of(there, "good")
         there.builder.login()
         found.append(f"`{image}`: {there.signing.checked(image)}")
@@ -316,8 +315,9 @@ def good(there: World) -> Run:
         found.append(f"{', '.join(ROLLED_OUT)} of production serve that image")
     else:
         faults.append(f"good: {finished.result}: {finished.description or finished.why}")
-    if any(stage.name == "Quality gate" and stage.seconds for stage in finished.stages):
+    if judge.was_asked(finished):
         (KEPT / "good/issues.txt").write_text("".join(f"{issue}\n" for issue in judge.issues()))
+        found.append("a server's first analysis: the gate judged nothing" if tests else judge.told())
     what = "A good commit: from a clean clone to a finished rollout"
     return Run("good", what, there.origin.commit, finished, tests, tuple(found), tuple(faults))
 
@@ -330,7 +330,8 @@ def bad(there: World) -> Run:
     finished, (fault, orders) = one(there, "bad", commit, 2, tests)
     faults = [fault] if fault else []
     found = [orders] if orders else []
-    found.append(f"{judge.told()}, of what the commit changes")
+    if judge.was_asked(finished):
+        found.append(f"{judge.told()}, of what the commit changes")
     if finished.result != "FAILURE" or "validate: Degraded" not in finished.description:
         faults.append(f"bad: {finished.result}: {finished.description or finished.why}")
     after = serving(there)
@@ -341,13 +342,19 @@ def bad(there: World) -> Run:
     return Run("bad", what, commit, finished, tests, tuple(found), tuple(faults))
 
 
-def runs(given: argparse.Namespace, folder: Path) -> list[Run]:
+def runs(given: argparse.Namespace, folder: Path, ended: list[Run]) -> None:
+    """Each is added as it ends, and the table written anew."""
+
+    def keep(run: Run) -> None:
+        ended.append(run)
+        places = {"staging": STAGING, "production": PRODUCTION}
+        (KEPT / "table.md").write_text("\n".join(as_markdown(each, places) for each in ended))
+
     with world(given, folder) as there:
         stable(there)
-        ended = [good(there)]
+        keep(good(there))
         if ended[0].finished.result == "SUCCESS" and "bad" in given.only:
-            ended.append(bad(there))
-        return ended
+            keep(bad(there))
 
 
 def arguments() -> argparse.Namespace:
@@ -401,18 +408,19 @@ def main() -> int:
     # Run by root, the databases are another user's.
     folder = Path(tempfile.mkdtemp(prefix="orderflow-pipeline-"))
     folder.chmod(0o755)
+    shutil.rmtree(KEPT, ignore_errors=True)
+    ended: list[Run] = []
+    failed = ""
     try:
-        ended = runs(given, folder)
+        runs(given, folder, ended)
     except FAILURES as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+        failed = str(error)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    places = {"staging": STAGING, "production": PRODUCTION}
-    text = "\n".join(as_markdown(each, places) for each in ended)
-    (KEPT / "table.md").write_text(text)
-    sys.stdout.write(text)
-    faults = [fault for each in ended for fault in each.faults]
+    if ended:
+        sys.stdout.write((KEPT / "table.md").read_text())
+    faults = [failed] if failed else []
+    faults += [fault for each in ended for fault in each.faults]
     faults += [f"{name}: no stage of the table" for each in ended for name in unknown(each.finished.stages)]
     for fault in faults:
         sys.stderr.write(f"{fault}\n")

@@ -5,8 +5,9 @@ the bad commit the good one.
 """
 
 from pipeline.commands import run
-from pipeline.sonar import PROJECT, all_is_new, open_issues, verdict
+from pipeline.sonar import PROJECT, NoVerdictError, all_is_new, open_issues, verdict
 from pipeline.sonarqube import SonarQube
+from tests.pipeline.builds import Finished
 
 
 class Judge:
@@ -32,10 +33,17 @@ class Judge:
             value=self._newest(),
         )
 
+    def was_asked(self, finished: Finished) -> bool:
+        """Whether the build came as far as the gate."""
+        return any(stage.name == "Quality gate" and stage.outcome != "skipped" for stage in finished.stages)
+
     def told(self) -> str:
-        """By which conditions the newest analysis was judged. Raises NoVerdictError where there was none."""
-        about = verdict(self._server.ask, self._newest())
-        return f"gate {about.gate!r}: {'; '.join(map(str, about.conditions))}"
+        """By which conditions the newest analysis was judged, if by any."""
+        try:
+            about = verdict(self._server.ask, self._newest())
+        except NoVerdictError as error:
+            return str(error)
+        return f"the gate {about.gate!r}: {'; '.join(map(str, about.conditions))}"
 
     def issues(self) -> list[str]:
         """Those that are open, with their places. Raises NoVerdictError, ServerFailedError."""

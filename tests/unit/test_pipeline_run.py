@@ -70,12 +70,23 @@ def test_the_bad_commit_still_is_one_and_passes_what_a_checkout_is_held_to(tmp_p
     there.write_text((ROOT / bad.TOUCHED).read_text())
     there.with_name("__init__.py").touch()
     bad.spoil(tmp_path)
+    assert "_OF_YESTERDAY" in there.read_text()
     ast.parse(there.read_text())
     ruff = Path(sys.executable).with_name("ruff")
     settings = ["--config", str(ROOT / "pyproject.toml"), str(there)]
     for verb in (["check"], ["format", "--check"]):
         done = subprocess.run([str(ruff), *verb, *settings], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
+
+
+def test_the_bad_commit_s_own_checkout_stays_as_it_is(tmp_path: Path) -> None:
+    there = tmp_path / bad.TOUCHED
+    there.parent.mkdir()
+    there.write_text((ROOT / bad.TOUCHED).read_text())
+    bad.spoil(tmp_path)
+    once = there.read_text()
+    bad.spoil(tmp_path)
+    assert there.read_text() == once
 
 
 def test_the_bad_commit_says_where_the_code_has_changed_under_it(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import { basename, join } from "node:path";
 import { CloudEvent } from "cloudevents";
 
 export async function* orders(folder) {
-  for (const name of (await readdir(folder)).filter((each) => each.endsWith(".json")).sort()) {
+  for (const name of (await readdir(folder)).filter((each) => each.endsWith(".json")).sort((one, other) => one.localeCompare(other))) {
     const id = basename(name, ".json");
     const data = JSON.parse(await readFile(join(folder, name), "utf8"));
     // The event's id is the file's name: the same at every attempt, and after a restart.
