@@ -43,7 +43,8 @@ class Judge:
             about = verdict(self._server.ask, self._newest())
         except NoVerdictError as error:
             return str(error)
-        return f"the gate {about.gate!r}: {'; '.join(map(str, about.conditions))}"
+        met = (f"{each}: {'met' if each.met else 'not met'}" for each in about.conditions)
+        return f"the gate {about.gate!r} {'passed' if about.passed else 'failed'}: {'; '.join(met)}"
 
     def issues(self) -> list[str]:
         """Those that are open, with their places. Raises NoVerdictError, ServerFailedError."""
