@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYetError
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 from support.events import event, paid, placed
@@ -253,7 +254,11 @@ def test_a_database_that_was_killed_is_used_again_when_it_is_back(
     with Stage("track", tmp_path / "track.log", **environment) as track:
         assert track.binary(first).status_code == 204
         assert postgres.pid is not None
+        backends = psutil.Process(postgres.pid).children()
         os.kill(postgres.pid, signal.SIGKILL)
+        # One that has a connection serves it until it sees that the server is gone.
+        _, left = psutil.wait_procs(backends, timeout=DEADLINE_SECONDS)
+        assert not left
         for _ in range(3):
             refused = track.binary(second)
             assert refused.status_code == 503
