@@ -165,7 +165,7 @@ def runner(user: str | None) -> pwd.struct_passwd | None:
 
 def _unpacked(folder: Path, cache: Path) -> Path:
     """The server's own folder; fetched and unpacked where it is not there."""
-    (archive,) = (line.split()[-1] for line in LOCK.read_text().splitlines() if not line.startswith("#"))
+    ((_, _, archive),) = jars.locked(LOCK)
     home = folder / Path(archive).stem.replace("sonar-application", "sonarqube")
     if home.exists():
         return home

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
+from support.processes import runs
 
 from tests.pipeline import builds
 from tests.pipeline.builds import Credentials, Finished, Job
@@ -173,7 +173,7 @@ def test_a_stage_that_takes_too_long_is_ended_with_all_that_it_started_and_is_cl
     (workspace,) = (tmp_path / "build").glob("workspace-?")
     assert {each.name for each in workspace.iterdir()} - {".git"} == {"aborted", "cleaned", "kept", "pid"}
     pid = int((workspace / "pid").read_text())
-    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert not runs(pid)
 
 
 def test_the_whole_build_has_an_end_too(build: Build) -> None:

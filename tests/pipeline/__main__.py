@@ -225,8 +225,10 @@ def stable(there: World) -> None:
     make(now, environment, "deploy-production", f"IMAGE={there.repository}")
 
 
-def one(there: World, name: str, commit: str, number: int, tests: str) -> tuple[Finished, list[str]]:
-    """One build, with orders from a stage on; and what became of them, as sentences. The first is a fault or empty."""
+def one(
+    there: World, name: str, commit: str, number: int, tests: str
+) -> tuple[Finished, list[str], list[str]]:
+    """One build, with orders from a stage on; then, as sentences, what became of them, and the faults of that."""
     job = Job(
         jenkinsfile=there.origin.clone(f"{name}-jenkinsfile", commit) / "Jenkinsfile",
         repository=there.origin.path,
@@ -238,7 +240,8 @@ def one(there: World, name: str, commit: str, number: int, tests: str) -> tuple[
         sonarqube={"sonarqube": {"url": there.sonar.url, "token": there.sonar.token}},
         number=number,
     )
-    told = ["", ""]
+    found: list[str] = []
+    faults: list[str] = []
     with ExitStack() as stack:
         sold: list[Selling] = []
 
@@ -255,15 +258,16 @@ def one(there: World, name: str, commit: str, number: int, tests: str) -> tuple[
         say(f"{name}: {finished.result} {finished.description or finished.why}")
         if sold:
             account = sold[0].account()
-            told[1] = (
+            found.append(
                 f"{account.orders} orders came to production meanwhile: {len(account.missing_orders)} lost, "
                 f"{len(account.unexpected)} ended otherwise than they should"
             )
             if account.missing_orders:
-                told[0] = f"{name}: {len(account.missing_orders)} orders were lost"
+                faults.append(f"{name}: {len(account.missing_orders)} orders were lost")
             elif name == "good" and account.unexpected:
-                told[0] = f"{name}: {len(account.unexpected)} orders ended wrongly: {account.unexpected[:3]}"
-    return finished, told
+                wrong = f"{len(account.unexpected)} orders ended wrongly: {account.unexpected[:3]}"
+                faults.append(f"{name}: {wrong}")
+    return finished, found, faults
 
 
 def _kept(job: Job) -> None:
@@ -299,9 +303,7 @@ def good(there: World) -> Run:
     tests, judge = there.given.tests, Judge(there.sonar)
     if not tests:
         judge.everything()
-    finished, (fault, orders) = one(there, "good", there.origin.commit, 1, tests)
-    faults = [fault] if fault else []
-    found = [orders] if orders else []
+    finished, found, faults = one(there, "good", there.origin.commit, 1, tests)
     if finished.result == "SUCCESS":
         image = image_of(there, "good")
         there.builder.login()
@@ -327,9 +329,7 @@ def bad(there: World) -> Run:
     commit = there.origin.spoiled()
     tests, judge = there.given.bad_tests or there.given.tests, Judge(there.sonar)
     judge.from_now_on()
-    finished, (fault, orders) = one(there, "bad", commit, 2, tests)
-    faults = [fault] if fault else []
-    found = [orders] if orders else []
+    finished, found, faults = one(there, "bad", commit, 2, tests)
     if judge.was_asked(finished):
         found.append(f"{judge.told()}, of what the commit changes")
     if finished.result != "FAILURE" or "validate: Degraded" not in finished.description:

@@ -74,11 +74,13 @@ def as_markdown(told: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for build in told["builds"]:
-        scripts = [each for each in _scripts(build) if each != cleaning]
-        ran = f"{len(set(scripts))} of {whole}" + ("" if len(set(scripts)) == len(scripts) else ", one twice")
+        ran = _scripts(build)
+        logged_out = "yes" if cleaning in ran else "was not in"
+        scripts = [each for each in ran if each != cleaning]
+        different = len(set(scripts))
+        count = f"{different} of {whole}" + ("" if different == len(scripts) else ", one twice")
         says = f"`{build['description']}`" if build["description"] else ""
-        logged_out = "yes" if cleaning in _scripts(build) else "was not in"
-        row = (build["name"], build["result"], says, ran, f"`{scripts[-1]}`", logged_out)
+        row = (build["name"], build["result"], says, count, f"`{scripts[-1]}`", logged_out)
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines) + "\n"
 

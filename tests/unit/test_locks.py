@@ -54,8 +54,7 @@ def test_every_python_requirement_is_in_its_lock(file: str) -> None:
 
 
 def test_kafkas_coordinates_are_in_its_lock() -> None:
-    lines = [line.split()[0] for line in jars.LOCK.read_text().splitlines() if not line.startswith("#")]
-    assert set(jars.COORDINATES) <= set(lines)
+    assert set(jars.COORDINATES) <= {coordinate for coordinate, _, _ in jars.locked()}
 
 
 def found_by_renovate(datasource: str) -> list[tuple[str, str]]:
@@ -69,11 +68,7 @@ def found_by_renovate(datasource: str) -> list[tuple[str, str]]:
 
 
 def test_renovate_finds_every_maven_coordinate() -> None:
-    (sonarqube,) = (
-        line.split()[0]
-        for line in (ROOT / "pipeline/sonarqube.lock").read_text().splitlines()
-        if not line.startswith("#")
-    )
+    ((sonarqube, _, _),) = jars.locked(ROOT / "pipeline/sonarqube.lock")
     found = [":".join(each) for each in found_by_renovate("maven")]
     assert found == [*jars.COORDINATES, sonarqube]
 

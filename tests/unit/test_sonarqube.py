@@ -9,8 +9,8 @@ import os
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
+from support.processes import runs
 from support.waiting import until
 
 from orderflow.sandbox.servers.errors import ServerFailedError
@@ -99,10 +99,6 @@ def modules(file: Path, *names: str) -> Path:
     return program(file, f"#!/bin/sh\nprintf '%s\\n' {' '.join(names)}\n")
 
 
-def gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-
-
 def test_it_is_up_with_a_password_of_its_own_and_a_token(java: Path, home: Path, state: Path) -> None:
     with served(java, home, state, None) as server:
         assert server.ask("system/status") == {"status": "UP"}
@@ -121,12 +117,12 @@ def test_nothing_of_it_is_left_but_its_logs_however_it_ends(
     try:
         with served(java, home, state, None) as server:
             below = int((state / "logs/below").read_text())
-            assert not gone(below)
+            assert runs(below)
             if end is not None:
                 raise end
     except (KeyboardInterrupt, RuntimeError) as error:
         assert type(error) is end  # noqa: PT017 - what is raised within comes out again
-    until(lambda: gone(below))
+    until(lambda: not runs(below))
     assert [each.name for each in state.iterdir()] == ["logs"]
     with pytest.raises(ServerFailedError, match="did not answer"):
         server.ask("system/status")

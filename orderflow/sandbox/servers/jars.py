@@ -34,15 +34,20 @@ def user_cache() -> Path:
     return platformdirs.user_cache_path("orderflow")
 
 
+def locked(lock: Path = LOCK) -> list[tuple[str, str, str]]:
+    """A lock's lines: coordinate, SHA-256, path in a Maven repository."""
+    lines = (line.split() for line in lock.read_text().splitlines() if line[:1] not in {"", "#"})
+    return [(coordinate, sha256, path) for coordinate, sha256, path in lines]
+
+
 def classpath(cache: Path, lock: Path = LOCK) -> list[Path]:
     """The locked files below `cache`, jars unless their paths say otherwise, in the lock's order; the missing ones are
     fetched.
 
     Raises ServerFailedError where one cannot be fetched or is not the one in the lock.
     """
-    locked = [line.split() for line in lock.read_text().splitlines() if line[:1] not in {"", "#"}]
     repository = cache / "maven"
-    jars = {repository / path: (coordinate, sha256) for coordinate, sha256, path in locked}
+    jars = {repository / path: (coordinate, sha256) for coordinate, sha256, path in locked(lock)}
     missing = [jar for jar in jars if not jar.exists()]
     if missing:
         repository.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import random
@@ -20,6 +19,7 @@ import aiohttp
 import psutil
 import pytest
 import yaml
+from support.processes import runs
 
 from orderflow.sandbox.serving import ManifestError, Serving, ServingOptions
 from orderflow.sandbox.serving.manifest import Target, parse
@@ -426,13 +426,7 @@ async def test_processes_end_even_where_the_sandbox_is_killed(tmp_path: Path) ->
     pid = int(await asyncio.wait_for(sandbox.stdout.readline(), DEADLINE))
     sandbox.kill()
     await sandbox.wait()
-    await until(lambda: not _runs(pid), "the function's process is gone")
-
-
-def _runs(pid: int) -> bool:
-    with contextlib.suppress(psutil.Error):
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    return False
+    await until(lambda: not runs(pid), "the function's process is gone")
 
 
 async def test_revisions_and_traffic_survive_a_restart(start: Any, client: aiohttp.ClientSession) -> None:
