@@ -39,14 +39,14 @@ COPY requirements-rollout.txt /build/
 RUN ["python", "-m", "pip", "--python=/opt/venv/bin/python", "install", "-qr", "/build/requirements-rollout.txt"]
 RUN ["python", "/build/assemble.py", "/opt/venv"]
 
-FROM build AS delivery-code
+FROM build AS code
 COPY pyproject.toml /build/
 COPY functions /app/functions
 COPY orderflow /app/orderflow
 RUN ["python", "/build/assemble.py", "--release", "/build/pyproject.toml", "/app"]
 
-FROM delivery-code AS code
-RUN rm -r /image /app/orderflow/sandbox
+FROM build AS delivery-code
+COPY orderflow_sandbox /app/orderflow_sandbox
 RUN ["python", "/build/assemble.py", "/app"]
 
 FROM build AS rollout-code
@@ -85,9 +85,10 @@ WORKDIR /app
 
 FROM runtime AS delivery
 COPY --from=delivery-packages /image /
+COPY --from=code /image /
 COPY --from=delivery-code /image /
 WORKDIR /app
-CMD ["python", "-m", "orderflow.sandbox.delivery", "--help"]
+CMD ["python", "-m", "orderflow_sandbox.delivery", "--help"]
 
 # The last one is what is built where no target is named.
 FROM runtime AS stages

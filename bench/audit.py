@@ -23,22 +23,24 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from bench.machine import ROOT, hardware
 from bench.workload import SMALL_ORDER
-from orderflow import topics, tracking, validation
-from orderflow.adapters.kafka import producer_config
-from orderflow.adapters.postgres import migrate
-from orderflow.audit.settling import GROUP
+from orderflow.adapters.kafka.producer import producer_config
+from orderflow.adapters.postgres.pool import migrate
+from orderflow.audit.consumer_lag import GROUP
 from orderflow.domain.events import type_of
 from orderflow.domain.rules import Rules
-from orderflow.envelope import Envelope
-from orderflow.sandbox.sandbox import create_order_topics
-from orderflow.sandbox.servers.kafka import EmbeddedKafka, admin_client
-from orderflow.sandbox.servers.postgres import EmbeddedPostgres
+from orderflow.messaging import topics
+from orderflow.messaging.cloudevent import Envelope
 from orderflow.settings import KafkaSettings
+from orderflow.track import decision
+from orderflow.validate import handler
+from orderflow_sandbox.sandbox import create_order_topics
+from orderflow_sandbox.servers.kafka import EmbeddedKafka, admin_client
+from orderflow_sandbox.servers.postgres import EmbeddedPostgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from orderflow.tracking import Plan
+    from orderflow.track.decision import Plan
 
 PARTITIONS: Final = 32
 NOTIFICATIONS: Final = """\
@@ -126,8 +128,8 @@ def _add(producer: Producer, rows: dict[str, list[tuple[Any, ...]]], number: int
         data=json.dumps(SMALL_ORDER).encode(),
         extensions={"partitionkey": order_id},
     )
-    judged = validation.validate(sent, Rules())
-    plan = tracking.plan(tracking.arrival(judged), tracking.Snapshot(), "bench")
+    judged = handler.validate(sent, Rules())
+    plan = decision.plan(decision.arrival(judged), decision.Snapshot(), "bench")
     for topic, event in ((topics.INBOX, sent), (topics.EVENTS, judged), (topics.STATUS, plan.announced[0])):
         producer.produce(topic, event.data, event.key, headers=event.kafka_headers())
     producer.poll(0)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final, Self
 import yaml
 
 from bench.machine import ROOT, START_SECONDS, Measured, await_true
-from orderflow import topics
-from orderflow.sandbox.address import free_port
+from orderflow.messaging import topics
+from orderflow_sandbox.address import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,7 +55,7 @@ class Delivery(Measured):
     """The sandbox's delivery process with our KafkaSources, straight to the stages."""
 
     def __init__(self, lab: Lab, **stages: int) -> None:
-        command = [sys.executable, "-m", "orderflow.sandbox.delivery"]
+        command = [sys.executable, "-m", "orderflow_sandbox.delivery"]
         command += ["--manifests", str(lab.manifests(*stages)), "--bootstrap", lab.bootstrap]
         for name, port in stages.items():
             command += ["--sink", f"{name}=http://127.0.0.1:{port}"]

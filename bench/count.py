@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, cast
 
-from orderflow import topics
-from orderflow.envelope import derived_id
+from orderflow.messaging import topics
+from orderflow.messaging.cloudevent import derived_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

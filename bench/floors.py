@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bench.machine import Measured
 from bench.runs import Run
-from orderflow import tracking
-from orderflow.adapters.postgres import READ, WRITE, read_values, write_values
+from orderflow.adapters.postgres.pool import READ, WRITE, read_values, write_values
 from orderflow.domain.rules import Waiting
+from orderflow.track import decision
 
 if TYPE_CHECKING:
     from bench.lab import Lab
@@ -31,11 +31,11 @@ def pgbench(lab: Lab, work: Workload, batch: int, *, read: bool, seconds: int) -
     pgbench cannot make JSON, so the ids in it are replaced on the server: a little more work than track's own.
     """
     template = [event for event in work.events if event.type.endswith(".accepted.v1")][:batch]
-    arrivals = [tracking.arrival(event) for event in template]
+    arrivals = [decision.arrival(event) for event in template]
     for number, now in enumerate(arrivals):
         object.__setattr__(now, "id", f"{_MARK}-{number}")
         object.__setattr__(now.event, "subject", f"{_MARK}-{number}")
-    plans = [tracking.plan(now, tracking.Snapshot(), "pgbench") for now in arrivals]
+    plans = [decision.plan(now, decision.Snapshot(), "pgbench") for now in arrivals]
     script = "\\set n random(1, 9000000000000000)\n"
     if read:
         script += _bound(READ, read_values(arrivals)) + ";\n"

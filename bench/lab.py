@@ -15,17 +15,17 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # its stubs forget it
 
 from bench.machine import ROOT, Cores, cpu_seconds
-from orderflow import topics
-from orderflow.adapters.postgres import migrate
-from orderflow.sandbox.servers.kafka import EmbeddedKafka, admin_client, create_topics, prepare
-from orderflow.sandbox.servers.postgres import EmbeddedPostgres
+from orderflow.adapters.postgres.pool import migrate
+from orderflow.messaging import topics
+from orderflow_sandbox.servers.kafka import EmbeddedKafka, admin_client, create_topics, prepare
+from orderflow_sandbox.servers.postgres import EmbeddedPostgres
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from confluent_kafka import Message
 
-    from orderflow.envelope import Envelope
+    from orderflow.messaging.cloudevent import Envelope
 
 _TABLES: Final = """
 SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables WHERE schemaname = 'public' AND tablename !~ 'yoyo'
@@ -80,7 +80,7 @@ class Lab:
                 "acks": "all",
                 "enable.idempotence": True,
                 "linger.ms": 5,
-                # As orderflow.adapters.kafka has it, so that consumers get batches of the size they get in earnest.
+                # As orderflow.adapters.kafka.producer has it, so that consumers get batches of the size they get in earnest.
                 "batch.size": 32768,
                 "partitioner": "murmur2_random",
                 "queue.buffering.max.messages": 1_000_000,

@@ -15,7 +15,7 @@ import uvloop
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from orderflow.envelope import Envelope
+    from orderflow.messaging.cloudevent import Envelope
 
 
 @dataclass(slots=True)

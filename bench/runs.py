@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 from bench import count
 from bench.contenders import Contender, Running
 from bench.machine import await_true
-from orderflow import topics
+from orderflow.messaging import topics
 
 if TYPE_CHECKING:
     from bench.lab import Ends, Lab
     from bench.workload import Workload
-    from orderflow.envelope import Envelope
+    from orderflow.messaging.cloudevent import Envelope
 
 DRAIN_SECONDS: Final = 180
 _HELD_BACK_SECONDS: Final = 0.3

@@ -12,10 +12,12 @@ from bench import count
 from bench.contenders import Stage
 from bench.load import delivered, in_lanes, request, send
 from bench.runs import Run
-from orderflow import door, parking, topics, tracking
-from orderflow.envelope import derived_id
+from orderflow.adapters.http import api_keys
 from orderflow.errors import Reason
-from orderflow.sandbox.address import free_port
+from orderflow.messaging import parked_event, topics
+from orderflow.messaging.cloudevent import derived_id
+from orderflow.track import decision
+from orderflow_sandbox.address import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
     from bench.lab import Ends, Lab
     from bench.workload import Workload
-    from orderflow.envelope import Envelope
+    from orderflow.messaging.cloudevent import Envelope
 
     Requests = Callable[[Workload], tuple[list[Envelope], list[bytes]]]
     Count = Callable[[Workload, dict[str, Ends]], list[str]]
@@ -62,9 +64,9 @@ def validate(lab: Lab, warm: Workload, work: Workload, lanes: int) -> Run:
 
 def intake(lab: Lab, warm: Workload, work: Workload, lanes: int) -> list[Run]:
     """Plain orders, then CloudEvents, behind an API key; 202 means that all in-sync replicas have it."""
-    key, entry = door.new_key(CLIENT, ["intake"])
+    key, entry = api_keys.new_key(CLIENT, ["intake"])
     file = lab.folder / "api-keys.toml"
-    file.write_text(door.toml(entry))
+    file.write_text(api_keys.toml(entry))
     known = {"authorization": f"Bearer {key}", "content-type": "application/json"}
 
     def orders(load: Workload) -> tuple[list[Envelope], list[bytes]]:
@@ -108,7 +110,8 @@ def park(lab: Lab, warm: Workload, work: Workload, lanes: int) -> Run:
 
     def counted(load: Workload, start: dict[str, Ends]) -> list[str]:
         expected = {
-            parking.dead_letter(parking.Letter.of_envelope(event), "").id for event in letters(load)[0]
+            parked_event.dead_letter(parked_event.Letter.of_envelope(event), "").id
+            for event in letters(load)[0]
         }
         return _published(lab, topics.PARKED, start, expected)
 
@@ -121,8 +124,8 @@ def shelve(lab: Lab, warm: Workload, work: Workload, lanes: int) -> Run:
 
     def parked(load: Workload) -> tuple[list[Envelope], list[bytes]]:
         events = [
-            parking.parked(
-                parking.Letter.of_envelope(event), stage="track", revision="track-00001", reasons=why
+            parked_event.parked(
+                parked_event.Letter.of_envelope(event), stage="track", revision="track-00001", reasons=why
             )
             for event in load.events
         ]
@@ -169,13 +172,13 @@ def notify(lab: Lab, warm: Workload, work: Workload, lanes: int) -> Run:
 
 def _announcements(load: Workload) -> list[Envelope]:
     """What track says of these events."""
-    known: dict[str, tracking.Snapshot] = {}
+    known: dict[str, decision.Snapshot] = {}
     announced: list[Envelope] = []
     for event in load.events:
-        plan = tracking.plan(
-            tracking.arrival(event), known.get(event.subject, tracking.Snapshot()), "track-00001"
+        plan = decision.plan(
+            decision.arrival(event), known.get(event.subject, decision.Snapshot()), "track-00001"
         )
-        known[event.subject] = tracking.Snapshot(plan.lock + 1, plan.state, plan.document)
+        known[event.subject] = decision.Snapshot(plan.lock + 1, plan.state, plan.document)
         announced += plan.announced
     return announced
 

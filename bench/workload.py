@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from orderflow import validation
 from orderflow.domain.events import type_of
-from orderflow.envelope import Envelope
+from orderflow.messaging.cloudevent import Envelope
+from orderflow.validate import handler
 
 if TYPE_CHECKING:
     from orderflow.domain.rules import Rules
@@ -80,7 +80,7 @@ def make(orders: int, rules: Rules, *, name: str = "b", life: tuple[str, ...] = 
             for number in range(start, min(start + _WAVE, orders)):
                 event = _event(f"{name}-{number:07}", number, kind, phase)
                 made.inbox.append(event)
-                made.events.append(validation.validate(event, rules))
+                made.events.append(handler.validate(event, rules))
     return made
 
 

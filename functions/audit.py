@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import functions_framework.aio as functions_framework
 
 from orderflow import wiring
-from orderflow.audit.door import AuditDoor
+from orderflow.audit.handler import AuditDoor
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -10,14 +10,17 @@ import logging
 from contextvars import Context
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
-from orderflow import logs, settings, topics, validation
-from orderflow.adapters.kafka import KafkaPublisher
+from orderflow import settings
+from orderflow.adapters.http.event_endpoint import DeadLetters, Reception
+from orderflow.adapters.kafka.producer import KafkaPublisher
+from orderflow.adapters.telemetry import logs
 from orderflow.domain.events import kind_of
 from orderflow.domain.rules import Rules
 from orderflow.errors import BadSettingsError, OldSchemaError
-from orderflow.holding import held
-from orderflow.reception import DeadLetters, Reception
-from orderflow.tracing import Untraced
+from orderflow.messaging import topics
+from orderflow.messaging.partition_hold import held
+from orderflow.messaging.trace_context import Untraced
+from orderflow.validate import handler
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -25,14 +28,14 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-    from orderflow.adapters.kafka import Publisher
-    from orderflow.adapters.postgres import Database
-    from orderflow.adapters.telemetry import Telemetry
+    from orderflow.adapters.kafka.producer import Publisher
+    from orderflow.adapters.postgres.pool import Database
+    from orderflow.adapters.telemetry.traces import Telemetry
     from orderflow.audit.report import Report
-    from orderflow.envelope import Envelope
-    from orderflow.notifications import NotificationSettings
-    from orderflow.notifier import Channel
-    from orderflow.tracing import Stage
+    from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.trace_context import Stage
+    from orderflow.notify.handler import Channel
+    from orderflow.notify.model import NotificationSettings
 
 T = TypeVar("T")
 
@@ -76,8 +79,8 @@ def _publisher(config: settings.KafkaSettings, tracing: Untraced | Telemetry) ->
 
 
 def _database(config: settings.DatabaseSettings) -> Database:
-    from orderflow.adapters.postgres import Database
-    from orderflow.adapters.schema import check_schema
+    from orderflow.adapters.postgres.pool import Database
+    from orderflow.adapters.postgres.schema import check_schema
 
     check_schema(config)
     database = Database(config)
@@ -89,14 +92,14 @@ def _tracing(config: settings.StageSettings, stage: str) -> Untraced | Telemetry
     """Where nobody listens, OpenTelemetry is not even imported: that would be most of a second cold start."""
     if config.otel_exporter_otlp_endpoint is None:
         return Untraced()
-    from orderflow.adapters.telemetry import Telemetry
+    from orderflow.adapters.telemetry.traces import Telemetry
 
     return Telemetry(config, config.otel_exporter_otlp_endpoint, stage)
 
 
 def intake() -> Stage:
-    from orderflow.door import Door
-    from orderflow.intake import Intake
+    from orderflow.adapters.http.api_keys import Door
+    from orderflow.intake.handler import Intake
 
     config = settings.load(settings.IntakeSettings)
     logs.configure(config.log_level, stage="intake", revision=config.k_revision)
@@ -115,7 +118,7 @@ def validate() -> Stage:
     publisher = _publisher(config, tracing)
 
     async def handle(event: Envelope) -> str:
-        judged = validation.validate(event, rules, config.k_revision)
+        judged = handler.validate(event, rules, config.k_revision)
         await publisher.publish(topics.EVENTS, [judged])
         return kind_of(judged.type) or ""
 
@@ -124,8 +127,8 @@ def validate() -> Stage:
 
 
 def track() -> Stage:
-    from orderflow.adapters.postgres import OrderStore
-    from orderflow.tracker import Tracker
+    from orderflow.adapters.postgres.pool import OrderStore
+    from orderflow.track.handler import Tracker
 
     config = settings.load(settings.TrackSettings)
     logs.configure(config.log_level, stage="track", revision=config.k_revision)
@@ -146,9 +149,9 @@ def park() -> Stage:
 
 
 def shelve() -> Stage:
-    from orderflow.adapters.actions import ActionRecord
-    from orderflow.adapters.shelf import Shelf
-    from orderflow.operators.carrying import Carrier
+    from orderflow.shelve.action_store import ActionRecord
+    from orderflow.shelve.handler import Carrier
+    from orderflow.shelve.parked_store import Shelf
 
     config = settings.load(settings.ShelveSettings)
     logs.configure(config.log_level, stage="shelve", revision=config.k_revision)
@@ -160,8 +163,8 @@ def shelve() -> Stage:
 
 
 def notify() -> Stage:
-    from orderflow.adapters.claims import ClaimStore
-    from orderflow.notifier import Notifier
+    from orderflow.notify.claims import ClaimStore
+    from orderflow.notify.handler import Notifier
 
     config = settings.load(settings.NotifySettings)
     logs.configure(config.log_level, stage="notify", revision=config.k_revision)
@@ -177,7 +180,7 @@ def notify() -> Stage:
 
 
 def _told(config: settings.NotifySettings) -> NotificationSettings:
-    from orderflow.notifications import NotificationSettings
+    from orderflow.notify.model import NotificationSettings
 
     told = settings.read_toml(NotificationSettings, config.notifications_file, "NOTIFICATIONS_FILE")
     if config.smtp_url is None:
@@ -190,17 +193,17 @@ def _told(config: settings.NotifySettings) -> NotificationSettings:
 
 def _channels(told: NotificationSettings, folder: Path) -> dict[str, Channel]:
     """Only what is used is imported: a stage that starts from zero is waited for."""
-    from orderflow import notifications
+    from orderflow.notify import model
 
     channels: dict[str, Channel] = {}
     if told.email is not None:
-        from orderflow.adapters.email import EmailChannel
+        from orderflow.notify.email import EmailChannel
 
-        channels[notifications.EMAIL] = EmailChannel(told.shop, told.email, folder)
+        channels[model.EMAIL] = EmailChannel(told.shop, told.email, folder)
     if told.webhooks:
-        from orderflow.adapters.webhooks import WebhookChannel
+        from orderflow.notify.webhooks import WebhookChannel
 
-        channels[notifications.WEBHOOK] = WebhookChannel(told.webhooks, folder)
+        channels[model.WEBHOOK] = WebhookChannel(told.webhooks, folder)
     return channels
 
 
@@ -208,16 +211,16 @@ def audit() -> AuditRun:
     """One run of the audit; None where another is under way. Raises UnavailableError."""
     from datetime import timedelta
 
-    from orderflow.adapters.audits import AuditStore
-    from orderflow.adapters.kafka import client_config
-    from orderflow.adapters.log import Log
-    from orderflow.adapters.postgres import Database, OrderStore
-    from orderflow.adapters.schema import check_schema
-    from orderflow.adapters.shelf import Shelf
+    from orderflow.adapters.kafka.log import Log
+    from orderflow.adapters.kafka.producer import client_config
+    from orderflow.adapters.postgres.pool import Database, OrderStore
+    from orderflow.adapters.postgres.schema import check_schema
     from orderflow.audit.run import Audit, Terms
+    from orderflow.audit.store import AuditStore
     from orderflow.domain.rules import Waiting
-    from orderflow.notifications import NotificationSettings
-    from orderflow.tracker import Tracker
+    from orderflow.notify.model import NotificationSettings
+    from orderflow.shelve.parked_store import Shelf
+    from orderflow.track.handler import Tracker
 
     config = settings.load(settings.AuditSettings)
     logs.configure(config.log_level, stage="audit", revision=config.k_revision)
@@ -257,14 +260,14 @@ def audit() -> AuditRun:
 
 
 def query() -> Flask:
-    from orderflow.adapters.alerts import Alerts
-    from orderflow.adapters.blocking import BlockingPublisher
-    from orderflow.adapters.desk import DeskReader
-    from orderflow.adapters.schema import check_schema
-    from orderflow.console.app import create_app
-    from orderflow.console.live import Streams
-    from orderflow.door import Door
-    from orderflow.operators.desk import Desk
+    from orderflow.actions.service import Desk
+    from orderflow.adapters.http.api_keys import Door
+    from orderflow.adapters.kafka.blocking_producer import BlockingPublisher
+    from orderflow.adapters.postgres.schema import check_schema
+    from orderflow.query.app import create_app
+    from orderflow.query.server_sent_events import Streams
+    from orderflow.query.store.action_results import DeskReader
+    from orderflow.query.store.overdue import Alerts
 
     config = settings.load(settings.QuerySettings)
     logs.configure(config.log_level, stage="query", revision=config.k_revision)
@@ -274,7 +277,7 @@ def query() -> Flask:
     desk = Desk(reader, BlockingPublisher(tracing.publisher(KafkaPublisher(config))).publish)
     rollouts = None
     if config.rollouts:
-        from orderflow.adapters.rollouts import Rollouts
+        from orderflow.query.clients.rollouts import Rollouts
 
         rollouts = Rollouts.connect()
     streams = Streams(config.live_streams)

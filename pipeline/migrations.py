@@ -32,7 +32,7 @@ from pipeline.commands import NotReadyError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-FOLDER: Final = Path("orderflow/adapters/migrations")
+FOLDER: Final = Path("orderflow/adapters/postgres/migrations")
 FIRST_RELEASE: Final = 8
 """Up to this number there was no release: whoever applies them has no rows yet, and no code that runs."""
 _SQL: Final = "*.sql"
@@ -57,7 +57,7 @@ _MORE_RULES: Final = (
 _OTHER_RULES: Final = (
     "prefer-bigint-over-int",  # versions and partitions are small numbers
     "prefer-robust-stmts",  # a migration is a transaction; one that is not must be repeatable, below
-    "require-lock-timeout",  # orderflow.adapters.postgres.migrate sets it
+    "require-lock-timeout",  # orderflow.adapters.postgres.pool.migrate sets it
     "require-statement-timeout",  # what takes long is found by what it does
 )
 _ALLOWED: Final = re.compile(r"^\s*--\s*allowed\b\s*([\w-]*)\s*:?\s*(.*)$")

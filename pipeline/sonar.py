@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from orderflow.sandbox.servers.errors import ServerFailedError
+from orderflow_sandbox.servers.errors import ServerFailedError
 from pipeline.commands import NotReadyError, run
 from pipeline.sonarqube import FOLDER, OTHER_USER, sonarqube
 

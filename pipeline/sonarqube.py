@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 import psutil
 
-from orderflow.sandbox.address import LOOPBACK, free_port
-from orderflow.sandbox.servers import jars
-from orderflow.sandbox.servers.child import Child, Step
-from orderflow.sandbox.servers.errors import ServerFailedError, with_log
+from orderflow_sandbox.address import LOOPBACK, free_port
+from orderflow_sandbox.servers import jars
+from orderflow_sandbox.servers.child import Child, Step
+from orderflow_sandbox.servers.errors import ServerFailedError, with_log
 from pipeline.commands import NotReadyError
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from tests.cluster.orders import accounted, sender, storefront
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from orderflow.sandbox.report import Account
-    from orderflow.sandbox.scenarios import Story
+    from orderflow_sandbox.report import Account
+    from orderflow_sandbox.scenarios import Story
     from tests.cluster.stack import Stack
 
 PIPELINE: Final = ("intake", "validate", "track", "notify")

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bench.workload import SMALL_ORDER
-from orderflow import parking, tracking, validation
 from orderflow.domain.events import type_of
 from orderflow.domain.rules import Rules
-from orderflow.envelope import JSON, Envelope, now
 from orderflow.errors import Reason
+from orderflow.messaging import parked_event
+from orderflow.messaging.cloudevent import JSON, Envelope, now
+from orderflow.track import decision
+from orderflow.validate import handler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,18 +51,18 @@ def placed() -> Envelope:
 
 
 def judged() -> Envelope:
-    return validation.validate(placed(), Rules())
+    return handler.validate(placed(), Rules())
 
 
 def announced() -> Envelope:
-    plan = tracking.plan(tracking.arrival(judged()), tracking.Snapshot(), "bench")
+    plan = decision.plan(decision.arrival(judged()), decision.Snapshot(), "bench")
     return plan.announced[0]
 
 
 def parked() -> Envelope:
-    letter = parking.Letter.of_request(_headers(placed()), b"{")
+    letter = parked_event.Letter.of_request(_headers(placed()), b"{")
     reasons = [Reason("json_invalid", "", "the body is not JSON")]
-    return parking.parked(letter, stage="validate", revision="bench", reasons=reasons, most=_MOST)
+    return parked_event.parked(letter, stage="validate", revision="bench", reasons=reasons, most=_MOST)
 
 
 def _headers(event: Envelope) -> list[tuple[bytes, bytes]]:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 from confluent_kafka import Producer
 from dbos import DBOS, KafkaMessage, SQLAlchemyDatasource
 
-from orderflow import settings, topics, tracking
-from orderflow.adapters import postgres
-from orderflow.adapters.kafka import producer_config
+from orderflow import settings
+from orderflow.adapters.kafka.producer import producer_config
+from orderflow.adapters.postgres import pool
 from orderflow.domain.rules import Waiting
-from orderflow.envelope import Envelope
+from orderflow.messaging import topics
+from orderflow.messaging.cloudevent import Envelope
+from orderflow.track import decision
 
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
@@ -52,14 +54,14 @@ producer = Producer(producer_config(config))
 @datasource.transaction(isolation_level="READ COMMITTED")
 def apply(attributes: dict[str, str], data: str) -> list[dict[str, Any]]:
     """Rows and announcements; what it returns is kept with the rows, for a workflow that is taken up again."""
-    now = tracking.arrival(_envelope(dict(attributes), data.encode()))
+    now = decision.arrival(_envelope(dict(attributes), data.encode()))
     connection = datasource.sql_session().connection()
-    rows = connection.exec_driver_sql(postgres.READ, postgres.read_values([now])).mappings().all()
-    (known,) = postgres.snapshots([now], [dict(row) for row in rows])
-    plan = tracking.plan(now, known, REVISION)
+    rows = connection.exec_driver_sql(pool.READ, pool.read_values([now])).mappings().all()
+    (known,) = pool.snapshots([now], [dict(row) for row in rows])
+    plan = decision.plan(now, known, REVISION)
     if plan.writes:
         connection.exec_driver_sql(
-            postgres.WRITE, postgres.write_values([plan], REVISION, Waiting(), datetime.now(UTC))
+            pool.WRITE, pool.write_values([plan], REVISION, Waiting(), datetime.now(UTC))
         )
     return [{"attributes": event.attributes(), "data": event.data.decode()} for event in plan.announced]
 

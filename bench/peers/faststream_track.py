@@ -16,15 +16,17 @@ import uvloop
 from faststream import AckPolicy, FastStream
 from faststream.confluent import KafkaBroker, KafkaMessage
 
-from orderflow import settings, topics, tracking
-from orderflow.adapters.postgres import Database, OrderStore
+from orderflow import settings
+from orderflow.adapters.postgres.pool import Database, OrderStore
 from orderflow.domain.rules import Waiting
-from orderflow.envelope import Envelope
+from orderflow.messaging import topics
+from orderflow.messaging.cloudevent import Envelope
+from orderflow.track import decision
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
 
-    from orderflow.tracking import Arrival, Plan
+    from orderflow.track.decision import Arrival, Plan
 
 MOST: Final = 500
 POOL: Final = 8
@@ -63,7 +65,7 @@ way = sys.argv[1] if len(sys.argv) > 1 else "rows"
 async def track(message: KafkaMessage) -> None:
     raw = message.raw_message
     records = raw if isinstance(raw, tuple) else (raw,)
-    arrivals = [tracking.arrival(_envelope(record)) for record in records]
+    arrivals = [decision.arrival(_envelope(record)) for record in records]
     await (_by_statement(arrivals) if way == "statement" else _by_rows(arrivals))
     await message.ack()
 
@@ -79,7 +81,7 @@ async def _by_statement(arrivals: list[Arrival]) -> None:
         for now in order:
             async with room:
                 (known,) = await store.read([now])
-                plan = tracking.plan(now, known, REVISION)
+                plan = decision.plan(now, known, REVISION)
                 if plan.writes:
                     await store.write([plan])
             await _publish([plan])
@@ -94,7 +96,7 @@ async def _by_rows(arrivals: list[Arrival]) -> None:
         later = [event for event in left if now.setdefault(event.order_id, event) is not event]
         batch = list(now.values())
         snapshots = await store.read(batch)
-        plans = [tracking.plan(event, known, REVISION) for event, known in zip(batch, snapshots, strict=True)]
+        plans = [decision.plan(event, known, REVISION) for event, known in zip(batch, snapshots, strict=True)]
         if writing := [plan for plan in plans if plan.writes]:
             await store.write(writing)
         await _publish(plans)

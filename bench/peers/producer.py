@@ -10,9 +10,10 @@ import time
 import uvloop
 
 from bench.workload import make
-from orderflow import settings, topics
-from orderflow.adapters.kafka import KafkaPublisher
+from orderflow import settings
+from orderflow.adapters.kafka.producer import KafkaPublisher
 from orderflow.domain.rules import Rules
+from orderflow.messaging import topics
 
 
 async def main(orders: int, in_flight: int) -> None:

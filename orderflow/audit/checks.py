@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from orderflow import notifications, topics, validation
-from orderflow.audit.records import Record, read
+from orderflow.audit.kafka_record import Record, read
 from orderflow.audit.report import Fate
 from orderflow.domain.lifecycle import Outcome
-from orderflow.envelope import derived_id
 from orderflow.errors import PoisonError
+from orderflow.messaging import topics
+from orderflow.messaging.cloudevent import derived_id
+from orderflow.notify import model
+from orderflow.validate import handler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from orderflow.adapters.audits import AuditStore, Entry
-    from orderflow.audit.records import Identity
-    from orderflow.notifications import NotificationSettings
+    from orderflow.audit.kafka_record import Identity
+    from orderflow.audit.store import AuditStore, Entry
+    from orderflow.notify.model import NotificationSettings
 
 _FATES: Final = {
     Outcome.APPLIED: Fate.APPLIED,
@@ -108,12 +110,10 @@ class StatusCheck:
         """An event that cannot be read is due: to be parked."""
         try:
             event = read(record)
-            wanted = notifications.due(event, notifications.read(event), self._told)
+            wanted = model.due(event, model.read(event), self._told)
         except PoisonError:
             return True
-        return any(
-            each.channel != notifications.WEBHOOK or each.recipient not in self._gone for each in wanted
-        )
+        return any(each.channel != model.WEBHOOK or each.recipient not in self._gone for each in wanted)
 
 
 class ParkedCheck:
@@ -158,7 +158,7 @@ def _fate(record: Record, entry: Entry | None) -> Fate:
 def _digest(record: Record) -> str:
     """The content of an inbox event as the ledger tells it apart; empty for what validate would park."""
     try:
-        return validation.digest_of(read(record))
+        return handler.digest_of(read(record))
     except PoisonError:
         return ""
 
@@ -177,7 +177,7 @@ def _alone(each: Identity | None) -> list[Identity]:
 
 def _and_validated(each: Identity | None) -> list[Identity]:
     """An inbox event's identity, and the one that validate gives it."""
-    return [each, (validation.SOURCE, derived_id("validate", *each))] if each else []
+    return [each, (handler.SOURCE, derived_id("validate", *each))] if each else []
 
 
 async def _look_on_the_shelf(

@@ -11,26 +11,26 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
-from orderflow import topics
-from orderflow.audit import reading
-from orderflow.audit.announcing import OVERLAP, Announcements
+from orderflow.audit import scan
+from orderflow.audit.announcements import OVERLAP, Announcements
 from orderflow.audit.checks import EventsCheck, InboxCheck, ParkedCheck, StatusCheck, identity
-from orderflow.audit.remedies import Pace, Remedies
+from orderflow.audit.consumer_lag import GROUP, Settling
+from orderflow.audit.repairs import Pace, Remedies
 from orderflow.audit.report import Fate, Report
-from orderflow.audit.settling import GROUP, Settling
-from orderflow.envelope import derived_id
+from orderflow.messaging import topics
+from orderflow.messaging.cloudevent import derived_id
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from orderflow.adapters.audits import AuditStore
-    from orderflow.adapters.kafka import Publisher
-    from orderflow.adapters.log import Extent, Log
-    from orderflow.adapters.shelf import Shelf
+    from orderflow.adapters.kafka.log import Extent, Log
+    from orderflow.adapters.kafka.producer import Publisher
     from orderflow.audit.checks import Check
-    from orderflow.audit.reading import Reading
-    from orderflow.audit.records import Record
-    from orderflow.notifications import NotificationSettings
+    from orderflow.audit.kafka_record import Record
+    from orderflow.audit.scan import Reading
+    from orderflow.audit.store import AuditStore
+    from orderflow.notify.model import NotificationSettings
+    from orderflow.shelve.parked_store import Shelf
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class Audit:
             group = GROUP.format(stage=check.stage)
             committed = await asyncio.to_thread(self._log.committed, group, check.topic, list(extents))
             known = await self._store.positions(check.topic)
-            found, notes = reading.begin(check, extents, committed, known)
+            found, notes = scan.begin(check, extents, committed, known)
             self._report.topics[check.topic] = found.report
             self._report.notes += notes
             ranges = {p: (found.begins[p], found.untils[p]) for p in extents}
@@ -140,7 +140,7 @@ class Audit:
     async def _read(self, found: Reading, ranges: dict[int, tuple[int, int]]) -> None:
         youngest = datetime.now(UTC) - self._terms.grace
         number = 0
-        async with aclosing(reading.batches(self._log, found.check.topic, ranges)) as batches:
+        async with aclosing(scan.batches(self._log, found.check.topic, ranges)) as batches:
             async for messages in batches:
                 records = await found.take(messages, youngest)
                 if found.check.topic == topics.STATUS:
@@ -216,7 +216,7 @@ class Audit:
             behind = behind | await self._settling.behind("track", topics.EVENTS)
             extents = await asyncio.to_thread(self._log.extents, topics.STATUS)
             tail = {p: (self._status_read.get(p, extent.start), extent.end) for p, extent in extents.items()}
-            async with aclosing(reading.batches(self._log, topics.STATUS, tail)) as batches:
+            async with aclosing(scan.batches(self._log, topics.STATUS, tail)) as batches:
                 async for messages in batches:
-                    await self._announcements.seen(reading.records(messages))
+                    await self._announcements.seen(scan.records(messages))
         return await self._announcements.mend(self._report, since, until, behind)

@@ -9,7 +9,11 @@ from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from orderflow.console.records import (
+from orderflow.actions.service import Receipt
+from orderflow.domain.deadlines import Alert
+from orderflow.domain.release_analysis import Compared, Presence, Verdict  # noqa: TC001
+from orderflow.errors import Reason  # noqa: TC001
+from orderflow.query.store.read_model import (
     ActionDone,
     ActionResult,
     Early,
@@ -21,10 +25,6 @@ from orderflow.console.records import (
     Rate,
     Step,
 )
-from orderflow.domain.limits import Alert
-from orderflow.domain.releases import Compared, Presence, Verdict  # noqa: TC001
-from orderflow.errors import Reason  # noqa: TC001
-from orderflow.operators.desk import Receipt
 
 
 class Problem(TypedDict):

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
 
-from orderflow import envelope, topics
 from orderflow.contracts.components import Components
 from orderflow.contracts.messages import EXTENSIONS, Message, all_messages
 from orderflow.contracts.schemas import Read, Written, WrittenWithNulls, generator
+from orderflow.messaging import cloudevent, topics
 from orderflow.version import version
 
 Json = dict[str, Any]
@@ -78,7 +78,7 @@ def describe() -> Json:
             " the order id as key, so that one order's events stay in sequence from topic to topic.",
             "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
         },
-        "defaultContentType": envelope.JSON,
+        "defaultContentType": cloudevent.JSON,
         "servers": {
             "kafka": {
                 "host": "{bootstrap}",
@@ -101,17 +101,17 @@ def describe() -> Json:
 
 
 _TRAIT: Final[Json] = {
-    "contentType": envelope.JSON,
+    "contentType": cloudevent.JSON,
     "headers": {
         "type": "object",
         "properties": {
             "content-type": {"type": "string", "description": "The data's."},
             "ce_specversion": {"type": "string", "const": "1.0"},
-            "ce_id": {"type": "string", "pattern": f"^{envelope.ID.pattern}$"},
+            "ce_id": {"type": "string", "pattern": f"^{cloudevent.ID.pattern}$"},
             "ce_time": {"type": "string", "format": "date-time"},
             "ce_subject": {
                 "type": "string",
-                "pattern": f"^{envelope.SUBJECT.pattern}$",
+                "pattern": f"^{cloudevent.SUBJECT.pattern}$",
                 "description": "The order id.",
             },
         },
@@ -174,7 +174,7 @@ def _operations(channel: _Channel) -> Json:
 def _message(message: Message, components: Components) -> Json:
     kind = generator(message, "written")
     payloads = [components.ref(model, kind) for model in message.models]
-    source = {"const": message.source} if message.source else {"pattern": f"^{envelope.ID.pattern}$"}
+    source = {"const": message.source} if message.source else {"pattern": f"^{cloudevent.ID.pattern}$"}
     return {
         "name": message.event_type,
         "title": f"{message.kind} in {message.topic}",

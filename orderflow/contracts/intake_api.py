@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from orderflow import envelope
 from orderflow.contracts.answers import DryRun, Taken
 from orderflow.contracts.components import REF
 from orderflow.contracts.operations import JSON, Answer, Body, Operation, Parameter, problem
 from orderflow.domain.events import INBOX, OrderPlaced, type_of
-from orderflow.intake import KEY_LENGTH, MAX_BODY
+from orderflow.intake.handler import KEY_LENGTH, MAX_BODY
+from orderflow.messaging import cloudevent
 
 _DATA: Final[dict[str, Any]] = {"anyOf": [{"$ref": REF + model.__name__} for model in INBOX.values()]}
 _TYPES: Final[dict[str, Any]] = {"type": "string", "enum": [type_of(kind) for kind in INBOX]}
-_ID: Final[dict[str, Any]] = {"type": "string", "pattern": f"^{envelope.ID.pattern}$"}
-_SUBJECT: Final[dict[str, Any]] = {"type": "string", "pattern": f"^{envelope.SUBJECT.pattern}$"}
+_ID: Final[dict[str, Any]] = {"type": "string", "pattern": f"^{cloudevent.ID.pattern}$"}
+_SUBJECT: Final[dict[str, Any]] = {"type": "string", "pattern": f"^{cloudevent.SUBJECT.pattern}$"}
 _TIME: Final[dict[str, Any]] = {"type": "string", "format": "date-time"}
 _EVENT: Final[dict[str, Any]] = {
     "type": "object",
@@ -76,7 +76,7 @@ def _event(path: str, name: str) -> Operation:
         "events",
         (_TAKEN, *_REFUSALS),
         parameters=_ATTRIBUTES,
-        body=Body({JSON: _DATA, envelope.STRUCTURED: _EVENT}, models=tuple(INBOX.values())),
+        body=Body({JSON: _DATA, cloudevent.STRUCTURED: _EVENT}, models=tuple(INBOX.values())),
         details="A CloudEvent, in binary mode (attributes in headers, the data as the body) or structured.",
     )
 

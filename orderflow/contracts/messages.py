@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from orderflow import parking, topics, tracking, validation
+from orderflow.actions import events
 from orderflow.domain.events import INBOX, UPDATES, VERDICTS, type_of
-from orderflow.notifications import StatusChange, StatusKind
-from orderflow.operators import actions
-from orderflow.parking import Parked
+from orderflow.messaging import parked_event, topics
+from orderflow.messaging.parked_event import Parked
+from orderflow.notify.model import StatusChange, StatusKind
+from orderflow.track import decision
+from orderflow.validate import handler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,7 +90,7 @@ def all_messages() -> Iterator[Message]:
             type_of(kind),
             models,
             _what_it_is(kind),
-            source=validation.SOURCE,
+            source=handler.SOURCE,
             required=(PARTITION_KEY, *_ORIGIN, "origindigest"),
             optional=("validatedby", "sequence", "replay", *_TRACE),
         )
@@ -99,7 +101,7 @@ def all_messages() -> Iterator[Message]:
             type_of(kind),
             (StatusChange,),
             f"What the order is since it was {kind}.",
-            source=tracking.SOURCE,
+            source=decision.SOURCE,
             required=(PARTITION_KEY, *_ORIGIN),
             optional=("traceparent", "replay"),
         )
@@ -109,19 +111,19 @@ def all_messages() -> Iterator[Message]:
         type_of("parked"),
         (Parked,),
         "An event that a stage could not handle, whole, with why.",
-        source=parking.SOURCE,
+        source=parked_event.SOURCE,
         subject=False,
         optional=(PARTITION_KEY,),
         nulls=True,
     )
-    for action in actions.MODELS.values():
+    for action in events.MODELS.values():
         yield Message(
             topics.PARKED,
             action.kind,
             action.type,
             (action,),
             "What an operator did, carried out by shelve.",
-            source=actions.SOURCE,
+            source=events.SOURCE,
             subject=False,
             optional=(PARTITION_KEY,),
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from typing_extensions import override
 
-from orderflow import problems
+from orderflow.adapters.http import problems
 from orderflow.contracts.answers import Problem
 from orderflow.contracts.components import Components
 from orderflow.contracts.schemas import Read

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from orderflow.adapters.releases import STAGES
-from orderflow.console import metrics
-from orderflow.console.asking import OPERATOR, Edit, Longer, MustSayWhy, ReplayMany, Why
-from orderflow.console.filters import OrderFilter, ParkedFilter
-from orderflow.console.records import Outcomes
-from orderflow.console.releases import AuditQuestion, Question
 from orderflow.contracts import answers
 from orderflow.contracts.operations import JSON, Answer, Body, Operation, Parameter, problem
+from orderflow.query.api import metrics
+from orderflow.query.api.releases import AuditQuestion, Question
+from orderflow.query.requests import OPERATOR, Edit, Longer, MustSayWhy, ReplayMany, Why
+from orderflow.query.store.filters import OrderFilter, ParkedFilter
+from orderflow.query.store.read_model import Outcomes
+from orderflow.query.store.release_evidence import STAGES
 
 if TYPE_CHECKING:
     from orderflow.domain.orders import Frozen

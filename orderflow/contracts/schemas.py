@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from typing_extensions import override
 
-from orderflow import envelope, topics
 from orderflow.contracts.messages import EXTENSIONS
+from orderflow.messaging import cloudevent, topics
 
 if TYPE_CHECKING:
     import re
@@ -113,7 +113,7 @@ def event(message: Message, side: Side) -> Json:
         "type": "object",
         "properties": _attributes(message, side) | {"data": data[0] if len(data) == 1 else {"anyOf": data}},
         "required": _required(message, side),
-        "propertyNames": {"pattern": _whole(envelope.EXTENSION)},
+        "propertyNames": {"pattern": _whole(cloudevent.EXTENSION)},
         "additionalProperties": {"type": ["string", "integer", "boolean"] if side == "read" else "string"},
         "$defs": {name: _one_line(schema) for name, schema in sorted(found["$defs"].items())},
     }
@@ -129,18 +129,18 @@ def _required(message: Message, side: Side) -> list[str]:
 
 
 def _attributes(message: Message, side: Side) -> Json:
-    identifier = {"type": "string", "pattern": _whole(envelope.ID)}
+    identifier = {"type": "string", "pattern": _whole(cloudevent.ID)}
     source = {"const": message.source} if message.source and side == "written" else identifier
     return {
         "specversion": {"const": "1.0"},
         "type": {"const": message.event_type},
         "source": source,
         "id": identifier,
-        "subject": {"type": "string", "pattern": _whole(envelope.SUBJECT), "description": "The order id."},
+        "subject": {"type": "string", "pattern": _whole(cloudevent.SUBJECT), "description": "The order id."},
         "time": {"type": "string", "format": "date-time"},
-        "datacontenttype": {"type": "string"} if side == "read" else {"const": envelope.JSON},
+        "datacontenttype": {"type": "string"} if side == "read" else {"const": cloudevent.JSON},
     } | {
-        name: {"type": "string", "maxLength": envelope.LONGEST_TEXT, "description": EXTENSIONS[name]}
+        name: {"type": "string", "maxLength": cloudevent.LONGEST_TEXT, "description": EXTENSIONS[name]}
         for name in (*message.required, *message.optional)
     }
 

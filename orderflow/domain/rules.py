@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, field_validator
 
+from orderflow.domain.deadlines import Gaps, Stuck
 from orderflow.domain.events import UPDATES, OrderAccepted, OrderRejected, OrderReviewed, Verdict
-from orderflow.domain.limits import Gaps, Stuck
 from orderflow.domain.money import MAX_AMOUNT, Amount, Currency, show
 from orderflow.domain.orders import MAX_LINES, MAX_QUANTITY, Country, Frozen, Order, ShortText
 from orderflow.errors import Reason

@@ -6,9 +6,9 @@ from typing import get_args
 
 import psycopg
 
-from orderflow.envelope import derived_id
-from orderflow.notifications import CustomerKind, StatusKind
-from orderflow.tracking import STAGE
+from orderflow.messaging.cloudevent import derived_id
+from orderflow.notify.model import CustomerKind, StatusKind
+from orderflow.track.decision import STAGE
 from tests.chaos.book import Book
 from tests.chaos.outside import ENDPOINT
 

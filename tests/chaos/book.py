@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from orderflow.sandbox.scenarios import Story
+from orderflow_sandbox.scenarios import Story
 
 _SCHEMA = """
 CREATE TABLE told (order_id TEXT PRIMARY KEY, story TEXT, recipient TEXT, status TEXT, payment TEXT, parks INTEGER);

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import aiohttp
 
-from orderflow.sandbox.address import free_port
-from orderflow.sandbox.servers.child import Child, Step
+from orderflow_sandbox.address import free_port
+from orderflow_sandbox.servers.child import Child, Step
 from tests.chaos import manifests
 from tests.chaos.errors import FaultError
 
@@ -35,7 +35,7 @@ class Delivery:
         logs = self._state / "logs"
         logs.mkdir(exist_ok=True)
         command = [
-            *(sys.executable, "-m", "orderflow.sandbox.delivery"),
+            *(sys.executable, "-m", "orderflow_sandbox.delivery"),
             *("--manifests", str(manifests.sources(self._state / "kafka-source", policy))),
             *("--bootstrap", self._bootstrap, "--namespace", "orderflow"),
             *("--sink-url", through or self.ingress),

@@ -5,8 +5,8 @@ import asyncio
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from orderflow import topics
-from orderflow.adapters.log import committed_offsets
+from orderflow.adapters.kafka.log import committed_offsets
+from orderflow.messaging import topics
 from tests.chaos.errors import NotSettledError
 
 STAGES = {

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import aiohttp
 
-from orderflow import topics
-from orderflow.adapters.kafka import KafkaPublisher
+from orderflow.adapters.kafka.producer import KafkaPublisher
 from orderflow.errors import UnavailableError
-from orderflow.sandbox.scenarios import Sending, Story, Way
-from orderflow.sandbox.sender import request_of
+from orderflow.messaging import topics
 from orderflow.settings import KafkaSettings
+from orderflow_sandbox.scenarios import Sending, Story, Way
+from orderflow_sandbox.sender import request_of
 from tests.chaos.book import Book, now
 from tests.chaos.errors import FaultError
 from tests.chaos.waiting import until

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from orderflow.sandbox.serving.manifest import Manifests, load, parse
+from orderflow_sandbox.serving.manifest import Manifests, load, parse
 
 ROOT = Path(__file__).parents[2]
 STAGES = ("intake", "validate", "track", "notify", "park", "shelve")

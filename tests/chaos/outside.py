@@ -13,8 +13,8 @@ from typing import Any, Self
 
 import aiohttp
 
-from orderflow.sandbox.address import free_port
-from orderflow.sandbox.servers.child import Child, Step
+from orderflow_sandbox.address import free_port
+from orderflow_sandbox.servers.child import Child, Step
 from tests.chaos import manifests
 from tests.chaos.errors import FaultError
 
@@ -58,7 +58,7 @@ class Outside:
         self.notifications_file.write_text(text)
         self._child = Child(
             [
-                *(sys.executable, "-m", "orderflow.sandbox.outside", "--state", str(self.state)),
+                *(sys.executable, "-m", "orderflow_sandbox.stand_ins", "--state", str(self.state)),
                 *("--smtp-port", str(self._smtp), "--http-port", str(self._port)),
             ],
             console=self.state / "console.log",

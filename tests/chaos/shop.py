@@ -7,18 +7,18 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Self
 
-from orderflow import topics
-from orderflow.adapters.postgres import migrate
-from orderflow.sandbox.sandbox import create_order_topics
-from orderflow.sandbox.servers.kafka import (
+from orderflow.adapters.postgres.pool import migrate
+from orderflow.messaging import topics
+from orderflow_sandbox.sandbox import create_order_topics
+from orderflow_sandbox.servers.kafka import (
     EmbeddedKafka,
     Quorum,
     choose_ports,
     create_topics,
     new_cluster_id,
 )
-from orderflow.sandbox.servers.postgres import EmbeddedPostgres
-from orderflow.sandbox.serving import Serving, ServingOptions
+from orderflow_sandbox.servers.postgres import EmbeddedPostgres
+from orderflow_sandbox.serving import Serving, ServingOptions
 from tests.chaos import manifests
 from tests.chaos.delivery import Delivery
 from tests.chaos.outside import Outside

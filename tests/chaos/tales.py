@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from orderflow.sandbox.scenarios import Story, stories
+from orderflow_sandbox.scenarios import Story, stories
 
 _ENDLESS = 10**9
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 
 from orderflow.errors import UnavailableError
-from orderflow.sandbox import report
-from orderflow.sandbox.cli import EMAILED
-from orderflow.sandbox.report import Account
-from orderflow.sandbox.scenarios import Sending, Story, Way, stories
-from orderflow.sandbox.sender import NotTakenError, Sender, Sent
+from orderflow_sandbox import report
+from orderflow_sandbox.cli import EMAILED
+from orderflow_sandbox.report import Account
+from orderflow_sandbox.scenarios import Sending, Story, Way, stories
+from orderflow_sandbox.sender import NotTakenError, Sender, Sent
 from tests.chaos.groups import Groups
 from tests.cluster.stack import Stack
 

@@ -16,10 +16,10 @@ from typing import Self
 import psycopg
 from psycopg import sql
 
-from orderflow.sandbox.sandbox import ROOT, create_order_topics
-from orderflow.sandbox.servers.child import Child, Step
-from orderflow.sandbox.servers.kafka import EmbeddedKafka
-from orderflow.sandbox.servers.postgres import EmbeddedPostgres
+from orderflow_sandbox.sandbox import ROOT, create_order_topics
+from orderflow_sandbox.servers.child import Child, Step
+from orderflow_sandbox.servers.kafka import EmbeddedKafka
+from orderflow_sandbox.servers.postgres import EmbeddedPostgres
 from tests.cluster.kube import ClusterError
 
 _ROLE = "orderflow"
@@ -82,7 +82,15 @@ class Servers:
         smtp, http = free_port(self.host), free_port(self.host)
         folder = self.state / "outside"
         command = [
-            *(sys.executable, "-m", "orderflow.sandbox.outside", "--state", str(folder), "--host", self.host),
+            *(
+                sys.executable,
+                "-m",
+                "orderflow_sandbox.stand_ins",
+                "--state",
+                str(folder),
+                "--host",
+                self.host,
+            ),
             *("--smtp-port", str(smtp), "--http-port", str(http)),
         ]
         child = Child(

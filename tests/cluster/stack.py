@@ -9,8 +9,8 @@ from typing import Any, Final, Self
 
 import yaml
 
-from orderflow import door
-from orderflow.sandbox.sandbox import ROOT
+from orderflow.adapters.http import api_keys
+from orderflow_sandbox.sandbox import ROOT
 from tests.cluster.kube import ClusterError, Kube, run
 from tests.cluster.servers import Servers
 
@@ -93,8 +93,8 @@ class Stack:
         self.options = options
         self.servers = servers
         self.kube = Kube(options.namespace)
-        self.key, entry = door.new_key("local", ("intake", "query"), act=True)
-        self.doors = door.toml(entry)
+        self.key, entry = api_keys.new_key("local", ("intake", "query"), act=True)
+        self.doors = api_keys.toml(entry)
 
     def __enter__(self) -> Self:
         try:

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 from support.browsing import FLAGS
 
-from orderflow.sandbox.servers.postgres import EmbeddedPostgres, create_database, drop_database
+from orderflow_sandbox.servers.postgres import EmbeddedPostgres, create_database, drop_database
 
 
 @pytest.fixture(scope="module")

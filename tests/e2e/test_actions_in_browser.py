@@ -13,8 +13,8 @@ from support.browsing import NARROW
 from support.events import event, order, paid, placed
 from support.flow import Flow, flow
 
-from orderflow.sandbox.servers.kafka import EmbeddedKafka
-from orderflow.sandbox.servers.postgres import EmbeddedPostgres, create_database, drop_database
+from orderflow_sandbox.servers.kafka import EmbeddedKafka
+from orderflow_sandbox.servers.postgres import EmbeddedPostgres, create_database, drop_database
 
 WIDE = ViewportSize(width=1280, height=800)
 OUTCOME_MS = 20_000

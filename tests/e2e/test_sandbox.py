@@ -12,9 +12,9 @@ from confluent_kafka import Producer
 from support.events import order, paid, placed
 from support.sandbox import Up, last_line, left_behind, orderflow, three_free_ports, until
 
-from orderflow import topics
-from orderflow.envelope import Envelope
-from orderflow.sandbox.sandbox import ROOT
+from orderflow.messaging import topics
+from orderflow.messaging.cloudevent import Envelope
+from orderflow_sandbox.sandbox import ROOT
 
 DISORDER = """\
 order_id,status,purchased,approved,shipped,delivered,estimated

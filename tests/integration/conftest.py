@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from orderflow.sandbox.servers.kafka import EmbeddedKafka
-from orderflow.sandbox.servers.postgres import EmbeddedPostgres, create_database, drop_database
+from orderflow_sandbox.servers.kafka import EmbeddedKafka
+from orderflow_sandbox.servers.postgres import EmbeddedPostgres, create_database, drop_database
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,10 @@ from support.stage import Stage
 from support.waiting import until
 
 from orderflow import wiring
-from orderflow.adapters.postgres import migrate
+from orderflow.adapters.postgres.pool import migrate
 from orderflow.domain.rules import Rules
-from orderflow.sandbox.address import free_port
-from orderflow.validation import validate
+from orderflow.validate.handler import validate
+from orderflow_sandbox.address import free_port
 
 WHO = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'orderflow'"
 
@@ -74,7 +74,7 @@ def test_a_database_that_is_away_fails_the_event_and_not_the_start(tmp_path: Pat
 
 def test_where_no_event_loop_runs_nothing_is_made_before_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    monkeypatch.setattr("orderflow.adapters.kafka.KafkaPublisher._start", made.append)
+    monkeypatch.setattr("orderflow.adapters.kafka.producer.KafkaPublisher._start", made.append)
     monkeypatch.setenv("KAFKA_BOOTSTRAP", "127.0.0.1:1")
     monkeypatch.setenv("RULES_FILE", "examples/rules.toml")
     monkeypatch.setenv("LOCAL_RUN", "true")

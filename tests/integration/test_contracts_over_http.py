@@ -20,8 +20,8 @@ from support.history import everything
 from support.stage import ROOT, Stage, binary_headers
 
 from orderflow.contracts.openapi import describe
-from orderflow.sandbox.sandbox import create_order_topics
-from orderflow.sandbox.servers.postgres import create_database, drop_database
+from orderflow_sandbox.sandbox import create_order_topics
+from orderflow_sandbox.servers.postgres import create_database, drop_database
 
 INTAKE = describe("intake", strict=True)
 QUERY = describe("query", strict=True)

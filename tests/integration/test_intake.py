@@ -12,10 +12,10 @@ from support.events import order, paid, placed
 from support.stage import Stage, binary_headers
 from support.topics import Tap
 
-from orderflow import topics
-from orderflow.door import new_key, toml
-from orderflow.sandbox.address import free_port
-from orderflow.sandbox.sandbox import create_order_topics
+from orderflow.adapters.http.api_keys import new_key, toml
+from orderflow.messaging import topics
+from orderflow_sandbox.address import free_port
+from orderflow_sandbox.sandbox import create_order_topics
 
 CANARY = "Zzyzx Canary"
 

@@ -18,15 +18,16 @@ from support.events import event, order, paid, placed
 from support.stage import Stage
 from support.topics import Tap
 
-from orderflow import topics, validation
-from orderflow.adapters.kafka import KafkaPublisher
-from orderflow.adapters.postgres import migrate
+from orderflow.adapters.kafka.producer import KafkaPublisher
+from orderflow.adapters.postgres.pool import migrate
 from orderflow.domain.rules import Rules
-from orderflow.envelope import Envelope
 from orderflow.errors import UnavailableError
-from orderflow.sandbox.sandbox import create_order_topics
-from orderflow.sandbox.servers.kafka import EmbeddedKafka
+from orderflow.messaging import topics
+from orderflow.messaging.cloudevent import Envelope
 from orderflow.settings import KafkaSettings
+from orderflow.validate import handler
+from orderflow_sandbox.sandbox import create_order_topics
+from orderflow_sandbox.servers.kafka import EmbeddedKafka
 
 DEADLINE_SECONDS = 30
 
@@ -168,9 +169,9 @@ def test_a_process_killed_between_commit_and_announcement_leaves_nothing_unannou
     kafka: EmbeddedKafka, fresh_database: str, tmp_path: Path
 ) -> None:
     migrate(fresh_database)
-    sent = validation.validate(placed("window"), Rules())
+    sent = handler.validate(placed("window"), Rules())
     environment = {"KAFKA_BOOTSTRAP": kafka.bootstrap, "DATABASE_URL": fresh_database}
-    warm = validation.validate(placed("warm"), Rules())
+    warm = handler.validate(placed("warm"), Rules())
     with Stage("track", tmp_path / "first.log", **environment) as first:
         assert first.binary(warm).status_code == 204
         with stopped(kafka):

@@ -23,10 +23,10 @@ from support.stage import Stage
 from support.strimzi import ROOT, Rule, rules
 from support.waiting import until
 
-from orderflow import topics
-from orderflow.adapters.kafka import KafkaPublisher, client_config
-from orderflow.adapters.log import Log, partition_of
+from orderflow.adapters.kafka.log import Log, partition_of
+from orderflow.adapters.kafka.producer import KafkaPublisher, client_config
 from orderflow.errors import UnavailableError
+from orderflow.messaging import topics
 
 GROUPS = ("orderflow-validate", "orderflow-track", "orderflow-notify", "orderflow-shelve")
 DEADLINE_SECONDS = 20
@@ -191,7 +191,7 @@ def test_a_reading_that_lasts_does_not_fail_over_a_group_that_it_takes_no_part_i
     kafka: Secured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """librdkafka asks for the coordinator of the reader's group unasked, and is refused while records still come."""
-    monkeypatch.setattr("orderflow.adapters.log.BATCH", 1)
+    monkeypatch.setattr("orderflow.adapters.kafka.log.BATCH", 1)
     config = client_config(kafka.settings("audit"))
     partitions = len(Log(config).extents(topics.INBOX))
     orders = (f"o-{number}" for number in itertools.count())

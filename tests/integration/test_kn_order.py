@@ -18,9 +18,9 @@ from support.console import console
 from support.events import event, order, paid, placed
 from support.flow import Flow, flow
 
-from orderflow import door
+from orderflow.adapters.http import api_keys
 from orderflow.audit.report import TopicReport
-from orderflow.sandbox.servers.postgres import create_database, drop_database
+from orderflow_sandbox.servers.postgres import create_database, drop_database
 
 COMMAND = str(Path(sys.executable).with_name("kn-order"))
 
@@ -375,8 +375,8 @@ def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_key_comes_from_the_environment_or_a_file_and_a_wrong_one_is_told(
     shop: Flow, tmp_path: Path
 ) -> None:
-    key, entry = door.new_key("desk", ["query"])
-    (tmp_path / "keys.toml").write_text(door.toml(entry))
+    key, entry = api_keys.new_key("desk", ["query"])
+    (tmp_path / "keys.toml").write_text(api_keys.toml(entry))
     (tmp_path / "key").write_text(f"{key}\n")
     given = {"API_KEYS_FILE": str(tmp_path / "keys.toml"), "LOCAL_RUN": ""}
     with console(shop.database, tmp_path / "log", **given) as address:

@@ -15,11 +15,11 @@ from support.history import happen
 from support.stage import ROOT
 from werkzeug.test import Client
 
-from orderflow.adapters.alerts import ORDERS, Alerts
-from orderflow.adapters.postgres import migrate
-from orderflow.adapters.reading import Reader
-from orderflow.domain.limits import Gaps, Stuck
-from orderflow.envelope import Envelope
+from orderflow.adapters.postgres.pool import migrate
+from orderflow.domain.deadlines import Gaps, Stuck
+from orderflow.messaging.cloudevent import Envelope
+from orderflow.query.store.orders import Reader
+from orderflow.query.store.overdue import ORDERS, Alerts
 from orderflow.settings import QuerySettings
 
 RULES = """

@@ -16,10 +16,10 @@ from support.happenings import PRICES, RULES, faults, happenings, inbox_event
 from support.model import Happening, Letter, Step, World, letters_on_the_way, outcomes
 from support.observed import Bench, Heard, tables_of
 
-from orderflow import validation
-from orderflow.adapters.postgres import migrate
-from orderflow.envelope import Envelope
+from orderflow.adapters.postgres.pool import migrate
 from orderflow.errors import UnavailableError
+from orderflow.messaging.cloudevent import Envelope
+from orderflow.validate import handler
 
 PROFILES = {"quick": (400, 30), "deep": (10_000, 50)}
 """Examples and steps of each. HYPOTHESIS_PROFILE chooses."""
@@ -74,7 +74,7 @@ class Pipeline(RuleBasedStateMachine):
     def _send(self, given: Happening, event_id: str) -> Happening:
         verdict = given.verdict if given.kind == "placed" else ""
         named = replace(given, id=event_id, verdict=verdict, total=PRICES.get(verdict, 0))
-        wire = validation.validate(inbox_event(named), RULES)
+        wire = handler.validate(inbox_event(named), RULES)
         named = replace(named, digest=wire.extensions["origindigest"])
         self.wire[named] = wire
         return named

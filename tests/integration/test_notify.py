@@ -23,18 +23,19 @@ from support.statuses import announced
 from support.topics import Tap
 from support.waiting import DEADLINE_SECONDS, until
 
-from orderflow import notifications, parking, topics
-from orderflow.adapters.claims import ClaimStore
-from orderflow.adapters.email import EmailChannel
-from orderflow.adapters.postgres import Database, migrate
-from orderflow.adapters.webhooks import WebhookChannel
-from orderflow.envelope import Envelope
+from orderflow.adapters.postgres.pool import Database, migrate
 from orderflow.errors import PoisonError, UnavailableError
-from orderflow.notifications import NotificationSettings
-from orderflow.notifier import Channel, Found, Notifier
-from orderflow.sandbox.address import free_port
-from orderflow.sandbox.sandbox import create_order_topics
+from orderflow.messaging import parked_event, topics
+from orderflow.messaging.cloudevent import Envelope
+from orderflow.notify import model
+from orderflow.notify.claims import ClaimStore
+from orderflow.notify.email import EmailChannel
+from orderflow.notify.handler import Channel, Found, Notifier
+from orderflow.notify.model import NotificationSettings
+from orderflow.notify.webhooks import WebhookChannel
 from orderflow.settings import DatabaseSettings
+from orderflow_sandbox.address import free_port
+from orderflow_sandbox.sandbox import create_order_topics
 
 LEASE_SECONDS = 60.0
 SHORT_LEASE_SECONDS = 1.0
@@ -99,8 +100,8 @@ class Workshop:
         )
         assert settings.email is not None
         channels: dict[str, Channel] = {
-            notifications.EMAIL: EmailChannel(settings.shop, settings.email, self.folder),
-            notifications.WEBHOOK: WebhookChannel(settings.webhooks, self.folder),
+            model.EMAIL: EmailChannel(settings.shop, settings.email, self.folder),
+            model.WEBHOOK: WebhookChannel(settings.webhooks, self.folder),
         }
         self.closing += channels.values()
         return Notifier(settings, channels, self.claims(lease), lease_seconds=lease)
@@ -214,7 +215,7 @@ def test_a_mail_refused_for_good_is_parked_with_its_reason(
     tap = Tap(kafka_bootstrap, topics.PARKED)
     (parked,) = tap.until(lambda _, each: each.subject == "refused-1")
     tap.close()
-    (reason,) = parking.read(parked).reasons
+    (reason,) = parked_event.read(parked).reasons
     assert (reason.code, reason.field) == ("smtp_550", "email")
     assert len(outside.hooks("refused-1")) == 1
     assert not any("ada@" in str(line) for line in notify.events_in_log())
@@ -262,7 +263,7 @@ async def test_a_late_sender_cannot_record_anything(workshop: Workshop) -> None:
         {"shop": {"name": "x", "url": "https://x.example"}, "webhooks": [workshop.endpoint()]}
     )
     event = announced("paid", "fence-1")
-    due = notifications.due(event, notifications.read(event), settings)
+    due = model.due(event, model.read(event), settings)
     first, second = workshop.claims(SHORT_LEASE_SECONDS), workshop.claims(LEASE_SECONDS)
     (late,) = await first.claim(due, failed_too=False)
     assert late.found is Found.OURS

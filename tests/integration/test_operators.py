@@ -14,9 +14,10 @@ from support.console import console
 from support.events import event, order, paid, placed
 from support.flow import Flow, flow
 
-from orderflow import door, topics
-from orderflow.envelope import Envelope
-from orderflow.sandbox.servers.postgres import create_database, drop_database
+from orderflow.adapters.http import api_keys
+from orderflow.messaging import topics
+from orderflow.messaging.cloudevent import Envelope
+from orderflow_sandbox.servers.postgres import create_database, drop_database
 
 
 @pytest.fixture(scope="module")
@@ -369,10 +370,10 @@ def test_personal_data_of_a_parked_event_is_masked_unless_asked_for(shop: Flow) 
 
 def test_a_key_without_the_scope_may_only_read(shop: Flow, tmp_path: Path) -> None:
     order_id, letter = park_payment(shop, "scope")
-    reading, reader = door.new_key("dashboard", ["query"])
-    acting, actor = door.new_key("desk", ["query"], act=True)
+    reading, reader = api_keys.new_key("dashboard", ["query"])
+    acting, actor = api_keys.new_key("desk", ["query"], act=True)
     keys = tmp_path / "keys.toml"
-    keys.write_text(door.toml(reader) + door.toml(actor))
+    keys.write_text(api_keys.toml(reader) + api_keys.toml(actor))
     bootstrap = shop.stages["track"]._environment["KAFKA_BOOTSTRAP"]
     given = {"KAFKA_BOOTSTRAP": bootstrap, "API_KEYS_FILE": str(keys), "LOCAL_RUN": ""}
     with (

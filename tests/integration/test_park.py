@@ -16,15 +16,15 @@ from support.events import paid
 from support.stage import Stage, binary_headers
 from support.topics import Tap
 
-from orderflow import topics
-from orderflow.adapters.kafka import KafkaPublisher
-from orderflow.adapters.postgres import migrate
-from orderflow.envelope import Envelope
-from orderflow.parking import FITS_ANYWHERE
-from orderflow.reception import DeadLetters
-from orderflow.sandbox.sandbox import create_order_topics
-from orderflow.sandbox.servers.kafka import create_topics
+from orderflow.adapters.http.event_endpoint import DeadLetters
+from orderflow.adapters.kafka.producer import KafkaPublisher
+from orderflow.adapters.postgres.pool import migrate
+from orderflow.messaging import topics
+from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.parked_event import FITS_ANYWHERE
 from orderflow.settings import KafkaSettings
+from orderflow_sandbox.sandbox import create_order_topics
+from orderflow_sandbox.servers.kafka import create_topics
 
 
 @pytest.fixture(scope="module")

@@ -21,14 +21,14 @@ from support import stage as processes
 from support.events import event, paid, placed
 from support.waiting import DEADLINE_SECONDS, until
 
-from orderflow import envelope, topics
-from orderflow.adapters.log import partition_of
-from orderflow.adapters.postgres import migrate
-from orderflow.envelope import Envelope
+from orderflow.adapters.kafka.log import partition_of
+from orderflow.adapters.postgres.pool import migrate
 from orderflow.errors import UnavailableError
-from orderflow.holding import held
-from orderflow.sandbox.sandbox import create_order_topics
-from orderflow.sandbox.servers.kafka import EmbeddedKafka, admin_client
+from orderflow.messaging import cloudevent, topics
+from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.partition_hold import held
+from orderflow_sandbox.sandbox import create_order_topics
+from orderflow_sandbox.servers.kafka import EmbeddedKafka, admin_client
 
 OLD, NEW = 2, 4
 MOVES = next(f"o-{n}" for n in range(100) if partition_of(b"o-%d" % n, NEW) >= OLD)
@@ -67,7 +67,7 @@ class Stage:
     hold: int | None = None
 
     async def post(self, request: web.Request) -> web.Response:
-        found = envelope.from_http(
+        found = cloudevent.from_http(
             [(name.lower(), value) for name, value in request.raw_headers], await request.read()
         )
         try:
@@ -138,7 +138,7 @@ async def delivering(bootstrap: str, folder: Path, manifests: Path, *options: st
     """The delivery process, which asks for new partitions all the time."""
     (folder / "kafka.yaml").write_text(yaml.safe_dump({"topic.metadata.refresh.interval.ms": 200}))
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "orderflow.sandbox.delivery"),
+        *(sys.executable, "-m", "orderflow_sandbox.delivery"),
         *("--manifests", str(manifests), "--bootstrap", bootstrap),
         *("--kafka-config", str(folder / "kafka.yaml"), *options),
     )
@@ -160,7 +160,7 @@ async def feeding(bootstrap: str, stage: Stage, folder: Path) -> AsyncIterator[N
 
 
 class Asked:
-    """`python -m orderflow.repartition`, running."""
+    """`python -m orderflow.commands.repartition`, running."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -169,7 +169,7 @@ class Asked:
     async def start(cls, bootstrap: str, *options: str) -> "Asked":
         return cls(
             await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "orderflow.repartition", "--from", str(OLD), *options),
+                *(sys.executable, "-m", "orderflow.commands.repartition", "--from", str(OLD), *options),
                 env=dict(os.environ) | {"KAFKA_BOOTSTRAP": bootstrap},
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,

@@ -20,13 +20,14 @@ from support.stage import Stage
 from support.waiting import until
 from yoyo import get_backend, read_migrations
 
-from orderflow import topics, validation
-from orderflow.adapters.postgres import MIGRATION_LOCK, MIGRATIONS, migrate
-from orderflow.adapters.schema import needed
+from orderflow.adapters.postgres.pool import MIGRATION_LOCK, MIGRATIONS, migrate
+from orderflow.adapters.postgres.schema import needed
 from orderflow.domain.rules import Rules
-from orderflow.envelope import Envelope
-from orderflow.sandbox.sandbox import create_order_topics
-from orderflow.sandbox.servers.postgres import EmbeddedPostgres
+from orderflow.messaging import topics
+from orderflow.messaging.cloudevent import Envelope
+from orderflow.validate import handler
+from orderflow_sandbox.sandbox import create_order_topics
+from orderflow_sandbox.servers.postgres import EmbeddedPostgres
 
 DEADLINE_SECONDS = 30
 
@@ -39,7 +40,7 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 
 
 def judged(sent: Envelope) -> Envelope:
-    return validation.validate(sent, Rules())
+    return handler.validate(sent, Rules())
 
 
 def tables(database: str) -> set[str]:
@@ -94,7 +95,7 @@ def test_a_migration_that_ended_before_it_was_noted_can_be_repeated(fresh_databa
 def migrated(**environment: str) -> subprocess.CompletedProcess[str]:
     """The command of the migration Job."""
     return subprocess.run(
-        [sys.executable, "-m", "orderflow.migrate"],
+        [sys.executable, "-m", "orderflow.commands.migrate"],
         env=environment,
         capture_output=True,
         text=True,
@@ -216,7 +217,7 @@ def test_an_index_that_was_left_half_made_is_made_anew(fresh_database: str, tmp_
 
 def test_the_command_knows_what_is_missing_without_bringing_it(fresh_database: str) -> None:
     def asked(*flags: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "orderflow.migrate", *flags]
+        command = [sys.executable, "-m", "orderflow.commands.migrate", *flags]
         told = {"DATABASE_URL": fresh_database}
         return subprocess.run(command, env=told, capture_output=True, text=True, check=False)
 

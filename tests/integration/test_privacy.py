@@ -15,8 +15,8 @@ from support.personal import CARD, EMAIL, NAME, PHONE, STREET, customers_order, 
 from support.waiting import until
 from support.watched import Watched, watched
 
-from orderflow import topics
-from orderflow.sandbox.servers.postgres import create_database, drop_database
+from orderflow.messaging import topics
+from orderflow_sandbox.servers.postgres import create_database, drop_database
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,9 @@ from support.monitoring import ALERTS, EXPRESSIONS, FOREIGN, RULES
 from support.prometheus import Prometheus
 from support.waiting import until
 
-from orderflow import door
+from orderflow.adapters.http import api_keys
 from orderflow.audit.report import Missing, Remedy, Report, TopicReport
-from orderflow.sandbox.servers.postgres import create_database, drop_database
+from orderflow_sandbox.servers.postgres import create_database, drop_database
 
 STAGES = ("intake", "validate", "track", "notify", "park", "shelve", "query")
 
@@ -106,9 +106,9 @@ def watching(
     audited(own)
     rules = folder / "rules.toml"
     rules.write_text('currencies = ["EUR"]\n[stuck]\nheld = 0.000001\n')
-    key, entry = door.new_key("prometheus", ("query",))
+    key, entry = api_keys.new_key("prometheus", ("query",))
     keys = folder / "keys.toml"
-    keys.write_text(door.toml(entry))
+    keys.write_text(api_keys.toml(entry))
     given = {"LOCAL_RUN": "", "API_KEYS_FILE": str(keys), "RULES_FILE": str(rules)}
     with console(own, folder / "query.log", **given) as address:
         scrapes = [

@@ -19,14 +19,14 @@ from support.history import HOSTILE_NAME, everything, happen, park
 from support.stage import ROOT
 from werkzeug.test import Client
 
-from orderflow import door
-from orderflow.adapters.postgres import migrate
-from orderflow.adapters.reading import Reader
+from orderflow.adapters.http import api_keys
+from orderflow.adapters.postgres.pool import migrate
 from orderflow.audit.report import Missing, Remedy, Report, TopicReport
-from orderflow.console.filters import OrderFilter
 from orderflow.errors import Reason, UnavailableError
-from orderflow.sandbox.servers.postgres import create_database, drop_database
+from orderflow.query.store.filters import OrderFilter
+from orderflow.query.store.orders import Reader
 from orderflow.settings import QuerySettings
+from orderflow_sandbox.servers.postgres import create_database, drop_database
 
 
 @pytest.fixture(scope="module")
@@ -376,9 +376,9 @@ def test_an_order_of_which_there_are_only_parked_events_leads_to_them(query: Cli
 def test_query_answers_nobody_without_a_key(
     shop: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    key, entry = door.new_key("desk", ["query"])
+    key, entry = api_keys.new_key("desk", ["query"])
     path = tmp_path / "keys.toml"
-    path.write_text(door.toml(entry))
+    path.write_text(api_keys.toml(entry))
     client = app(shop, monkeypatch, API_KEYS_FILE=str(path))
     for address in ("/", "/api/orders", "/metrics", "/live", "/assets/console.css", "/nothing"):
         answer = client.get(address)

@@ -21,8 +21,8 @@ from support.stage import ROOT
 from werkzeug.test import Client
 
 from knrollout import names
-from orderflow import door
-from orderflow.adapters.postgres import migrate
+from orderflow.adapters.http import api_keys
+from orderflow.adapters.postgres.pool import migrate
 from orderflow.contracts.openapi import describe
 
 BROWSER = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"}
@@ -158,8 +158,8 @@ def test_another_site_cannot_steer_a_release(desk: Desk) -> None:
 
 
 def test_a_key_that_may_read_sees_the_release_and_steers_nothing(desk: Desk, tmp_path: Path) -> None:
-    key, entry = door.new_key("desk", ["query"])
-    (tmp_path / "keys.toml").write_text(door.toml(entry))
+    key, entry = api_keys.new_key("desk", ["query"])
+    (tmp_path / "keys.toml").write_text(api_keys.toml(entry))
     desk.shop.release()
     client = query(desk.monkeypatch, **desk.environment, API_KEYS_FILE=str(tmp_path / "keys.toml"))
     shown = client.get("/rollouts/track", auth=("desk", key), headers=BROWSER)

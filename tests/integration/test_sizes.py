@@ -7,11 +7,11 @@ import pytest
 from support.line import Line
 
 from bench import sizing, workload
-from orderflow import topics
-from orderflow.adapters.log import Log
-from orderflow.adapters.postgres import migrate
+from orderflow.adapters.kafka.log import Log
+from orderflow.adapters.postgres.pool import migrate
 from orderflow.domain.rules import Rules
-from orderflow.sandbox.servers.kafka import EmbeddedKafka
+from orderflow.messaging import topics
+from orderflow_sandbox.servers.kafka import EmbeddedKafka
 
 ORDERS = 100
 

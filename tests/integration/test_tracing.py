@@ -15,8 +15,8 @@ from support.events import event, order, paid, placed
 from support.stage import ROOT, Stage
 from support.watched import Watched, watched
 
-from orderflow import topics
-from orderflow.sandbox.servers.postgres import create_database, drop_database
+from orderflow.messaging import topics
+from orderflow_sandbox.servers.postgres import create_database, drop_database
 
 STOREFRONT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 """The trace that a storefront's request is part of."""

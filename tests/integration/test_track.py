@@ -18,15 +18,17 @@ from support.stage import Stage
 from support.topics import Tap
 from support.waiting import until
 
-from orderflow import topics, tracking, validation
-from orderflow.adapters.postgres import Database, OrderStore, migrate
+from orderflow.adapters.postgres.pool import Database, OrderStore, migrate
 from orderflow.domain.rules import Rules, Waiting
-from orderflow.envelope import Envelope
 from orderflow.errors import ConflictError
-from orderflow.sandbox.address import free_port
-from orderflow.sandbox.sandbox import create_order_topics
+from orderflow.messaging import topics
+from orderflow.messaging.cloudevent import Envelope
 from orderflow.settings import DatabaseSettings
-from orderflow.tracker import Tracker
+from orderflow.track import decision
+from orderflow.track.handler import Tracker
+from orderflow.validate import handler
+from orderflow_sandbox.address import free_port
+from orderflow_sandbox.sandbox import create_order_topics
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,7 @@ class Told:
 
 
 def judged(sent: Envelope, rules: Rules | None = None) -> Envelope:
-    return validation.validate(sent, rules or Rules())
+    return handler.validate(sent, rules or Rules())
 
 
 def rows(database: str, query: str, order_id: str) -> list[dict[str, Any]]:
@@ -124,9 +126,9 @@ def test_a_crash_between_commit_and_announcement_is_made_good_by_the_next_delive
     sent = judged(placed("crashed"))
 
     async def commit_only(store: OrderStore) -> None:
-        arrival = tracking.arrival(sent)
+        arrival = decision.arrival(sent)
         (known,) = await store.read([arrival])
-        await store.write([tracking.plan(arrival, known, "before-the-crash")])
+        await store.write([decision.plan(arrival, known, "before-the-crash")])
 
     asyncio.run(with_store(database, commit_only))
     assert kinds(database, "crashed") == ["accepted"]
@@ -140,14 +142,14 @@ def test_a_crash_between_commit_and_announcement_is_made_good_by_the_next_delive
 
 def test_a_writer_that_read_before_another_wrote_changes_nothing(database: str) -> None:
     async def race(store: OrderStore) -> None:
-        first = tracking.arrival(judged(placed("fenced")))
+        first = decision.arrival(judged(placed("fenced")))
         (known,) = await store.read([first])
-        await store.write([tracking.plan(first, known, "r")])
-        late, quick = (tracking.arrival(judged(event(kind, "fenced"))) for kind in ("cancelled", "shipped"))
+        await store.write([decision.plan(first, known, "r")])
+        late, quick = (decision.arrival(judged(event(kind, "fenced"))) for kind in ("cancelled", "shipped"))
         stale_view, fresh_view = await store.read([late, quick])
-        await store.write([tracking.plan(quick, fresh_view, "r")])
+        await store.write([decision.plan(quick, fresh_view, "r")])
         with pytest.raises(ConflictError):
-            await store.write([tracking.plan(late, stale_view, "r")])
+            await store.write([decision.plan(late, stale_view, "r")])
 
     asyncio.run(with_store(database, race))
     assert end(database, "fenced") == ("shipped", "unpaid")
@@ -157,16 +159,16 @@ def test_a_writer_that_read_before_another_wrote_changes_nothing(database: str) 
 
 def test_an_event_cannot_begin_to_wait_for_what_has_come_meanwhile(database: str) -> None:
     async def race(store: OrderStore) -> None:
-        first = tracking.arrival(judged(placed("meanwhile")))
+        first = decision.arrival(judged(placed("meanwhile")))
         (known,) = await store.read([first])
-        await store.write([tracking.plan(first, known, "r")])
+        await store.write([decision.plan(first, known, "r")])
         delivered, shipped = (
-            tracking.arrival(judged(event(kind, "meanwhile"))) for kind in ("delivered", "shipped")
+            decision.arrival(judged(event(kind, "meanwhile"))) for kind in ("delivered", "shipped")
         )
         before, fresh = await store.read([delivered, shipped])
-        await store.write([tracking.plan(shipped, fresh, "r")])
+        await store.write([decision.plan(shipped, fresh, "r")])
         with pytest.raises(ConflictError):
-            await store.write([tracking.plan(delivered, before, "r")])
+            await store.write([decision.plan(delivered, before, "r")])
         await Tracker(store, Told(), "r").handle(delivered.event)
 
     asyncio.run(with_store(database, race))
@@ -177,16 +179,16 @@ def test_what_began_to_wait_meanwhile_is_not_passed_over_by_what_it_waits_for(da
     """Only the order's lock tells the two apart: no version was used twice."""
 
     async def race(store: OrderStore) -> None:
-        first = tracking.arrival(judged(placed("overtaken")))
+        first = decision.arrival(judged(placed("overtaken")))
         (known,) = await store.read([first])
-        await store.write([tracking.plan(first, known, "r")])
+        await store.write([decision.plan(first, known, "r")])
         delivered, shipped = (
-            tracking.arrival(judged(event(kind, "overtaken"))) for kind in ("delivered", "shipped")
+            decision.arrival(judged(event(kind, "overtaken"))) for kind in ("delivered", "shipped")
         )
         fresh, before = await store.read([delivered, shipped])
-        await store.write([tracking.plan(delivered, fresh, "r")])
+        await store.write([decision.plan(delivered, fresh, "r")])
         with pytest.raises(ConflictError):
-            await store.write([tracking.plan(shipped, before, "r")])
+            await store.write([decision.plan(shipped, before, "r")])
         await Tracker(store, Told(), "r").handle(shipped.event)
 
     asyncio.run(with_store(database, race))
@@ -261,9 +263,9 @@ def test_one_event_that_two_mend_for_two_orders_at_the_same_moment_takes_effect_
         tracker = Tracker(store, Told(), "r")
         for sent in (placed("mended-1"), placed("mended-2"), wrong):
             await tracker.handle(judged(sent))
-        arrivals = [tracking.arrival(judged(each)) for each in replays]
+        arrivals = [decision.arrival(judged(each)) for each in replays]
         plans = [
-            tracking.plan(now, known, "r")
+            decision.plan(now, known, "r")
             for now, known in zip(arrivals, await store.read(arrivals), strict=True)
         ]
         await store.write(plans[:1])

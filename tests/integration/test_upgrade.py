@@ -25,16 +25,16 @@ from support.outside import Outside
 from support.stage import ROOT, Stage
 from support.topics import Tap
 
-from orderflow import topics
-from orderflow.adapters.postgres import MIGRATIONS, migrate
-from orderflow.adapters.schema import needed
+from orderflow.adapters.postgres.pool import MIGRATIONS, migrate
+from orderflow.adapters.postgres.schema import needed
 from orderflow.contracts.history import NoHistoryError
-from orderflow.envelope import Envelope
-from orderflow.notifications import CustomerKind
-from orderflow.sandbox.report import account
-from orderflow.sandbox.sandbox import create_order_topics
-from orderflow.sandbox.scenarios import Sending, Story, stories
-from orderflow.sandbox.sender import Sent
+from orderflow.messaging import topics
+from orderflow.messaging.cloudevent import Envelope
+from orderflow.notify.model import CustomerKind
+from orderflow_sandbox.report import account
+from orderflow_sandbox.sandbox import create_order_topics
+from orderflow_sandbox.scenarios import Sending, Story, stories
+from orderflow_sandbox.sender import Sent
 
 OLD, NEW = "old", "new"
 STAGE_OF = {topics.EVENTS: "track", topics.STATUS: "notify", topics.PARKED: "shelve"}
@@ -261,7 +261,7 @@ def test_new_code_does_not_start_on_the_old_schema_and_says_what_is_missing(
 
     refused = loads()
     assert refused.returncode == 3
-    assert f"lacks {newest}: `python -m orderflow.migrate`" in refused.stderr
+    assert f"lacks {newest}: `python -m orderflow.commands.migrate`" in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1
     migrate(fresh_database)
     assert loads().returncode == 0

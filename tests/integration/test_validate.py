@@ -12,10 +12,10 @@ from support.events import event, order, paid, placed
 from support.stage import Stage, binary_headers
 from support.topics import Tap
 
-from orderflow import topics
-from orderflow.envelope import Envelope
-from orderflow.sandbox.address import free_port
-from orderflow.sandbox.sandbox import create_order_topics
+from orderflow.messaging import topics
+from orderflow.messaging.cloudevent import Envelope
+from orderflow_sandbox.address import free_port
+from orderflow_sandbox.sandbox import create_order_topics
 
 CANARY = "zzyzx"
 

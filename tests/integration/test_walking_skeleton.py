@@ -13,10 +13,10 @@ from support.events import order, paid, placed
 from support.stage import Stage
 from support.topics import Tap
 
-from orderflow import topics
-from orderflow.adapters.postgres import migrate
-from orderflow.envelope import Envelope
-from orderflow.sandbox.sandbox import create_order_topics
+from orderflow.adapters.postgres.pool import migrate
+from orderflow.messaging import topics
+from orderflow.messaging.cloudevent import Envelope
+from orderflow_sandbox.sandbox import create_order_topics
 
 
 @pytest.fixture

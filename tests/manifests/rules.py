@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
-from orderflow.notifier import LEASE_USED
-from orderflow.sandbox.delivery.manifest import KafkaSource
+from orderflow.notify.handler import LEASE_USED
 from orderflow.settings import NotifySettings
+from orderflow_sandbox.delivery.manifest import KafkaSource
 from tests.manifests.building import Document
 
 Rule = Callable[[Sequence[Document]], Iterator[str]]

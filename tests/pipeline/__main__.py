@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from orderflow.sandbox.sandbox import ROOT
-from orderflow.sandbox.servers.errors import ServerFailedError
+from orderflow_sandbox.sandbox import ROOT
+from orderflow_sandbox.servers.errors import ServerFailedError
 from pipeline.commands import NotReadyError
 from pipeline.deploy import ROLLED_OUT, pushed
 from pipeline.sonar import NoVerdictError

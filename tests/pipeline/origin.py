@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from orderflow.sandbox.sandbox import ROOT
+from orderflow_sandbox.sandbox import ROOT
 from tests.pipeline import bad
 
 BRANCH = "main"

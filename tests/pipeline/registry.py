@@ -12,7 +12,7 @@ from typing import Final, Self
 
 import yaml
 
-from orderflow.sandbox.servers.child import Child, Step
+from orderflow_sandbox.servers.child import Child, Step
 from tests.cluster.kube import ClusterError
 from tests.cluster.servers import free_port
 

@@ -5,7 +5,7 @@ import threading
 import time
 from typing import Final, Self
 
-from orderflow.sandbox.report import Account
+from orderflow_sandbox.report import Account
 from tests.cluster.kube import ClusterError
 from tests.cluster.orders import accounted, endless, patient
 from tests.cluster.stack import Stack

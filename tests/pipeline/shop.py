@@ -7,7 +7,7 @@ from typing import Self
 
 import yaml
 
-from orderflow.sandbox.sandbox import ROOT
+from orderflow_sandbox.sandbox import ROOT
 from tests.cluster.kube import Kube, run
 from tests.cluster.servers import Servers
 from tests.cluster.stack import Options, Stack

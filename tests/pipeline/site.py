@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import yaml
 
-from orderflow.sandbox.sandbox import ROOT
+from orderflow_sandbox.sandbox import ROOT
 from tests.cluster.canary.rollouts import ARGO, shortened
 from tests.cluster.kube import ClusterError
 from tests.cluster.servers import Servers

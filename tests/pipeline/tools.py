@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from orderflow.sandbox.sandbox import ROOT
+from orderflow_sandbox.sandbox import ROOT
 
 BUILT: Final = ROOT / "build/tools"
 """Where `make pipeline-tools` puts what it builds."""

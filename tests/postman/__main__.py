@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from support.sandbox import Up  # noqa: E402 - it is found only now
 
-from orderflow.door import new_key, toml  # noqa: E402 - the same
+from orderflow.adapters.http.api_keys import new_key, toml  # noqa: E402 - the same
 
 HERE: Final = Path(__file__).parent
 COLLECTION: Final = HERE / "orderflow.postman_collection.json"

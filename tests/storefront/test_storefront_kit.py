@@ -24,8 +24,8 @@ from confluent_kafka import Consumer, TopicPartition
 from support.events import order
 from support.sandbox import Up, until
 
-from orderflow import topics
-from orderflow.door import new_key, toml
+from orderflow.adapters.http.api_keys import new_key, toml
+from orderflow.messaging import topics
 
 KIT = Path(__file__).parents[2] / "examples/storefront"
 BY_HTTP = {

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from orderflow.sandbox.address import free_port
+from orderflow_sandbox.address import free_port
 from support.stage import ROOT, START_SECONDS
 
 NO_KAFKA = "127.0.0.1:1"

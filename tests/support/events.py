@@ -5,7 +5,7 @@ from itertools import count
 from typing import Any
 
 from orderflow.domain.events import type_of
-from orderflow.envelope import Envelope
+from orderflow.messaging.cloudevent import Envelope
 
 _numbers = count(1)
 

@@ -14,10 +14,10 @@ import httpx
 import psycopg
 from psycopg.rows import dict_row
 
-from orderflow import topics
-from orderflow.adapters.postgres import migrate
-from orderflow.envelope import Envelope
-from orderflow.sandbox.sandbox import create_order_topics
+from orderflow.adapters.postgres.pool import migrate
+from orderflow.messaging import topics
+from orderflow.messaging.cloudevent import Envelope
+from orderflow_sandbox.sandbox import create_order_topics
 from support.console import console
 from support.stage import Stage
 from support.topics import Tap

@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 
 from orderflow.domain.rules import Rules
-from orderflow.envelope import Envelope
+from orderflow.messaging.cloudevent import Envelope
 from support.events import event, order
 from support.faults import POINTS, Fault
 from support.model import MONEY, MOVES, Happening

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 
 from pydantic import SecretStr
 
-from orderflow import notifications, parking, topics, validation
-from orderflow.adapters.claims import ClaimStore
-from orderflow.adapters.postgres import Database, OrderStore, migrate
-from orderflow.adapters.shelf import Shelf
+from orderflow.adapters.postgres.pool import Database, OrderStore, migrate
 from orderflow.domain.rules import Rules, Waiting
-from orderflow.envelope import Envelope
 from orderflow.errors import PoisonError, Reason
+from orderflow.messaging import parked_event, topics
+from orderflow.messaging.cloudevent import Envelope
+from orderflow.notify import model
+from orderflow.notify.claims import ClaimStore
 from orderflow.settings import DatabaseSettings
-from orderflow.tracker import Tracker
+from orderflow.shelve.parked_store import Shelf
+from orderflow.track.handler import Tracker
+from orderflow.validate import handler
 from support.events import event, order, paid, placed
 
 RULES = Rules.model_validate({"currencies": ["EUR", "JPY"], "review": {"EUR": 100_000}})
@@ -38,20 +40,20 @@ async def _happen(url: str, events: Sequence[Envelope], fail_for: Sequence[str])
     try:
         for taken in events:
             try:
-                await tracker.handle(validation.validate(taken, RULES))
+                await tracker.handle(handler.validate(taken, RULES))
             except PoisonError as error:
-                letter = parking.Letter.of_envelope(taken)
+                letter = parked_event.Letter.of_envelope(taken)
                 await kept.publish(
                     topics.PARKED,
                     [
-                        parking.parked(
+                        parked_event.parked(
                             letter, stage="validate", revision="validate-00001", reasons=error.reasons
                         )
                     ],
                 )
         await _notify(database, kept.events[topics.STATUS], fail_for)
         for parked in kept.events[topics.PARKED]:
-            await Shelf(database).put(parked, parking.read(parked))
+            await Shelf(database).put(parked, parked_event.read(parked))
     finally:
         await database.close()
 
@@ -59,11 +61,11 @@ async def _happen(url: str, events: Sequence[Envelope], fail_for: Sequence[str])
 async def _notify(database: Database, announced: Sequence[Envelope], fail_for: Sequence[str]) -> None:
     claims = ClaimStore(database, revision="notify-00001", lease_seconds=60)
     for told in announced:
-        change = notifications.read(told)
-        recipients = [(notifications.EMAIL, change.order.customer.email), (notifications.WEBHOOK, "shop")]
-        due = [notifications.Notification(told, change, channel, who) for channel, who in recipients]
+        change = model.read(told)
+        recipients = [(model.EMAIL, change.order.customer.email), (model.WEBHOOK, "shop")]
+        due = [model.Notification(told, change, channel, who) for channel, who in recipients]
         for claim in await claims.claim(due, failed_too=False):
-            if change.order_id in fail_for and claim.notification.channel == notifications.EMAIL:
+            if change.order_id in fail_for and claim.notification.channel == model.EMAIL:
                 await claims.fail(claim, "smtp_550", gone=False)
             else:
                 await claims.confirm(claim)
@@ -76,12 +78,14 @@ def happen(url: str, *events: Envelope, fail_for: Sequence[str] = ()) -> None:
 
 def park(url: str, body: bytes, *, reason: Reason, stage: str = "validate", **attributes: str) -> str:
     """Parks what was no event at all; returns the parked event's id."""
-    letter = parking.Letter(attributes, "application/json", body)
-    parked = parking.parked(letter, stage=stage, revision=f"{stage}-00001", reasons=[reason], http_code=None)
+    letter = parked_event.Letter(attributes, "application/json", body)
+    parked = parked_event.parked(
+        letter, stage=stage, revision=f"{stage}-00001", reasons=[reason], http_code=None
+    )
 
     async def put() -> None:
         database = Database(DatabaseSettings(database_url=SecretStr(url)))
-        await Shelf(database).put(parked, parking.read(parked))
+        await Shelf(database).put(parked, parked_event.read(parked))
         await database.close()
 
     asyncio.run(put())

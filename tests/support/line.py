@@ -12,25 +12,26 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from psycopg.rows import dict_row
 from pydantic import SecretStr
 
-from orderflow import parking, topics, validation
-from orderflow.adapters.audits import AuditStore
-from orderflow.adapters.claims import ClaimStore
-from orderflow.adapters.kafka import KafkaPublisher, Publisher
-from orderflow.adapters.log import Log
-from orderflow.adapters.postgres import Database, OrderStore
-from orderflow.adapters.shelf import Shelf
-from orderflow.audit.records import Record, letter, read
+from orderflow.adapters.kafka.log import Log
+from orderflow.adapters.kafka.producer import KafkaPublisher, Publisher
+from orderflow.adapters.postgres.pool import Database, OrderStore
+from orderflow.audit.kafka_record import Record, letter, read
 from orderflow.audit.report import Report
 from orderflow.audit.run import Audit, Terms
+from orderflow.audit.store import AuditStore
 from orderflow.domain.rules import Rules, Waiting
-from orderflow.envelope import Envelope
 from orderflow.errors import PoisonError, UnavailableError
-from orderflow.notifications import EMAIL, Fate, Notification, NotificationSettings, Outcome
-from orderflow.notifier import Notifier
-from orderflow.sandbox.sandbox import create_order_topics
-from orderflow.sandbox.servers.kafka import admin_client
+from orderflow.messaging import parked_event, topics
+from orderflow.messaging.cloudevent import Envelope
+from orderflow.notify.claims import ClaimStore
+from orderflow.notify.handler import Notifier
+from orderflow.notify.model import EMAIL, Fate, Notification, NotificationSettings, Outcome
 from orderflow.settings import DatabaseSettings, KafkaSettings
-from orderflow.tracker import Tracker
+from orderflow.shelve.parked_store import Shelf
+from orderflow.track.handler import Tracker
+from orderflow.validate import handler
+from orderflow_sandbox.sandbox import create_order_topics
+from orderflow_sandbox.servers.kafka import admin_client
 from support.waiting import until
 
 PARTITIONS = 4
@@ -194,7 +195,7 @@ class Stages:
         try:
             await self._handle(stage, read(record), Deaf() if dies else self._publisher)
         except PoisonError as error:
-            parked = parking.parked(letter(record), stage=stage, revision="r", reasons=error.reasons)
+            parked = parked_event.parked(letter(record), stage=stage, revision="r", reasons=error.reasons)
             await self._publisher.publish(topics.PARKED, [parked])
         except DeadError:
             assert dies
@@ -202,7 +203,7 @@ class Stages:
     async def _handle(self, stage: str, event: Envelope, publisher: Publisher) -> None:
         match stage:
             case "validate":
-                await publisher.publish(topics.EVENTS, [validation.validate(event, Rules())])
+                await publisher.publish(topics.EVENTS, [handler.validate(event, Rules())])
             case "track":
                 store = OrderStore(self._database, revision="r", waiting=Waiting())
                 await Tracker(store, publisher, "r").handle(event)
@@ -211,7 +212,7 @@ class Stages:
                 channels = {EMAIL: self._line.mailbox}
                 await Notifier(TOLD, channels, claims, lease_seconds=60).handle(event)
             case "shelve":
-                await Shelf(self._database).put(event, parking.read(event))
+                await Shelf(self._database).put(event, parked_event.read(event))
 
     async def audit(
         self, grace: float, publisher: Publisher | None, terms: dict[str, Any], log: Log | None = None

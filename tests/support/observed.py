@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from orderflow import topics
-from orderflow.adapters.postgres import Database, OrderStore
+from orderflow.adapters.postgres.pool import Database, OrderStore
 from orderflow.domain.rules import Waiting
-from orderflow.envelope import Envelope
+from orderflow.messaging import topics
+from orderflow.messaging.cloudevent import Envelope
 from orderflow.settings import DatabaseSettings
 from support.model import Entry, Letter, World
 

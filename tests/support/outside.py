@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import httpx
 
-from orderflow.sandbox.address import free_port
+from orderflow_sandbox.address import free_port
 from support.stage import ROOT
 
 START_SECONDS = 30
@@ -37,7 +37,7 @@ class Outside:
         self.stop()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "orderflow.sandbox.outside", "--state", str(self.state)]
+        command = [sys.executable, "-m", "orderflow_sandbox.stand_ins", "--state", str(self.state)]
         command += ["--smtp-port", str(self.smtp_port), "--http-port", str(self.http_port)]
         self._process = subprocess.Popen(command, cwd=ROOT, env=dict(os.environ) | {"PYTHONPATH": str(ROOT)})
         deadline = time.monotonic() + START_SECONDS

@@ -12,7 +12,7 @@ import httpx
 import pytest
 import yaml
 
-from orderflow.sandbox.address import free_port
+from orderflow_sandbox.address import free_port
 
 START_SECONDS = 60
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 import httpx
 import psutil
 
-from orderflow.sandbox.address import Address, free_port, running
+from orderflow_sandbox.address import Address, free_port, running
 
 COMMAND = str(Path(sys.executable).with_name("orderflow"))
 START_SECONDS = 120

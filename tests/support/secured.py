@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from orderflow.sandbox.address import free_port
-from orderflow.sandbox.servers.kafka import EmbeddedKafka, admin_client, choose_ports, create_topics
 from orderflow.settings import KafkaSettings
+from orderflow_sandbox.address import free_port
+from orderflow_sandbox.servers.kafka import EmbeddedKafka, admin_client, choose_ports, create_topics
 from support.strimzi import ROOT, Rule, resources, rules
 from support.waiting import until
 

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from orderflow.adapters.claims import ClaimStore
-from orderflow.adapters.postgres import Database
+from orderflow.adapters.postgres.pool import Database
 from orderflow.errors import PoisonError, UnavailableError
-from orderflow.notifications import Fate, Notification, NotificationSettings, Outcome
-from orderflow.notifier import Claim, Notifier
+from orderflow.notify.claims import ClaimStore
+from orderflow.notify.handler import Claim, Notifier
+from orderflow.notify.model import Fate, Notification, NotificationSettings, Outcome
 from support.faults import DiedError
 
 QUICK = ("sent", "not_now", "refused", "gone", "unknown, taken", "unknown, lost")

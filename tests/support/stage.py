@@ -13,8 +13,8 @@ from typing import Any, Self
 
 import httpx
 
-from orderflow.envelope import STRUCTURED, Envelope
-from orderflow.sandbox.address import free_port
+from orderflow.messaging.cloudevent import STRUCTURED, Envelope
+from orderflow_sandbox.address import free_port
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 30

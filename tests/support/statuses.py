@@ -4,12 +4,12 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
-from orderflow import tracking
 from orderflow.domain.lifecycle import OrderState, Payment, Status
 from orderflow.domain.orders import Order
-from orderflow.envelope import Envelope
-from orderflow.notifications import Notification, StatusChange
-from orderflow.tracking import Change
+from orderflow.messaging.cloudevent import Envelope
+from orderflow.notify.model import Notification, StatusChange
+from orderflow.track import decision
+from orderflow.track.decision import Change
 from support.events import order
 
 STATUSES = {"paid": "accepted", "declined": "accepted", "authorised": "accepted", "refunded": "delivered"}
@@ -41,7 +41,7 @@ def announced(
         occurred_at=datetime(2026, 11, 23, 10, 0, tzinfo=UTC),
     )
     document = placed.model_dump_json(exclude_none=True)
-    return tracking.announcement(order_id, document, change, Envelope("cause", "/shop/test", change.id))
+    return decision.announcement(order_id, document, change, Envelope("cause", "/shop/test", change.id))
 
 
 def notification(event: Envelope, channel: str, recipient: str) -> Notification:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from orderflow.envelope import Envelope
+from orderflow.messaging.cloudevent import Envelope
 
 DEADLINE_SECONDS = 20
 

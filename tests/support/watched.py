@@ -9,10 +9,10 @@ from uuid import uuid4
 
 import httpx
 
-from orderflow import topics
-from orderflow.adapters.postgres import migrate
-from orderflow.envelope import Envelope
-from orderflow.sandbox.sandbox import create_order_topics
+from orderflow.adapters.postgres.pool import migrate
+from orderflow.messaging import topics
+from orderflow.messaging.cloudevent import Envelope
+from orderflow_sandbox.sandbox import create_order_topics
 from support.collector import Collector
 from support.console import console
 from support.outside import Outside

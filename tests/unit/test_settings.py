@@ -7,7 +7,7 @@ import pytest
 from orderflow import settings
 from orderflow.domain.rules import Rules
 from orderflow.errors import BadSettingsError
-from orderflow.sandbox.sandbox import ROOT
+from orderflow_sandbox.sandbox import ROOT
 
 
 def test_every_missing_or_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from confluent_kafka import Producer
 
-from orderflow import topics
-from orderflow.adapters.kafka import producer_config
+from orderflow.adapters.kafka.producer import producer_config
 from orderflow.domain.events import type_of
+from orderflow.messaging import topics
 from orderflow.settings import KafkaSettings
 from tests.chaos.book import now
 from tests.chaos.errors import FaultError

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg
 
-from orderflow.sandbox.servers.errors import ServerFailedError
+from orderflow_sandbox.servers.errors import ServerFailedError
 from tests.chaos.errors import FaultError
 from tests.chaos.faults.stages import IN_FLIGHT
 from tests.chaos.scenario import Run, Scenario, pause

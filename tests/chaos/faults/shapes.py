@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
-from orderflow.sandbox.scenarios import Story
+from orderflow_sandbox.scenarios import Story
 from tests.chaos.scenario import Run, Scenario
 from tests.chaos.shop import CLAIM_SECONDS
 from tests.chaos.tales import tales

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import aiohttp
 from confluent_kafka import OFFSET_END, Consumer, Message, TopicPartition
 
-from orderflow import topics
+from orderflow.messaging import topics
 from tests.chaos.errors import FaultError
 from tests.chaos.scenario import Run, Scenario, end, pause
 from tests.chaos.shop import PARTITIONS

@@ -4,7 +4,8 @@ import functions_framework.aio as functions_framework
 from starlette.requests import Request
 from starlette.responses import Response
 
-from orderflow import topics, wiring
+from orderflow import wiring
+from orderflow.messaging import topics
 from tests.chaos.faulty import points
 
 stage = wiring.or_exit(wiring.validate)

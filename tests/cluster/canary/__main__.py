@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Awaitable, Iterator
 from pathlib import Path
 
-from orderflow.sandbox.sender import NotTakenError
+from orderflow_sandbox.sender import NotTakenError
 from tests.chaos.errors import NotSettledError
 from tests.cluster.canary.met import Met
 from tests.cluster.canary.prometheus import Prometheus

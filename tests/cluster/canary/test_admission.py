@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from knrollout import names
-from orderflow.sandbox.sandbox import ROOT
+from orderflow_sandbox.sandbox import ROOT
 from tests.cluster.kube import ClusterError, Kube, run
 
 GOOD: dict[str, Any] = {

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from knrollout import names
-from orderflow.sandbox.address import free_port
-from orderflow.sandbox.sandbox import ROOT
-from orderflow.sandbox.servers.child import Child, Step
+from orderflow_sandbox.address import free_port
+from orderflow_sandbox.sandbox import ROOT
+from orderflow_sandbox.servers.child import Child, Step
 from tests.cluster.kube import Kube, run
 
 SERVICE = "hello"

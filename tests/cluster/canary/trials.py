@@ -16,10 +16,10 @@ from typing import Any, Final
 
 import httpx
 
-from orderflow.sandbox import report
-from orderflow.sandbox.cli import EMAILED
-from orderflow.sandbox.report import Account
-from orderflow.sandbox.sender import Sender
+from orderflow_sandbox import report
+from orderflow_sandbox.cli import EMAILED
+from orderflow_sandbox.report import Account
+from orderflow_sandbox.sender import Sender
 from tests.chaos.groups import Groups
 from tests.cluster.canary.met import Met
 from tests.cluster.canary.releases import Release

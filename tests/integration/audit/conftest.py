@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from support.line import Line
 
-from orderflow.adapters.postgres import migrate
-from orderflow.sandbox.servers.kafka import EmbeddedKafka
+from orderflow.adapters.postgres.pool import migrate
+from orderflow_sandbox.servers.kafka import EmbeddedKafka
 
 
 @pytest.fixture(scope="module")

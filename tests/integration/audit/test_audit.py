@@ -10,13 +10,13 @@ from confluent_kafka import Message, TopicPartition
 from support.events import event, paid, placed
 from support.line import PARTITIONS, Line
 
-from orderflow import topics
-from orderflow.adapters.log import Log, partition_of
-from orderflow.audit.records import Record
+from orderflow.adapters.kafka.log import Log, partition_of
+from orderflow.audit.kafka_record import Record
 from orderflow.audit.report import Fate, Remedy, Report, State
-from orderflow.envelope import Envelope
 from orderflow.errors import UnavailableError
-from orderflow.sandbox.servers.kafka import admin_client
+from orderflow.messaging import topics
+from orderflow.messaging.cloudevent import Envelope
+from orderflow_sandbox.servers.kafka import admin_client
 
 
 def audited(line: Line, **more: object) -> Report:

@@ -12,8 +12,8 @@ from psycopg import sql
 from support.events import event, paid, placed
 from support.line import Line
 
-from orderflow import topics
 from orderflow.audit.report import Remedy, State
+from orderflow.messaging import topics
 
 PROGRAMS = POSTGRES_VERSIONS[max(POSTGRES_VERSIONS)]
 BEFORE, SINCE = 20, 30

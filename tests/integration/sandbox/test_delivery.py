@@ -20,7 +20,7 @@ import yaml
 from aiohttp import web
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from orderflow.sandbox.servers.kafka import create_topics
+from orderflow_sandbox.servers.kafka import create_topics
 
 DEADLINE_SECONDS = 45.0
 QUICK = {"retry": 2, "backoffPolicy": "linear", "backoffDelay": "PT0.02S", "timeout": "PT5S"}
@@ -152,7 +152,7 @@ class Source:
 
     async def start(self, *options: str) -> Process:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "orderflow.sandbox.delivery"),
+            *(sys.executable, "-m", "orderflow_sandbox.delivery"),
             *("--manifests", str(self.folder), "--bootstrap", self.bootstrap),
             *("--namespace", "orderflow", *options),
             stderr=asyncio.subprocess.PIPE,
@@ -603,7 +603,7 @@ async def test_bad_manifests_end_the_process_with_a_message(make: Make) -> None:
     source = make()
     (source.folder / "track.yaml").write_text("kind: KafkaSource\nspec: {topic: x}\n")
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "orderflow.sandbox.delivery", "--manifests", str(source.folder)),
+        *(sys.executable, "-m", "orderflow_sandbox.delivery", "--manifests", str(source.folder)),
         stderr=asyncio.subprocess.PIPE,
         env=dict(os.environ),
     )

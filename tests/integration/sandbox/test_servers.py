@@ -16,9 +16,9 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from support.waiting import DEADLINE_SECONDS, until
 
-from orderflow.sandbox.servers.errors import ServerFailedError, TopicMismatchError
-from orderflow.sandbox.servers.kafka import EmbeddedKafka, Quorum, admin_client, choose_ports, create_topics
-from orderflow.sandbox.servers.postgres import EmbeddedPostgres
+from orderflow_sandbox.servers.errors import ServerFailedError, TopicMismatchError
+from orderflow_sandbox.servers.kafka import EmbeddedKafka, Quorum, admin_client, choose_ports, create_topics
+from orderflow_sandbox.servers.postgres import EmbeddedPostgres
 
 
 @pytest.fixture(scope="module")
@@ -156,8 +156,8 @@ def test_a_kafka_that_cannot_start_names_its_log(kafka: EmbeddedKafka, tmp_path:
 def test_the_servers_die_with_a_parent_that_is_killed_and_start_again(tmp_path: Path) -> None:
     script = (
         "import sys, pathlib, threading\n"
-        "from orderflow.sandbox.servers.kafka import EmbeddedKafka\n"
-        "from orderflow.sandbox.servers.postgres import EmbeddedPostgres\n"
+        "from orderflow_sandbox.servers.kafka import EmbeddedKafka\n"
+        "from orderflow_sandbox.servers.postgres import EmbeddedPostgres\n"
         "state = pathlib.Path(sys.argv[1])\n"
         "kafka, postgres = EmbeddedKafka(state / 'kafka'), EmbeddedPostgres(state / 'pg')\n"
         "for server in (kafka, postgres):\n"

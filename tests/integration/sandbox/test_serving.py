@@ -21,13 +21,13 @@ import pytest
 import yaml
 from support.processes import runs
 
-from orderflow.sandbox.serving import ManifestError, Serving, ServingOptions
-from orderflow.sandbox.serving.manifest import Target, parse
+from orderflow_sandbox.serving import ManifestError, Serving, ServingOptions
+from orderflow_sandbox.serving.manifest import Target, parse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from orderflow.sandbox.serving.status import RevisionStatus
+    from orderflow_sandbox.serving.status import RevisionStatus
 
 FUNCTION = """
 import asyncio, json, os, pathlib, signal
@@ -405,7 +405,7 @@ async def test_processes_end_even_where_the_sandbox_is_killed(tmp_path: Path) ->
     (tmp_path / "echo.yaml").write_text(manifest(scale={"min-scale": "1"}))
     (tmp_path / "sandbox.py").write_text(
         "import asyncio, pathlib\n"
-        "from orderflow.sandbox.serving import Serving, ServingOptions, load\n"
+        "from orderflow_sandbox.serving import Serving, ServingOptions, load\n"
         "async def main():\n"
         "    here = pathlib.Path()\n"
         "    async with Serving(ServingOptions(root=here.resolve(), state=here.resolve())) as serving:\n"

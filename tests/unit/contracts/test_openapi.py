@@ -9,17 +9,17 @@ import pytest
 from openapi_spec_validator import validate
 from pydantic import SecretStr
 
-from orderflow.adapters.alerts import Alerts
-from orderflow.adapters.desk import DeskReader
-from orderflow.console.app import create_app
-from orderflow.console.live import Streams
+from orderflow.actions.service import Desk
+from orderflow.adapters.http.api_keys import Door
 from orderflow.contracts.asyncapi import describe as describe_topics
 from orderflow.contracts.openapi import describe
-from orderflow.domain.limits import Gaps, Stuck
+from orderflow.domain.deadlines import Gaps, Stuck
 from orderflow.domain.rules import Rules
-from orderflow.door import Door
-from orderflow.intake import Intake
-from orderflow.operators.desk import Desk
+from orderflow.intake.handler import Intake
+from orderflow.query.app import create_app
+from orderflow.query.server_sent_events import Streams
+from orderflow.query.store.action_results import DeskReader
+from orderflow.query.store.overdue import Alerts
 from orderflow.settings import QuerySettings
 
 FOR_PEOPLE = re.compile(r"/(|live|assets/.*|bootstrap/.*|orders.*|parked.*|actions/.*|rollouts.*)")

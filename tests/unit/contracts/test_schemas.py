@@ -13,18 +13,20 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from support.events import event, order, paid, placed
 
-from orderflow import parking, topics, tracking, validation
+from orderflow.actions import events
+from orderflow.actions.events import Request
+from orderflow.actions.resend import Letter
 from orderflow.contracts.documents import documents, files
 from orderflow.contracts.messages import all_messages
 from orderflow.domain.events import INBOX, kind_of, parse, type_of
 from orderflow.domain.money import MINOR_DIGITS
 from orderflow.domain.rules import Rules
-from orderflow.envelope import Envelope, moment
 from orderflow.errors import PoisonError, Reason
-from orderflow.operators import actions
-from orderflow.operators.actions import Request
-from orderflow.operators.letters import Letter
-from orderflow.tracking import Snapshot
+from orderflow.messaging import parked_event, topics
+from orderflow.messaging.cloudevent import Envelope, moment
+from orderflow.track import decision
+from orderflow.track.decision import Snapshot
+from orderflow.validate import handler
 
 FOLDER = Path(__file__).parents[3] / "contracts"
 SCHEMAS = {path: found for path, found in documents().items() if path.startswith("schemas/")}
@@ -92,7 +94,7 @@ def test_every_topic_and_type_of_event_has_its_schema() -> None:
 def test_what_shops_send_is_followed_through_every_topic_by_its_schema(name: str) -> None:
     inbox = sent()[name]
     assert faults("read", topics.INBOX, inbox) == []
-    passed = validation.validate(
+    passed = handler.validate(
         inbox.with_extensions(sequence="1", traceparent="00-1-2-03"), Rules(), "validate-00001"
     )
     for side in ("written", "read"):
@@ -104,14 +106,14 @@ def test_what_shops_send_is_followed_through_every_topic_by_its_schema(name: str
 
 def announcements(passed: Envelope) -> list[Envelope]:
     """What track announces of an event, whether or not the lifecycle would let it happen to a new order."""
-    accepted = tracking.arrival(validation.validate(placed("o-1"), Rules()))
-    first = tracking.plan(accepted, Snapshot(), "track-00001")
-    arrival = tracking.arrival(passed)
+    accepted = decision.arrival(handler.validate(placed("o-1"), Rules()))
+    first = decision.plan(accepted, Snapshot(), "track-00001")
+    arrival = decision.arrival(passed)
     change = first.changes[0]
     detail = arrival.fact.model_dump(mode="json", exclude={"order"}, exclude_none=True)
     kind = kind_of(passed.type) or ""
-    again = tracking.Change(arrival.source, arrival.id, kind, change.state, detail, arrival.occurred_at)
-    return [*first.announced, tracking.announcement("o-1", first.document, again, passed)]
+    again = decision.Change(arrival.source, arrival.id, kind, change.state, detail, arrival.occurred_at)
+    return [*first.announced, decision.announcement("o-1", first.document, again, passed)]
 
 
 def test_every_verdict_fits_its_schema() -> None:
@@ -122,7 +124,7 @@ def test_every_verdict_fits_its_schema() -> None:
         "held": placed("o-1", shipping=200000, total=202500),
     }
     for kind, inbox in verdicts.items():
-        passed = validation.validate(inbox, rules)
+        passed = handler.validate(inbox, rules)
         assert passed.type == type_of(kind)
         for side in ("written", "read"):
             assert faults(side, topics.EVENTS, passed) == []
@@ -131,15 +133,17 @@ def test_every_verdict_fits_its_schema() -> None:
 @pytest.mark.parametrize("body", [b"", b"\x00no json", b'{"a": 1}'])
 def test_whatever_is_parked_fits_its_schema(body: bytes) -> None:
     letters = [
-        parking.Letter({}, "", body),
-        parking.Letter(
+        parked_event.Letter({}, "", body),
+        parked_event.Letter(
             {"knativekafkapartition": "3", "knativekafkaoffset": "9", "subject": "o-1"}, "text/plain", body
         ),
     ]
     for letter in letters:
         parked = [
-            parking.parked(letter, stage="track", revision="track-00001", reasons=[Reason("a", "b", "c")]),
-            parking.dead_letter(letter, "park-00001", most=1),
+            parked_event.parked(
+                letter, stage="track", revision="track-00001", reasons=[Reason("a", "b", "c")]
+            ),
+            parked_event.dead_letter(letter, "park-00001", most=1),
         ]
         for found in parked:
             for side in ("written", "read"):
@@ -160,15 +164,15 @@ def test_every_action_of_an_operator_fits_its_schema() -> None:
         source.data,
         moment("2026-11-23T10:00:00Z"),
     )
-    held = actions.order_event("held", "o-1", asked)
+    held = events.order_event("held", "o-1", asked)
     found = [
-        actions.replay(letter, asked),
-        actions.discard(letter, asked),
-        actions.edit(letter, asked, {"type": "t", "data": {}}, ("data.amount",)),
-        actions.extend("o-1", asked, 24),
-        actions.record_of(held, "held", asked),
+        events.replay(letter, asked),
+        events.discard(letter, asked),
+        events.edit(letter, asked, {"type": "t", "data": {}}, ("data.amount",)),
+        events.extend("o-1", asked, 24),
+        events.record_of(held, "held", asked),
     ]
-    assert {each.type for each in found} == actions.MODELS.keys()
+    assert {each.type for each in found} == events.MODELS.keys()
     for each in found:
         for side in ("written", "read"):
             assert faults(side, topics.PARKED, each) == []
@@ -189,7 +193,7 @@ def test_what_the_code_refuses_the_schema_refuses_as_far_as_it_can_be_said_in_on
     }
     for why, inbox in bad.items():
         with pytest.raises(PoisonError):
-            validation.read(inbox)
+            handler.read(inbox)
         assert faults("read", topics.INBOX, inbox), why
 
 

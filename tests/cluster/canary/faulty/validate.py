@@ -9,9 +9,11 @@ import functions_framework.aio as functions_framework
 from starlette.requests import Request
 from starlette.responses import Response
 
-from orderflow import settings, topics, validation, wiring
+from orderflow import settings, wiring
 from orderflow.domain.rules import Rules
-from orderflow.envelope import Envelope
+from orderflow.messaging import topics
+from orderflow.messaging.cloudevent import Envelope
+from orderflow.validate import handler
 
 sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120 - mounted beside it
 from meeting import met
@@ -30,7 +32,7 @@ narrow = Rules.model_validate({"currencies": ["JPY"]})
 async def wrongly(event: Envelope) -> None:
     """One order in ten is judged by rules that are not the shop's."""
     tenth = hashlib.sha256(event.subject.encode()).digest()[0] % 10 == 0
-    verdict = validation.validate(event, narrow if tenth else rules, config.k_revision)
+    verdict = handler.validate(event, narrow if tenth else rules, config.k_revision)
     await stage._publisher.publish(topics.EVENTS, [verdict])
 
 

@@ -1,0 +1,116 @@
+"""A record of a topic's log, read as KafkaSource would read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, cast
+
+from orderflow.errors import PoisonError, Reason
+from orderflow.messaging import cloudevent, parked_event
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Self
+
+    from confluent_kafka import Message
+
+    from orderflow.messaging.cloudevent import Envelope
+
+STAGE: Final = "audit"
+_STRUCTURED: Final = b"application/cloudevents+json"
+
+Identity = tuple[str, str]
+"""The source and the id of a CloudEvent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """headers are by lower-case name, the last one of a name; None is a header without a value."""
+
+    topic: str
+    partition: int
+    offset: int
+    written_at: datetime
+    key: bytes | None
+    headers: Mapping[str, bytes | None]
+    value: bytes | None
+
+    @classmethod
+    def of(cls, message: Message) -> Self:
+        headers = {
+            name.lower(): _raw(value)
+            for name, value in cast("list[tuple[str, bytes | None]]", message.headers() or [])
+        }
+        return cls(
+            topic=message.topic() or "",
+            partition=message.partition() or 0,
+            offset=message.offset() or 0,
+            written_at=datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC),
+            key=_raw(message.key()),
+            headers=headers,
+            value=_raw(message.value()),
+        )
+
+    @property
+    def identity(self) -> Identity | None:
+        """That of a CloudEvent in binary mode, whether or not the rest of it can be used; else None."""
+        source, event_id = self.attribute("source"), self.attribute("id")
+        return (source, event_id) if source and event_id and self.attribute("specversion") else None
+
+    def attribute(self, name: str) -> str:
+        """Empty where there is none, or one with a NUL, which the database could not even be asked about."""
+        value = self.headers.get(f"ce_{name}") or b""
+        return "" if b"\0" in value else value.decode("latin-1")
+
+    @property
+    def structured(self) -> bool:
+        return (self.headers.get("content-type") or b"").lower().startswith(_STRUCTURED)
+
+
+def _raw(value: str | bytes | None) -> bytes | None:
+    return value.encode() if isinstance(value, str) else value
+
+
+def read(record: Record) -> Envelope:
+    """The record's CloudEvent. Raises PoisonError with a reason where no stage could ever be given it whole."""
+    if any(value is None for value in record.headers.values()):
+        raise PoisonError(Reason("header_null", "", "a header has no value: KafkaSource drops such a record"))
+    headers = [
+        (f"ce-{name[3:]}" if name.startswith("ce_") else name, value or b"")
+        for name, value in record.headers.items()
+        if name.startswith("ce_") or name == "content-type"
+    ]
+    if record.value is None and record.identity is None:
+        raise PoisonError(
+            Reason("tombstone", "", "the record has neither data nor the attributes of an event")
+        )
+    return cloudevent.from_http([(name.encode(), value) for name, value in headers], record.value or b"")
+
+
+def letter(record: Record) -> parked_event.Letter:
+    """What is parked of a record that no stage can take, with its place and, where it has one, its identity."""
+    attributes = {
+        name[3:]: (value or b"").decode("latin-1")
+        for name, value in record.headers.items()
+        if name.startswith("ce_")
+    }
+    if record.identity is None:
+        attributes |= {
+            "type": cloudevent.FOREIGN_TYPE,
+            "source": f"/orderflow/audit#{record.topic}",
+            "id": f"partition:{record.partition}/offset:{record.offset}",
+        }
+    if record.key:
+        attributes["key"] = record.key.decode("latin-1")
+    place = {"knativekafkapartition": str(record.partition), "knativekafkaoffset": str(record.offset)}
+    content_type = (record.headers.get("content-type") or b"").decode("latin-1")
+    return parked_event.Letter.of_parts(attributes | place, content_type, record.value or b"")
+
+
+def parked(record: Record, reason: Reason, revision: str) -> Envelope:
+    """The parked event of a record; the same record always gives the same."""
+    event = parked_event.parked(
+        letter(record), stage=STAGE, revision=revision, reasons=[reason], topic=record.topic
+    )
+    return replace(event, time=record.written_at.isoformat().replace("+00:00", "Z"))

@@ -1,0 +1,195 @@
+"""Signed webhooks: Standard Webhooks 1.0.0 (standardwebhooks.com), to public addresses only unless told otherwise."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import (
+    ClientConnectionError,
+    ClientConnectorError,
+    ClientError,
+    ClientSession,
+    ClientSSLError,
+    ClientTimeout,
+    ConnectionTimeoutError,
+    DummyCookieJar,
+    TCPConnector,
+)
+from standardwebhooks import Webhook as Signer
+from standardwebhooks.webhooks import EmptyWebhookSecretError
+
+from orderflow.errors import BadSettingsError
+from orderflow.messaging.cloudevent import derived_id
+from orderflow.notify.model import Fate, Outcome
+from orderflow.version import user_agent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from aiohttp import AddrInfoType
+
+    from orderflow.notify.model import Notification, Webhook
+
+KEEP_SECONDS: Final = 2.0
+"""How long a connection is kept: less than servers do, for one that they close under a request leaves us
+without knowing whether it was taken."""
+_RETRIED: Final = frozenset({408, 409, 425, 429})
+_GONE: Final = 410
+_UNICAST: Final = ipaddress.ip_network("2000::/3")
+_SIX_TO_FOUR: Final = ipaddress.ip_network("2002::/16")
+_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+# Of the clouds' metadata services, the one that has a public address (Azure's).
+_METADATA: Final = frozenset({ipaddress.ip_address("168.63.129.16")})
+
+
+class RefusedAddressError(OSError):
+    """Nothing of ours may be sent there."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Endpoint:
+    settings: Webhook
+    signers: tuple[Signer, ...]
+    timeout: ClientTimeout
+
+
+class WebhookChannel:
+    """Every endpoint of the settings. Raises BadSettingsError for a secret that cannot be used."""
+
+    def __init__(self, endpoints: Sequence[Webhook], folder: Path) -> None:
+        self._endpoints = {each.name: _endpoint(each, folder) for each in endpoints}
+        self._sessions: dict[bool, ClientSession] = {}
+
+    async def send(self, notification: Notification) -> Outcome:
+        endpoint = self._endpoints[notification.recipient]
+        content = body(notification)
+        message_id = derived_id("webhook", notification.event.id, notification.recipient)
+        session = self._session(allow_private=endpoint.settings.allow_private)
+        try:
+            async with session.post(
+                str(endpoint.settings.url),
+                data=content,
+                headers=signed(endpoint.signers, message_id, content, datetime.now(UTC)),
+                timeout=endpoint.timeout,
+                allow_redirects=False,
+            ) as response:
+                # The answer's body is not read, however long: leaving the block closes what is not finished.
+                return outcome_of(response.status)
+        except ClientSSLError:
+            return Outcome(Fate.NOT_NOW, "tls_failed")
+        except ClientConnectorError as error:
+            if isinstance(error.os_error, RefusedAddressError):
+                return Outcome(Fate.REFUSED, "address_refused")
+            return Outcome(Fate.NOT_NOW, "connect_failed")
+        except ConnectionTimeoutError:
+            return Outcome(Fate.NOT_NOW, "connect_timeout")
+        except TimeoutError:
+            return Outcome(Fate.UNKNOWN, "http_timeout")
+        except ClientConnectionError:
+            return Outcome(Fate.UNKNOWN, "http_disconnected")
+        except ClientError:
+            return Outcome(Fate.UNKNOWN, "http_invalid")
+
+    async def close(self) -> None:
+        for session in self._sessions.values():
+            await session.close()
+        self._sessions.clear()
+
+    def _session(self, *, allow_private: bool) -> ClientSession:
+        if allow_private not in self._sessions:
+            self._sessions[allow_private] = ClientSession(
+                connector=TCPConnector(
+                    keepalive_timeout=KEEP_SECONDS, socket_factory=None if allow_private else public_socket
+                ),
+                cookie_jar=DummyCookieJar(),
+                auto_decompress=False,
+                headers={"User-Agent": user_agent("orderflow"), "Content-Type": "application/json"},
+            )
+        return self._sessions[allow_private]
+
+
+def body(notification: Notification) -> bytes:
+    """What a shop's own system needs: no customer, no addresses, no lines. Amounts are minor units."""
+    change = notification.change
+    document = {
+        "type": notification.event.type,
+        "timestamp": notification.event.time,
+        "data": change.model_dump(mode="json", exclude={"order"}),
+    }
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def signed(signers: Sequence[Signer], message_id: str, content: bytes, now: datetime) -> dict[str, str]:
+    """The headers; a signature of each signer."""
+    text = content.decode()
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": " ".join(signer.sign(message_id, now, text) for signer in signers),
+    }
+
+
+def outcome_of(status: int) -> Outcome:
+    """What an answer's status says. A redirect is not followed: the shop gave the address that it means."""
+    code = f"http_{status}"
+    if 200 <= status < 300:  # noqa: PLR2004 - HTTP's own classes
+        return Outcome(Fate.SENT)
+    if status == _GONE:
+        return Outcome(Fate.GONE, "endpoint_gone")
+    if status in _RETRIED or status >= 500:  # noqa: PLR2004
+        return Outcome(Fate.NOT_NOW, code)
+    return Outcome(Fate.REFUSED, code)
+
+
+def public_socket(address: AddrInfoType) -> socket.socket:
+    """Makes the socket for one address that is about to be connected to, whether it was written in the URL or
+    a name resolved to it at this moment: so a name cannot change its address after the check.
+
+    Raises RefusedAddressError for an address that is not public.
+    """
+    family, kind, protocol, _, place = address
+    if not is_public(str(place[0]).partition("%")[0]):
+        raise RefusedAddressError("not a public address")
+    return socket.socket(family, kind, protocol)
+
+
+def is_public(text: str) -> bool:
+    """Whether an IP address is a global unicast one, and so is the IPv4 address that a gateway makes of it.
+
+    IPv6 is 2000::/3 without 6to4 (RFC 4291, 3056) and NAT64's well-known prefix (RFC 6052): `is_global`
+    alone lets through multicast and several dead ways to write an IPv4 address.
+    """
+    address = ipaddress.ip_address(text)
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is None and address not in _NAT64:
+            return address.is_global and address in _UNICAST and address not in _SIX_TO_FOUR
+        address = ipaddress.IPv4Address(address.packed[-4:])
+    return address.is_global and not address.is_multicast and address not in _METADATA
+
+
+def _endpoint(settings: Webhook, folder: Path) -> _Endpoint:
+    try:
+        lines = (folder / settings.secret_file).read_text().split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise _bad(settings, f"cannot read it: {type(error).__name__}") from None
+    if not lines or not all(line.startswith("whsec_") for line in lines):
+        raise _bad(settings, "it holds one whsec_... a line")
+    signers = []
+    with suppress(ValueError, EmptyWebhookSecretError):
+        signers = [Signer(line) for line in lines]
+    if not signers:
+        raise _bad(settings, "a secret is whsec_ and base64")
+    seconds = settings.timeout_seconds
+    # Connecting gets half of the time, so that a dead address is told from a slow answer.
+    return _Endpoint(settings, tuple(signers), ClientTimeout(total=seconds, sock_connect=seconds / 2))
+
+
+def _bad(settings: Webhook, fault: str) -> BadSettingsError:
+    return BadSettingsError(f"NOTIFICATIONS_FILE: webhooks.{settings.name}.secret_file: {fault}")

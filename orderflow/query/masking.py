@@ -1,0 +1,111 @@
+"""A parked event as everyone may see it: its shape and what is safe to show, without personal data.
+
+What cannot be handled may have any form, so nothing is shown because it looks harmless: a text is shown where its
+field is known to hold no personal data, everything else is masked.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from orderflow.actions.service import Receipt
+    from orderflow.query.store.read_model import ParkedSummary
+
+Json = Any
+
+_SAFE_TEXTS: Final = re.compile("code|country|currency|field|kind|order_id|payment|sku|status|type")
+_SAFE_NUMBERS: Final = re.compile(
+    "amount|captured|discount|quantity|refunded|shipping|tax|total|unit_price|version"
+)
+# What envelope.py, validate and KafkaSource set, shown where it looks like it: a poisoned event says what it likes.
+_SAFE_ATTRIBUTES: Final = re.compile(
+    "specversion|type|id|source|subject|partitionkey|key|originsource|originid|origindigest|validatedby"
+    "|traceparent|sequence|replay"
+    "|knativeerrordest|knativeerrorcode|knativekafkapartition|knativekafkaoffset"
+)
+_PLAIN: Final = re.compile(r"[A-Za-z0-9._:/#-]{1,256}")
+_TIME: Final = re.compile(r"[0-9TtZz:.+-]{1,40}")
+_CONTENT_TYPE: Final = re.compile(r"[a-z]+/[a-z0-9.+-]{1,64}(; ?charset=[A-Za-z0-9-]{1,32})?")
+_FIELD: Final = re.compile(r"[A-Za-z0-9_.-]{0,256}")
+_DEEPEST: Final = 30
+_MOST: Final = 2000
+
+
+def attributes(given: dict[str, str]) -> dict[str, str]:
+    """CloudEvents attributes by name, those masked that may say who the customer is."""
+    return {name: _attribute(name, value) for name, value in given.items()}
+
+
+def _attribute(name: str, value: str) -> str:
+    shape = {"time": _TIME, "datacontenttype": _CONTENT_TYPE}.get(name)
+    if shape is None and _SAFE_ATTRIBUTES.fullmatch(name):
+        shape = _PLAIN
+    return value if shape is not None and (not value or shape.fullmatch(value)) else _mask(value)
+
+
+def summary(row: ParkedSummary) -> ParkedSummary:
+    """The line of a list without what its sender made up: an id may be an address, and so may the name of a field."""
+    return replace(
+        row,
+        event_type=_attribute("type", row.event_type),
+        source=_attribute("source", row.source),
+        event_id=_attribute("id", row.event_id),
+        origin_source=None if row.origin_source is None else _attribute("originsource", row.origin_source),
+        origin_id=None if row.origin_id is None else _attribute("originid", row.origin_id),
+        reasons=[
+            reason
+            | {"field": reason["field"] if _FIELD.fullmatch(reason["field"]) else _mask(reason["field"])}
+            for reason in row.reasons
+        ],
+    )
+
+
+def receipt(given: Receipt) -> Receipt:
+    """What is to be done, or was, with the types of parked events as they may be shown."""
+    taken = [replace(each, event_type=_attribute("type", each.event_type)) for each in given.taken]
+    return replace(given, taken=taken)
+
+
+def payload(content: bytes, *, reveal: bool = False) -> tuple[str, str]:
+    """The content for people, and one word on its form: `json`, `text`, `binary` or `empty`."""
+    if not content:
+        return "", "empty"
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        return (content[:_MOST].hex(" ") if reveal else f"({len(content)} bytes)"), "binary"
+    try:
+        document = json.loads(text)
+        pretty = json.dumps(document if reveal else masked(document), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return (text if reveal else _mask(text)), "text"
+    # JSON can spell half a surrogate pair, which no encoding can write.
+    return pretty.encode(errors="replace").decode(), "json"
+
+
+def masked(document: Json, field: str = "", depth: int = 0) -> Json:
+    """The document with its shape kept; under a field that is known to be safe, numbers and plain codes are shown."""
+    if depth > _DEEPEST:
+        return "(nested too deeply to show)"
+    if isinstance(document, dict):
+        return {
+            name if _PLAIN.fullmatch(name) else _mask(name): masked(value, name, depth + 1)
+            for name, value in document.items()
+        }
+    if isinstance(document, list):
+        return [masked(value, field, depth + 1) for value in document]
+    if document is None or isinstance(document, bool):
+        return document
+    if isinstance(document, str):
+        safe = _SAFE_TEXTS.fullmatch(field) and _PLAIN.fullmatch(document)
+    else:
+        safe = _SAFE_NUMBERS.fullmatch(field)
+    return document if safe else _mask(str(document))
+
+
+def _mask(text: str) -> str:
+    return f"({len(text)} characters, masked)"

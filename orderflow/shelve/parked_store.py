@@ -1,0 +1,55 @@
+"""Where parked events lie for operators."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from orderflow.adapters.postgres.pool import Database
+    from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.parked_event import Parked
+
+PUT: Final = """
+INSERT INTO parked (id, order_id, stage, reasons, code, event_type, source, event_id, topic, partition, "offset",
+                    http_code, attributes, payload, parked_at, revision, returned)
+VALUES (%(id)s, %(order_id)s, %(stage)s, %(reasons)s, %(code)s, %(event_type)s, %(source)s, %(event_id)s,
+        %(topic)s, %(partition)s, %(offset)s, %(http_code)s, %(attributes)s, %(payload)s, %(parked_at)s,
+        %(revision)s, %(replay)s)
+ON CONFLICT (id) DO UPDATE
+SET times = parked.times + 1, seen_at = now(), revision = %(revision)s,
+    returned = coalesce(%(replay)s, parked.returned),
+    state = CASE WHEN parked.state = 'replayed' AND parked.replay = %(replay)s THEN 'open' ELSE parked.state END
+"""
+"""The same event parked again counts up. What an operator did with it stays, unless it is their last replay that
+brought it back: then it needs a hand again."""
+
+
+class Shelf:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def put(self, event: Envelope, parked: Parked) -> None:
+        attributes = parked.attributes
+        values = {
+            "id": event.id,
+            "order_id": event.subject,
+            "stage": parked.stage,
+            "reasons": json.dumps([asdict(reason) for reason in parked.reasons]),
+            "code": parked.reasons[0].code,
+            "event_type": attributes.get("type", ""),
+            "source": attributes.get("source", ""),
+            "event_id": attributes.get("id", ""),
+            "topic": parked.topic,
+            "partition": parked.partition,
+            "offset": parked.offset,
+            "http_code": parked.http_code,
+            "attributes": json.dumps(attributes | {"datacontenttype": parked.content_type}),
+            "payload": parked.payload,
+            "parked_at": event.time,
+            "revision": parked.revision,
+            "replay": attributes.get("replay"),
+        }
+        async with self._database.connection() as connection:
+            await connection.execute(PUT, values)

@@ -1,0 +1,228 @@
+"""One process of a revision: started, watched until its port accepts, drained, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+import psutil
+
+from orderflow_sandbox.serving.launch import LOOPBACK, Launch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from orderflow_sandbox.serving.link import Link
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_FIRST_LOOK = 0.01
+_SLOWEST_LOOK = 0.1
+_KILL_AFTER = 10.0
+# gunicorn closes an idle connection after 2 s, uvicorn after 5 s.
+_LINK_FRESH = 1.5
+_LAST_PORT = 32000
+
+
+class StartError(Exception):
+    """A process ended or stayed deaf before it was ready; the message says which."""
+
+
+class Ports:
+    """Ports for instances, below the range the kernel gives to outgoing connections."""
+
+    def __init__(self, first: int) -> None:
+        """Begin at `first`, take the next free one each time, start over at 32000."""
+        self._first = first
+        self._next = first
+
+    def take(self) -> int:
+        """A port on which nothing listens now."""
+        for _ in range(self._first, _LAST_PORT):
+            port = self._next
+            self._next = port + 1 if port + 1 < _LAST_PORT else self._first
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                with contextlib.suppress(OSError):
+                    probe.bind((LOOPBACK, port))
+                    return port
+        message = f"no free port from {self._first} to {_LAST_PORT}"
+        raise StartError(message)
+
+
+class Instance:
+    """A process, its port, and what is in flight to it."""
+
+    def __init__(self, port: int, log: Path) -> None:
+        """Nothing runs until `start`."""
+        self.port = port
+        self.in_flight = 0
+        self.draining = False
+        self.start_seconds = 0.0
+        self.idle_links: deque[Link] = deque()
+        self._log = log
+        self._process: asyncio.subprocess.Process | None = None
+        self._idle = asyncio.Event()
+
+    @property
+    def pid(self) -> int:
+        """The process id, which is its process group's too; 0 before the start."""
+        return self._process.pid if self._process else 0
+
+    async def start(self, what: Launch, root: Path, deadline: float) -> None:
+        """Start the process and wait until its port accepts, `deadline` seconds at most.
+
+        Raises:
+            StartError: it ended, or nothing listened in time.
+        """
+        began = time.monotonic()
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("ab") as log:
+            try:
+                self._process = await asyncio.create_subprocess_exec(
+                    *what.argv,
+                    env=dict(what.env),
+                    cwd=root,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    preexec_fn=_die_with(os.getpid()),
+                )
+            except OSError as error:
+                message = f"{what.argv[0]}: {error.strerror}"
+                raise StartError(message) from error
+        await self._until_it_accepts(began + deadline)
+        self.start_seconds = time.monotonic() - began
+
+    async def _until_it_accepts(self, deadline: float) -> None:
+        process = self._running()
+        wait = _FIRST_LOOK
+        while time.monotonic() < deadline:
+            if process.returncode is not None:
+                message = f"ended with {process.returncode} before its port accepted"
+                raise StartError(message)
+            if await _accepts(self.port) and self._listens():
+                return
+            await asyncio.sleep(wait)
+            wait = min(wait * 1.2, _SLOWEST_LOOK)
+        message = f"port {self.port} did not accept in time"
+        raise StartError(message)
+
+    def _listens(self) -> bool:
+        """Whether it is this process that accepts, and no stranger that took the port."""
+        for process in self._family():
+            with contextlib.suppress(psutil.Error):
+                for connection in process.net_connections(kind="tcp"):
+                    if connection.status == psutil.CONN_LISTEN and connection.laddr.port == self.port:
+                        return True
+        return False
+
+    async def ended(self) -> int:
+        """The exit status, once there is one."""
+        return await self._running().wait()
+
+    def rss(self) -> int:
+        """Resident bytes of the process and its children."""
+        total = 0
+        for process in self._family():
+            with contextlib.suppress(psutil.Error):
+                total += int(process.memory_info().rss)
+        return total
+
+    def idle_link(self, now: float) -> Link | None:
+        """A kept connection, unless the process may be closing it at this moment."""
+        while self.idle_links:
+            link = self.idle_links.pop()
+            if link.open and now - link.idle_since < _LINK_FRESH:
+                return link
+            link.close()
+        return None
+
+    def take(self) -> None:
+        """A request is on its way to it."""
+        self.in_flight += 1
+
+    def release(self) -> None:
+        """A request is done, however it ended."""
+        self.in_flight -= 1
+        if not self.in_flight:
+            self._idle.set()
+
+    async def drain(self, patience: float) -> None:
+        """Wait for what is in flight, `patience` seconds at most, then SIGTERM, then SIGKILL."""
+        self.draining = True
+        if self.in_flight:
+            self._idle.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), patience)
+        await self.end()
+
+    async def end(self) -> None:
+        """SIGTERM, and SIGKILL to whatever of its group is left after a while."""
+        self.draining = True
+        for link in self.idle_links:
+            link.close()
+        self.idle_links.clear()
+        process = self._process
+        if process is None:
+            return
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), _KILL_AFTER)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+    def _running(self) -> asyncio.subprocess.Process:
+        if self._process is None:
+            message = "not started"
+            raise StartError(message)
+        return self._process
+
+    def _family(self) -> Iterator[psutil.Process]:
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(self.pid)
+            yield process
+            yield from process.children(recursive=True)
+
+
+def _die_with(parent: int) -> Callable[[], None]:
+    """Make the child end with the sandbox, even where that is killed."""
+
+    def prepare() -> None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return prepare
+
+
+async def _accepts(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(LOOPBACK, port)
+    except OSError:
+        return False
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return True
+
+
+def bound_log(path: Path, bound: int) -> None:
+    """Keep a log under `bound` bytes: its content moves to `.1`, writers go on at its start."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_size > bound:
+            # The processes hold the file open for appending, so it is emptied, not renamed.
+            path.with_name(f"{path.name}.1").write_bytes(path.read_bytes())
+            os.truncate(path, 0)

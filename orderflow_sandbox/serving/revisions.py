@@ -1,0 +1,161 @@
+"""A Service's revisions and who gets its traffic, and the file that remembers both.
+
+Rules of Knative's Configuration and Route: a changed template makes the next
+revision, a changed `traffic` alone makes none; the latest revision gets
+traffic only once it has been ready; a route stays as it was until every
+revision it names is ready.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, Field
+
+from orderflow_sandbox.serving.manifest import ManifestError, Service, Target, Template
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one revision gets of a Service: percent of its requests, and perhaps a tag."""
+
+    revision: str
+    percent: int
+    tag: str | None = None
+
+
+class Revision(BaseModel):
+    """An immutable template under its name. `ready` once a process of it has been."""
+
+    name: str
+    template: Template
+    ready: bool = False
+
+
+class ServiceState(BaseModel):
+    """A Service as applied, its revisions by age, and the route in effect."""
+
+    manifest: Service
+    generation: int = 0
+    revisions: list[Revision] = Field(default_factory=list)
+    route: tuple[Share, ...] = ()
+
+    def revision(self, name: str) -> Revision | None:
+        """The revision of that name."""
+        return next((each for each in self.revisions if each.name == name), None)
+
+    def apply(self, manifest: Service) -> bool:
+        """Take a manifest over; True where it made a new revision.
+
+        Raises:
+            ManifestError: traffic names a revision that is not there, or the
+                template's own name is taken by another template.
+        """
+        template = manifest.spec.template
+        latest = self.revisions[-1] if self.revisions else None
+        created = latest is None or latest.template != template
+        names = [each.name for each in self.revisions]
+        name = template.metadata.name or f"{manifest.name}-{self.generation + 1:05d}"
+        if created and name in names:
+            message = f"{manifest.name}: spec.template.metadata.name: {name} exists and says otherwise"
+            raise ManifestError(message)
+        if not name.startswith(f"{manifest.name}-"):
+            message = f"{manifest.name}: spec.template.metadata.name: must begin with {manifest.name}-"
+            raise ManifestError(message)
+        self._check(manifest.spec.traffic, [*names, name] if created else names)
+        if created:
+            self.generation += 1
+            self.revisions.append(Revision(name=name, template=template))
+        self.manifest = manifest
+        self.update_route()
+        return created
+
+    def send(self, traffic: tuple[Target, ...]) -> None:
+        """Replace `spec.traffic`.
+
+        Raises:
+            ManifestError: it names a revision that is not there.
+        """
+        self._check(traffic, [each.name for each in self.revisions])
+        spec = self.manifest.spec.model_copy(update={"traffic": traffic})
+        self.manifest = self.manifest.model_copy(update={"spec": spec})
+        self.update_route()
+
+    def mark_ready(self, name: str) -> bool:
+        """Note that a process of the revision was ready; True the first time."""
+        revision = self.revision(name)
+        if revision is None or revision.ready:
+            return False
+        revision.ready = True
+        self.update_route()
+        return True
+
+    def update_route(self) -> None:
+        """Bring the route up to `spec.traffic`, unless a revision it names was never ready."""
+        shares = tuple(self._resolved(self.manifest.spec.traffic))
+        if len(shares) == len(self.manifest.spec.traffic):
+            self.route = shares
+
+    def _resolved(self, traffic: Iterable[Target]) -> Iterator[Share]:
+        ready = [each.name for each in self.revisions if each.ready]
+        for target in traffic:
+            name = target.revision_name or (ready[-1] if ready else None)
+            if name in ready:
+                yield Share(name, target.percent, target.tag)
+
+    def _check(self, traffic: Iterable[Target], names: list[str]) -> None:
+        for index, target in enumerate(traffic):
+            if target.revision_name and target.revision_name not in names:
+                known = ", ".join(names) or "none"
+                message = (
+                    f"{self.manifest.name}: spec.traffic[{index}].revisionName: "
+                    f"{target.revision_name} does not exist (there are: {known})"
+                )
+                raise ManifestError(message)
+
+
+class _Saved(BaseModel):
+    services: dict[str, ServiceState] = Field(default_factory=dict)
+
+
+@dataclass
+class Revisions:
+    """Every Service's state, written to one file after each change."""
+
+    path: Path
+    services: dict[str, ServiceState] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: Path) -> Revisions:
+        """What the file remembers; nothing where there is none."""
+        if not path.exists():
+            return cls(path)
+        return cls(path, _Saved.model_validate_json(path.read_bytes()).services)
+
+    def apply(self, manifest: Service) -> bool:
+        """Take a manifest over; True where it made a new revision.
+
+        Raises:
+            ManifestError: see `ServiceState.apply`.
+        """
+        state = self.services.get(manifest.name) or ServiceState(manifest=manifest)
+        created = state.apply(manifest)
+        self.services[manifest.name] = state
+        self.save()
+        return created
+
+    def save(self) -> None:
+        """Write the file whole or not at all."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self.path.with_suffix(".new")
+        draft.write_text(
+            _Saved(services=self.services).model_dump_json(by_alias=True, indent=1),
+            encoding="utf-8",
+        )
+        os.replace(draft, self.path)  # noqa: PTH105  (Path.replace is the same call)

@@ -1,0 +1,115 @@
+"""Which trace an event belongs to."""
+
+from typing import Any
+
+import pytest
+from support.events import paid, placed
+
+from orderflow import settings
+from orderflow.domain.rules import Rules
+from orderflow.errors import BadSettingsError, Reason
+from orderflow.messaging import parked_event, trace_context
+from orderflow.track import decision
+from orderflow.validate import handler
+
+PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+SAME_TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-b7ad6b7169203331-01"
+OTHER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "",
+        "Ada Lovelace",
+        PARENT.upper(),
+        PARENT.replace("00-", "ff-", 1),
+        f"{PARENT}-more",
+        "00-" + "0" * 32 + PARENT[35:],
+        PARENT[:36] + "0" * 16 + "-01",
+    ],
+)
+def test_what_is_no_traceparent_is_not_carried(bad: str) -> None:
+    assert trace_context.carried({"traceparent": bad, "tracestate": "a=1"}) == {}
+    assert trace_context.entered({}, [(b"traceparent", bad.encode())]) == ({}, ())
+
+
+def test_a_tracestate_goes_along_with_its_traceparent_only_if_it_can_be_an_attribute() -> None:
+    assert trace_context.carried({"traceparent": PARENT, "tracestate": "shop=7"}) == {
+        "traceparent": PARENT,
+        "tracestate": "shop=7",
+    }
+    for bad in ("", "é", "a" * 513, "a\0"):
+        assert trace_context.carried({"traceparent": PARENT, "tracestate": bad}) == {"traceparent": PARENT}
+
+
+@pytest.mark.parametrize(
+    ("own", "hop", "carried", "links"),
+    [
+        (None, PARENT, PARENT, ()),
+        (PARENT, None, PARENT, ()),
+        (PARENT, SAME_TRACE, SAME_TRACE, ()),
+        (PARENT, OTHER, PARENT, (OTHER,)),
+        ("Ada Lovelace", OTHER, OTHER, ()),
+    ],
+)
+def test_within_one_trace_the_hop_is_nearer_and_another_is_linked(
+    own: str | None, hop: str | None, carried: str, links: tuple[str, ...]
+) -> None:
+    headers = [(b"traceparent", hop.encode())] if hop else []
+    given = {"sequence": "7"} | ({"traceparent": own} if own else {})
+    extensions, found = trace_context.entered(given, headers)
+    assert extensions == {"sequence": "7", "traceparent": carried}
+    assert found == links
+
+
+def test_what_is_moved_belongs_to_its_cause_and_is_linked_to_where_it_was() -> None:
+    event = placed("o-1").with_extensions(traceparent=PARENT, tracestate="a=1", sequence="7")
+    moved = trace_context.moved(event, paid("o-1").with_extensions(traceparent=OTHER))
+    assert moved.extensions == {"sequence": "7", "traceparent": OTHER}
+    assert moved.links == (PARENT,)
+    assert trace_context.moved(event).extensions == {"sequence": "7"}
+
+
+def test_links_do_not_go_over_the_wire() -> None:
+    moved = trace_context.moved(placed("o-1").with_extensions(traceparent=PARENT))
+    assert PARENT not in str(moved.kafka_headers())
+
+
+def test_a_trace_goes_on_through_every_stage_whether_or_not_it_is_recorded() -> None:
+    sent = placed("o-1").with_extensions(traceparent=PARENT, tracestate="a=1")
+    judged = handler.validate(sent, Rules())
+    (announced,) = decision.plan(decision.arrival(judged), decision.Snapshot(), "r").announced
+    letter = parked_event.Letter.of_envelope(announced)
+    letters = parked_event.parked(letter, stage="notify", revision="r", reasons=[Reason("x", "", "x")])
+    for event in (judged, announced, letters):
+        assert (event.extensions["traceparent"], event.extensions["tracestate"]) == (PARENT, "a=1")
+
+
+def test_an_event_that_waited_in_vain_is_parked_in_a_trace_of_its_own() -> None:
+    parked = decision.expired(paid("o-1").with_extensions(traceparent=PARENT), "r")
+    assert "traceparent" not in parked.extensions
+    assert parked.links == (PARENT,)
+
+
+def test_a_letter_with_an_unusable_context_can_still_be_shelved() -> None:
+    letter = parked_event.Letter({"traceparent": "x" * 2000, "id": "1"}, "text/plain", b"")
+    parked = parked_event.parked(letter, stage="validate", revision="r", reasons=[Reason("x", "", "x")])
+    assert "traceparent" not in parked.extensions
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"), ("OTEL_TRACES_SAMPLER_ARG", "1.5")],
+)
+def test_a_bad_setting_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(BadSettingsError, match=name):
+        settings.load(settings.StageSettings)
+
+
+def test_untraced_puts_nothing_around_anything() -> None:
+    untraced: Any = trace_context.Untraced()
+    for what in (untraced.door, untraced.publisher, untraced.channels, untraced.console, untraced.audit):
+        thing = object()
+        assert what(thing) is thing

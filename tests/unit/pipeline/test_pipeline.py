@@ -1,0 +1,249 @@
+"""The pipeline's own programs, with commands that are only recorded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline import deploy, snyk
+from pipeline.commands import NotReadyError, run
+from pipeline.snyk import Verdict
+
+DIGEST = "sha256:" + "a" * 64
+SERVICE = (
+    "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}}}\n"
+)
+BUILT = SERVICE.format(name="intake", namespace="orderflow").encode()
+ROOT = Path(__file__).parents[3]
+
+
+class Recorded:
+    """Answers each command with the exit codes that are given for a part of it, one after the other; else with 0."""
+
+    def __init__(self, **codes: list[int]) -> None:
+        self.commands: list[str] = []
+        self._codes = {part.replace("_", " "): list(given) for part, given in codes.items()}
+
+    def __call__(self, command: Sequence[str]) -> int:
+        text = " ".join(command)
+        self.commands.append(text)
+        for part, codes in self._codes.items():
+            if part in text and codes:
+                return codes.pop(0)
+        return 0
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the manifests, where the programs are called."""
+    for folder in ("knative", "argo", "examples"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("node_modules"))
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build/image.json").write_text(json.dumps({"containerimage.digest": DIGEST}))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SNYK_TOKEN", "a token")
+    monkeypatch.setenv("KUBECONFIG", "/a/kubeconfig")
+    monkeypatch.delenv("SITE", raising=False)
+    return tmp_path
+
+
+def verdict(here: Path) -> str:
+    return (here / "build/snyk/verdict").read_text().strip()
+
+
+@pytest.mark.parametrize(
+    ("codes", "code", "word", "tries"),
+    [
+        ([0], 0, "clean", 1),
+        ([1], 1, "findings", 1),
+        ([2, 2, 2], 2, "failed", 3),
+        ([3, 3, 3], 2, "failed", 3),
+        ([2, 0], 0, "clean", 2),
+        ([2, 1], 1, "findings", 2),
+    ],
+)
+def test_a_scan_that_fails_is_tried_again_and_is_neither_a_finding_nor_a_pass(
+    here: Path, codes: list[int], code: int, word: str, tries: int
+) -> None:
+    execute = Recorded(code_test=codes)
+    assert snyk.main(["code"], execute) == code
+    assert verdict(here) == word
+    assert len(execute.commands) == tries
+
+
+def test_every_scan_is_made_and_a_finding_weighs_more_than_a_failure(here: Path) -> None:
+    execute = Recorded(code_test=[2, 2, 2], iac_test=[1])
+    assert snyk.main(["dependencies", "code", "manifests"], execute) == 1
+    assert verdict(here) == "findings"
+    assert [command.split()[1] for command in execute.commands] == ["test", "code", "code", "code", "iac"]
+
+
+def test_no_scan_is_no_pass() -> None:
+    assert snyk.overall({}) is Verdict.FAILED
+
+
+def test_without_a_token_or_an_image_nothing_is_known(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert snyk.main(["image"], Recorded()) == 2
+    assert "the image to scan is not named" in capsys.readouterr().err
+    monkeypatch.delenv("SNYK_TOKEN")
+    assert snyk.main(["code"], Recorded()) == 2
+    assert verdict(here) == "failed"
+
+
+def test_a_tool_that_is_not_there_is_named() -> None:
+    with pytest.raises(NotReadyError, match="no-such-program is not on the PATH"):
+        run(["no-such-program"])
+
+
+def built(command: Sequence[str]) -> bytes:
+    """What `kubectl kustomize` says of an overlay."""
+    return BUILT if "kustomize" in command else b""
+
+
+def standing(phase: str, message: str) -> bytes:
+    return json.dumps({"phase": phase, "message": message, "timedOut": False}).encode()
+
+
+def test_staging_gets_the_image_by_its_digest_and_is_waited_for(here: Path) -> None:
+    execute = Recorded()
+    assert deploy.main(["staging", "--image", "registry.example/orderflow"], execute, built) == 0
+    steps = [" ".join(command.split()[:3]) for command in execute.commands]
+    assert f"TO=registry.example/orderflow@{DIGEST}" in execute.commands[0]
+    assert steps[2:] == [
+        "kubectl delete job",
+        "kubectl apply --kustomize",
+        "kubectl wait job/migrate",
+        "kubectl apply --kustomize",
+        "kubectl wait ksvc",
+    ]
+    assert all(
+        "build/deploy/knative/overlays/staging" in command
+        for command in execute.commands
+        if "apply" in command
+    )
+
+
+def test_a_shop_s_own_folder_says_where_and_with_which_steps(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = here / "a shop's own"
+    for name in ("production", "rollouts"):
+        (site / name).mkdir(parents=True)
+    monkeypatch.setenv("SITE", str(site))
+    execute = Recorded()
+    there = SERVICE.format(name="intake", namespace="shop").encode()
+    assert deploy.main(["production", "--image", "i"], execute, lambda _: there) == 0
+    applied = [command.split()[3] for command in execute.commands if command.startswith("kubectl apply")]
+    assert applied == [f"build/deploy/site/{name}" for name in ("production", "rollouts", "production")]
+    spoken_of = [command for command in execute.commands if "--namespace" in command]
+    assert len(spoken_of) == 7
+    assert all("--namespace shop" in command for command in spoken_of)
+    assert deploy.main(["staging", "--image", "i"], execute, built) == 0
+    assert execute.commands[-2] == "kubectl apply --kustomize build/deploy/knative/overlays/staging"
+
+
+def test_a_shop_s_folder_that_is_not_there_is_named(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SITE", "/no/such/folder")
+    execute = Recorded()
+    assert deploy.main(["staging", "--image", "i"], execute, built) == 2
+    assert "SITE=/no/such/folder is no folder" in capsys.readouterr().err
+    assert execute.commands == []
+
+
+@pytest.mark.parametrize("namespaces", [[], ["a", "b"], ["''"]])
+def test_services_of_no_or_of_several_namespaces_are_not_deployed(here: Path, namespaces: list[str]) -> None:
+    told = "---\n".join(SERVICE.format(name=name, namespace=name) for name in namespaces).encode()
+    execute = Recorded()
+    assert deploy.main(["staging", "--image", "i"], execute, lambda _: told) == 1
+    assert not any(command.startswith("kubectl") for command in execute.commands)
+
+
+def test_production_comes_by_rollouts_the_last_stage_first_and_waits_for_each(here: Path) -> None:
+    execute = Recorded()
+    assert deploy.main(["production", "--image", "i"], execute, built) == 0
+    waited = [command.split()[2] for command in execute.commands if command.startswith("kn-rollout status")]
+    assert waited == ["notify", "track", "validate"]
+    assert (here / "build/rollouts/verdict").read_text() == "rolled out\n"
+
+
+def test_a_rollout_that_was_taken_back_fails_and_says_which_analysis(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    execute = Recorded(status_track=[1])
+    why = standing("Degraded", "the analysis order-outcomes failed")
+    assert deploy.main(["production", "--image", "i"], execute, lambda command: built(command) or why) == 1
+    told = "track: Degraded: the analysis order-outcomes failed"
+    assert told in capsys.readouterr().err
+    assert (here / "build/rollouts/verdict").read_text() == f"{told}\n"
+    assert execute.commands[-1].startswith("kn-rollout get track")
+
+
+@pytest.mark.parametrize(
+    ("part", "steps"),
+    [("set-image", 1), ("tests.manifests", 2), ("job/migrate", 5), ("ksvc", 7)],
+)
+def test_no_step_is_made_after_one_that_failed(here: Path, part: str, steps: int) -> None:
+    execute = Recorded(**{part: [1]})
+    assert deploy.main(["staging", "--image", "i"], execute, built) == 1
+    assert len(execute.commands) == steps
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"containerimage.digest": "latest"}'])
+def test_nothing_is_deployed_without_the_digest_of_what_was_pushed(here: Path, content: str) -> None:
+    (here / "build/image.json").write_text(content)
+    execute = Recorded()
+    assert deploy.main(["staging", "--image", "i"], execute, built) == 2
+    assert execute.commands == []
+
+
+def test_nothing_is_deployed_to_a_cluster_by_accident(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBECONFIG")
+    execute = Recorded()
+    assert deploy.main(["production", "--image", "i"], execute, built) == 2
+    assert execute.commands == []
+
+
+def test_the_copy_that_is_deployed_leaves_the_checkout_alone(here: Path) -> None:
+    before = (here / "knative/overlays/staging/kustomization.yaml").read_text()
+    deploy.main(["staging", "--image", "i"], Recorded(), built)
+    assert (here / "knative/overlays/staging/kustomization.yaml").read_text() == before
+    assert (here / "build/deploy/knative/overlays/staging/kustomization.yaml").exists()
+
+
+def accepted(policy: str) -> Iterator[dict[str, object]]:
+    for paths in yaml.safe_load(policy)["ignore"].values():
+        for path in paths:
+            yield from path.values()
+
+
+def faults_of(policy: str) -> list[str]:
+    """What is wrong with the findings that a policy of Snyk's accepts."""
+    found = []
+    for each in accepted(policy):
+        if not str(each.get("reason") or "").strip():
+            found.append("no reason")
+        if not isinstance(each.get("expires"), datetime):
+            found.append("no expiry")
+    return found
+
+
+def test_whatever_is_accepted_of_snyks_findings_has_a_reason_and_an_end() -> None:
+    policy = (ROOT / ".snyk").read_text()
+    assert faults_of(policy) == []
+    entry = (
+        "  SNYK-1:\n    - '*':\n        reason: none reads it\n        expires: 2027-01-31T00:00:00.000Z\n"
+    )
+    one = policy.replace("ignore: {}\n", f"ignore:\n{entry}")
+    assert faults_of(one) == []
+    assert faults_of(one.replace("none reads it", "''")) == ["no reason"]
+    assert faults_of(one.replace("        expires: 2027-01-31T00:00:00.000Z\n", "")) == ["no expiry"]

@@ -1,0 +1,149 @@
+"""What `make pipeline` brings along: the stand-in for Snyk, the bad commit, the shop's own folder, the table."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import yaml
+
+from tests.cluster.servers import Servers
+from tests.pipeline import bad
+from tests.pipeline.builds import Finished, Stage
+from tests.pipeline.site import Place, write
+from tests.pipeline.table import Run, as_markdown, unknown
+
+ROOT = Path(__file__).parents[3]
+SNYK = ROOT / "tests/pipeline/stand_in/snyk"
+KINDS = {
+    "code": ["code", "test"],
+    "iac": ["iac", "test", "knative"],
+    "container": ["container", "test", "i"],
+    "test": ["test", "--file=requirements.txt", "--package-manager=pip"],
+}
+
+
+def snyk(folder: Path, words: list[str], **environment: str) -> tuple[int, str, dict[str, Any]]:
+    """Exit code, what it says, and its report."""
+    report = folder / "report.json"
+    command = [sys.executable, str(SNYK), *words, f"--json-file-output={report}"]
+    known = {"PATH": os.environ["PATH"], "SNYK_TOKEN": "t"} | environment
+    done = subprocess.run(command, cwd=ROOT, env=known, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, json.loads(report.read_text())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("code", [0, 1, 2, 3])
+def test_the_stand_in_for_snyk_answers_as_documented_and_always_says_what_it_is(
+    tmp_path: Path, kind: str, code: int
+) -> None:
+    answer, said, report = snyk(tmp_path, KINDS[kind], SNYK_STAND_IN=f"{kind}={code}")
+    assert answer == code
+    assert "STAND-IN" in said
+    assert "STAND-IN" in report["standIn"]
+
+
+def test_the_stand_in_for_snyk_reports_what_it_is_told_to_find(tmp_path: Path) -> None:
+    _, _, clean = snyk(tmp_path, KINDS["test"])
+    _, _, found = snyk(tmp_path, KINDS["test"], SNYK_STAND_IN="test=1")
+    assert (clean["ok"], clean["vulnerabilities"]) == (True, [])
+    assert (found["ok"], found["vulnerabilities"][0]["severity"]) == (False, "high")
+    _, _, code = snyk(tmp_path, KINDS["code"], SNYK_STAND_IN="code=1")
+    assert code["runs"][0]["results"][0]["level"] == "error"
+
+
+def test_the_stand_in_for_snyk_needs_a_token_and_something_to_scan(tmp_path: Path) -> None:
+    assert snyk(tmp_path, KINDS["test"], SNYK_TOKEN="")[0] == 2
+    assert snyk(tmp_path, ["test", "--file=no-such-file"])[0] == 3
+
+
+def test_the_bad_commit_still_is_one_and_passes_what_a_checkout_is_held_to(tmp_path: Path) -> None:
+    there = tmp_path / bad.TOUCHED
+    there.parent.mkdir()
+    there.write_text((ROOT / bad.TOUCHED).read_text())
+    there.with_name("__init__.py").touch()
+    bad.spoil(tmp_path)
+    assert "_OF_YESTERDAY" in there.read_text()
+    ast.parse(there.read_text())
+    ruff = Path(sys.executable).with_name("ruff")
+    settings = ["--config", str(ROOT / "pyproject.toml"), str(there)]
+    for verb in (["check"], ["format", "--check"]):
+        done = subprocess.run([str(ruff), *verb, *settings], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+
+
+def test_the_bad_commit_s_own_checkout_stays_as_it_is(tmp_path: Path) -> None:
+    there = tmp_path / bad.TOUCHED
+    there.parent.mkdir()
+    there.write_text((ROOT / bad.TOUCHED).read_text())
+    bad.spoil(tmp_path)
+    once = there.read_text()
+    bad.spoil(tmp_path)
+    assert there.read_text() == once
+
+
+def test_the_bad_commit_says_where_the_code_has_changed_under_it(tmp_path: Path) -> None:
+    there = tmp_path / bad.TOUCHED
+    there.parent.mkdir()
+    there.write_text("import hashlib\n")
+    with pytest.raises(ValueError, match=r"orderflow/validation\.py: 'def _normalised\(' is not there once"):
+        bad.spoil(tmp_path)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    servers = cast(Servers, SimpleNamespace(bootstrap="192.0.2.1:9092"))
+    places = [Place(name, f"shop-{name}", servers) for name in ("staging", "production")]
+    return write(tmp_path / "site", places, "http://192.0.2.1:9090")
+
+
+def test_the_run_s_folder_has_both_environments_over_the_shipped_ones(site: Path) -> None:
+    for name in ("staging", "production"):
+        document = yaml.safe_load((site / name / "kustomization.yaml").read_text())
+        assert document["namespace"] == f"shop-{name}"
+        assert document["resources"] == [f"../../knative/overlays/{name}"]
+
+
+def test_the_run_s_rollouts_are_the_shipped_ones_with_its_addresses(site: Path) -> None:
+    files = yaml.safe_load((site / "rollouts/kustomization.yaml").read_text())["resources"]
+    assert files == ["notify.yaml", "track.yaml", "validate.yaml"]
+    for file in files:
+        canary = yaml.safe_load((site / "rollouts" / file).read_text())["spec"]["strategy"]["canary"]
+        given = {each["name"]: each.get("value") for each in canary["analysis"]["args"]}
+        assert given["prometheus"] == "http://192.0.2.1:9090"
+        assert given["query"] == "http://query.shop-production.svc.cluster.local"
+
+
+def test_without_a_prometheus_of_the_run_s_own_the_rollouts_stay_as_shipped(tmp_path: Path) -> None:
+    assert not (write(tmp_path / "site", [], None) / "rollouts").exists()
+
+
+def run(*stages: Stage, description: str = "", tests: str = "") -> Run:
+    finished = Finished("FAILURE", "script returned exit code 2", description, stages)
+    return Run("bad", "A bad commit", "c" * 40, finished, tests, ("found",), ())
+
+
+def test_the_table_says_of_every_stage_what_ran_against_what_and_what_was_a_stand_in() -> None:
+    stages = (
+        Stage("Tests", "success", 12, ("make coverage",), ("3 tests",)),
+        Stage("Snyk: image", "failure", 1, ("make snyk SCANS=image",)),
+        Stage("Production", "skipped"),
+    )
+    text = as_markdown(run(*stages, description="Snyk: findings", tests="tests/unit"), {"production": "p"})
+    rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    assert rows[0].endswith("| real | 12 | success | 3 tests; shortened to tests/unit |")
+    assert rows[1].endswith("| nothing | **stand-in** | 1 | failure |  |")
+    assert rows[2].endswith("namespace p, orders flowing | real | | skipped | |")
+    assert "The build's description: `Snyk: findings`" in text
+    assert "- found" in text
+
+
+def test_a_stage_that_the_table_does_not_know_is_told() -> None:
+    assert unknown([Stage("Tests", "success"), Stage("New", "success")]) == ["New"]

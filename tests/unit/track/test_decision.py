@@ -1,0 +1,226 @@
+"""What track decides, without a database."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from support.events import event, order, paid, placed
+
+from orderflow.domain.lifecycle import Outcome
+from orderflow.domain.rules import Rules
+from orderflow.errors import PoisonError, Reason
+from orderflow.messaging import parked_event
+from orderflow.messaging.cloudevent import Envelope
+from orderflow.track import decision
+from orderflow.track.decision import Arrival, Plan, Snapshot
+from orderflow.validate import handler
+
+
+def judged(sent: Envelope) -> Arrival:
+    return decision.arrival(handler.validate(sent, Rules()))
+
+
+def after(plan: Plan, known: Snapshot | None = None) -> Snapshot:
+    """What the database knows once a plan is written."""
+    before = known or Snapshot()
+    return Snapshot(plan.lock + 1, plan.state or before.state, plan.document, waiting=before.waiting)
+
+
+def test_a_placed_order_gives_an_order_a_row_of_history_a_row_of_the_ledger_and_an_announcement() -> None:
+    sent = placed("o-1")
+    plan = decision.plan(judged(sent), Snapshot(), "track-00001")
+    assert [(row.source, row.id, row.outcome) for row in plan.records] == [
+        (sent.source, sent.id, Outcome.APPLIED)
+    ]
+    assert [(change.kind, change.state.version) for change in plan.changes] == [("accepted", 1)]
+    (told,) = plan.announced
+    data = json.loads(told.data)
+    assert (data["status"], data["payment"], data["order"]["total"]) == ("accepted", "unpaid", 2900)
+    assert told.extensions["partitionkey"] == told.subject == "o-1"
+
+
+def test_what_waited_follows_in_the_order_in_which_it_happened() -> None:
+    early = [
+        judged(event("delivered", "o-1", time="2026-11-23T13:00:00Z")),
+        judged(event("shipped", "o-1", {"carrier": "DHL"}, time="2026-11-23T12:00:00Z")),
+        judged(paid("o-1", time="2026-11-23T11:00:00Z")),
+    ]
+    plan = decision.plan(judged(placed("o-1")), Snapshot(lock=3, waiting=tuple(early)), "r")
+    assert [change.kind for change in plan.changes] == ["accepted", "paid", "shipped", "delivered"]
+    assert [change.state.version for change in plan.changes] == [1, 2, 3, 4]
+    assert [record.was for record in plan.records] == [None, *[Outcome.WAITING] * 3]
+    assert plan.records[0].versions == (1, 4)
+    assert [json.loads(each.data)["kind"] for each in plan.announced] == [
+        "accepted",
+        "paid",
+        "shipped",
+        "delivered",
+    ]
+
+
+def test_what_still_cannot_follow_goes_on_waiting_and_what_never_can_is_parked() -> None:
+    early = (judged(event("delivered", "o-1")), judged(paid("o-1", amount=1)))
+    plan = decision.plan(judged(placed("o-1")), Snapshot(lock=2, waiting=early), "r")
+    assert [change.kind for change in plan.changes] == ["accepted"]
+    assert [record.outcome for record in plan.records] == [Outcome.APPLIED, Outcome.PARKED]
+    assert json.loads(plan.parked[0].data)["reasons"][0]["code"] == "amount_mismatch"
+
+
+def test_a_duplicate_writes_nothing_and_announces_what_was_announced() -> None:
+    now = judged(placed("o-1"))
+    first = decision.plan(now, Snapshot(), "r1")
+    known = replace(after(first), known=first.records[0], changes=tuple(first.changes))
+    second = decision.plan(now, known, "r2")
+    assert not second.writes
+    assert second.announced == first.announced
+    assert second.parked == []
+
+
+def test_a_parked_event_that_is_replayed_is_decided_anew_with_the_content_it_has_now() -> None:
+    order_state = after(decision.plan(judged(placed("o-1")), Snapshot(), "r1"))
+    wrong = paid("o-1", amount=1)
+    first = decision.plan(judged(wrong), order_state, "r1")
+    assert [record.outcome for record in first.records] == [Outcome.PARKED]
+    mended = replace(wrong, data=paid("o-1").data, extensions={"replay": "a-1"})
+    second = decision.plan(judged(mended), replace(order_state, known=first.records[0]), "r2")
+    assert [(record.outcome, record.was) for record in second.records] == [(Outcome.APPLIED, Outcome.PARKED)]
+    assert [change.kind for change in second.changes] == ["paid"]
+    assert len(second.announced) == 1
+    assert second.parked == []
+
+
+def test_a_replay_that_fails_again_is_parked_again_and_says_which_replay_it_was() -> None:
+    order_state = after(decision.plan(judged(placed("o-1")), Snapshot(), "r1"))
+    wrong = paid("o-1", amount=1)
+    first = decision.plan(judged(wrong), order_state, "r1")
+    again = judged(wrong.with_extensions(replay="a-1"))
+    second = decision.plan(again, replace(order_state, known=first.records[0]), "r2")
+    assert [(record.outcome, record.was) for record in second.records] == [(Outcome.PARKED, Outcome.PARKED)]
+    assert json.loads(second.parked[0].data)["attributes"]["replay"] == "a-1"
+    assert second.parked[0].id == first.parked[0].id
+
+
+def test_a_replay_of_what_has_taken_effect_is_a_duplicate() -> None:
+    now = judged(placed("o-1").with_extensions(replay="a-1"))
+    first = decision.plan(now, Snapshot(), "r1")
+    second = decision.plan(now, replace(after(first), known=first.records[0]), "r2")
+    assert not second.writes
+
+
+@pytest.mark.parametrize(
+    ("given", "read"), [("17", 17), ("0017", 17), ("", None), ("b", None), ("9" * 19, None)]
+)
+def test_a_sequence_is_kept_where_it_is_a_whole_number(given: str, read: int | None) -> None:
+    sent = placed("o-1").with_extensions(sequence=given) if given else placed("o-1")
+    (record,) = decision.plan(judged(sent), Snapshot(), "r").records
+    assert record.sequence == read
+
+
+def test_an_id_used_again_with_other_content_is_parked_and_changes_nothing() -> None:
+    sent = placed("o-1")
+    first = decision.plan(judged(sent), Snapshot(), "r")
+    other = judged(replace(sent, data=json.dumps(order(metadata={"gift": "yes"})).encode()))
+    second = decision.plan(
+        other, replace(after(first), known=first.records[0], changes=tuple(first.changes)), "r"
+    )
+    assert not second.writes
+    assert second.announced == []
+    assert json.loads(second.parked[0].data)["reasons"][0]["code"] == "event_id_reused"
+
+
+def test_a_forbidden_event_is_parked_again_under_the_same_id_when_it_comes_again() -> None:
+    shipped = after(
+        decision.plan(
+            judged(event("shipped", "o-1")), after(decision.plan(judged(placed("o-1")), Snapshot(), "r")), "r"
+        )
+    )
+    late = judged(event("cancelled", "o-1"))
+    first = decision.plan(late, shipped, "r")
+    assert first.records[0].outcome is Outcome.PARKED
+    assert first.changes == []
+    again = decision.plan(late, replace(shipped, known=first.records[0]), "r")
+    assert not again.writes
+    assert [each.id for each in again.parked] == [each.id for each in first.parked]
+
+
+def test_a_stale_event_is_refused_and_recorded() -> None:
+    known = after(decision.plan(judged(placed("o-1")), Snapshot(), "r"))
+    known = after(decision.plan(judged(event("shipped", "o-1")), known, "r"))
+    plan = decision.plan(judged(event("packed", "o-1")), known, "r")
+    assert [(row.outcome, row.reason and row.reason.code) for row in plan.records] == [
+        (Outcome.REFUSED, "stale")
+    ]
+    assert (plan.announced, plan.parked) == ([], [])
+
+
+@pytest.mark.parametrize("missing", ["originsource", "originid", "origindigest"])
+def test_an_event_without_its_origin_is_poison(missing: str) -> None:
+    whole = handler.validate(placed("o-1"), Rules())
+    cut = replace(
+        whole, extensions={name: text for name, text in whole.extensions.items() if name != missing}
+    )
+    with pytest.raises(PoisonError) as caught:
+        decision.arrival(cut)
+    assert caught.value.reasons[0].field == missing
+
+
+def test_a_held_event_is_a_verdict_if_it_has_an_order_and_an_operators_hold_if_not() -> None:
+    review = Rules(review={"EUR": 1})
+    assert isinstance(decision.arrival(handler.validate(placed("o-1"), review)).fact, decision.Verdict)
+    told = {"reason": 'says "order":{} and more', "by": "ada"}
+    hold = decision.arrival(handler.validate(event("held", "o-1", told), review))
+    assert not isinstance(hold.fact, decision.Verdict)
+
+
+def letter(**changes: Any) -> parked_event.Letter:
+    named = {
+        "attributes": {"source": "/s", "id": "1", "subject": "o-1"},
+        "content_type": "",
+        "body": b"x",
+    } | changes
+    return parked_event.Letter(**named)
+
+
+def test_the_same_letter_is_parked_under_the_same_id_wherever_it_lies() -> None:
+    why = [Reason("code", "field", "text")]
+    first = parked_event.parked(letter(), stage="track", revision="r1", reasons=why)
+    moved = letter(attributes={"source": "/s", "id": "1", "subject": "o-1", "knativekafkaoffset": "9"})
+    assert parked_event.parked(moved, stage="track", revision="r2", reasons=why).id == first.id
+    others = [
+        parked_event.parked(letter(body=b"y"), stage="track", revision="r", reasons=why),
+        parked_event.parked(letter(), stage="notify", revision="r", reasons=why),
+        parked_event.parked(letter(), stage="track", revision="r", reasons=[Reason("other", "", "")]),
+    ]
+    assert len({first.id, *(each.id for each in others)}) == 4
+
+
+@pytest.mark.parametrize("body", [b"", b"\x00\xff", b"x" * 500_000, '"Zoë"'.encode()])
+def test_a_parked_payload_comes_back_as_it_was(body: bytes) -> None:
+    event = parked_event.parked(
+        letter(body=body), stage="track", revision="r", reasons=[Reason("c", "", "t")]
+    )
+    assert parked_event.read(event).payload == body
+
+
+def test_a_dead_letter_says_where_why_and_with_which_code() -> None:
+    told = {"knativeerrordest": "http://track.orderflow.svc.cluster.local", "knativeerrorcode": "503"}
+    found = parked_event.read(
+        parked_event.dead_letter(letter(attributes={"id": "1", "source": "/s"} | told), "r")
+    )
+    assert (found.stage, found.http_code, found.reasons[0].code) == ("track", 503, "dead_letter")
+    assert found.topic == "orders.events.v1"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "order_id"),
+    [
+        ({"subject": "o-1"}, "o-1"),
+        ({"subject": "partition:1#2", "key": "o-2"}, "o-2"),
+        ({"partitionkey": "o-3"}, "o-3"),
+        ({"key": "\x00"}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_letters_order_is_found_where_one_is_named(attributes: dict[str, str], order_id: str) -> None:
+    assert letter(attributes=attributes).order_id == order_id

@@ -1,0 +1,111 @@
+"""In which sequence track reads, parks, writes and announces; what it does when somebody else was quicker."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+from support.events import event, paid, placed
+
+from orderflow.domain.rules import Rules
+from orderflow.errors import ConflictError, UnavailableError
+from orderflow.messaging import topics
+from orderflow.messaging.cloudevent import Envelope
+from orderflow.track import decision
+from orderflow.track.decision import Arrival, Plan, Snapshot
+from orderflow.track.handler import Tracker
+from orderflow.validate import handler
+
+
+def judged(sent: Envelope) -> Envelope:
+    return handler.validate(sent, Rules())
+
+
+class Rows:
+    """A store that knows one snapshot for all, and fails to write as often as told."""
+
+    def __init__(self, told: list[str], known: Snapshot | None = None) -> None:
+        self.told = told
+        self.known = known or Snapshot()
+        self.failures: list[Exception] = []
+        self.early: list[Envelope] = []
+
+    async def read(self, arrivals: Sequence[Arrival]) -> list[Snapshot]:
+        self.told.append(f"read {len(arrivals)}")
+        return [self.known] * len(arrivals)
+
+    async def write(self, plans: Sequence[Plan]) -> None:
+        self.told.append(f"write {len(plans)}")
+        if self.failures:
+            raise self.failures.pop(0)
+
+    @asynccontextmanager
+    async def expired(self, most: int) -> AsyncIterator[list[Envelope]]:
+        self.told.append("locked")
+        yield self.early[:most]
+        self.told.append("deleted")
+
+
+class Topics:
+    def __init__(self, told: list[str], refuses: str = "") -> None:
+        self.told = told
+        self.refuses = refuses
+
+    async def publish(self, topic: str, events: Sequence[Envelope]) -> None:
+        if topic == self.refuses:
+            raise UnavailableError("away")
+        self.told += [f"{topic} {event.subject}" for event in events]
+
+
+async def test_what_is_parked_is_in_its_topic_before_the_rows_say_so_and_changes_are_announced_after() -> (
+    None
+):
+    told: list[str] = []
+    never = decision.arrival(judged(paid("o-1", amount=1)))
+    rows = Rows(told, Snapshot(lock=1, waiting=(never,)))
+    await Tracker(rows, Topics(told), "r").handle(judged(placed("o-1")))
+    assert told == ["read 1", f"{topics.PARKED} o-1", "write 1", f"{topics.STATUS} o-1"]
+
+
+async def test_where_nothing_can_be_parked_nothing_is_written() -> None:
+    told: list[str] = []
+    never = decision.arrival(judged(paid("o-1", amount=1)))
+    rows = Rows(told, Snapshot(lock=1, waiting=(never,)))
+    with pytest.raises(UnavailableError):
+        await Tracker(rows, Topics(told, refuses=topics.PARKED), "r").handle(judged(placed("o-1")))
+    assert told == ["read 1"]
+
+
+async def test_what_somebody_else_changed_is_read_again() -> None:
+    told: list[str] = []
+    rows = Rows(told)
+    rows.failures = [ConflictError("quicker"), ConflictError("quicker")]
+    await Tracker(rows, Topics(told), "r").handle(judged(placed("o-1")))
+    assert told == ["read 1", "write 1"] * 3 + [f"{topics.STATUS} o-1"]
+
+
+async def test_an_order_that_others_keep_changing_comes_again_later() -> None:
+    told: list[str] = []
+    rows = Rows(told)
+    rows.failures = [ConflictError("quicker")] * 3
+    with pytest.raises(UnavailableError):
+        await Tracker(rows, Topics(told), "r").handle(judged(placed("o-1")))
+    assert f"{topics.STATUS} o-1" not in told
+
+
+async def test_an_unannounced_change_is_not_done() -> None:
+    told: list[str] = []
+    with pytest.raises(UnavailableError):
+        await Tracker(Rows(told), Topics(told, refuses=topics.STATUS), "r").handle(judged(placed("o-1")))
+    assert told == ["read 1", "write 1"]
+
+
+async def test_the_sweep_parks_before_it_deletes_and_deletes_nothing_that_it_could_not_park() -> None:
+    told: list[str] = []
+    rows = Rows(told)
+    rows.early = [judged(event("packed", "o-1"))]
+    assert await Tracker(rows, Topics(told), "r").sweep() == 1
+    assert told == ["locked", f"{topics.PARKED} o-1", "deleted"]
+    told.clear()
+    with pytest.raises(UnavailableError):
+        await Tracker(rows, Topics(told, refuses=topics.PARKED), "r").sweep()
+    assert told == ["locked"]
