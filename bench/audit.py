@@ -24,7 +24,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from bench.machine import ROOT, hardware
 from bench.workload import SMALL_ORDER
 from orderflow.adapters.kafka.producer import producer_config
-from orderflow.adapters.postgres.pool import migrate
+from orderflow.adapters.postgres.schema import migrate
 from orderflow.audit.consumer_lag import GROUP
 from orderflow.domain.events import type_of
 from orderflow.domain.rules import Rules
@@ -32,7 +32,7 @@ from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import Envelope
 from orderflow.settings import KafkaSettings
 from orderflow.track import decision
-from orderflow.validate import handler
+from orderflow.validate.handler import validate
 from orderflow_sandbox.sandbox import create_order_topics
 from orderflow_sandbox.servers.kafka import EmbeddedKafka, admin_client
 from orderflow_sandbox.servers.postgres import EmbeddedPostgres
@@ -128,7 +128,7 @@ def _add(producer: Producer, rows: dict[str, list[tuple[Any, ...]]], number: int
         data=json.dumps(SMALL_ORDER).encode(),
         extensions={"partitionkey": order_id},
     )
-    judged = handler.validate(sent, Rules())
+    judged = validate(sent, Rules())
     plan = decision.plan(decision.arrival(judged), decision.Snapshot(), "bench")
     for topic, event in ((topics.INBOX, sent), (topics.EVENTS, judged), (topics.STATUS, plan.announced[0])):
         producer.produce(topic, event.data, event.key, headers=event.kafka_headers())
@@ -185,7 +185,7 @@ def _measure(folder: Path, bootstrap: str, database_url: str, records: int, *, a
     }
     started = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-m", "orderflow.audit", "--json"], env=environment, stdout=subprocess.PIPE
+        [sys.executable, "-m", "functions.audit", "--json"], env=environment, stdout=subprocess.PIPE
     )
     assert process.stdout is not None  # noqa: S101 - it was asked for
     output = process.stdout.read()

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bench.machine import Measured
 from bench.runs import Run
-from orderflow.adapters.postgres.pool import READ, WRITE, read_values, write_values
 from orderflow.domain.rules import Waiting
 from orderflow.track import decision
+from orderflow.track.store import READ, WRITE, read_values, write_values
 
 if TYPE_CHECKING:
     from bench.lab import Lab

@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # its stubs forget it
 
 from bench.machine import ROOT, Cores, cpu_seconds
-from orderflow.adapters.postgres.pool import migrate
+from orderflow.adapters.postgres.schema import migrate
 from orderflow.messaging import topics
 from orderflow_sandbox.servers.kafka import EmbeddedKafka, admin_client, create_topics, prepare
 from orderflow_sandbox.servers.postgres import EmbeddedPostgres
@@ -80,7 +80,7 @@ class Lab:
                 "acks": "all",
                 "enable.idempotence": True,
                 "linger.ms": 5,
-                # As orderflow.adapters.kafka.producer has it, so that consumers get batches of the size they get in earnest.
+                # As in orderflow.adapters.kafka.producer, so that consumers get batches of the real size.
                 "batch.size": 32768,
                 "partitioner": "murmur2_random",
                 "queue.buffering.max.messages": 1_000_000,

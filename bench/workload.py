@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from orderflow.domain.events import type_of
 from orderflow.messaging.cloudevent import Envelope
-from orderflow.validate import handler
+from orderflow.validate.handler import validate
 
 if TYPE_CHECKING:
     from orderflow.domain.rules import Rules
@@ -80,7 +80,7 @@ def make(orders: int, rules: Rules, *, name: str = "b", life: tuple[str, ...] = 
             for number in range(start, min(start + _WAVE, orders)):
                 event = _event(f"{name}-{number:07}", number, kind, phase)
                 made.inbox.append(event)
-                made.events.append(handler.validate(event, rules))
+                made.events.append(validate(event, rules))
     return made
 
 

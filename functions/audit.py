@@ -1,21 +1,88 @@
-"""On a schedule or by hand: proves that nothing is missing, and makes good what is. PostgreSQL and Kafka."""
+"""On a schedule or by hand: proves that nothing is missing, and repairs what is. Depends on PostgreSQL and Kafka.
+
+One run over HTTP is orderflow/audit/handler.py; `python -m functions.audit` is one run without HTTP.
+"""
 
 from __future__ import annotations
 
+import sys
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import functions_framework.aio as functions_framework
 
-from orderflow import wiring
-from orderflow.audit.handler import AuditDoor
+from orderflow import startup
+from orderflow.adapters.kafka.log import Log
+from orderflow.adapters.kafka.producer import KafkaPublisher, client_config
+from orderflow.adapters.postgres.pool import Database
+from orderflow.adapters.postgres.schema import check_schema
+from orderflow.adapters.telemetry.noop import NoopTelemetry
+from orderflow.audit import command
+from orderflow.audit.handler import AuditEndpoint
+from orderflow.audit.run import Audit, Terms
+from orderflow.audit.store import AuditStore
+from orderflow.domain.rules import Waiting
+from orderflow.notify import model
+from orderflow.settings import AuditSettings
+from orderflow.shelve.parked_store import Shelf
+from orderflow.track.handler import Tracker
+from orderflow.track.store import OrderStore
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-stage = AuditDoor(wiring.or_exit(wiring.audit))
+    from orderflow.audit.report import Report
+    from orderflow.audit.run import AuditRun
+
+
+def build() -> AuditRun:
+    settings = startup.configure(AuditSettings, "audit")
+    notifications = model.load(settings.notifications_file)
+    terms = Terms(
+        grace=timedelta(seconds=settings.audit_grace_seconds),
+        settle_seconds=settings.audit_settle_seconds,
+        most=timedelta(seconds=settings.audit_seconds),
+        republish_per_second=settings.audit_republish_per_second,
+        revision=settings.k_revision,
+    )
+    check_schema(settings)
+    telemetry = startup.telemetry(settings, "audit")
+    publisher = telemetry.publisher(KafkaPublisher(settings))
+
+    async def run() -> Report | None:
+        database = Database(settings)
+        orders = OrderStore(database, revision=settings.k_revision, waiting=Waiting())
+        try:
+            async with AuditStore.open(settings) as store:
+                if store is None:
+                    return None
+                audit = Audit(
+                    log=Log(client_config(settings)),
+                    store=store,
+                    publisher=publisher,
+                    shelf=Shelf(database),
+                    sweep=Tracker(orders, publisher, settings.k_revision).sweep,
+                    told=notifications,
+                    terms=terms,
+                )
+                return await audit.run()
+        finally:
+            await database.close()
+
+    if isinstance(telemetry, NoopTelemetry):
+        return run
+    from orderflow.audit.tracing import traced
+
+    return traced(run, telemetry)
+
+
+if __name__ == "__main__":
+    sys.exit(command.main(build))
+
+endpoint = AuditEndpoint(startup.or_exit(build))
 
 
 @functions_framework.http
 async def audit(request: Request) -> Response:
-    return await stage.take(request)
+    return await endpoint.handle(request)

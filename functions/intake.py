@@ -1,4 +1,7 @@
-"""HTTP -> inbox: answers 202 once all in-sync replicas have the event. Depends on Kafka only."""
+"""HTTP -> inbox: answers 202 once all in-sync replicas have the event. Depends on Kafka only.
+
+The handler is orderflow/intake/handler.py.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,32 @@ from typing import TYPE_CHECKING
 
 import functions_framework.aio as functions_framework
 
-from orderflow import wiring
+from orderflow import startup
+from orderflow.adapters.http.api_keys import Door
+from orderflow.domain.rules import Rules
+from orderflow.intake.handler import Intake
+from orderflow.settings import IntakeSettings, read_toml
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-stage = wiring.or_exit(wiring.intake)
+    from orderflow.adapters.http.endpoint import Endpoint
+
+
+def build() -> Endpoint:
+    settings = startup.configure(IntakeSettings, "intake")
+    rules = read_toml(Rules, settings.rules_file, "RULES_FILE")
+    api_keys = Door.open(settings, "intake")
+    telemetry = startup.telemetry(settings, "intake")
+    publisher = startup.kafka_publisher(settings, telemetry)
+    handler = Intake(publisher, rules, api_keys, settings.public_url)
+    return telemetry.endpoint(handler, *handler.routes)
+
+
+endpoint = startup.or_exit(build)
 
 
 @functions_framework.http
 async def intake(request: Request) -> Response:
-    return await stage.take(request)
+    return await endpoint.handle(request)

@@ -1,4 +1,7 @@
-"""Status -> e-mail and webhooks, each once. Depends on PostgreSQL, SMTP and the shop's webhook endpoints."""
+"""Status -> e-mail and webhooks, each once. Depends on PostgreSQL, SMTP and the shop's webhook endpoints.
+
+The handler is orderflow/notify/handler.py.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,61 @@ from typing import TYPE_CHECKING
 
 import functions_framework.aio as functions_framework
 
-from orderflow import wiring
+from orderflow import startup
+from orderflow.adapters.http.event_endpoint import EventEndpoint
+from orderflow.adapters.telemetry.noop import NoopTelemetry
+from orderflow.messaging.partition_hold import hold_back
+from orderflow.notify import model
+from orderflow.notify.claims import ClaimStore
+from orderflow.notify.handler import Notifier
+from orderflow.settings import NotifySettings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from starlette.requests import Request
     from starlette.responses import Response
 
-stage = wiring.or_exit(wiring.notify)
+    from orderflow.adapters.http.endpoint import Endpoint
+    from orderflow.notify.handler import Channel
+    from orderflow.notify.model import NotificationSettings
+
+
+def build() -> Endpoint:
+    settings = startup.configure(NotifySettings, "notify")
+    notifications = model.load(settings.notifications_file, settings.smtp_url)
+    lease = settings.claim_seconds
+    database = startup.database(settings)
+    claims = ClaimStore(database, revision=settings.k_revision, lease_seconds=lease)
+    telemetry = startup.telemetry(settings, "notify")
+    channels = _channels(notifications, settings.notifications_file.parent)
+    if not isinstance(telemetry, NoopTelemetry):
+        from orderflow.notify.tracing import traced
+
+        channels = traced(channels, telemetry)
+    notifier = Notifier(notifications, channels, claims, lease_seconds=lease)
+    publisher = startup.kafka_publisher(settings, telemetry)
+    handle = hold_back(notifier.handle, settings.hold_from_partition)
+    return telemetry.endpoint(EventEndpoint("notify", settings.k_revision, handle, publisher))
+
+
+def _channels(notifications: NotificationSettings, folder: Path) -> dict[str, Channel]:
+    """Imports only the channels that are used: a stage that starts from zero is waited for."""
+    channels: dict[str, Channel] = {}
+    if notifications.email is not None:
+        from orderflow.notify.email import EmailChannel
+
+        channels[model.EMAIL] = EmailChannel(notifications.shop, notifications.email, folder)
+    if notifications.webhooks:
+        from orderflow.notify.webhooks import WebhookChannel
+
+        channels[model.WEBHOOK] = WebhookChannel(notifications.webhooks, folder)
+    return channels
+
+
+endpoint = startup.or_exit(build)
 
 
 @functions_framework.http
 async def notify(request: Request) -> Response:
-    return await stage.take(request)
+    return await endpoint.handle(request)

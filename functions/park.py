@@ -1,4 +1,7 @@
-"""The dead-letter sink of every KafkaSource -> parked: nothing that was given up on disappears. Kafka only."""
+"""The dead-letter sink of every KafkaSource -> parked: no dead letter disappears. Depends on Kafka only.
+
+The handler is orderflow/park/handler.py.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,28 @@ from typing import TYPE_CHECKING
 
 import functions_framework.aio as functions_framework
 
-from orderflow import wiring
+from orderflow import startup
+from orderflow.park.handler import DeadLetterSink
+from orderflow.settings import KafkaSettings
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-stage = wiring.or_exit(wiring.park)
+    from orderflow.adapters.http.endpoint import Endpoint
+
+
+def build() -> Endpoint:
+    settings = startup.configure(KafkaSettings, "park")
+    telemetry = startup.telemetry(settings, "park")
+    return telemetry.endpoint(
+        DeadLetterSink(settings.k_revision, startup.kafka_publisher(settings, telemetry))
+    )
+
+
+endpoint = startup.or_exit(build)
 
 
 @functions_framework.http
 async def park(request: Request) -> Response:
-    return await stage.take(request)
+    return await endpoint.handle(request)

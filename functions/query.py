@@ -1,4 +1,7 @@
-"""What became of the orders: the read API and the operators' console. Depends on PostgreSQL only."""
+"""What became of the orders: the read API and the operators' console. Depends on PostgreSQL; on Kafka for actions.
+
+The Flask application is orderflow/query/app.py.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,50 @@ from typing import TYPE_CHECKING
 import functions_framework
 from werkzeug.wrappers import Response
 
-from orderflow import wiring
+from orderflow import startup
+from orderflow.actions.service import Desk
+from orderflow.adapters.http.api_keys import Door
+from orderflow.adapters.kafka.blocking_producer import BlockingPublisher
+from orderflow.adapters.kafka.producer import KafkaPublisher
+from orderflow.adapters.postgres.schema import check_schema
+from orderflow.adapters.telemetry.noop import NoopTelemetry
+from orderflow.domain.rules import Rules
+from orderflow.query.app import create_app
+from orderflow.query.server_sent_events import Streams
+from orderflow.query.store.action_results import DeskReader
+from orderflow.query.store.overdue import Alerts
+from orderflow.settings import QuerySettings, read_toml
 
 if TYPE_CHECKING:
-    from flask import Request
+    from flask import Flask, Request
 
-console = wiring.or_exit(wiring.query)
+
+def build() -> Flask:
+    settings = startup.configure(QuerySettings, "query")
+    rules = read_toml(Rules, settings.rules_file, "RULES_FILE") if settings.rules_file else Rules()
+    reader = DeskReader(settings, Alerts(rules.stuck, rules.gaps))
+    telemetry = startup.telemetry(settings, "query")
+    publisher = BlockingPublisher(telemetry.publisher(KafkaPublisher(settings)))
+    actions = Desk(reader, publisher.publish)
+    rollouts = None
+    if settings.rollouts:
+        from orderflow.query.clients.rollouts import Rollouts
+
+        rollouts = Rollouts.connect()
+    streams = Streams(settings.live_streams)
+    api_keys = Door.open(settings, "query")
+    check_schema(settings)
+    app = create_app(reader, api_keys, streams, actions, settings.audit_url, rollouts)
+    if not isinstance(telemetry, NoopTelemetry):
+        from orderflow.query.tracing import trace_requests
+
+        trace_requests(app, telemetry)
+    return app
+
+
+app = startup.or_exit(build)
 
 
 @functions_framework.http
 def query(request: Request) -> Response:
-    return Response.from_app(console, request.environ)
+    return Response.from_app(app, request.environ)

@@ -1,4 +1,7 @@
-"""Parked -> PostgreSQL: what operators browse, mend and replay. Depends on PostgreSQL."""
+"""Parked -> PostgreSQL: what operators browse, edit and replay. Depends on PostgreSQL and Kafka.
+
+The handler is orderflow/shelve/handler.py.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,34 @@ from typing import TYPE_CHECKING
 
 import functions_framework.aio as functions_framework
 
-from orderflow import wiring
+from orderflow import startup
+from orderflow.adapters.http.event_endpoint import EventEndpoint
+from orderflow.messaging.partition_hold import hold_back
+from orderflow.settings import ShelveSettings
+from orderflow.shelve.action_store import ActionRecord
+from orderflow.shelve.handler import Carrier
+from orderflow.shelve.parked_store import Shelf
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-stage = wiring.or_exit(wiring.shelve)
+    from orderflow.adapters.http.endpoint import Endpoint
+
+
+def build() -> Endpoint:
+    settings = startup.configure(ShelveSettings, "shelve")
+    telemetry = startup.telemetry(settings, "shelve")
+    database = startup.database(settings)
+    publisher = startup.kafka_publisher(settings, telemetry)
+    handler = Carrier(Shelf(database), ActionRecord(database), publisher)
+    handle = hold_back(handler.handle, settings.hold_from_partition)
+    return telemetry.endpoint(EventEndpoint("shelve", settings.k_revision, handle, publisher))
+
+
+endpoint = startup.or_exit(build)
 
 
 @functions_framework.http
 async def shelve(request: Request) -> Response:
-    return await stage.take(request)
+    return await endpoint.handle(request)

@@ -1,4 +1,7 @@
-"""Events -> status: takes an order through its lifecycle, once per event. Depends on PostgreSQL and Kafka."""
+"""Events -> status: moves an order through its lifecycle, once per event. Depends on PostgreSQL and Kafka.
+
+The handler is orderflow/track/handler.py.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,35 @@ from typing import TYPE_CHECKING
 
 import functions_framework.aio as functions_framework
 
-from orderflow import wiring
+from orderflow import startup
+from orderflow.adapters.http.event_endpoint import EventEndpoint
+from orderflow.domain.rules import Rules
+from orderflow.messaging.partition_hold import hold_back
+from orderflow.settings import TrackSettings, read_toml
+from orderflow.track.handler import Tracker
+from orderflow.track.store import OrderStore
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-stage = wiring.or_exit(wiring.track)
+    from orderflow.adapters.http.endpoint import Endpoint
+
+
+def build() -> Endpoint:
+    settings = startup.configure(TrackSettings, "track")
+    rules = read_toml(Rules, settings.rules_file, "RULES_FILE")
+    telemetry = startup.telemetry(settings, "track")
+    publisher = startup.kafka_publisher(settings, telemetry)
+    store = OrderStore(startup.database(settings), revision=settings.k_revision, waiting=rules.waiting)
+    tracker = Tracker(store, publisher, settings.k_revision)
+    handle = hold_back(tracker.handle, settings.hold_from_partition)
+    return telemetry.endpoint(EventEndpoint("track", settings.k_revision, handle, publisher))
+
+
+endpoint = startup.or_exit(build)
 
 
 @functions_framework.http
 async def track(request: Request) -> Response:
-    return await stage.take(request)
+    return await endpoint.handle(request)

@@ -1,4 +1,7 @@
-"""Inbox -> events: is the order one that this shop takes? Depends on Kafka only."""
+"""Inbox -> events: does the shop accept the order? Depends on Kafka only.
+
+The handler is orderflow/validate/handler.py.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,33 @@ from typing import TYPE_CHECKING
 
 import functions_framework.aio as functions_framework
 
-from orderflow import wiring
+from orderflow import startup
+from orderflow.adapters.http.event_endpoint import EventEndpoint
+from orderflow.domain.rules import Rules
+from orderflow.messaging.partition_hold import hold_back
+from orderflow.settings import ValidateSettings, read_toml
+from orderflow.validate.handler import Validator
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-stage = wiring.or_exit(wiring.validate)
+    from orderflow.adapters.http.endpoint import Endpoint
+
+
+def build() -> Endpoint:
+    settings = startup.configure(ValidateSettings, "validate")
+    rules = read_toml(Rules, settings.rules_file, "RULES_FILE")
+    telemetry = startup.telemetry(settings, "validate")
+    publisher = startup.kafka_publisher(settings, telemetry)
+    validator = Validator(rules, publisher, settings.k_revision)
+    handle = hold_back(validator.handle, settings.hold_from_partition)
+    return telemetry.endpoint(EventEndpoint("validate", settings.k_revision, handle, publisher))
+
+
+endpoint = startup.or_exit(build)
 
 
 @functions_framework.http
 async def validate(request: Request) -> Response:
-    return await stage.take(request)
+    return await endpoint.handle(request)

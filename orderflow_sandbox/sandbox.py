@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import aiohttp
 
-from orderflow.adapters.postgres.pool import migrate
+from orderflow.adapters.postgres.schema import migrate
 from orderflow.messaging import topics
 from orderflow_sandbox.address import DEFAULT_STATE, LOOPBACK, Address, SandboxError, free_port, running
 from orderflow_sandbox.servers.child import Child, Step

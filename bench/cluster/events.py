@@ -14,7 +14,7 @@ from orderflow.errors import Reason
 from orderflow.messaging import parked_event
 from orderflow.messaging.cloudevent import JSON, Envelope, now
 from orderflow.track import decision
-from orderflow.validate import handler
+from orderflow.validate.handler import validate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +51,7 @@ def placed() -> Envelope:
 
 
 def judged() -> Envelope:
-    return handler.validate(placed(), Rules())
+    return validate(placed(), Rules())
 
 
 def announced() -> Envelope:

@@ -17,11 +17,12 @@ from faststream import AckPolicy, FastStream
 from faststream.confluent import KafkaBroker, KafkaMessage
 
 from orderflow import settings
-from orderflow.adapters.postgres.pool import Database, OrderStore
+from orderflow.adapters.postgres.pool import Database
 from orderflow.domain.rules import Waiting
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import Envelope
 from orderflow.track import decision
+from orderflow.track.store import OrderStore
 
 if TYPE_CHECKING:
     from confluent_kafka import Message

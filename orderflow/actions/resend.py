@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from orderflow.actions.events import SOURCE
 from orderflow.domain.events import VERDICTS, kind_of, type_of
 from orderflow.errors import PoisonError, Reason
-from orderflow.messaging import cloudevent, parked_event, topics
-from orderflow.validate import handler
+from orderflow.messaging import cloudevent, inbox_event, parked_event, topics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -178,7 +177,7 @@ def edited(letter: Letter, written: dict[str, Json], action_id: str) -> Envelope
     )
     event = cloudevent.checked(attributes | carried, body, cloudevent.JSON)
     try:
-        handler.read(event)
+        inbox_event.read(event)
     except PoisonError as error:
         raise PoisonError(*map(_in_data, error.reasons)) from None
     return event.with_extensions(partitionkey=event.subject, replay=action_id)

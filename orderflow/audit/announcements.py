@@ -10,24 +10,22 @@ from typing import TYPE_CHECKING, Final
 from orderflow.adapters.kafka.log import partition_of
 from orderflow.audit.report import Missing, Remedy
 from orderflow.messaging import topics
-from orderflow.messaging.cloudevent import Envelope
-from orderflow.track import decision
+from orderflow.messaging.status_event import status_event
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from orderflow.adapters.kafka.producer import Publisher
     from orderflow.audit.kafka_record import Record
     from orderflow.audit.repairs import Pace
     from orderflow.audit.report import Report
     from orderflow.audit.store import AuditStore, Unannounced
+    from orderflow.messaging.publisher import Publisher
 
 log = logging.getLogger(__name__)
 
 MOST_AT_ONCE: Final = 5000
 OVERLAP: Final = timedelta(minutes=2)
 """By how much two runs overlap: clocks differ, and a transaction is seen later than the moment it is dated."""
-_NO_CAUSE: Final = Envelope(type="", source="", id="")
 
 
 @dataclass(slots=True)
@@ -80,7 +78,7 @@ class Announcements:
 
     async def _announce(self, each: Unannounced) -> Missing:
         await self.pace.step()
-        event = decision.announcement(each.order_id, each.document, each.change, _NO_CAUSE)
+        event = status_event(each.order_id, each.document, each.change)
         await self.publisher.publish(topics.STATUS, [event])
         extra = {"order_id": each.order_id, "event_id": event.id, "remedy": Remedy.ANNOUNCED.value}
         log.warning("never announced", extra=extra)

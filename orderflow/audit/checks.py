@@ -8,10 +8,8 @@ from orderflow.audit.kafka_record import Record, read
 from orderflow.audit.report import Fate
 from orderflow.domain.lifecycle import Outcome
 from orderflow.errors import PoisonError
-from orderflow.messaging import topics
-from orderflow.messaging.cloudevent import derived_id
+from orderflow.messaging import inbox_event, topics
 from orderflow.notify import model
-from orderflow.validate import handler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -158,7 +156,7 @@ def _fate(record: Record, entry: Entry | None) -> Fate:
 def _digest(record: Record) -> str:
     """The content of an inbox event as the ledger tells it apart; empty for what validate would park."""
     try:
-        return handler.digest_of(read(record))
+        return inbox_event.digest_of(read(record))
     except PoisonError:
         return ""
 
@@ -177,7 +175,7 @@ def _alone(each: Identity | None) -> list[Identity]:
 
 def _and_validated(each: Identity | None) -> list[Identity]:
     """An inbox event's identity, and the one that validate gives it."""
-    return [each, (handler.SOURCE, derived_id("validate", *each))] if each else []
+    return [each, (inbox_event.VALIDATED_SOURCE, inbox_event.validated_id(*each))] if each else []
 
 
 async def _look_on_the_shelf(

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from orderflow.adapters.telemetry import logs
+from orderflow import logs
 from orderflow.audit import kafka_record
 from orderflow.audit.checks import identity
 from orderflow.audit.report import Missing, Remedy
@@ -17,10 +17,10 @@ from orderflow.messaging import parked_event, topics, trace_context
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orderflow.adapters.kafka.producer import Publisher
     from orderflow.audit.kafka_record import Record
     from orderflow.audit.store import AuditStore
     from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.publisher import Publisher
     from orderflow.shelve.parked_store import Shelf
 
 log = logging.getLogger(__name__)

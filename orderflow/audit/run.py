@@ -8,7 +8,7 @@ import time
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 from uuid import uuid4
 
 from orderflow.audit import scan
@@ -24,15 +24,18 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from orderflow.adapters.kafka.log import Extent, Log
-    from orderflow.adapters.kafka.producer import Publisher
     from orderflow.audit.checks import Check
     from orderflow.audit.kafka_record import Record
     from orderflow.audit.scan import Reading
     from orderflow.audit.store import AuditStore
+    from orderflow.messaging.publisher import Publisher
     from orderflow.notify.model import NotificationSettings
     from orderflow.shelve.parked_store import Shelf
 
 log = logging.getLogger(__name__)
+
+AuditRun: TypeAlias = "Callable[[], Awaitable[Report | None]]"
+"""One run of the audit; None where another run is under way. Raises UnavailableError."""
 
 _SAVE_EVERY: Final = 20
 """Batches between two savings of the positions: what a killed run has read is not read again."""

@@ -11,17 +11,17 @@ import psycopg
 from psycopg.rows import dict_row
 from pydantic_core import to_json
 
-from orderflow.adapters.postgres.pool import change_of
 from orderflow.domain.lifecycle import Outcome
 from orderflow.errors import UnavailableError
+from orderflow.messaging.status_event import change_from_row
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
     from orderflow.audit.kafka_record import Identity
     from orderflow.audit.report import Report
+    from orderflow.messaging.status_event import Change
     from orderflow.settings import DatabaseSettings
-    from orderflow.track.decision import Change
 
 RUN_LOCK: Final = 0x0F11
 """Of pg_advisory_lock: who holds it audits. PostgreSQL lets go of it when the process dies."""
@@ -205,7 +205,7 @@ class AuditStore:
         return [
             Unannounced(
                 row["order_id"],
-                change_of(row, row["currency"], row["total"]),
+                change_from_row(row, row["currency"], row["total"]),
                 row["document"],
                 row["recorded_at"],
             )

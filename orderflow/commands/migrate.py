@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from orderflow import settings
-from orderflow.adapters.postgres.pool import migrate
-from orderflow.adapters.postgres.schema import missing
-from orderflow.adapters.telemetry import logs
+from orderflow import logs, settings
+from orderflow.adapters.postgres.schema import migrate, missing
+from orderflow.startup import or_exit
 from orderflow.version import add_option
-from orderflow.wiring import or_exit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from orderflow import settings, wiring
+from orderflow import settings, startup
 from orderflow.adapters.kafka.log import Log, partition_of
 from orderflow.adapters.kafka.producer import client_config
 from orderflow.audit.consumer_lag import GROUP
@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add_option(parser)
     given = parser.parse_args(arguments)
-    config = wiring.or_exit(lambda: settings.load(settings.KafkaSettings))
+    config = startup.or_exit(lambda: settings.load(settings.KafkaSettings))
     barrier = Barrier(Log(client_config(config)), given.old, given.wait)
     try:
         _tell(barrier.waits())

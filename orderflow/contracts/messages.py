@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 from orderflow.actions import events
 from orderflow.domain.events import INBOX, UPDATES, VERDICTS, type_of
-from orderflow.messaging import parked_event, topics
+from orderflow.messaging import inbox_event, parked_event, topics
 from orderflow.messaging.parked_event import Parked
+from orderflow.messaging.status_event import SOURCE
 from orderflow.notify.model import StatusChange, StatusKind
-from orderflow.track import decision
-from orderflow.validate import handler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +89,7 @@ def all_messages() -> Iterator[Message]:
             type_of(kind),
             models,
             _what_it_is(kind),
-            source=handler.SOURCE,
+            source=inbox_event.VALIDATED_SOURCE,
             required=(PARTITION_KEY, *_ORIGIN, "origindigest"),
             optional=("validatedby", "sequence", "replay", *_TRACE),
         )
@@ -101,7 +100,7 @@ def all_messages() -> Iterator[Message]:
             type_of(kind),
             (StatusChange,),
             f"What the order is since it was {kind}.",
-            source=decision.SOURCE,
+            source=SOURCE,
             required=(PARTITION_KEY, *_ORIGIN),
             optional=("traceparent", "replay"),
         )

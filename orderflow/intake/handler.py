@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -13,13 +12,12 @@ from starlette.responses import JSONResponse, Response
 from orderflow.adapters.http import problems
 from orderflow.adapters.http.body import TooLargeError
 from orderflow.adapters.http.body import read as read_body
-from orderflow.adapters.telemetry import logs
+from orderflow.adapters.http.endpoint import EVENT, answers_every_error, posts_only
 from orderflow.domain.events import OrderPlaced, parse, type_of
 from orderflow.domain.orders import Order
 from orderflow.errors import PoisonError, Reason, UnavailableError
-from orderflow.messaging import cloudevent, topics, trace_context
+from orderflow.messaging import cloudevent, inbox_event, topics, trace_context
 from orderflow.messaging.cloudevent import Envelope, derived_id, now
-from orderflow.validate import handler
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -27,10 +25,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from orderflow.adapters.http.api_keys import Client, Door
-    from orderflow.adapters.kafka.producer import Publisher
     from orderflow.domain.rules import Rules
-
-log = logging.getLogger(__name__)
+    from orderflow.messaging.publisher import Publisher
 
 MAX_BODY: Final = 256 * 1024
 KEY_LENGTH: Final = 255
@@ -56,16 +52,15 @@ class Intake:
     def routes(self) -> tuple[str, ...]:
         return tuple(self._routes)
 
-    async def take(self, request: Request) -> Response:
+    @answers_every_error("this is our fault; send the same again")
+    async def handle(self, request: Request) -> Response:
         route = self._routes.get(request.scope["path"].rstrip("/") or "/")
         if route is None:
             return problems.problem(
                 404, "not_found", "there is nothing here; POST to /, /orders or /orders/dry-run"
             )
         if request.method != "POST":
-            return problems.problem(
-                405, "method_not_allowed", "POST is the one way in", headers={"Allow": "POST"}
-            )
+            return posts_only("POST is the one way in")
         client = self._door.who(request.headers)
         if client is None:
             headers = {"WWW-Authenticate": 'Bearer realm="orderflow"'}
@@ -81,15 +76,12 @@ class Intake:
             return problems.unavailable("Kafka did not confirm; send the same again")
         except ClientDisconnect:
             return Response(status_code=499)
-        except Exception as error:  # noqa: BLE001 - the framework would log its text and so the data
-            log.error("unexpected", extra={"error": type(error).__name__, "where": logs.where(error)})  # noqa: TRY400
-            return problems.problem(500, "internal_error", "this is our fault; send the same again")
 
     async def _event(self, request: Request, client: Client) -> Response:
         event = cloudevent.from_http(request.scope["headers"], await _body(request), percent_encoded=True)
         if not client.may_send(event.source):
             return _forbidden("this API key may not send events of this source")
-        handler.read(event)
+        inbox_event.read(event)
         return await self._publish(event, request)
 
     async def _order(self, request: Request, client: Client) -> Response:
@@ -126,7 +118,7 @@ class Intake:
         extensions, links = trace_context.entered(event.extensions, request.scope["headers"])
         extensions["partitionkey"] = event.subject
         event = replace(event, time=event.time or now(), extensions=extensions, links=links)
-        request.scope[trace_context.EVENT] = event
+        request.scope[EVENT] = event
         await self._publisher.publish(topics.INBOX, [event])
         location = f"{self._public_url}/orders/{event.subject}"
         answer = {"order_id": event.subject, "event_id": event.id, "status_url": location}

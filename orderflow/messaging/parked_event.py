@@ -19,7 +19,9 @@ from orderflow.messaging import topics, trace_context
 from orderflow.messaging.cloudevent import Envelope, derived_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+
+    from orderflow.messaging.publisher import Publisher
 
 SOURCE: Final = "/orderflow/park"
 TOPIC_OF: Final = {
@@ -193,6 +195,21 @@ def dead_letter(letter: Letter, revision: str, *, most: int = MOST_PAYLOAD) -> E
         http_code=code,
         most=most,
     )
+
+
+async def publish(publisher: Publisher, build: Callable[[int], Envelope]) -> Envelope:
+    """Publishes a parked event with its whole payload or, where the topic takes no record of that size, with the
+    beginning of the payload. build makes the event with at most so many bytes of payload.
+
+    Returns the event that Kafka confirmed. Raises UnavailableError where Kafka confirms none.
+    """
+    event = build(MOST_PAYLOAD)
+    try:
+        await publisher.publish(topics.PARKED, [event])
+    except PoisonError:
+        event = build(FITS_ANYWHERE)
+        await publisher.publish(topics.PARKED, [event])
+    return event
 
 
 def _told(letter: Letter) -> Reason | None:

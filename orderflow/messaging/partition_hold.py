@@ -1,7 +1,7 @@
-"""While partitions are added: events of the new ones wait until the old ones are empty (docs/scaling.md).
+"""Holds back the events of new partitions until the old partitions are empty (docs/scaling.md, adding partitions).
 
-An order whose key moves to a new partition may have earlier events in its old one. Refused, the new ones come again,
-and stay in sequence: their partition waits.
+An order whose key moves to a new partition may still have earlier events in its old partition. An event that is held
+back is answered 503, so KafkaSource sends it again and its partition keeps its sequence.
 """
 
 from __future__ import annotations
@@ -17,21 +17,23 @@ if TYPE_CHECKING:
 
     Handle = Callable[[Envelope], Awaitable[str]]
 
-_LONGEST: Final = 9
-"""Digits of a partition's number: Kafka's are 32 bits."""
+_MAX_DIGITS: Final = 9
+"""Of a partition's number, which is 32 bits in Kafka."""
 
 
-def held(handle: Handle, first: int | None) -> Handle:
-    """handle, which from partition first on raises UnavailableError; None holds nothing back.
+def hold_back(handle: Handle, first_partition: int | None) -> Handle:
+    """Returns handle, which raises UnavailableError for events of first_partition and those after it. With None, no
+    event is held back.
 
-    An event that says no partition came through no KafkaSource, and is not held."""
-    if first is None:
+    An event that names no partition did not come through a KafkaSource and is not held back.
+    """
+    if first_partition is None:
         return handle
 
-    async def wait(event: Envelope) -> str:
-        told = event.extensions.get("knativekafkapartition", "")
-        if told.isdecimal() and len(told) <= _LONGEST and int(told) >= first:
+    async def handle_or_hold_back(event: Envelope) -> str:
+        partition = event.extensions.get("knativekafkapartition", "")
+        if partition.isdecimal() and len(partition) <= _MAX_DIGITS and int(partition) >= first_partition:
             raise UnavailableError("held back while partitions are added")
         return await handle(event)
 
-    return wait
+    return handle_or_hold_back

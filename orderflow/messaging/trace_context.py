@@ -1,63 +1,27 @@
-"""W3C trace context as events carry it (CloudEvents' distributed tracing extension), and tracing that is off.
+"""W3C trace context as events carry it: CloudEvents' distributed tracing extension.
 
-A stage hands the `traceparent` of the event that it takes on to what it publishes, traced or not. Where traces are
-recorded, the composition root puts orderflow.adapters.telemetry around doors, publishers and channels: it gives the
-event the stage's own span before the stage sees it. So no stage knows of spans, and without traces nothing is in
-the way.
+A stage hands the `traceparent` of the event that it handles on to what it publishes, whether traces are recorded or
+not. Where they are recorded, orderflow.adapters.telemetry.traces gives the event the stage's own span before the stage
+sees the event.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from starlette.requests import Request
-    from starlette.responses import Response
-
     from orderflow.messaging.cloudevent import Envelope
-
-T = TypeVar("T")
 
 PARENT: Final = "traceparent"
 STATE: Final = "tracestate"
-EVENT: Final = "orderflow.event"
-"""Keys of a request's scope, for whoever stands around a stage: the event that it took,"""
-OUTCOME: Final = "orderflow.outcome"
-"""one word on what became of it,"""
-REASON: Final = "orderflow.reason"
-"""and the code of why it was parked."""
-
 # Version 00, and neither id all zeros: https://www.w3.org/TR/trace-context/#traceparent-header
 _PARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _LONGEST_STATE: Final = 512
 _TRACE_ID: Final = slice(3, 35)
-
-
-class Stage(Protocol):
-    async def take(self, request: Request) -> Response: ...
-
-
-class Untraced:
-    """Puts nothing around anything."""
-
-    def door(self, door: T, *_routes: str) -> T:
-        return door
-
-    def publisher(self, publisher: T) -> T:
-        return publisher
-
-    def channels(self, channels: T) -> T:
-        return channels
-
-    def console(self, console: T) -> T:
-        return console
-
-    def audit(self, run: T) -> T:
-        return run
 
 
 def is_parent(text: str) -> bool:

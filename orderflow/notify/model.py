@@ -24,8 +24,9 @@ from orderflow.domain.events import kind_of, parse
 from orderflow.domain.lifecycle import Payment, Status
 from orderflow.domain.money import Amount, Currency
 from orderflow.domain.orders import Frozen, Order, OrderId, Text
-from orderflow.errors import PoisonError, Reason
-from orderflow.track.decision import SOURCE
+from orderflow.errors import BadSettingsError, PoisonError, Reason
+from orderflow.messaging.status_event import SOURCE
+from orderflow.settings import read_toml
 
 if TYPE_CHECKING:
     from orderflow.messaging.cloudevent import Envelope
@@ -142,6 +143,17 @@ class NotificationSettings(Frozen):
         if len(set(names)) < len(names):
             raise PydanticCustomError("webhook_names", "two webhooks have the same name")
         return self
+
+
+def load(path: Path, smtp_url: str | None = None) -> NotificationSettings:
+    """The notifications file; smtp_url takes the place of its `email.smtp_url`. Raises BadSettingsError."""
+    settings = read_toml(NotificationSettings, path, "NOTIFICATIONS_FILE")
+    if smtp_url is None:
+        return settings
+    try:
+        return settings.with_smtp_url(smtp_url)
+    except ValueError:
+        raise BadSettingsError("SMTP_URL: this is no smtp://host:port or does not fit the rest") from None
 
 
 class StatusChange(Frozen):

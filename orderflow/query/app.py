@@ -13,8 +13,8 @@ from flask.json.provider import DefaultJSONProvider
 from flask_bootstrap import Bootstrap5
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from orderflow import logs
 from orderflow.adapters.http import api_keys, problems
-from orderflow.adapters.telemetry import logs
 from orderflow.errors import ConflictError, ForbiddenError, PoisonError, UnavailableError, UnknownError
 from orderflow.query import labels, requests
 from orderflow.query.api import actions, contracts, reads

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from orderflow.actions.events import SOURCE
 from orderflow.domain.lifecycle import Status
 from orderflow.domain.money import show
-from orderflow.messaging.cloudevent import derived_id
-from orderflow.track import decision
+from orderflow.messaging.status_event import status_event_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -95,7 +94,7 @@ def timeline(record: OrderRecord) -> list[Turn]:
                 before.get(step.version) if step else None,
                 early.get(key),
                 parked.pop(key, None) if entry.outcome == "parked" else None,
-                sent.pop(derived_id(decision.STAGE, *key), []),
+                sent.pop(status_event_id(*key), []),
                 asked.pop(entry.id, None) if entry.source == SOURCE else None,
             )
         )
@@ -132,7 +131,7 @@ def _turn(
         occurred_at=entry.occurred_at,
         kind=entry.kind,
         outcome=entry.outcome,
-        stage=decision.STAGE,
+        stage="track",
         revision=entry.revision,
         version=step.version if step else None,
         source=entry.source,

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from orderflow.actions.events import Action
     from orderflow.actions.resend import Letter
-    from orderflow.adapters.kafka.producer import Publisher
     from orderflow.messaging.cloudevent import Envelope
     from orderflow.messaging.parked_event import Parked
+    from orderflow.messaging.publisher import Publisher
 
     class Shelf(Protocol):
         async def put(self, event: Envelope, parked: Parked) -> None: ...

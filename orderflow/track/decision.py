@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
-
-from pydantic_core import to_json
+from typing import TYPE_CHECKING, Final
 
 from orderflow.domain import lifecycle
-from orderflow.domain.events import UPDATES, VERDICTS, Update, Verdict, kind_of, parse, type_of
+from orderflow.domain.events import UPDATES, VERDICTS, Update, Verdict, kind_of, parse
 from orderflow.domain.lifecycle import OrderState, Outcome
 from orderflow.errors import PoisonError, Reason
 from orderflow.messaging import parked_event, trace_context
-from orderflow.messaging.cloudevent import Envelope, derived_id, moment
+from orderflow.messaging.cloudevent import moment
+from orderflow.messaging.status_event import Change, status_event
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-SOURCE: Final = "/orderflow/track"
+    from orderflow.messaging.cloudevent import Envelope
+
 STAGE: Final = "track"
 _HAS_ORDER: Final = re.compile(rb'"order"\s*:')
 """Within a JSON text every quote is escaped, so this finds members only."""
@@ -53,18 +53,6 @@ class Arrival:
     def validated_by(self) -> str | None:
         """The revision of validate whose verdict this is."""
         return self.event.extensions.get("validatedby")
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One row of an order's history."""
-
-    source: str
-    id: str
-    kind: str
-    state: OrderState
-    detail: dict[str, Any]
-    occurred_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +169,7 @@ def plan(now: Arrival, known: Snapshot, revision: str) -> Plan:
     }
     for change in result.changes:
         was_trace = early.get((change.source, change.id)) if early else None
-        event = announcement(now.order_id, result.document, change, now.event)
+        event = status_event(now.order_id, result.document, change, now.event)
         result.announced.append(replace(event, links=(was_trace,)) if was_trace else event)
     return result
 
@@ -252,7 +240,7 @@ def _repeat(result: Plan, known: Record, changes: Sequence[Change], revision: st
     elif known.outcome is Outcome.PARKED and known.reason is not None:
         result.parked.append(_parked(now, known.reason, revision))
     result.announced = [
-        announcement(now.order_id, result.document, change, now.event)
+        status_event(now.order_id, result.document, change, now.event)
         for change in (changes if known.digest == now.digest else ())
     ]
 
@@ -268,35 +256,3 @@ def expired(event: Envelope, revision: str) -> Envelope:
     reason = Reason("waited_too_long", "type", "what this event needs to come first never came")
     letter = parked_event.Letter.of_envelope(event)
     return trace_context.moved(parked_event.parked(letter, stage=STAGE, revision=revision, reasons=[reason]))
-
-
-def announcement(order_id: str, document: str, change: Change, cause: Envelope) -> Envelope:
-    """The status event of one change; the same change always gives the same id and data."""
-    state = change.state
-    head = to_json(
-        {
-            "order_id": order_id,
-            "kind": change.kind,
-            "version": state.version,
-            "status": state.status.value,
-            "payment": state.payment.value,
-            "currency": state.currency,
-            "total": state.total,
-            "captured": state.captured,
-            "refunded": state.refunded,
-            "detail": change.detail,
-        }
-    )
-    extensions = {"partitionkey": order_id, "originsource": change.source, "originid": change.id}
-    for name in (trace_context.PARENT, trace_context.STATE):
-        if name in cause.extensions:
-            extensions[name] = cause.extensions[name]
-    return Envelope(
-        type=type_of(change.kind),
-        source=SOURCE,
-        id=derived_id(STAGE, change.source, change.id),
-        subject=order_id,
-        time=change.occurred_at.isoformat().replace("+00:00", "Z"),
-        data=b'%b,"order":%b}' % (head[:-1], document.encode()),
-        extensions=extensions,
-    )

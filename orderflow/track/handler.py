@@ -8,7 +8,7 @@ import time
 from contextvars import Context
 from typing import TYPE_CHECKING, Final
 
-from orderflow.adapters.telemetry import logs
+from orderflow import logs
 from orderflow.errors import ConflictError, UnavailableError
 from orderflow.messaging import topics
 from orderflow.messaging.batching import Coalescer
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from typing import Protocol
 
-    from orderflow.adapters.kafka.producer import Publisher
     from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.publisher import Publisher
     from orderflow.track.decision import Arrival, Plan, Snapshot
 
     class Store(Protocol):

@@ -1,66 +1,56 @@
-"""What validate makes of an inbox event: a verdict on a placed order, or a well-formed update passed on."""
+"""Validate's work: a verdict on a placed order, or a well-formed update passed on."""
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Final
 
-from orderflow.domain.events import INBOX, OrderPlaced, kind_of, parse, type_of
+from orderflow.domain.events import OrderPlaced, kind_of, type_of
 from orderflow.domain.orders import Order
-from orderflow.errors import PoisonError, Reason
-from orderflow.messaging.cloudevent import Envelope, derived_id, now
+from orderflow.messaging import inbox_event, topics
+from orderflow.messaging.cloudevent import Envelope, now
 
 if TYPE_CHECKING:
-    from orderflow.domain.events import Update
     from orderflow.domain.rules import Rules
+    from orderflow.messaging.publisher import Publisher
 
-SOURCE: Final = "/orderflow/validate"
-_CARRIED: Final = ("traceparent", "tracestate", "sequence", "replay")
-
-
-def read(event: Envelope) -> OrderPlaced | Update:
-    """An inbox event's data. Raises PoisonError naming what is wrong with the type, the subject or the data."""
-    model = INBOX.get(kind_of(event.type) or "")
-    if model is None:
-        raise PoisonError(Reason("type_unknown", "type", "this type of event is not taken here"))
-    if not event.subject:
-        raise PoisonError(Reason("attribute_missing", "subject", "the subject is the order id"))
-    fact = parse(model, event.data)
-    if isinstance(fact, OrderPlaced) and fact.order_id not in {None, event.subject}:
-        raise PoisonError(Reason("order_id_mismatch", "order_id", "this differs from the event's subject"))
-    return fact
+_PASSED_ON: Final = ("traceparent", "tracestate", "sequence", "replay")
+"""The extensions of the inbox event that its verdict keeps."""
 
 
-def digest(event_type: str, subject: str, content: bytes) -> str:
-    """What tells apart two events that claim to be the same: sha256 over type, order id and normalised data."""
-    return hashlib.sha256(f"{event_type}\n{subject}\n".encode() + content).hexdigest()
+class Validator:
+    """Takes events of the inbox topic. An event is done when Kafka has confirmed what validate made of it."""
 
+    def __init__(self, rules: Rules, publisher: Publisher, revision: str) -> None:
+        self._rules = rules
+        self._publisher = publisher
+        self._revision = revision
 
-def digest_of(event: Envelope) -> str:
-    """That of an inbox event. Raises PoisonError as read() does."""
-    return digest(event.type, event.subject, _normalised(read(event)))
+    async def handle(self, event: Envelope) -> str:
+        """Returns the kind of the published event, such as `accepted` or `paid`.
 
-
-def _normalised(fact: OrderPlaced | Update) -> bytes:
-    return fact.model_dump_json(exclude_none=True).encode()
+        Raises PoisonError for an event that is not well-formed, UnavailableError where Kafka does not confirm.
+        """
+        validated = validate(event, self._rules, self._revision)
+        await self._publisher.publish(topics.EVENTS, [validated])
+        return kind_of(validated.type) or ""
 
 
 def validate(event: Envelope, rules: Rules, revision: str = "") -> Envelope:
-    """The event for the events topic. Its id follows from the inbox event's, its content from the rules too.
+    """The event for the events topic. Its id follows from the inbox event's id, its content from the rules too.
 
-    revision is whose verdict it is: the ledger keeps it, for a release is judged by it.
+    revision is the validate revision that decides; it is stored so that canary analysis can compare revisions.
     """
-    fact = read(event)
-    content = _normalised(fact)
+    fact = inbox_event.read(event)
+    content = inbox_event.normalised(fact)
     kind, data = fact.kind, content
     if isinstance(fact, OrderPlaced):
         verdict = rules.judge(Order.model_construct(**fact.__dict__))
         kind, data = verdict.kind, verdict.model_dump_json(exclude_none=True).encode()
-    carried = {name: event.extensions[name] for name in _CARRIED if name in event.extensions}
+    passed_on = {name: event.extensions[name] for name in _PASSED_ON if name in event.extensions}
     return Envelope(
         type=type_of(kind),
-        source=SOURCE,
-        id=derived_id("validate", event.source, event.id),
+        source=inbox_event.VALIDATED_SOURCE,
+        id=inbox_event.validated_id(event.source, event.id),
         subject=event.subject,
         time=event.time or now(),
         data=data,
@@ -68,8 +58,8 @@ def validate(event: Envelope, rules: Rules, revision: str = "") -> Envelope:
             "partitionkey": event.subject,
             "originsource": event.source,
             "originid": event.id,
-            "origindigest": digest(event.type, event.subject, content),
+            "origindigest": inbox_event.digest(event.type, event.subject, content),
         }
         | ({"validatedby": revision} if revision else {})
-        | carried,
+        | passed_on,
     )

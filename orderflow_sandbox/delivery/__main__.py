@@ -15,7 +15,7 @@ from pathlib import Path
 import uvloop
 import yaml
 
-from orderflow.adapters.telemetry import logs
+from orderflow import logs
 from orderflow.errors import BadSettingsError
 from orderflow.version import add_option
 from orderflow_sandbox.delivery.manifest import KafkaSource, read_manifests

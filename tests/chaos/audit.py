@@ -35,7 +35,7 @@ async def run(shop: Shop) -> Finding:
         "PYTHONPATH": str(manifests.ROOT),
     }
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "orderflow.audit", "--json"),
+        *(sys.executable, "-m", "functions.audit", "--json"),
         env=environment,
         cwd=manifests.ROOT,
         stdout=asyncio.subprocess.PIPE,

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Self
 
-from orderflow.adapters.postgres.pool import migrate
+from orderflow.adapters.postgres.schema import migrate
 from orderflow.messaging import topics
 from orderflow_sandbox.sandbox import create_order_topics
 from orderflow_sandbox.servers.kafka import (

@@ -1,5 +1,6 @@
 """A stage that starts from zero connects while it is waited for, and a server that is away does not keep it from it."""
 
+import importlib
 import socket
 from pathlib import Path
 
@@ -9,8 +10,7 @@ from support.events import placed
 from support.stage import Stage
 from support.waiting import until
 
-from orderflow import wiring
-from orderflow.adapters.postgres.pool import migrate
+from orderflow.adapters.postgres.schema import migrate
 from orderflow.domain.rules import Rules
 from orderflow.validate.handler import validate
 from orderflow_sandbox.address import free_port
@@ -78,5 +78,5 @@ def test_where_no_event_loop_runs_nothing_is_made_before_a_fork(monkeypatch: pyt
     monkeypatch.setenv("KAFKA_BOOTSTRAP", "127.0.0.1:1")
     monkeypatch.setenv("RULES_FILE", "examples/rules.toml")
     monkeypatch.setenv("LOCAL_RUN", "true")
-    wiring.validate()
+    importlib.import_module("functions.validate").build()
     assert made == []

@@ -19,13 +19,13 @@ from support.stage import Stage
 from support.topics import Tap
 
 from orderflow.adapters.kafka.producer import KafkaPublisher
-from orderflow.adapters.postgres.pool import migrate
+from orderflow.adapters.postgres.schema import migrate
 from orderflow.domain.rules import Rules
 from orderflow.errors import UnavailableError
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import Envelope
 from orderflow.settings import KafkaSettings
-from orderflow.validate import handler
+from orderflow.validate.handler import validate
 from orderflow_sandbox.sandbox import create_order_topics
 from orderflow_sandbox.servers.kafka import EmbeddedKafka
 
@@ -169,9 +169,9 @@ def test_a_process_killed_between_commit_and_announcement_leaves_nothing_unannou
     kafka: EmbeddedKafka, fresh_database: str, tmp_path: Path
 ) -> None:
     migrate(fresh_database)
-    sent = handler.validate(placed("window"), Rules())
+    sent = validate(placed("window"), Rules())
     environment = {"KAFKA_BOOTSTRAP": kafka.bootstrap, "DATABASE_URL": fresh_database}
-    warm = handler.validate(placed("warm"), Rules())
+    warm = validate(placed("warm"), Rules())
     with Stage("track", tmp_path / "first.log", **environment) as first:
         assert first.binary(warm).status_code == 204
         with stopped(kafka):

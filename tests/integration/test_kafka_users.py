@@ -272,7 +272,7 @@ def test_the_audit_gets_through(kafka: Secured, shop: Flow, tmp_path: Path) -> N
         "NOTIFICATIONS_FILE": str(tmp_path / "notifications.toml"),
         "AUDIT_SETTLE_SECONDS": "0",
     }
-    command = [sys.executable, "-m", "orderflow.audit", "--json"]
+    command = [sys.executable, "-m", "functions.audit", "--json"]
     done = subprocess.run(
         command, cwd=ROOT, env=told | kafka.environment("audit"), capture_output=True, text=True, check=False
     )

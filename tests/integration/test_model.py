@@ -16,10 +16,10 @@ from support.happenings import PRICES, RULES, faults, happenings, inbox_event
 from support.model import Happening, Letter, Step, World, letters_on_the_way, outcomes
 from support.observed import Bench, Heard, tables_of
 
-from orderflow.adapters.postgres.pool import migrate
+from orderflow.adapters.postgres.schema import migrate
 from orderflow.errors import UnavailableError
 from orderflow.messaging.cloudevent import Envelope
-from orderflow.validate import handler
+from orderflow.validate.handler import validate
 
 PROFILES = {"quick": (400, 30), "deep": (10_000, 50)}
 """Examples and steps of each. HYPOTHESIS_PROFILE chooses."""
@@ -74,7 +74,7 @@ class Pipeline(RuleBasedStateMachine):
     def _send(self, given: Happening, event_id: str) -> Happening:
         verdict = given.verdict if given.kind == "placed" else ""
         named = replace(given, id=event_id, verdict=verdict, total=PRICES.get(verdict, 0))
-        wire = handler.validate(inbox_event(named), RULES)
+        wire = validate(inbox_event(named), RULES)
         named = replace(named, digest=wire.extensions["origindigest"])
         self.wire[named] = wire
         return named

@@ -14,7 +14,7 @@ from support.observed import Bench
 from support.sending import ANSWERS, DEATHS, END_LEASES, QUICK, Worker, World, key_of
 from support.statuses import announced
 
-from orderflow.adapters.postgres.pool import migrate
+from orderflow.adapters.postgres.schema import migrate
 from orderflow.errors import PoisonError, UnavailableError
 from orderflow.messaging.cloudevent import Envelope
 from orderflow.notify import model

@@ -23,7 +23,8 @@ from support.statuses import announced
 from support.topics import Tap
 from support.waiting import DEADLINE_SECONDS, until
 
-from orderflow.adapters.postgres.pool import Database, migrate
+from orderflow.adapters.postgres.pool import Database
+from orderflow.adapters.postgres.schema import migrate
 from orderflow.errors import PoisonError, UnavailableError
 from orderflow.messaging import parked_event, topics
 from orderflow.messaging.cloudevent import Envelope

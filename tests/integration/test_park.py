@@ -16,12 +16,12 @@ from support.events import paid
 from support.stage import Stage, binary_headers
 from support.topics import Tap
 
-from orderflow.adapters.http.event_endpoint import DeadLetters
 from orderflow.adapters.kafka.producer import KafkaPublisher
-from orderflow.adapters.postgres.pool import migrate
+from orderflow.adapters.postgres.schema import migrate
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import Envelope
 from orderflow.messaging.parked_event import FITS_ANYWHERE
+from orderflow.park.handler import DeadLetterSink
 from orderflow.settings import KafkaSettings
 from orderflow_sandbox.sandbox import create_order_topics
 from orderflow_sandbox.servers.kafka import create_topics
@@ -197,7 +197,7 @@ def test_where_the_topic_takes_no_large_record_the_beginning_is_parked(kafka_boo
 
     async def ask() -> httpx.Response:
         async def app(scope: Any, receive: Any, send: Any) -> None:
-            answer = await DeadLetters("r", Redirected()).take(Request(scope, receive))
+            answer = await DeadLetterSink("r", Redirected()).handle(Request(scope, receive))
             await answer(scope, receive, send)
 
         transport = httpx.ASGITransport(app)

@@ -22,11 +22,11 @@ from support.events import event, paid, placed
 from support.waiting import DEADLINE_SECONDS, until
 
 from orderflow.adapters.kafka.log import partition_of
-from orderflow.adapters.postgres.pool import migrate
+from orderflow.adapters.postgres.schema import migrate
 from orderflow.errors import UnavailableError
 from orderflow.messaging import cloudevent, topics
 from orderflow.messaging.cloudevent import Envelope
-from orderflow.messaging.partition_hold import held
+from orderflow.messaging.partition_hold import hold_back
 from orderflow_sandbox.sandbox import create_order_topics
 from orderflow_sandbox.servers.kafka import EmbeddedKafka, admin_client
 
@@ -71,7 +71,7 @@ class Stage:
             [(name.lower(), value) for name, value in request.raw_headers], await request.read()
         )
         try:
-            await held(self._take, self.hold)(found)
+            await hold_back(self._take, self.hold)(found)
         except UnavailableError:
             self.refused[found.id] += 1
             return web.Response(status=503)

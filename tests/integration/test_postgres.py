@@ -20,12 +20,11 @@ from support.stage import Stage
 from support.waiting import until
 from yoyo import get_backend, read_migrations
 
-from orderflow.adapters.postgres.pool import MIGRATION_LOCK, MIGRATIONS, migrate
-from orderflow.adapters.postgres.schema import needed
+from orderflow.adapters.postgres.schema import MIGRATION_LOCK, MIGRATIONS, migrate, needed
 from orderflow.domain.rules import Rules
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import Envelope
-from orderflow.validate import handler
+from orderflow.validate.handler import validate
 from orderflow_sandbox.sandbox import create_order_topics
 from orderflow_sandbox.servers.postgres import EmbeddedPostgres
 
@@ -40,7 +39,7 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 
 
 def judged(sent: Envelope) -> Envelope:
-    return handler.validate(sent, Rules())
+    return validate(sent, Rules())
 
 
 def tables(database: str) -> set[str]:

@@ -20,7 +20,7 @@ from support.stage import ROOT
 from werkzeug.test import Client
 
 from orderflow.adapters.http import api_keys
-from orderflow.adapters.postgres.pool import migrate
+from orderflow.adapters.postgres.schema import migrate
 from orderflow.audit.report import Missing, Remedy, Report, TopicReport
 from orderflow.errors import Reason, UnavailableError
 from orderflow.query.store.filters import OrderFilter

@@ -15,11 +15,13 @@ from support.history import Kept
 from support.stage import ROOT
 from werkzeug.test import Client
 
-from orderflow.adapters.postgres.pool import Database, OrderStore, migrate
+from orderflow.adapters.postgres.pool import Database
+from orderflow.adapters.postgres.schema import migrate
 from orderflow.domain.rules import Rules, Waiting
 from orderflow.settings import DatabaseSettings
 from orderflow.track.handler import Tracker
-from orderflow.validate import handler
+from orderflow.track.store import OrderStore
+from orderflow.validate.handler import validate
 
 STRICT = Rules.model_validate({"currencies": ["JPY"]})
 TERMS = "minimum=20&looks=1"
@@ -51,7 +53,7 @@ def judged(url: str, revision: str, orders: range, rules: Rules) -> None:
         )
         try:
             for number in orders:
-                await tracker.handle(handler.validate(placed(f"r-{number}"), rules, revision))
+                await tracker.handle(validate(placed(f"r-{number}"), rules, revision))
         finally:
             await database.close()
 

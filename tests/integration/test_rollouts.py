@@ -22,7 +22,7 @@ from werkzeug.test import Client
 
 from knrollout import names
 from orderflow.adapters.http import api_keys
-from orderflow.adapters.postgres.pool import migrate
+from orderflow.adapters.postgres.schema import migrate
 from orderflow.contracts.openapi import describe
 
 BROWSER = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"}
@@ -185,8 +185,8 @@ def test_without_a_cluster_to_ask_query_needs_nothing_of_knrollout(fresh_databas
     code = (
         "import sys\n"
         "for name in ('knrollout', 'kubernetes', 'kopf'): sys.modules[name] = None\n"
-        "from orderflow import wiring\n"
-        "assert wiring.query() is not None\n"
+        "from functions.query import app\n"
+        "assert app is not None\n"
     )
     environment = {"DATABASE_URL": fresh_database, "KAFKA_BOOTSTRAP": NO_KAFKA, "LOCAL_RUN": "true"}
     subprocess.run([sys.executable, "-c", code], env=os.environ | environment, cwd=ROOT, check=True)

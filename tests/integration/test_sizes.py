@@ -8,7 +8,7 @@ from support.line import Line
 
 from bench import sizing, workload
 from orderflow.adapters.kafka.log import Log
-from orderflow.adapters.postgres.pool import migrate
+from orderflow.adapters.postgres.schema import migrate
 from orderflow.domain.rules import Rules
 from orderflow.messaging import topics
 from orderflow_sandbox.servers.kafka import EmbeddedKafka

@@ -18,7 +18,8 @@ from support.stage import Stage
 from support.topics import Tap
 from support.waiting import until
 
-from orderflow.adapters.postgres.pool import Database, OrderStore, migrate
+from orderflow.adapters.postgres.pool import Database
+from orderflow.adapters.postgres.schema import migrate
 from orderflow.domain.rules import Rules, Waiting
 from orderflow.errors import ConflictError
 from orderflow.messaging import topics
@@ -26,7 +27,8 @@ from orderflow.messaging.cloudevent import Envelope
 from orderflow.settings import DatabaseSettings
 from orderflow.track import decision
 from orderflow.track.handler import Tracker
-from orderflow.validate import handler
+from orderflow.track.store import OrderStore
+from orderflow.validate.handler import validate
 from orderflow_sandbox.address import free_port
 from orderflow_sandbox.sandbox import create_order_topics
 
@@ -63,7 +65,7 @@ class Told:
 
 
 def judged(sent: Envelope, rules: Rules | None = None) -> Envelope:
-    return handler.validate(sent, rules or Rules())
+    return validate(sent, rules or Rules())
 
 
 def rows(database: str, query: str, order_id: str) -> list[dict[str, Any]]:

@@ -25,8 +25,7 @@ from support.outside import Outside
 from support.stage import ROOT, Stage
 from support.topics import Tap
 
-from orderflow.adapters.postgres.pool import MIGRATIONS, migrate
-from orderflow.adapters.postgres.schema import needed
+from orderflow.adapters.postgres.schema import MIGRATIONS, migrate, needed
 from orderflow.contracts.history import NoHistoryError
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import Envelope

@@ -13,7 +13,7 @@ from support.events import order, paid, placed
 from support.stage import Stage
 from support.topics import Tap
 
-from orderflow.adapters.postgres.pool import migrate
+from orderflow.adapters.postgres.schema import migrate
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import Envelope
 from orderflow_sandbox.sandbox import create_order_topics

@@ -6,8 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from orderflow.adapters.postgres.pool import MIGRATIONS
-from orderflow.adapters.postgres.schema import needed
+from orderflow.adapters.postgres.schema import MIGRATIONS, needed
 from orderflow.contracts.history import NoHistoryError, last_release, unpack
 from support.stage import ROOT
 

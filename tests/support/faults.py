@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from orderflow.adapters.postgres.pool import OrderStore
 from orderflow.errors import UnavailableError
 from orderflow.messaging.cloudevent import Envelope
 from orderflow.track.decision import Arrival, Plan, Snapshot
 from orderflow.track.handler import Tracker
+from orderflow.track.store import OrderStore
 
 POINTS = ("before read", "after read", "before commit", "after commit", "parking", "announcing")
 

@@ -14,7 +14,7 @@ import httpx
 import psycopg
 from psycopg.rows import dict_row
 
-from orderflow.adapters.postgres.pool import migrate
+from orderflow.adapters.postgres.schema import migrate
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import Envelope
 from orderflow_sandbox.sandbox import create_order_topics

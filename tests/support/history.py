@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from pydantic import SecretStr
 
-from orderflow.adapters.postgres.pool import Database, OrderStore, migrate
+from orderflow.adapters.postgres.pool import Database
+from orderflow.adapters.postgres.schema import migrate
 from orderflow.domain.rules import Rules, Waiting
 from orderflow.errors import PoisonError, Reason
 from orderflow.messaging import parked_event, topics
@@ -16,7 +17,8 @@ from orderflow.notify.claims import ClaimStore
 from orderflow.settings import DatabaseSettings
 from orderflow.shelve.parked_store import Shelf
 from orderflow.track.handler import Tracker
-from orderflow.validate import handler
+from orderflow.track.store import OrderStore
+from orderflow.validate.handler import validate
 from support.events import event, order, paid, placed
 
 RULES = Rules.model_validate({"currencies": ["EUR", "JPY"], "review": {"EUR": 100_000}})
@@ -40,7 +42,7 @@ async def _happen(url: str, events: Sequence[Envelope], fail_for: Sequence[str])
     try:
         for taken in events:
             try:
-                await tracker.handle(handler.validate(taken, RULES))
+                await tracker.handle(validate(taken, RULES))
             except PoisonError as error:
                 letter = parked_event.Letter.of_envelope(taken)
                 await kept.publish(

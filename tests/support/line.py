@@ -13,8 +13,8 @@ from psycopg.rows import dict_row
 from pydantic import SecretStr
 
 from orderflow.adapters.kafka.log import Log
-from orderflow.adapters.kafka.producer import KafkaPublisher, Publisher
-from orderflow.adapters.postgres.pool import Database, OrderStore
+from orderflow.adapters.kafka.producer import KafkaPublisher
+from orderflow.adapters.postgres.pool import Database
 from orderflow.audit.kafka_record import Record, letter, read
 from orderflow.audit.report import Report
 from orderflow.audit.run import Audit, Terms
@@ -23,13 +23,15 @@ from orderflow.domain.rules import Rules, Waiting
 from orderflow.errors import PoisonError, UnavailableError
 from orderflow.messaging import parked_event, topics
 from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.publisher import Publisher
 from orderflow.notify.claims import ClaimStore
 from orderflow.notify.handler import Notifier
 from orderflow.notify.model import EMAIL, Fate, Notification, NotificationSettings, Outcome
 from orderflow.settings import DatabaseSettings, KafkaSettings
 from orderflow.shelve.parked_store import Shelf
 from orderflow.track.handler import Tracker
-from orderflow.validate import handler
+from orderflow.track.store import OrderStore
+from orderflow.validate.handler import validate
 from orderflow_sandbox.sandbox import create_order_topics
 from orderflow_sandbox.servers.kafka import admin_client
 from support.waiting import until
@@ -203,7 +205,7 @@ class Stages:
     async def _handle(self, stage: str, event: Envelope, publisher: Publisher) -> None:
         match stage:
             case "validate":
-                await publisher.publish(topics.EVENTS, [handler.validate(event, Rules())])
+                await publisher.publish(topics.EVENTS, [validate(event, Rules())])
             case "track":
                 store = OrderStore(self._database, revision="r", waiting=Waiting())
                 await Tracker(store, publisher, "r").handle(event)

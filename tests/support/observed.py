@@ -7,11 +7,12 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from orderflow.adapters.postgres.pool import Database, OrderStore
+from orderflow.adapters.postgres.pool import Database
 from orderflow.domain.rules import Waiting
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import Envelope
 from orderflow.settings import DatabaseSettings
+from orderflow.track.store import OrderStore
 from support.model import Entry, Letter, World
 
 TABLES = {

@@ -7,9 +7,8 @@ from typing import Any
 from orderflow.domain.lifecycle import OrderState, Payment, Status
 from orderflow.domain.orders import Order
 from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.status_event import Change, status_event
 from orderflow.notify.model import Notification, StatusChange
-from orderflow.track import decision
-from orderflow.track.decision import Change
 from support.events import order
 
 STATUSES = {"paid": "accepted", "declined": "accepted", "authorised": "accepted", "refunded": "delivered"}
@@ -41,7 +40,7 @@ def announced(
         occurred_at=datetime(2026, 11, 23, 10, 0, tzinfo=UTC),
     )
     document = placed.model_dump_json(exclude_none=True)
-    return decision.announcement(order_id, document, change, Envelope("cause", "/shop/test", change.id))
+    return status_event(order_id, document, change, Envelope("cause", "/shop/test", change.id))
 
 
 def notification(event: Envelope, channel: str, recipient: str) -> Notification:

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import httpx
 
-from orderflow.adapters.postgres.pool import migrate
+from orderflow.adapters.postgres.schema import migrate
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import Envelope
 from orderflow_sandbox.sandbox import create_order_topics

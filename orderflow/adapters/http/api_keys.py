@@ -13,12 +13,10 @@ nobody can guess through however fast a hash, unlike a password that a person ch
 
 from __future__ import annotations
 
-import argparse
 import base64
 import hashlib
 import hmac
 import secrets
-import sys
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -28,7 +26,6 @@ from pydantic import Field, StringConstraints
 from orderflow import settings
 from orderflow.domain.orders import Frozen
 from orderflow.errors import BadSettingsError
-from orderflow.version import add_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,7 +84,7 @@ class Door:
             if config.local_run:
                 return cls(None)
             raise BadSettingsError(
-                f"{SETTING}: required; `python -m orderflow.adapters.http.api_keys NAME` makes a key"
+                f"{SETTING}: required; `python -m orderflow.commands.api_keys NAME` makes a key"
                 " (LOCAL_RUN=true serves without keys, on one's own machine only)"
             )
         keys = settings.read_toml(KeyFile, config.api_keys_file, SETTING).keys
@@ -156,34 +153,3 @@ def toml(key: Key) -> str:
     if key.act:
         lines.append("act = true")
     return "\n".join(lines) + "\n"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m orderflow.adapters.http.api_keys",
-        description="Makes an API key: its entry for API_KEYS_FILE goes to stdout, the key itself to stderr, once.",
-    )
-    parser.add_argument("name", help="who gets the key")
-    parser.add_argument("--stage", action="append", choices=("intake", "query"), help="default: both")
-    parser.add_argument(
-        "--source", action="append", help="pattern of the sources it may send, such as /shop/*"
-    )
-    parser.add_argument(
-        "--act", action="store_true", help="query: it may replay, edit, hold and so on; without it, only read"
-    )
-    add_option(parser)
-    given = parser.parse_args(arguments)
-    if any('"' in source or "\\" in source or not source.isprintable() for source in given.source or ()):
-        parser.error("a source has no quotes, backslashes or control characters")
-    try:
-        key, entry = new_key(given.name, given.stage or ("intake", "query"), given.source, act=given.act)
-    except ValueError:
-        parser.error("a name is 1 to 64 letters, digits, dots, _ or -")
-    sys.stdout.write(toml(entry))
-    sys.stdout.flush()
-    sys.stderr.write(f"\nThe key of {entry.name}; it is not kept anywhere, so copy it now:\n{key}\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

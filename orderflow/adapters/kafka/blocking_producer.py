@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orderflow.adapters.kafka.producer import Publisher
     from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.publisher import Publisher
 
 
 class BlockingPublisher:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaException, Producer
 
@@ -24,15 +24,6 @@ log = logging.getLogger(__name__)
 
 _POLL_SECONDS: Final = 0.5
 _QUEUE_MESSAGES: Final = 100_000
-
-
-class Publisher(Protocol):
-    """Publishes events under their order id. Returns when every one is confirmed."""
-
-    async def publish(self, topic: str, events: Sequence[Envelope]) -> None:
-        """Raises UnavailableError where any event was not confirmed in time; it may still be in the topic.
-        Raises PoisonError where one is larger than the topic takes, which no repetition cures.
-        """
 
 
 class _Delivery:

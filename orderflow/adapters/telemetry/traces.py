@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry import trace
-from opentelemetry.context import Context, attach, detach
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -26,25 +26,22 @@ from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.requests import Request
 
+from orderflow.adapters.http.endpoint import EVENT, OUTCOME, REASON
 from orderflow.errors import PoisonError, UnavailableError
 from orderflow.messaging import parked_event, trace_context
-from orderflow.notify.model import Fate
 from orderflow.version import version
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import FrameType
     from typing import TypeAlias
 
-    from flask import Flask
     from opentelemetry.trace import Span, Tracer
     from starlette.responses import Response
 
-    from orderflow.adapters.kafka.producer import Publisher
-    from orderflow.audit.report import Report
+    from orderflow.adapters.http.endpoint import Endpoint
     from orderflow.messaging.cloudevent import Envelope
-    from orderflow.notify.handler import Channel
-    from orderflow.notify.model import Notification, Outcome
+    from orderflow.messaging.publisher import Publisher
     from orderflow.settings import StageSettings
 
     Attributes: TypeAlias = dict[str, str | int]
@@ -52,14 +49,14 @@ if TYPE_CHECKING:
 FLUSH_SECONDS: Final = 2.0
 """How long a process that was told to end waits for a collector that does not answer."""
 _W3C: Final = TraceContextTextMapPropagator()
-_NOWHERE: Final = Context()
+NO_CONTEXT: Final = Context()
+"""No parent: a trace of its own."""
 _GROUP: Final = "orderflow-{}"
 _TYPE: Final = re.compile(r"dev\.orderflow\.[a-z]+\.[a-z]+\.v[0-9]")
-_PLAIN: Final = re.compile(r"[A-Za-z0-9._:/#-]{1,256}")
+PLAIN: Final = re.compile(r"[A-Za-z0-9._:/#-]{1,256}")
 """An id that has more than this in it may be somebody's address."""
 _PLACE: Final = {b"ce-knativekafkapartition": "partition", b"ce-knativekafkaoffset": "offset"}
-_FAILED: Final = 500
-_TROUBLE: Final = frozenset({Fate.NOT_NOW, Fate.UNKNOWN})
+SERVER_ERROR: Final = 500
 
 
 class Telemetry:
@@ -76,35 +73,12 @@ class Telemetry:
         for handler in logging.getLogger().handlers:
             handler.addFilter(_name_span)
 
-    def door(self, door: trace_context.Stage, *routes: str) -> trace_context.Stage:
-        """Without routes the stage takes events, with routes it takes HTTP requests under these."""
-        return _Web(self, door, frozenset(routes)) if routes else _Delivery(self, door)
+    def endpoint(self, endpoint: Endpoint, *routes: str) -> Endpoint:
+        """Without routes the endpoint handles events, with routes it handles HTTP requests under these."""
+        return _HttpEndpoint(self, endpoint, frozenset(routes)) if routes else _EventEndpoint(self, endpoint)
 
     def publisher(self, publisher: Publisher) -> Publisher:
-        return _Sending(self, publisher)
-
-    def channels(self, channels: Mapping[str, Channel]) -> dict[str, Channel]:
-        return {name: _Reaching(self, channel) for name, channel in channels.items()}
-
-    def console(self, console: Flask) -> Flask:
-        _around_flask(self, console)
-        return console
-
-    def audit(self, run: Callable[[], Awaitable[Report | None]]) -> Callable[[], Awaitable[Report | None]]:
-        async def traced() -> Report | None:
-            with self.span("audit run", None, SpanKind.INTERNAL, {}) as span:
-                report = await run()
-                if report is not None:
-                    span.set_attributes(
-                        {
-                            "orderflow.outcome": report.state.value,
-                            "orderflow.audit.records": report.records,
-                            "orderflow.audit.missing": report.missing,
-                        }
-                    )
-                return report
-
-        return traced
+        return _TracedPublisher(self, publisher)
 
     @contextmanager
     def span(
@@ -123,7 +97,7 @@ class Telemetry:
             try:
                 yield span
             except Exception as error:
-                _fail(span, type(error).__name__)
+                mark_failed(span, type(error).__name__)
                 raise
 
     @property
@@ -195,36 +169,36 @@ class Telemetry:
             await asyncio.wait_for(flushed.wait(), FLUSH_SECONDS)
 
 
-class _Door:
-    """What both kinds of doors do: the stage sees the request with this span as its trace."""
+class _TracedEndpoint:
+    """Both kinds of endpoint: the stage sees the request with this span as its trace."""
 
-    def __init__(self, telemetry: Telemetry, inner: trace_context.Stage) -> None:
+    def __init__(self, telemetry: Telemetry, inner: Endpoint) -> None:
         self._telemetry = telemetry
         self._inner = inner
 
-    async def _take(self, request: Request, name: str, kind: SpanKind, attributes: Attributes) -> Response:
+    async def _traced(self, request: Request, name: str, kind: SpanKind, attributes: Attributes) -> Response:
         headers: list[tuple[bytes, bytes]] = request.scope["headers"]
-        parent, links = _origin(headers)
+        parent, links = origin_of(headers)
         with self._telemetry.span(name, parent, kind, attributes, links) as span:
             scope = dict(request.scope) | {"headers": _with_trace(headers, _injected(span))}
-            response = await self._inner.take(Request(scope, request.receive))
-            _tell(
+            response = await self._inner.handle(Request(scope, request.receive))
+            describe(
                 span,
-                scope.get(trace_context.EVENT),
-                scope.get(trace_context.OUTCOME),
-                scope.get(trace_context.REASON),
+                scope.get(EVENT),
+                scope.get(OUTCOME),
+                scope.get(REASON),
             )
             span.set_attribute("http.response.status_code", response.status_code)
-            if response.status_code >= _FAILED:
-                _fail(span, str(response.status_code))
+            if response.status_code >= SERVER_ERROR:
+                mark_failed(span, str(response.status_code))
         await self._telemetry.before_answer()
         return response
 
 
-class _Delivery(_Door):
+class _EventEndpoint(_TracedEndpoint):
     """Around a stage that a KafkaSource delivers to."""
 
-    def __init__(self, telemetry: Telemetry, inner: trace_context.Stage) -> None:
+    def __init__(self, telemetry: Telemetry, inner: Endpoint) -> None:
         super().__init__(telemetry, inner)
         topic = parked_event.TOPIC_OF.get(telemetry.stage)
         self._name = f"process {topic or 'dead letters'}"
@@ -239,37 +213,37 @@ class _Delivery(_Door):
                 "messaging.consumer.group.name": _GROUP.format(telemetry.stage),
             }
 
-    async def take(self, request: Request) -> Response:
+    async def handle(self, request: Request) -> Response:
         place = {_PLACE[name]: value for name, value in request.scope["headers"] if name in _PLACE}
         attributes = dict(self._fixed)
         if place.get("partition", b"").isdigit():
             attributes["messaging.destination.partition.id"] = place["partition"].decode()
         if place.get("offset", b"").isdigit():
             attributes["messaging.kafka.offset"] = int(place["offset"])
-        return await self._take(request, self._name, SpanKind.CONSUMER, attributes)
+        return await self._traced(request, self._name, SpanKind.CONSUMER, attributes)
 
 
-class _Web(_Door):
+class _HttpEndpoint(_TracedEndpoint):
     """Around a stage that outsiders call. What is no route of ours may hold anything, and is not told."""
 
-    def __init__(self, telemetry: Telemetry, inner: trace_context.Stage, routes: frozenset[str]) -> None:
+    def __init__(self, telemetry: Telemetry, inner: Endpoint, routes: frozenset[str]) -> None:
         super().__init__(telemetry, inner)
         self._routes = routes
 
-    async def take(self, request: Request) -> Response:
+    async def handle(self, request: Request) -> Response:
         method = request.method if request.method in _METHODS else "_OTHER"
         path = request.scope["path"].rstrip("/") or "/"
         attributes: Attributes = {"http.request.method": method, "url.scheme": request.scope["scheme"]}
         if path in self._routes:
             attributes["http.route"] = path
         name = f"{method} {path}" if path in self._routes else method
-        return await self._take(request, name, SpanKind.SERVER, attributes)
+        return await self._traced(request, name, SpanKind.SERVER, attributes)
 
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-class _Sending:
+class _TracedPublisher:
     """A span for each event, from handing it over to the brokers' confirmation, in the event's own trace."""
 
     def __init__(self, telemetry: Telemetry, inner: Publisher) -> None:
@@ -283,7 +257,7 @@ class _Sending:
             await self._inner.publish(topic, sent)
         except (UnavailableError, PoisonError) as error:
             for span in spans:
-                _fail(span, type(error).__name__)
+                mark_failed(span, type(error).__name__)
             raise
         finally:
             for span in spans:
@@ -293,12 +267,12 @@ class _Sending:
         here = trace.get_current_span().get_span_context()
         links = [link for each in event.links if (link := _link(each))]
         if trace_context.is_parent(event.extensions.get(trace_context.PARENT, "")):
-            parent = _W3C.extract(event.extensions, _NOWHERE)
+            parent = extract(event.extensions)
         elif links:
-            parent = _NOWHERE
+            parent = NO_CONTEXT
             links += [Link(here)] if here.is_valid else []
         else:
-            parent = trace.set_span_in_context(trace.get_current_span(), _NOWHERE)
+            parent = trace.set_span_in_context(trace.get_current_span(), NO_CONTEXT)
         attributes: Attributes = {
             "messaging.system": "kafka",
             "messaging.operation.name": "send",
@@ -308,70 +282,16 @@ class _Sending:
         span = self._telemetry.tracer.start_span(
             f"send {topic}", parent, SpanKind.PRODUCER, attributes, links
         )
-        _tell(span, event)
+        describe(span, event)
         return span
 
 
-class _Reaching:
-    """A span for each attempt to send a notification. Where an e-mail goes is personal data; a webhook is told by
-    its name. The receiver gets no `traceparent`: it is somebody else's system."""
-
-    def __init__(self, telemetry: Telemetry, inner: Channel) -> None:
-        self._telemetry = telemetry
-        self._inner = inner
-
-    async def send(self, notification: Notification) -> Outcome:
-        parent = _W3C.extract(notification.event.extensions, _NOWHERE)
-        attributes: Attributes = {
-            "orderflow.channel": notification.channel,
-            "orderflow.place": notification.place,
-        }
-        name = f"notify {notification.channel}"
-        with self._telemetry.span(name, parent, SpanKind.CLIENT, attributes) as span:
-            outcome = await self._inner.send(notification)
-            _tell(span, notification.event, outcome.fate.value)
-            if outcome.fate is not Fate.SENT:
-                span.set_attribute("orderflow.reason", outcome.code)
-            if outcome.fate in _TROUBLE:
-                _fail(span, outcome.code)
-            return outcome
+def extract(carrier: Mapping[str, str]) -> Context:
+    """The trace context among an event's extensions."""
+    return _W3C.extract(carrier, NO_CONTEXT)
 
 
-def _around_flask(telemetry: Telemetry, app: Flask) -> None:
-    from flask import g, request
-
-    @app.before_request
-    def begin() -> None:
-        if request.url_rule is None or request.path == "/metrics":
-            return
-        parent, links = _origin(
-            [(name.lower().encode(), value.encode()) for name, value in request.headers.items()]
-        )
-        attributes = {"http.request.method": request.method, "http.route": request.url_rule.rule}
-        order_id = (request.view_args or {}).get("order_id", "")
-        if _PLAIN.fullmatch(order_id):
-            attributes["orderflow.order_id"] = order_id
-        g.span = telemetry.tracer.start_span(
-            f"{request.method} {request.url_rule.rule}", parent, SpanKind.SERVER, attributes, links
-        )
-        g.span_token = attach(trace.set_span_in_context(g.span))
-
-    @app.after_request
-    def answered(response: Response) -> Response:
-        if "span" in g:
-            g.span.set_attribute("http.response.status_code", response.status_code)
-            if response.status_code >= _FAILED:
-                _fail(g.span, str(response.status_code))
-        return response
-
-    @app.teardown_request
-    def end(_error: BaseException | None) -> None:
-        if "span" in g:
-            detach(g.pop("span_token"))
-            g.pop("span").end()
-
-
-def _origin(headers: Sequence[tuple[bytes, bytes]]) -> tuple[Context, list[Link]]:
+def origin_of(headers: Sequence[tuple[bytes, bytes]]) -> tuple[Context, list[Link]]:
     """What a request's span is part of, and what it is linked to: the same choice as tracing.entered."""
     own = {
         name[3:].decode(): value.decode("latin-1")
@@ -379,7 +299,7 @@ def _origin(headers: Sequence[tuple[bytes, bytes]]) -> tuple[Context, list[Link]
         if name in {b"ce-traceparent", b"ce-tracestate"}
     }
     context, links = trace_context.entered(own, headers)
-    return _W3C.extract(context, _NOWHERE), [link for each in links if (link := _link(each))]
+    return extract(context), [link for each in links if (link := _link(each))]
 
 
 def _with_trace(headers: Sequence[tuple[bytes, bytes]], context: dict[str, str]) -> list[tuple[bytes, bytes]]:
@@ -395,23 +315,23 @@ _CONTEXT_HEADERS: Final = frozenset({b"traceparent", b"tracestate", b"ce-tracepa
 
 def _injected(span: Span) -> dict[str, str]:
     carrier: dict[str, str] = {}
-    _W3C.inject(carrier, trace.set_span_in_context(span, _NOWHERE))
+    _W3C.inject(carrier, trace.set_span_in_context(span, NO_CONTEXT))
     return carrier
 
 
 def _link(parent: str) -> Link | None:
-    context = trace.get_current_span(
-        _W3C.extract({trace_context.PARENT: parent}, _NOWHERE)
-    ).get_span_context()
+    context = trace.get_current_span(extract({trace_context.PARENT: parent})).get_span_context()
     return Link(context) if context.is_valid else None
 
 
-def _tell(span: Span, event: Envelope | None, outcome: str | None = None, reason: str | None = None) -> None:
+def describe(
+    span: Span, event: Envelope | None, outcome: str | None = None, reason: str | None = None
+) -> None:
     if not span.is_recording():
         return
     if event is not None:
         told = {"orderflow.order_id": event.subject, "cloudevents.event_id": event.id}
-        span.set_attributes({name: value for name, value in told.items() if _PLAIN.fullmatch(value)})
+        span.set_attributes({name: value for name, value in told.items() if PLAIN.fullmatch(value)})
         span.set_attribute("cloudevents.event_type", event.type if _TYPE.fullmatch(event.type) else "unknown")
     if outcome:
         span.set_attribute("orderflow.outcome", outcome)
@@ -419,7 +339,7 @@ def _tell(span: Span, event: Envelope | None, outcome: str | None = None, reason
         span.set_attribute("orderflow.reason", reason)
 
 
-def _fail(span: Span, error_type: str) -> None:
+def mark_failed(span: Span, error_type: str) -> None:
     span.set_attribute("error.type", error_type)
     span.set_status(Status(StatusCode.ERROR))
 

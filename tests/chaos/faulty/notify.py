@@ -4,11 +4,10 @@ import functions_framework.aio as functions_framework
 from starlette.requests import Request
 from starlette.responses import Response
 
-from orderflow import wiring
+from functions.notify import endpoint
 from tests.chaos.faulty import points
 
-stage = wiring.or_exit(wiring.notify)
-notifier = stage._handle.__self__
+notifier = endpoint._handle.__self__
 claims = notifier._claims
 claims.claim = points.around(claims.claim, after="after claim")
 claims.confirm = points.around(claims.confirm, after="after record")
@@ -18,4 +17,4 @@ for channel in notifier._channels.values():
 
 @functions_framework.http
 async def notify(request: Request) -> Response:
-    return await stage.take(request)
+    return await endpoint.handle(request)

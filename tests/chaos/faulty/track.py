@@ -4,12 +4,11 @@ import functions_framework.aio as functions_framework
 from starlette.requests import Request
 from starlette.responses import Response
 
-from orderflow import wiring
+from functions.track import endpoint
 from orderflow.messaging import topics
 from tests.chaos.faulty import points
 
-stage = wiring.or_exit(wiring.track)
-tracker = stage._handle.__self__
+tracker = endpoint._handle.__self__
 store, publisher = tracker._store, tracker._publisher
 store.read = points.around(store.read, after="after read")
 store.write = points.around(store.write, before="before commit", after="after commit")
@@ -22,4 +21,4 @@ publisher.publish = points.around(
 
 @functions_framework.http
 async def track(request: Request) -> Response:
-    return await stage.take(request)
+    return await endpoint.handle(request)

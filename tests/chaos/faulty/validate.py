@@ -4,12 +4,11 @@ import functions_framework.aio as functions_framework
 from starlette.requests import Request
 from starlette.responses import Response
 
-from orderflow import wiring
+from functions.validate import endpoint
 from orderflow.messaging import topics
 from tests.chaos.faulty import points
 
-stage = wiring.or_exit(wiring.validate)
-publisher = stage._publisher
+publisher = endpoint._publisher
 publisher.publish = points.around(
     publisher.publish,
     before="before publish",
@@ -20,4 +19,4 @@ publisher.publish = points.around(
 
 @functions_framework.http
 async def validate(request: Request) -> Response:
-    return await stage.take(request)
+    return await endpoint.handle(request)

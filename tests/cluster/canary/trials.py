@@ -198,7 +198,7 @@ class Trials:
             "AUDIT_SETTLE_SECONDS": "10",
             "LOG_LEVEL": "ERROR",
         }
-        command = [sys.executable, "-m", "orderflow.audit", "--json"]
+        command = [sys.executable, "-m", "functions.audit", "--json"]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode not in {0, 1, _BEHIND}:
             raise ClusterError(f"the audit ended with {done.returncode}: {done.stderr.strip()}")

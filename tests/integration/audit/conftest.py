@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from support.line import Line
 
-from orderflow.adapters.postgres.pool import migrate
+from orderflow.adapters.postgres.schema import migrate
 from orderflow_sandbox.servers.kafka import EmbeddedKafka
 
 

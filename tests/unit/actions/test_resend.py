@@ -15,10 +15,10 @@ from orderflow.actions.events import Request
 from orderflow.actions.resend import Letter
 from orderflow.domain.rules import Rules
 from orderflow.errors import PoisonError, Reason
-from orderflow.messaging import parked_event, topics
+from orderflow.messaging import inbox_event, parked_event, topics
 from orderflow.messaging.cloudevent import Envelope
 from orderflow.shelve.handler import errand
-from orderflow.validate import handler
+from orderflow.validate.handler import validate
 
 PARKED_AT = datetime(2026, 11, 24, tzinfo=UTC)
 ASKED = Request("r-1", "anna", "2026-11-24T10:00:00Z", "because")
@@ -104,17 +104,17 @@ def test_a_letter_of_the_audit_goes_to_the_topic_that_it_was_found_in() -> None:
 
 def test_a_verdict_is_edited_as_the_order_that_it_was_made_of() -> None:
     sent = placed("o-1")
-    verdict = handler.validate(sent, Rules())
+    verdict = validate(sent, Rules())
     document = resend.document(letter(verdict, "track"))
     assert (document["type"], document["source"], document["id"]) == (sent.type, sent.source, sent.id)
     again = resend.edited(letter(verdict, "track"), document, "a-1")
-    assert handler.validate(again, Rules()).extensions["origindigest"] == verdict.extensions["origindigest"]
+    assert validate(again, Rules()).extensions["origindigest"] == verdict.extensions["origindigest"]
     assert again.extensions == {"partitionkey": "o-1", "replay": "a-1"}
 
 
 def test_an_update_that_track_parked_is_edited_under_its_first_name() -> None:
     sent = paid("o-1").with_extensions(sequence="3")
-    passed = handler.validate(sent, Rules())
+    passed = validate(sent, Rules())
     document = resend.document(letter(passed, "track"))
     assert (document["source"], document["id"]) == (sent.source, sent.id)
     assert resend.edited(letter(passed, "track"), document, "a").extensions["sequence"] == "3"
@@ -209,7 +209,7 @@ def test_letters_go_in_the_order_of_their_events_and_without_a_time_of_their_par
 @pytest.mark.parametrize("kind", ["held", "released", "cancelled"])
 def test_an_orders_action_is_an_ordinary_event_that_says_who_and_why(kind: str) -> None:
     sent = events.order_event(kind, "o-1", ASKED)
-    fact: Any = handler.read(sent)
+    fact: Any = inbox_event.read(sent)
     assert (fact.kind, fact.by, fact.reason) == (kind, "anna", "because")
     assert (sent.source, sent.subject, sent.key) == (events.SOURCE, "o-1", b"o-1")
 

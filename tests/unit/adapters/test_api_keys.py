@@ -7,6 +7,7 @@ import pytest
 
 from orderflow.adapters.http import api_keys
 from orderflow.adapters.http.api_keys import Door
+from orderflow.commands import api_keys as api_keys_command
 from orderflow.errors import BadSettingsError
 from orderflow.settings import DoorSettings
 
@@ -124,7 +125,7 @@ def test_a_key_file_that_cannot_be_right_keeps_the_stage_from_starting(
 def test_a_new_key_is_shown_once_apart_from_its_entry(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert api_keys.main(["berlin", "--stage", "intake", "--source", "/shop/berlin"]) == 0
+    assert api_keys_command.main(["berlin", "--stage", "intake", "--source", "/shop/berlin"]) == 0
     shown = capsys.readouterr()
     key = shown.err.strip().splitlines()[-1]
     path = tmp_path / "keys.toml"
@@ -138,4 +139,4 @@ def test_a_new_key_is_shown_once_apart_from_its_entry(
 @pytest.mark.parametrize("arguments", [["a:b"], ["shop", "--source", 'a"b'], ["shop", "--stage", "track"]])
 def test_a_key_that_could_not_be_read_back_is_not_made(arguments: list[str]) -> None:
     with pytest.raises(SystemExit):
-        api_keys.main(arguments)
+        api_keys_command.main(arguments)

@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from support.collector import Collector, Span
 from support.events import paid, placed
 
+from orderflow.adapters.telemetry.noop import NoopTelemetry
 from orderflow.adapters.telemetry.traces import Telemetry
 from orderflow.audit.report import Report
+from orderflow.audit.tracing import traced
 from orderflow.errors import UnavailableError
 from orderflow.messaging import topics, trace_context
 from orderflow.messaging.cloudevent import Envelope
@@ -67,7 +70,7 @@ async def test_what_the_audit_sends_again_stands_alone_linked_to_where_it_was_an
             await publisher.publish(topics.INBOX, [trace_context.moved(lost)])
             return Report("r", datetime.now(UTC))
 
-        await telemetry.audit(run)()
+        await traced(run, telemetry)()
         spans = exported(collector, telemetry)
     again, whole = spans["o-1"], spans["audit run"]
     assert again.parent == ""
@@ -94,7 +97,7 @@ async def test_a_run_that_fails_is_a_failed_span_without_the_errors_text() -> No
     with Collector() as collector:
         telemetry = Telemetry(StageSettings(), collector.url, "audit")
         with pytest.raises(ValueError, match="Ada"):
-            await telemetry.audit(run)()
+            await traced(run, telemetry)()
         span = exported(collector, telemetry)["audit run"]
     assert span.failed
     assert not any(b"Ada" in request for request in collector.requests)
@@ -122,3 +125,10 @@ async def test_of_new_traces_the_part_that_is_asked_for_is_recorded(monkeypatch:
     assert set(spans) == {"o-2"}
     flags = [int(event.extensions["traceparent"][-2:], 16) for event in kept.events]
     assert [each & SAMPLED for each in flags] == [0, SAMPLED]
+
+
+def test_without_traces_nothing_is_put_around_anything() -> None:
+    telemetry: Any = NoopTelemetry()
+    for wrap in (telemetry.endpoint, telemetry.publisher):
+        thing = object()
+        assert wrap(thing) is thing

@@ -22,11 +22,12 @@ from orderflow.domain.events import INBOX, kind_of, parse, type_of
 from orderflow.domain.money import MINOR_DIGITS
 from orderflow.domain.rules import Rules
 from orderflow.errors import PoisonError, Reason
-from orderflow.messaging import parked_event, topics
+from orderflow.messaging import inbox_event, parked_event, topics
 from orderflow.messaging.cloudevent import Envelope, moment
+from orderflow.messaging.status_event import Change, status_event
 from orderflow.track import decision
 from orderflow.track.decision import Snapshot
-from orderflow.validate import handler
+from orderflow.validate.handler import validate
 
 FOLDER = Path(__file__).parents[3] / "contracts"
 SCHEMAS = {path: found for path, found in documents().items() if path.startswith("schemas/")}
@@ -94,9 +95,7 @@ def test_every_topic_and_type_of_event_has_its_schema() -> None:
 def test_what_shops_send_is_followed_through_every_topic_by_its_schema(name: str) -> None:
     inbox = sent()[name]
     assert faults("read", topics.INBOX, inbox) == []
-    passed = handler.validate(
-        inbox.with_extensions(sequence="1", traceparent="00-1-2-03"), Rules(), "validate-00001"
-    )
+    passed = validate(inbox.with_extensions(sequence="1", traceparent="00-1-2-03"), Rules(), "validate-00001")
     for side in ("written", "read"):
         assert faults(side, topics.EVENTS, passed) == []
     for announced in announcements(passed):
@@ -106,14 +105,14 @@ def test_what_shops_send_is_followed_through_every_topic_by_its_schema(name: str
 
 def announcements(passed: Envelope) -> list[Envelope]:
     """What track announces of an event, whether or not the lifecycle would let it happen to a new order."""
-    accepted = decision.arrival(handler.validate(placed("o-1"), Rules()))
+    accepted = decision.arrival(validate(placed("o-1"), Rules()))
     first = decision.plan(accepted, Snapshot(), "track-00001")
     arrival = decision.arrival(passed)
     change = first.changes[0]
     detail = arrival.fact.model_dump(mode="json", exclude={"order"}, exclude_none=True)
     kind = kind_of(passed.type) or ""
-    again = decision.Change(arrival.source, arrival.id, kind, change.state, detail, arrival.occurred_at)
-    return [*first.announced, decision.announcement("o-1", first.document, again, passed)]
+    again = Change(arrival.source, arrival.id, kind, change.state, detail, arrival.occurred_at)
+    return [*first.announced, status_event("o-1", first.document, again, passed)]
 
 
 def test_every_verdict_fits_its_schema() -> None:
@@ -124,7 +123,7 @@ def test_every_verdict_fits_its_schema() -> None:
         "held": placed("o-1", shipping=200000, total=202500),
     }
     for kind, inbox in verdicts.items():
-        passed = handler.validate(inbox, rules)
+        passed = validate(inbox, rules)
         assert passed.type == type_of(kind)
         for side in ("written", "read"):
             assert faults(side, topics.EVENTS, passed) == []
@@ -193,7 +192,7 @@ def test_what_the_code_refuses_the_schema_refuses_as_far_as_it_can_be_said_in_on
     }
     for why, inbox in bad.items():
         with pytest.raises(PoisonError):
-            handler.read(inbox)
+            inbox_event.read(inbox)
         assert faults("read", topics.INBOX, inbox), why
 
 

@@ -5,7 +5,7 @@ from support.events import paid
 
 from orderflow.errors import UnavailableError
 from orderflow.messaging.cloudevent import Envelope
-from orderflow.messaging.partition_hold import held
+from orderflow.messaging.partition_hold import hold_back
 
 
 async def handle(event: Envelope) -> str:
@@ -19,14 +19,14 @@ def of(partition: str) -> Envelope:
 @pytest.mark.parametrize("partition", ["4", "5", "100"])
 async def test_what_comes_from_a_new_partition_comes_again(partition: str) -> None:
     with pytest.raises(UnavailableError):
-        await held(handle, 4)(of(partition))
+        await hold_back(handle, 4)(of(partition))
 
 
 @pytest.mark.parametrize("partition", ["0", "3", "", "-1", "9" * 5000, "²"])
 async def test_what_comes_from_an_old_partition_or_from_none_is_taken(partition: str) -> None:
     event = of(partition)
-    assert await held(handle, 4)(event) == event.id
+    assert await hold_back(handle, 4)(event) == event.id
 
 
 async def test_without_the_setting_nothing_is_held() -> None:
-    assert held(handle, None) is handle
+    assert hold_back(handle, None) is handle

@@ -1,7 +1,5 @@
 """Which trace an event belongs to."""
 
-from typing import Any
-
 import pytest
 from support.events import paid, placed
 
@@ -10,7 +8,7 @@ from orderflow.domain.rules import Rules
 from orderflow.errors import BadSettingsError, Reason
 from orderflow.messaging import parked_event, trace_context
 from orderflow.track import decision
-from orderflow.validate import handler
+from orderflow.validate.handler import validate
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 SAME_TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-b7ad6b7169203331-01"
@@ -78,7 +76,7 @@ def test_links_do_not_go_over_the_wire() -> None:
 
 def test_a_trace_goes_on_through_every_stage_whether_or_not_it_is_recorded() -> None:
     sent = placed("o-1").with_extensions(traceparent=PARENT, tracestate="a=1")
-    judged = handler.validate(sent, Rules())
+    judged = validate(sent, Rules())
     (announced,) = decision.plan(decision.arrival(judged), decision.Snapshot(), "r").announced
     letter = parked_event.Letter.of_envelope(announced)
     letters = parked_event.parked(letter, stage="notify", revision="r", reasons=[Reason("x", "", "x")])
@@ -106,10 +104,3 @@ def test_a_bad_setting_is_named(name: str, value: str, monkeypatch: pytest.Monke
     monkeypatch.setenv(name, value)
     with pytest.raises(BadSettingsError, match=name):
         settings.load(settings.StageSettings)
-
-
-def test_untraced_puts_nothing_around_anything() -> None:
-    untraced: Any = trace_context.Untraced()
-    for what in (untraced.door, untraced.publisher, untraced.channels, untraced.console, untraced.audit):
-        thing = object()
-        assert what(thing) is thing

@@ -59,9 +59,9 @@ def test_no_file_has_a_second_copy_of_the_version() -> None:
     [
         ["orderflow.kn_order.app"],
         ["orderflow_sandbox.cli"],
-        ["orderflow.commands.audit"],
+        ["functions.audit"],
         ["orderflow.contracts"],
-        ["orderflow.adapters.http.api_keys"],
+        ["orderflow.commands.api_keys"],
         ["orderflow.commands.migrate"],
         ["orderflow.commands.repartition"],
         ["orderflow_sandbox.delivery"],

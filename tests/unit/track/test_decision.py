@@ -14,11 +14,11 @@ from orderflow.messaging import parked_event
 from orderflow.messaging.cloudevent import Envelope
 from orderflow.track import decision
 from orderflow.track.decision import Arrival, Plan, Snapshot
-from orderflow.validate import handler
+from orderflow.validate.handler import validate
 
 
 def judged(sent: Envelope) -> Arrival:
-    return decision.arrival(handler.validate(sent, Rules()))
+    return decision.arrival(validate(sent, Rules()))
 
 
 def after(plan: Plan, known: Snapshot | None = None) -> Snapshot:
@@ -156,7 +156,7 @@ def test_a_stale_event_is_refused_and_recorded() -> None:
 
 @pytest.mark.parametrize("missing", ["originsource", "originid", "origindigest"])
 def test_an_event_without_its_origin_is_poison(missing: str) -> None:
-    whole = handler.validate(placed("o-1"), Rules())
+    whole = validate(placed("o-1"), Rules())
     cut = replace(
         whole, extensions={name: text for name, text in whole.extensions.items() if name != missing}
     )
@@ -167,9 +167,9 @@ def test_an_event_without_its_origin_is_poison(missing: str) -> None:
 
 def test_a_held_event_is_a_verdict_if_it_has_an_order_and_an_operators_hold_if_not() -> None:
     review = Rules(review={"EUR": 1})
-    assert isinstance(decision.arrival(handler.validate(placed("o-1"), review)).fact, decision.Verdict)
+    assert isinstance(decision.arrival(validate(placed("o-1"), review)).fact, decision.Verdict)
     told = {"reason": 'says "order":{} and more', "by": "ada"}
-    hold = decision.arrival(handler.validate(event("held", "o-1", told), review))
+    hold = decision.arrival(validate(event("held", "o-1", told), review))
     assert not isinstance(hold.fact, decision.Verdict)
 
 

@@ -13,11 +13,11 @@ from orderflow.messaging.cloudevent import Envelope
 from orderflow.track import decision
 from orderflow.track.decision import Arrival, Plan, Snapshot
 from orderflow.track.handler import Tracker
-from orderflow.validate import handler
+from orderflow.validate.handler import validate
 
 
 def judged(sent: Envelope) -> Envelope:
-    return handler.validate(sent, Rules())
+    return validate(sent, Rules())
 
 
 class Rows:

@@ -13,7 +13,7 @@ from orderflow.domain.money import MAX_AMOUNT, MINOR_DIGITS, show
 from orderflow.domain.orders import Order
 from orderflow.domain.rules import Article, Limits, Rules
 from orderflow.errors import PoisonError
-from orderflow.validate import handler
+from orderflow.validate.handler import validate
 
 RULES = Rules(
     currencies=frozenset({"EUR"}),
@@ -34,7 +34,7 @@ def judged(**changes: Any) -> tuple[str, set[tuple[str, str]]]:
 def faults(**changes: Any) -> dict[str, str]:
     """What is wrong with a placed order: field -> code."""
     with pytest.raises(PoisonError) as caught:
-        handler.validate(placed("o-1", **changes), RULES)
+        validate(placed("o-1", **changes), RULES)
     return {reason.field: reason.code for reason in caught.value.reasons}
 
 
@@ -120,7 +120,7 @@ def test_no_fault_quotes_what_was_sent() -> None:
     secret = "canary-9f3a"
     bad = placed("o-1", customer={"name": secret + "\x00", "email": secret}, currency=secret, total=secret)
     with pytest.raises(PoisonError) as caught:
-        handler.validate(bad, RULES)
+        validate(bad, RULES)
     assert secret not in str([(reason.code, reason.text) for reason in caught.value.reasons])
 
 
@@ -129,19 +129,19 @@ def test_no_fault_quotes_what_was_sent() -> None:
 )
 def test_data_that_is_no_json_object_is_poison(body: bytes) -> None:
     with pytest.raises(PoisonError):
-        handler.validate(replace(paid("o-1"), data=body), RULES)
+        validate(replace(paid("o-1"), data=body), RULES)
 
 
 @pytest.mark.parametrize("kind", ["accepted", "rejected", "parked", "eaten", ""])
 def test_what_outsiders_may_not_say_is_poison(kind: str) -> None:
     with pytest.raises(PoisonError) as caught:
-        handler.validate(event(kind, "o-1", order()), RULES)
+        validate(event(kind, "o-1", order()), RULES)
     assert caught.value.reasons[0].code == "type_unknown"
 
 
 def test_an_operators_hold_cannot_smuggle_in_an_order() -> None:
     with pytest.raises(PoisonError) as caught:
-        handler.validate(event("held", "o-1", {"order": order()}), RULES)
+        validate(event("held", "o-1", {"order": order()}), RULES)
     assert caught.value.reasons[0].field == "order"
 
 
@@ -149,7 +149,7 @@ def test_the_same_event_gives_the_same_id_and_its_origin_goes_along() -> None:
     sent = replace(
         placed("o-1"), extensions={"sequence": "7", "traceparent": "00-ab", "knativekafkaoffset": "3"}
     )
-    once, again = handler.validate(sent, RULES), handler.validate(sent, RULES)
+    once, again = validate(sent, RULES), validate(sent, RULES)
     assert once == again
     assert once.id != sent.id
     assert (once.extensions["originsource"], once.extensions["originid"]) == (sent.source, sent.id)
@@ -164,15 +164,14 @@ def test_the_digest_is_of_the_content_not_of_its_formatting(indent: int | None, 
     sent = placed("o-1")
     other = replace(sent, data=json.dumps(json.loads(sent.data), indent=indent, sort_keys=sort).encode())
     assert (
-        handler.validate(sent, RULES).extensions["origindigest"]
-        == handler.validate(other, RULES).extensions["origindigest"]
+        validate(sent, RULES).extensions["origindigest"] == validate(other, RULES).extensions["origindigest"]
     )
 
 
 def test_other_content_or_another_order_has_another_digest() -> None:
     sent = placed("o-1")
     digests = {
-        handler.validate(each, RULES).extensions["origindigest"]
+        validate(each, RULES).extensions["origindigest"]
         for each in (
             sent,
             replace(sent, subject="o-2"),

@@ -9,7 +9,8 @@ import functions_framework.aio as functions_framework
 from starlette.requests import Request
 from starlette.responses import Response
 
-from orderflow import settings, wiring
+from functions.validate import endpoint
+from orderflow import settings
 from orderflow.domain.rules import Rules
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import Envelope
@@ -23,7 +24,6 @@ SLOW_SECONDS = 6.0
 if FAULT == "crashing":
     raise SystemExit("this release does not start")
 
-stage = wiring.or_exit(wiring.validate)
 config = settings.load(settings.ValidateSettings)
 rules = settings.read_toml(Rules, config.rules_file, "RULES_FILE")
 narrow = Rules.model_validate({"currencies": ["JPY"]})
@@ -33,11 +33,11 @@ async def wrongly(event: Envelope) -> None:
     """One order in ten is judged by rules that are not the shop's."""
     tenth = hashlib.sha256(event.subject.encode()).digest()[0] % 10 == 0
     verdict = handler.validate(event, narrow if tenth else rules, config.k_revision)
-    await stage._publisher.publish(topics.EVENTS, [verdict])
+    await endpoint._publisher.publish(topics.EVENTS, [verdict])
 
 
 if FAULT == "rejecting":
-    stage._handle = wrongly
+    endpoint._handle = wrongly
 
 
 @functions_framework.http
@@ -47,4 +47,4 @@ async def validate(request: Request) -> Response:
         return Response("", 500)
     if FAULT == "slow":
         await asyncio.sleep(SLOW_SECONDS)
-    return await stage.take(request)
+    return await endpoint.handle(request)

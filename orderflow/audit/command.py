@@ -9,21 +9,22 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic_core import to_json
 
-from orderflow import wiring
+from orderflow import startup
 from orderflow.audit import table
 from orderflow.audit.report import EXIT_CODES
 from orderflow.errors import UnavailableError
 from orderflow.version import add_option
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from orderflow.audit.report import Report
+    from orderflow.audit.run import AuditRun
 
 _NOT_RUN: Final = 3
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(build: Callable[[], AuditRun], arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m orderflow.audit",
         description="Compares the topics' logs with the database and makes good what is missing.",
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_option(parser)
     given = parser.parse_args(arguments)
     try:
-        report = asyncio.run(_run())
+        report = asyncio.run(_run(build))
     except UnavailableError as error:
         sys.stderr.write(f"audit: {error}; try again when it is back\n")
         return _NOT_RUN
@@ -46,9 +47,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return EXIT_CODES[report.state]
 
 
-async def _run() -> Report | None:
-    return await wiring.or_exit(wiring.audit)()
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+async def _run(build: Callable[[], AuditRun]) -> Report | None:
+    return await startup.or_exit(build)()

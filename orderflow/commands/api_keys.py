@@ -1,0 +1,46 @@
+"""`python -m orderflow.commands.api_keys`: makes an API key and its entry for API_KEYS_FILE."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from orderflow.adapters.http.api_keys import new_key, toml
+from orderflow.version import add_option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m orderflow.commands.api_keys",
+        description="Makes an API key: its entry for API_KEYS_FILE goes to stdout, the key itself to stderr, once.",
+    )
+    parser.add_argument("name", help="who gets the key")
+    parser.add_argument("--stage", action="append", choices=("intake", "query"), help="default: both")
+    parser.add_argument(
+        "--source", action="append", help="pattern of the sources it may send, such as /shop/*"
+    )
+    parser.add_argument(
+        "--act", action="store_true", help="query: it may replay, edit, hold and so on; without it, only read"
+    )
+    add_option(parser)
+    options = parser.parse_args(arguments)
+    if any('"' in source or "\\" in source or not source.isprintable() for source in options.source or ()):
+        parser.error("a source has no quotes, backslashes or control characters")
+    try:
+        key, entry = new_key(
+            options.name, options.stage or ("intake", "query"), options.source, act=options.act
+        )
+    except ValueError:
+        parser.error("a name is 1 to 64 letters, digits, dots, _ or -")
+    sys.stdout.write(toml(entry))
+    sys.stdout.flush()
+    sys.stderr.write(f"\nThe key of {entry.name}; it is not kept anywhere, so copy it now:\n{key}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

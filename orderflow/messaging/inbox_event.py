@@ -1,0 +1,51 @@
+"""Inbox events: their data, their digest, and the identity that validate gives to what it makes of them."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final
+
+from orderflow.domain.events import INBOX, OrderPlaced, kind_of, parse
+from orderflow.errors import PoisonError, Reason
+from orderflow.messaging.cloudevent import derived_id
+
+if TYPE_CHECKING:
+    from orderflow.domain.events import Update
+    from orderflow.messaging.cloudevent import Envelope
+
+VALIDATED_SOURCE: Final = "/orderflow/validate"
+"""The CloudEvent source of every event that validate publishes."""
+
+
+def read(event: Envelope) -> OrderPlaced | Update:
+    """The data of an inbox event. Raises PoisonError naming what is wrong with the type, the subject or the data."""
+    model = INBOX.get(kind_of(event.type) or "")
+    if model is None:
+        raise PoisonError(Reason("type_unknown", "type", "this type of event is not taken here"))
+    if not event.subject:
+        raise PoisonError(Reason("attribute_missing", "subject", "the subject is the order id"))
+    fact = parse(model, event.data)
+    if isinstance(fact, OrderPlaced) and fact.order_id not in {None, event.subject}:
+        raise PoisonError(Reason("order_id_mismatch", "order_id", "this differs from the event's subject"))
+    return fact
+
+
+def normalised(fact: OrderPlaced | Update) -> bytes:
+    """The data as JSON without null members: the content that the digest covers."""
+    return fact.model_dump_json(exclude_none=True).encode()
+
+
+def digest(event_type: str, subject: str, content: bytes) -> str:
+    """SHA-256 over type, order id and normalised data: two events with one source and id but different digests are
+    different events."""
+    return hashlib.sha256(f"{event_type}\n{subject}\n".encode() + content).hexdigest()
+
+
+def digest_of(event: Envelope) -> str:
+    """The digest of an inbox event. Raises PoisonError where read() does."""
+    return digest(event.type, event.subject, normalised(read(event)))
+
+
+def validated_id(source: str, event_id: str) -> str:
+    """The id of the event that validate makes of the inbox event with this source and id."""
+    return derived_id("validate", source, event_id)

@@ -1,0 +1,93 @@
+"""What the composition roots in functions/ share: start-up errors, and clients that connect in the background.
+
+A failed connection fails the event that needs it, not the start. An outdated schema fails the start: no event would
+get through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextvars import Context
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from orderflow import logs
+from orderflow import settings as environment
+from orderflow.adapters.telemetry.noop import NoopTelemetry
+from orderflow.errors import BadSettingsError, OldSchemaError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from orderflow.adapters.postgres.pool import Database
+    from orderflow.adapters.telemetry.traces import Telemetry
+    from orderflow.messaging.publisher import Publisher
+    from orderflow.settings import DatabaseSettings, KafkaSettings, StageSettings
+
+S = TypeVar("S", bound="StageSettings")
+T = TypeVar("T")
+
+_TASKS: Final[set[asyncio.Task[None]]] = set()
+"""An event loop keeps no task alive by itself."""
+
+
+def or_exit(build: Callable[[], T]) -> T:
+    """Returns what build returns. A bad setting ends the process with exit code 2, an outdated schema with exit
+    code 3, each with one line instead of a stack trace."""
+    try:
+        return build()
+    except (BadSettingsError, OldSchemaError) as error:
+        logging.basicConfig()
+        logging.getLogger("orderflow").critical("%s", error)
+        raise SystemExit(2 if isinstance(error, BadSettingsError) else 3) from None
+
+
+def configure(kind: type[S], stage: str) -> S:
+    """The stage's settings; every log line carries the stage and its revision from here on."""
+    settings = environment.load(kind)
+    logs.configure(settings.log_level, stage=stage, revision=settings.k_revision)
+    return settings
+
+
+def telemetry(settings: StageSettings, stage: str) -> NoopTelemetry | Telemetry:
+    """Imports OpenTelemetry only where traces are recorded: it would be most of a second of a cold start."""
+    if settings.otel_exporter_otlp_endpoint is None:
+        return NoopTelemetry()
+    from orderflow.adapters.telemetry.traces import Telemetry
+
+    return Telemetry(settings, settings.otel_exporter_otlp_endpoint, stage)
+
+
+def kafka_publisher(settings: KafkaSettings, traces: NoopTelemetry | Telemetry) -> Publisher:
+    from orderflow.adapters.kafka.producer import KafkaPublisher
+
+    publisher = KafkaPublisher(settings)
+    _connect_in_background(publisher.connect)
+    return traces.publisher(publisher)
+
+
+def database(settings: DatabaseSettings) -> Database:
+    """Raises OldSchemaError where the database lacks a migration that this release needs."""
+    from orderflow.adapters.postgres.pool import Database
+    from orderflow.adapters.postgres.schema import check_schema
+
+    check_schema(settings)
+    pool = Database(settings)
+    _connect_in_background(pool.connect)
+    return pool
+
+
+def _connect_in_background(connect: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Connects while the platform still waits for the process, so that the first event need not wait. An idempotent
+    producer needs about 0.5 s to obtain its producer ID.
+
+    Only in a worker: where the function is imported before a fork, no event loop runs, and a client made there would
+    not work after the fork. A server that is away is no fault yet: the first event finds out.
+    """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    task = loop.create_task(connect(), context=Context())
+    _TASKS.add(task)
+    task.add_done_callback(_TASKS.discard)

@@ -1,0 +1,323 @@
+"""Track's SQL: the ledger, the orders, their history and the events that wait."""
+
+from __future__ import annotations
+
+import json
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from pydantic_core import to_json
+
+from orderflow.domain.lifecycle import OrderState, Outcome, Payment, Status
+from orderflow.errors import Reason
+from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.status_event import Change, change_from_row
+from orderflow.track.decision import Arrival, Plan, Record, Snapshot, arrival
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from orderflow.adapters.postgres.pool import Database, Row
+    from orderflow.domain.rules import Waiting
+
+READ: Final = """
+SELECT e.n, l.kind, l.digest, l.outcome, l.reason, l.first_version, l.last_version, l.occurred_at,
+       o.lock, o.status, o.payment, o.resumes, o.currency, o.total, o.captured, o.refunded, o.version,
+       o.digest AS order_digest, o.document::text AS document, w.waiting, h.changes
+FROM unnest(%(source)s::text[], %(id)s::text[], %(order_id)s::text[]) WITH ORDINALITY AS e (source, id, order_id, n)
+LEFT JOIN ledger l ON l.source = e.source AND l.id = e.id
+LEFT JOIN orders o ON o.order_id = e.order_id
+LEFT JOIN LATERAL (
+    SELECT json_agg(w) AS waiting FROM waiting w WHERE w.order_id = e.order_id AND o.order_id IS NOT NULL
+) w ON true
+LEFT JOIN LATERAL (
+    SELECT json_agg(h ORDER BY h.version) AS changes FROM history h
+    WHERE h.order_id = e.order_id AND h.version BETWEEN l.first_version AND l.last_version
+) h ON l.first_version IS NOT NULL
+ORDER BY e.n
+"""
+"""What the database knows of a batch of arrivals: one row each, in their order."""
+
+WRITE: Final = """
+WITH written AS (
+    SELECT * FROM json_to_recordset(%(orders)s) AS r (
+        order_id text, lock integer, changed boolean, status text, payment text, resumes text, currency text,
+        total bigint, captured bigint, refunded bigint, version integer, digest text, document text,
+        placed_at timestamptz)
+), recorded AS (
+    SELECT * FROM json_to_recordset(%(ledger)s) AS r (
+        source text, id text, order_id text, kind text, digest text, outcome text, reason json,
+        first_version integer, last_version integer, occurred_at timestamptz, sequence bigint,
+        validated_by text, was text)
+), placed AS (
+    INSERT INTO orders (order_id, lock, status, payment, resumes, currency, total, captured, refunded,
+                        version, digest, document, placed_at)
+    SELECT order_id, 1, status, payment, resumes, currency, total, captured, refunded,
+           version, digest, document::json, placed_at
+    FROM written WHERE lock = 0 AND changed
+    ON CONFLICT DO NOTHING RETURNING 1
+), awaited AS (
+    INSERT INTO orders (order_id, lock) SELECT order_id, 1 FROM written WHERE lock = 0 AND NOT changed
+    ON CONFLICT DO NOTHING RETURNING 1
+), moved AS (
+    UPDATE orders o
+    SET lock = o.lock + 1, status = w.status, payment = w.payment, resumes = w.resumes, currency = w.currency,
+        status_since = CASE WHEN o.status = w.status THEN o.status_since ELSE now() END,
+        payment_since = CASE WHEN o.payment = w.payment AND o.placed_at IS NOT NULL THEN o.payment_since ELSE now() END,
+        total = w.total, captured = w.captured, refunded = w.refunded, version = w.version, digest = w.digest,
+        document = CASE WHEN o.placed_at IS NULL THEN w.document::json ELSE o.document END,
+        placed_at = coalesce(o.placed_at, w.placed_at), updated_at = now()
+    FROM written w WHERE w.lock > 0 AND w.changed AND o.order_id = w.order_id AND o.lock = w.lock RETURNING 1
+), touched AS (
+    UPDATE orders o SET lock = o.lock + 1
+    FROM written w WHERE w.lock > 0 AND NOT w.changed AND o.order_id = w.order_id AND o.lock = w.lock RETURNING 1
+), entered AS (
+    INSERT INTO ledger (source, id, order_id, kind, digest, outcome, reason, revision,
+                        first_version, last_version, occurred_at, sequence, validated_by)
+    SELECT source, id, order_id, kind, digest, outcome, reason, %(revision)s, first_version, last_version,
+           occurred_at, sequence, validated_by
+    FROM recorded WHERE was IS NULL
+    ON CONFLICT DO NOTHING RETURNING 1
+), settled AS (
+    UPDATE ledger l
+    SET outcome = r.outcome, reason = r.reason, revision = %(revision)s,
+        first_version = r.first_version, last_version = r.last_version, recorded_at = now()
+    FROM recorded r WHERE r.was = 'waiting' AND l.source = r.source AND l.id = r.id AND l.outcome = 'waiting'
+    RETURNING 1
+), replayed AS (
+    UPDATE ledger l
+    SET order_id = r.order_id, kind = r.kind, digest = r.digest, outcome = r.outcome, reason = r.reason,
+        revision = %(revision)s, first_version = r.first_version, last_version = r.last_version,
+        occurred_at = r.occurred_at, sequence = r.sequence, validated_by = r.validated_by, recorded_at = now()
+    FROM recorded r WHERE r.was IN ('parked', 'refused') AND l.source = r.source AND l.id = r.id
+                      AND l.outcome = r.was AND l.outcome IN ('parked', 'refused') RETURNING 1
+), released AS (
+    DELETE FROM waiting w USING recorded r WHERE r.was = 'waiting' AND w.source = r.source AND w.id = r.id RETURNING 1
+), early AS (
+    INSERT INTO waiting (source, id, order_id, kind, attributes, data, digest, occurred_at, expires_at)
+    SELECT source, id, order_id, kind, attributes, data, digest, occurred_at, expires_at
+    FROM json_to_recordset(%(waiting)s) AS r (
+        source text, id text, order_id text, kind text, attributes json, data json, digest text,
+        occurred_at timestamptz, expires_at timestamptz)
+), changed AS (
+    INSERT INTO history (order_id, version, source, id, kind, status, payment, captured, refunded, detail,
+                         revision, occurred_at)
+    SELECT order_id, version, source, id, kind, status, payment, captured, refunded, detail,
+           %(revision)s, occurred_at
+    FROM json_to_recordset(%(history)s) AS r (
+        order_id text, version integer, source text, id text, kind text, status text, payment text,
+        captured bigint, refunded bigint, detail json, occurred_at timestamptz)
+)
+SELECT CASE WHEN (SELECT count(*) FROM placed) + (SELECT count(*) FROM awaited) + (SELECT count(*) FROM moved)
+               + (SELECT count(*) FROM touched) <> (SELECT count(*) FROM written)
+              OR (SELECT count(*) FROM entered) + (SELECT count(*) FROM settled) + (SELECT count(*) FROM replayed)
+                 <> (SELECT count(*) FROM recorded)
+              OR (SELECT count(*) FROM released) <> (SELECT count(*) FROM recorded WHERE was = 'waiting')
+            THEN orderflow_conflict('order or event changed since it was read') END
+"""
+"""A batch of plans, at most one of an order: all of it or, where anything was changed meanwhile, nothing."""
+
+EXPIRED: Final = """
+SELECT w.source, w.id, w.attributes, w.data FROM waiting w JOIN ledger l ON l.source = w.source AND l.id = w.id
+WHERE w.expires_at < now() ORDER BY w.expires_at LIMIT %(most)s FOR UPDATE OF l, w SKIP LOCKED
+"""
+"""Both rows are locked at once or passed over. WRITE takes the ledger's first, so that whoever took the other
+first and then waited for this one would wait for ever: until the database ends one of them, a second later."""
+
+EXPIRE: Final = """
+WITH gone AS (
+    DELETE FROM waiting w USING unnest(%(source)s::text[], %(id)s::text[]) AS e (source, id)
+    WHERE w.source = e.source AND w.id = e.id RETURNING w.source, w.id
+)
+UPDATE ledger l SET outcome = 'parked', reason = %(reason)s, revision = %(revision)s, recorded_at = now()
+FROM gone WHERE l.source = gone.source AND l.id = gone.id
+"""
+
+
+class OrderStore:
+    """The ledger, the orders, their history and what waits, as track needs them."""
+
+    def __init__(self, database: Database, *, revision: str, waiting: Waiting) -> None:
+        self._database = database
+        self._revision = revision
+        self._waiting = waiting
+
+    async def read(self, arrivals: Sequence[Arrival]) -> list[Snapshot]:
+        """What is known of each arrival, in their order."""
+        async with self._database.connection() as connection:
+            rows = await (await connection.execute(READ, read_values(arrivals))).fetchall()
+        return snapshots(arrivals, rows)
+
+    async def write(self, plans: Sequence[Plan]) -> None:
+        """Commits all plans or none. Raises ConflictError where an order or event changed since it was read."""
+        values = write_values(plans, self._revision, self._waiting, datetime.now(UTC))
+        async with self._database.connection() as connection:
+            await connection.execute(WRITE, values)
+
+    @asynccontextmanager
+    async def expired(self, most: int) -> AsyncIterator[list[Envelope]]:
+        """Events that waited too long. They leave `waiting` when the block ends without an error."""
+        reason = json.dumps({"code": "waited_too_long", "field": "type", "text": "what it needs never came"})
+        async with self._database.connection() as connection, connection.transaction():
+            rows = await (await connection.execute(EXPIRED, {"most": most})).fetchall()
+            yield [_envelope(row) for row in rows]
+            if rows:
+                keys = {"source": [row["source"] for row in rows], "id": [row["id"] for row in rows]}
+                await connection.execute(EXPIRE, keys | {"reason": reason, "revision": self._revision})
+
+
+def read_values(arrivals: Sequence[Arrival]) -> Row:
+    """The parameters of READ."""
+    return {
+        "source": [now.source for now in arrivals],
+        "id": [now.id for now in arrivals],
+        "order_id": [now.order_id for now in arrivals],
+    }
+
+
+def snapshots(arrivals: Sequence[Arrival], rows: Sequence[Row]) -> list[Snapshot]:
+    """What the rows of READ say of each arrival."""
+    return [_snapshot(now, row) for now, row in zip(arrivals, rows, strict=True)]
+
+
+def write_values(plans: Sequence[Plan], revision: str, waiting: Waiting, now: datetime) -> Row:
+    """The parameters of WRITE; waiting says how long after now an event that has to wait is given up.
+
+    Enums are given as their values: pydantic writes those four times as fast.
+    """
+    rows: dict[str, list[Row]] = {"orders": [], "ledger": [], "waiting": [], "history": []}
+    for plan in plans:
+        _add_rows(rows, plan, waiting, now)
+    values: Row = {name: to_json(each).decode() for name, each in rows.items()}
+    return values | {"revision": revision}
+
+
+def _add_rows(rows: dict[str, list[Row]], plan: Plan, waiting: Waiting, clock: datetime) -> None:
+    now = plan.arrival
+    order: Row = {"order_id": now.order_id, "lock": plan.lock, "changed": plan.state is not None}
+    if plan.state is not None:
+        order |= _state_row(plan.state) | {
+            "document": plan.document,
+            "placed_at": now.occurred_at,
+        }
+    rows["orders"].append(order)
+    for record in plan.records:
+        first, last = record.versions or (None, None)
+        rows["ledger"].append(
+            {
+                "source": record.source,
+                "id": record.id,
+                "order_id": now.order_id,
+                "kind": record.kind,
+                "digest": record.digest,
+                "outcome": record.outcome.value,
+                "reason": _reason_row(record.reason),
+                "first_version": first,
+                "last_version": last,
+                "occurred_at": record.occurred_at,
+                "sequence": record.sequence,
+                "validated_by": record.validated_by,
+                "was": record.was.value if record.was else None,
+            }
+        )
+    if plan.waits:
+        rows["waiting"].append(
+            {
+                "source": now.source,
+                "id": now.id,
+                "order_id": now.order_id,
+                "kind": now.fact.kind,
+                "attributes": now.event.attributes(),
+                "data": now.fact.model_dump(mode="json", exclude_none=True),
+                "digest": now.digest,
+                "occurred_at": now.occurred_at,
+                "expires_at": clock + timedelta(hours=waiting.hours_of(now.fact.kind)),
+            }
+        )
+    for change in plan.changes:
+        state = change.state
+        rows["history"].append(
+            {
+                "order_id": now.order_id,
+                "version": state.version,
+                "source": change.source,
+                "id": change.id,
+                "kind": change.kind,
+                "status": state.status.value,
+                "payment": state.payment.value,
+                "captured": state.captured,
+                "refunded": state.refunded,
+                "detail": change.detail,
+                "occurred_at": change.occurred_at,
+            }
+        )
+
+
+def _state_row(state: OrderState) -> Row:
+    return {
+        "status": state.status.value,
+        "payment": state.payment.value,
+        "resumes": state.resumes.value if state.resumes else None,
+        "currency": state.currency,
+        "total": state.total,
+        "captured": state.captured,
+        "refunded": state.refunded,
+        "version": state.version,
+        "digest": state.digest,
+    }
+
+
+def _reason_row(reason: Reason | None) -> Row | None:
+    return {"code": reason.code, "field": reason.field, "text": reason.text} if reason else None
+
+
+def _snapshot(now: Arrival, row: Row) -> Snapshot:
+    state = None
+    if row["version"]:
+        state = OrderState(
+            status=Status(row["status"]),
+            payment=Payment(row["payment"]),
+            currency=row["currency"],
+            total=row["total"],
+            captured=row["captured"],
+            refunded=row["refunded"],
+            resumes=Status(row["resumes"]) if row["resumes"] else None,
+            version=row["version"],
+            digest=row["order_digest"],
+        )
+    return Snapshot(
+        lock=row["lock"] or 0,
+        state=state,
+        document=row["document"] or "",
+        known=_known(now, row),
+        changes=_changes(row["changes"] or (), state),
+        waiting=tuple(arrival(_envelope(early)) for early in row["waiting"] or ()),
+    )
+
+
+def _changes(rows: Sequence[Row], order: OrderState | None) -> tuple[Change, ...]:
+    return tuple(change_from_row(row, order.currency, order.total) for row in rows) if order else ()
+
+
+def _known(now: Arrival, row: Row) -> Record | None:
+    if row["outcome"] is None:
+        return None
+    return Record(
+        source=now.source,
+        id=now.id,
+        kind=row["kind"],
+        digest=row["digest"],
+        outcome=Outcome(row["outcome"]),
+        reason=Reason(**row["reason"]) if row["reason"] else None,
+        versions=(row["first_version"], row["last_version"]) if row["first_version"] else None,
+        occurred_at=row["occurred_at"],
+    )
+
+
+def _envelope(row: Row) -> Envelope:
+    attributes = dict(row["attributes"])
+    attributes.pop("specversion")
+    named = {name: attributes.pop(name, "") for name in ("type", "source", "id", "subject", "time")}
+    data = json.dumps(row["data"], separators=(",", ":"), ensure_ascii=False).encode()
+    return Envelope(**named, data=data, extensions=attributes)
