@@ -224,6 +224,7 @@ lock: $(UV)  ## write uv.lock anew from pyproject.toml, and requirements.txt fro
 locked: $(UV)  ## is uv.lock in step with pyproject.toml, and requirements.txt with uv.lock?
 	@$(UV) lock --quiet --check --offline --default-index ./packages || { echo 'uv.lock is not in step with pyproject.toml: make lock' >&2; exit 1; }
 	@$(EXPORT) | diff -u requirements.txt - || { echo 'requirements.txt is not in step with uv.lock: make lock' >&2; exit 1; }
+	@echo 'uv.lock and requirements.txt are in step with pyproject.toml'
 
 # requirements.txt has the packages of the stages; the images of other targets add an extra.
 IMAGE_PACKAGES = $(patsubst %,build/requirements-%.txt,$(subst console,rollout,$(filter-out stages,$(TARGET))))
