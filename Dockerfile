@@ -5,7 +5,8 @@
 #   --target console    the stages, for query where it shows releases: with Kubernetes' client
 #   --target rollout    the canary controller, knrollout
 #
-# The pipeline names the base with its digest: make image BASE=python:3.13-slim@sha256:...
+# The packages of the other targets than the stages are exported from uv.lock by `make image TARGET=...`, which is how
+# each is built. The pipeline names the base with its digest: make image BASE=python:3.13-slim@sha256:...
 ARG BASE=python:3.13-slim
 # Where packages are installed: the same Python as BASE's, in the same place, and with pip.
 ARG BUILD_BASE=${BASE}
@@ -30,12 +31,12 @@ FROM installed AS packages
 RUN ["python", "/build/assemble.py", "/opt/venv"]
 
 FROM installed AS delivery-packages
-COPY requirements-delivery.txt /build/
+COPY build/requirements-delivery.txt /build/
 RUN ["python", "-m", "pip", "--python=/opt/venv/bin/python", "install", "-qr", "/build/requirements-delivery.txt"]
 RUN ["python", "/build/assemble.py", "/opt/venv"]
 
 FROM installed AS rollout-packages
-COPY requirements-rollout.txt /build/
+COPY build/requirements-rollout.txt /build/
 RUN ["python", "-m", "pip", "--python=/opt/venv/bin/python", "install", "-qr", "/build/requirements-rollout.txt"]
 RUN ["python", "/build/assemble.py", "/opt/venv"]
 

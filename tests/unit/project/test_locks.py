@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -14,43 +16,77 @@ from packaging.utils import canonicalize_name
 from orderflow_sandbox.servers import jars
 
 ROOT = Path(__file__).parents[3]
-EXTRAS = {
-    "requirements.txt": (),
-    "requirements-sandbox.txt": ("sandbox",),
-    "requirements-delivery.txt": ("delivery",),
-    "requirements-rollout.txt": ("rollout",),
-    "requirements-dev.txt": ("sandbox", "rollout", "dev"),
-    "requirements-bench.txt": ("sandbox", "bench"),
-}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+LOCK = tomllib.loads((ROOT / "uv.lock").read_text())
+LOCKED: dict[str, list[str]] = {}
+"""Versions by name; two where another Python needs another."""
+for package in LOCK["package"]:
+    LOCKED.setdefault(package["name"], []).append(package["version"])
+ASKED = (
+    {"dependencies": PROJECT["project"]["dependencies"]}
+    | PROJECT["project"]["optional-dependencies"]
+    | PROJECT["dependency-groups"]
+)
 
 
-def locked(text: str) -> dict[str, str]:
-    """Versions by name."""
-    return dict(re.findall(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", text, flags=re.MULTILINE))
+def pinned(text: str) -> dict[str, list[str]]:
+    """Versions by name, of a requirements file."""
+    return {
+        name: [version]
+        for name, version in re.findall(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", text, flags=re.MULTILINE)
+    }
 
 
-def unmet(asked: list[str], text: str) -> list[str]:
+def unmet(requirements: list[str], pins: dict[str, list[str]]) -> list[str]:
     """The requirements that a lock does not fulfil."""
-    pins = {canonicalize_name(name): version for name, version in locked(text).items()}
-    requirements = [Requirement(each) for each in asked]
     return [
         str(each)
-        for each in requirements
-        if not each.specifier.contains(pins.get(canonicalize_name(each.name), "0"), prereleases=True)
-        or canonicalize_name(each.name) not in pins
+        for each in map(Requirement, requirements)
+        if not (versions := pins.get(canonicalize_name(each.name)))
+        or not all(each.specifier.contains(version, prereleases=True) for version in versions)
     ]
 
 
-@pytest.mark.parametrize("file", EXTRAS)
-def test_every_python_requirement_is_in_its_lock(file: str) -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = [each for extra in EXTRAS[file] for each in project["optional-dependencies"][extra]]
-    text = (ROOT / file).read_text()
-    assert unmet(project["dependencies"] + extras, text) == []
-    assert unmet(["confluent-kafka>=99", "no-such-package"], text) == [
+@pytest.mark.parametrize("environment", ASKED)
+def test_every_python_requirement_is_in_the_lock(environment: str) -> None:
+    assert unmet(ASKED[environment], LOCKED) == []
+    assert unmet(["confluent-kafka>=99", "no-such-package"], LOCKED) == [
         "confluent-kafka>=99",
         "no-such-package",
     ]
+
+
+def test_requirements_txt_has_what_the_stages_ask_for_as_it_is_locked() -> None:
+    text = (ROOT / "requirements.txt").read_text()
+    pins = pinned(text)
+    assert unmet(ASKED["dependencies"], pins) == []
+    assert unmet([*ASKED["dependencies"], "no-such-package"], pins) == ["no-such-package"]
+    assert {name: LOCKED[name] for name in pins} == pins
+    hashes = {
+        name: set(re.findall(r"sha256:[0-9a-f]{64}", block))
+        for name, block in re.findall(r"^([A-Za-z0-9._-]+)==((?:.*\\\n)*.*)$", text, flags=re.MULTILINE)
+    }
+    assert hashes == {
+        package["name"]: {
+            each["hash"] for each in [*package.get("wheels", []), *filter(None, [package.get("sdist")])]
+        }
+        for package in LOCK["package"]
+        if package["name"] in pins
+    }
+
+
+def test_the_lock_is_in_step_with_pyproject_toml() -> None:
+    """By uv's own check; `make locked` does the same, and compares requirements.txt."""
+    uv = str(Path(sys.executable).with_name("uv"))
+    check = [uv, "lock", "--check", "--offline", "--default-index", "./packages"]
+    done = subprocess.run(check, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("file", ["uv.lock", "requirements.txt"])
+def test_no_lock_has_the_address_of_an_index(file: str) -> None:
+    """Each machine has an index of its own."""
+    assert re.findall(r"https?://\S+|^--?[a-z].*$", (ROOT / file).read_text(), flags=re.MULTILINE) == []
 
 
 def test_kafkas_coordinates_are_in_its_lock() -> None:
