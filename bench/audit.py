@@ -129,7 +129,7 @@ def _add(producer: Producer, rows: dict[str, list[tuple[Any, ...]]], number: int
         extensions={"partitionkey": order_id},
     )
     judged = validate(sent, Rules())
-    plan = decision.plan(decision.arrival(judged), decision.Snapshot(), "bench")
+    plan = decision.plan(decision.read(judged), decision.Snapshot(), "bench")
     for topic, event in ((topics.INBOX, sent), (topics.EVENTS, judged), (topics.STATUS, plan.announced[0])):
         producer.produce(topic, event.data, event.key, headers=event.kafka_headers())
     producer.poll(0)
@@ -138,7 +138,7 @@ def _add(producer: Producer, rows: dict[str, list[tuple[Any, ...]]], number: int
 
 
 def _rows(plan: Plan, order_id: str) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    (record,), (change,) = plan.records, plan.changes
+    (record,), (change,) = plan.entries, plan.changes
     state, when = change.state, record.occurred_at
     origin = (record.source, record.id)
     yield "ledger", (*origin, order_id, record.kind, record.digest, "applied", "bench", 1, 1, when)

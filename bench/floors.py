@@ -31,7 +31,7 @@ def pgbench(lab: Lab, work: Workload, batch: int, *, read: bool, seconds: int) -
     pgbench cannot make JSON, so the ids in it are replaced on the server: a little more work than track's own.
     """
     template = [event for event in work.events if event.type.endswith(".accepted.v1")][:batch]
-    arrivals = [decision.arrival(event) for event in template]
+    arrivals = [decision.read(event) for event in template]
     for number, now in enumerate(arrivals):
         object.__setattr__(now, "id", f"{_MARK}-{number}")
         object.__setattr__(now.event, "subject", f"{_MARK}-{number}")

@@ -110,7 +110,7 @@ def park(lab: Lab, warm: Workload, work: Workload, lanes: int) -> Run:
 
     def counted(load: Workload, start: dict[str, Ends]) -> list[str]:
         expected = {
-            parked_event.dead_letter(parked_event.Letter.of_envelope(event), "").id
+            parked_event.dead_letter(parked_event.ReceivedEvent.of_cloudevent(event), "").id
             for event in letters(load)[0]
         }
         return _published(lab, topics.PARKED, start, expected)
@@ -125,7 +125,10 @@ def shelve(lab: Lab, warm: Workload, work: Workload, lanes: int) -> Run:
     def parked(load: Workload) -> tuple[list[Envelope], list[bytes]]:
         events = [
             parked_event.parked(
-                parked_event.Letter.of_envelope(event), stage="track", revision="track-00001", reasons=why
+                parked_event.ReceivedEvent.of_cloudevent(event),
+                stage="track",
+                revision="track-00001",
+                reasons=why,
             )
             for event in load.events
         ]
@@ -176,7 +179,7 @@ def _announcements(load: Workload) -> list[Envelope]:
     announced: list[Envelope] = []
     for event in load.events:
         plan = decision.plan(
-            decision.arrival(event), known.get(event.subject, decision.Snapshot()), "track-00001"
+            decision.read(event), known.get(event.subject, decision.Snapshot()), "track-00001"
         )
         known[event.subject] = decision.Snapshot(plan.lock + 1, plan.state, plan.document)
         announced += plan.announced

@@ -55,12 +55,12 @@ def judged() -> Envelope:
 
 
 def announced() -> Envelope:
-    plan = decision.plan(decision.arrival(judged()), decision.Snapshot(), "bench")
+    plan = decision.plan(decision.read(judged()), decision.Snapshot(), "bench")
     return plan.announced[0]
 
 
 def parked() -> Envelope:
-    letter = parked_event.Letter.of_request(_headers(placed()), b"{")
+    letter = parked_event.ReceivedEvent.of_request(_headers(placed()), b"{")
     reasons = [Reason("json_invalid", "", "the body is not JSON")]
     return parked_event.parked(letter, stage="validate", revision="bench", reasons=reasons, most=_MOST)
 

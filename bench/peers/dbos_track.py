@@ -54,7 +54,7 @@ producer = Producer(producer_config(config))
 @datasource.transaction(isolation_level="READ COMMITTED")
 def apply(attributes: dict[str, str], data: str) -> list[dict[str, Any]]:
     """Rows and announcements; what it returns is kept with the rows, for a workflow that is taken up again."""
-    now = decision.arrival(_envelope(dict(attributes), data.encode()))
+    now = decision.read(_envelope(dict(attributes), data.encode()))
     connection = datasource.sql_session().connection()
     rows = connection.exec_driver_sql(pool.READ, pool.read_values([now])).mappings().all()
     (known,) = pool.snapshots([now], [dict(row) for row in rows])

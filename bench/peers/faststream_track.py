@@ -66,7 +66,7 @@ way = sys.argv[1] if len(sys.argv) > 1 else "rows"
 async def track(message: KafkaMessage) -> None:
     raw = message.raw_message
     records = raw if isinstance(raw, tuple) else (raw,)
-    arrivals = [decision.arrival(_envelope(record)) for record in records]
+    arrivals = [decision.read(_envelope(record)) for record in records]
     await (_by_statement(arrivals) if way == "statement" else _by_rows(arrivals))
     await message.ack()
 

@@ -88,7 +88,7 @@ def read(record: Record) -> Envelope:
     return cloudevent.from_http([(name.encode(), value) for name, value in headers], record.value or b"")
 
 
-def letter(record: Record) -> parked_event.Letter:
+def letter(record: Record) -> parked_event.ReceivedEvent:
     """What is parked of a record that no stage can take, with its place and, where it has one, its identity."""
     attributes = {
         name[3:]: (value or b"").decode("latin-1")
@@ -105,7 +105,7 @@ def letter(record: Record) -> parked_event.Letter:
         attributes["key"] = record.key.decode("latin-1")
     place = {"knativekafkapartition": str(record.partition), "knativekafkaoffset": str(record.offset)}
     content_type = (record.headers.get("content-type") or b"").decode("latin-1")
-    return parked_event.Letter.of_parts(attributes | place, content_type, record.value or b"")
+    return parked_event.ReceivedEvent.of_parts(attributes | place, content_type, record.value or b"")
 
 
 def parked(record: Record, reason: Reason, revision: str) -> Envelope:

@@ -73,7 +73,7 @@ class Remedies:
         times = await self._store.times_republished(record.topic, (event.source, event.id))
         if times > MOST_TRIES:
             return await self._park(record, _UNDELIVERABLE)
-        await self._publisher.publish(record.topic, [trace_context.moved(event)])
+        await self._publisher.publish(record.topic, [trace_context.relink(event)])
         return _missing(record, event.subject, _LOST, Remedy.REPUBLISHED)
 
     async def _park(self, record: Record, reason: Reason) -> Missing:

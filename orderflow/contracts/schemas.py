@@ -140,7 +140,11 @@ def _attributes(message: Message, side: Side) -> Json:
         "time": {"type": "string", "format": "date-time"},
         "datacontenttype": {"type": "string"} if side == "read" else {"const": cloudevent.JSON},
     } | {
-        name: {"type": "string", "maxLength": cloudevent.LONGEST_TEXT, "description": EXTENSIONS[name]}
+        name: {
+            "type": "string",
+            "maxLength": cloudevent.MAX_EXTENSION_LENGTH,
+            "description": EXTENSIONS[name],
+        }
         for name in (*message.required, *message.optional)
     }
 

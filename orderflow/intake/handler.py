@@ -1,4 +1,4 @@
-"""The door for storefronts: CloudEvents in both modes, plain orders, and a dry run."""
+"""Intake's work: accept CloudEvents in both modes and plain orders over HTTP, and judge orders in a dry run."""
 
 from __future__ import annotations
 
@@ -33,13 +33,16 @@ KEY_LENGTH: Final = 255
 
 
 class Intake:
-    """Answers 202 with the order's address only after Kafka confirmed; until then a client repeats with the
-    same event id or Idempotency-Key, and however often it does, the order takes effect once."""
+    """Answers 202 with the order's address only after Kafka has confirmed the event.
 
-    def __init__(self, publisher: Publisher, rules: Rules, door: Door, public_url: str) -> None:
+    Without an answer, a client repeats the request with the same event id or Idempotency-Key. The order takes effect
+    once, however often the client repeats it.
+    """
+
+    def __init__(self, publisher: Publisher, rules: Rules, api_keys: Door, public_url: str) -> None:
         self._publisher = publisher
         self._rules = rules
-        self._door = door
+        self._api_keys = api_keys
         self._public_url = public_url.rstrip("/")
         self._routes: dict[str, Callable[[Request, Client], Awaitable[Response]]] = {
             "/": self._event,
@@ -61,7 +64,7 @@ class Intake:
             )
         if request.method != "POST":
             return posts_only("POST is the one way in")
-        client = self._door.who(request.headers)
+        client = self._api_keys.who(request.headers)
         if client is None:
             headers = {"WWW-Authenticate": 'Bearer realm="orderflow"'}
             return problems.problem(401, "unauthorised", "this needs a valid API key", headers=headers)
@@ -115,14 +118,14 @@ class Intake:
         return JSONResponse({"would_be": verdict.kind, "reasons": reasons})
 
     async def _publish(self, event: Envelope, request: Request) -> Response:
-        extensions, links = trace_context.entered(event.extensions, request.scope["headers"])
+        extensions, links = trace_context.from_http(event.extensions, request.scope["headers"])
         extensions["partitionkey"] = event.subject
         event = replace(event, time=event.time or now(), extensions=extensions, links=links)
         request.scope[EVENT] = event
         await self._publisher.publish(topics.INBOX, [event])
         location = f"{self._public_url}/orders/{event.subject}"
-        answer = {"order_id": event.subject, "event_id": event.id, "status_url": location}
-        return Response(json.dumps(answer), 202, {"Location": location}, "application/json")
+        body = {"order_id": event.subject, "event_id": event.id, "status_url": location}
+        return Response(json.dumps(body), 202, {"Location": location}, "application/json")
 
 
 def _forbidden(text: str) -> Response:
@@ -130,7 +133,7 @@ def _forbidden(text: str) -> Response:
 
 
 async def _body(request: Request) -> bytes:
-    """The body, read no further than MAX_BODY whatever Content-Length says."""
+    """Reads MAX_BODY bytes at most, whatever Content-Length says. Raises TooLargeError."""
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > MAX_BODY:
         raise TooLargeError

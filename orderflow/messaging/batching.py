@@ -1,4 +1,4 @@
-"""What is in flight at one moment goes out as one batch. Nothing waits for a batch to fill."""
+"""Runs what is in flight at one moment as one batch. No item waits for a batch to fill."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Coalescer(Generic[T]):
-    """Runs items in batches: at most `parallel` at a time, at most `most` items each, and never two items of
-    one key in flight together, so that what one key submits takes effect in the order of submission.
+class Batcher(Generic[T]):
+    """Runs items in batches: at most `parallel` batches at a time, at most `max_items` items in each.
 
-    A batch that fails is tried again item by item, so that one bad item cannot fail its neighbours; but not
-    where the trouble is everyone's (UnavailableError).
+    Two items of one key are never in flight together, so the items of one key take effect in the order of submission.
+    A batch that fails runs again item by item, so that one bad item cannot fail its neighbours. A batch that fails with
+    UnavailableError does not run again: that trouble concerns every item.
     """
 
     def __init__(
@@ -28,12 +28,12 @@ class Coalescer(Generic[T]):
         run: Callable[[Sequence[T]], Awaitable[None]],
         key: Callable[[T], Hashable],
         *,
-        most: int = 200,
+        max_items: int = 200,
         parallel: int = 2,
     ) -> None:
         self._run = run
         self._key = key
-        self._most = most
+        self._max_items = max_items
         self._parallel = parallel
         self._pending: deque[tuple[T, asyncio.Future[None]]] = deque()
         self._busy: set[Hashable] = set()
@@ -41,12 +41,12 @@ class Coalescer(Generic[T]):
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def submit(self, item: T) -> None:
-        """Returns when the item's effect is done; raises what its handling raised."""
+        """Returns when the item's effect is done; raises the error that its handling raised."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pending.append((item, future))
         if self._running < self._parallel:
             self._running += 1
-            # A batch is of many callers: what it logs must not name the one that happened to begin it.
+            # A batch belongs to many callers, so its log lines must not name the caller that started it.
             task = asyncio.create_task(self._drain(), context=Context())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -54,36 +54,36 @@ class Coalescer(Generic[T]):
 
     async def _drain(self) -> None:
         try:
-            while batch := self._take():
+            while batch := self._next_batch():
                 keys = {self._key(item) for item, _ in batch}
                 try:
                     await self._settle(batch)
                 finally:
                     self._busy -= keys
         finally:
-            # Not in the task's callback: what is submitted before that runs would find no place and wait on.
+            # Not in the task's callback: an item that is submitted before the callback runs would start no task.
             self._running -= 1
 
-    def _take(self) -> list[tuple[T, asyncio.Future[None]]]:
+    def _next_batch(self) -> list[tuple[T, asyncio.Future[None]]]:
         batch: list[tuple[T, asyncio.Future[None]]] = []
-        left: deque[tuple[T, asyncio.Future[None]]] = deque()
-        passed: set[Hashable] = set()
-        while self._pending and len(batch) < self._most:
+        skipped: deque[tuple[T, asyncio.Future[None]]] = deque()
+        skipped_keys: set[Hashable] = set()
+        while self._pending and len(batch) < self._max_items:
             entry = self._pending.popleft()
             key = self._key(entry[0])
-            if key in self._busy or key in passed:
-                passed.add(key)
-                left.append(entry)
+            if key in self._busy or key in skipped_keys:
+                skipped_keys.add(key)
+                skipped.append(entry)
             else:
                 self._busy.add(key)
                 batch.append(entry)
-        self._pending.extendleft(reversed(left))
+        self._pending.extendleft(reversed(skipped))
         return batch
 
     async def _settle(self, batch: list[tuple[T, asyncio.Future[None]]]) -> None:
         try:
             await self._run([item for item, _ in batch])
-        except Exception as error:  # noqa: BLE001 - whoever submitted gets it
+        except Exception as error:  # noqa: BLE001 - submit() raises it
             if len(batch) > 1 and not isinstance(error, UnavailableError):
                 for entry in batch:
                     await self._settle([entry])

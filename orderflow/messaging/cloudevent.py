@@ -1,7 +1,7 @@
 """CloudEvents 1.0 on the wire: HTTP in binary and structured mode, Kafka in binary mode.
 
-The hot stages read a few hundred thousand of these a minute, which is why they are parsed here; the tests
-hold what is read and written against the official SDK.
+The hot stages read hundreds of thousands of events a minute, so this module parses them itself. The tests compare its
+results with the official SDK's.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 NAMESPACE: Final = UUID("0d8f1d3c-6a1b-5f0e-9d0e-6f7264657273")
-"""Of all ids that are derived (uuid5) from other ids."""
+"""The namespace of every id that is derived (uuid5) from other ids."""
 
 JSON: Final = "application/json"
 STRUCTURED: Final = "application/cloudevents+json"
-_EVENTS: Final = "application/cloudevents"
+_CLOUDEVENTS: Final = "application/cloudevents"
 FOREIGN_TYPE: Final = "dev.knative.kafka.event"
-"""The type that KafkaSource gives a record which is no valid CloudEvent."""
+"""The type that KafkaSource gives to a record that is not a valid CloudEvent."""
 
-# Printable ASCII without space: what survives HTTP headers, Kafka headers and KafkaSource's Latin-1 unchanged.
+# Printable ASCII without space: these values pass HTTP headers, Kafka headers and KafkaSource's Latin-1 unchanged.
 ID: Final = re.compile(r"[\x21-\x7e]{1,256}")
-# The specification advises 20 characters at most; KafkaSource's own knativekafkapartition has 21.
+# The specification recommends at most 20 characters; KafkaSource's own knativekafkapartition has 21.
 EXTENSION: Final = re.compile(r"[a-z0-9]{1,64}")
 SUBJECT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-LONGEST_TEXT: Final = 1024
+MAX_EXTENSION_LENGTH: Final = 1024
 _VARIANTS: Final = "89ab" * 4
-"""What RFC 9562 makes of a UUID's 17th hexadecimal digit: its first two bits are 10, the others stay."""
+"""The 17th hexadecimal digit of a UUID by its raw value: RFC 9562 sets its first two bits to 10."""
 _MEDIA_TYPE: Final = re.compile(r"[\x20-\x7e]{1,256}")
 _FIRST_YEAR: Final = 1970
 _LAST_YEAR: Final = 9998
@@ -48,8 +48,7 @@ _LAST_YEAR: Final = 9998
 class Envelope:
     """One CloudEvent: context attributes, and the data as bytes. time is RFC 3339, as it was sent.
 
-    links are traceparents of traces that this has to do with and is not part of. They are for the span of its
-    sending and do not go over the wire.
+    links are the traceparents of related traces. The span of the event's sending links to them; they are not sent.
     """
 
     type: str
@@ -71,7 +70,7 @@ class Envelope:
         return replace(self, extensions=self.extensions | more)
 
     def attributes(self) -> dict[str, str]:
-        """All context attributes but datacontenttype, those without a value left out."""
+        """All context attributes except datacontenttype; an attribute without a value is left out."""
         named = {"specversion": "1.0", "type": self.type, "source": self.source, "id": self.id}
         if self.subject:
             named["subject"] = self.subject
@@ -80,13 +79,13 @@ class Envelope:
         return named | self.extensions
 
     def kafka_headers(self) -> list[tuple[str, str | bytes | None]]:
-        """The record's headers in binary mode; the caller makes the key from the subject."""
+        """The record's headers in binary mode. The record's key is `key`."""
         named = self.attributes() | {"content-type": self.content_type}
         return [(name if name == "content-type" else f"ce_{name}", value) for name, value in named.items()]
 
 
 def derived_id(*parts: str) -> str:
-    """An id that the same parts always give: uuid5 over them, at a third of what uuid.uuid5 costs."""
+    """The uuid5 of the parts: the same parts always give the same id. It costs a third of uuid.uuid5."""
     name = "\x1f".join(parts).encode()
     digest = sha1(NAMESPACE.bytes + name, usedforsecurity=False).hexdigest()
     variant = _VARIANTS[int(digest[16], 16)]
@@ -98,8 +97,10 @@ def now() -> str:
 
 
 def moment(time: str) -> datetime:
-    """An RFC 3339 time as a UTC datetime. Raises PoisonError where it is none, has no offset, or is so far
-    off that not every clock between here and the database could show it.
+    """An RFC 3339 time as a UTC datetime.
+
+    Raises PoisonError where the text is not such a time, where it has no offset, and where the year is outside the
+    range that every clock from here to the database can represent.
     """
     try:
         parsed = datetime.fromisoformat(time)
@@ -113,18 +114,19 @@ def moment(time: str) -> datetime:
 def from_http(
     headers: Iterable[tuple[bytes, bytes]], body: bytes, *, percent_encoded: bool = False
 ) -> Envelope:
-    """The CloudEvent in a request; headers are lower-case names and raw values, as ASGI has them.
+    """The CloudEvent in a request; headers are lower-case names and raw values, as in ASGI.
 
-    percent_encoded is how CloudEvents has it and other clients send it; KafkaSource sends values as they are,
-    and an id such as `a%41` must stay itself from stage to stage.
-    Raises PoisonError naming the attribute where there is none, or one that is not usable.
+    percent_encoded: the values of ce- headers are percent-encoded, as the CloudEvents HTTP binding demands. KafkaSource
+    does not encode them, and an id such as `a%41` must stay the same from stage to stage.
+
+    Raises PoisonError, which names the attribute, where the request has no CloudEvent or an attribute is not usable.
     """
     attributes, content_type = _from_headers(headers, percent_encoded=percent_encoded)
     if content_type != JSON:
         media_type = content_type.partition(";")[0].strip().lower()
         if media_type == STRUCTURED:
             return _structured(body)
-        if media_type.startswith(_EVENTS):
+        if media_type.startswith(_CLOUDEVENTS):
             raise PoisonError(
                 Reason("not_a_cloudevent", "content-type", "only single events as JSON are read")
             )
@@ -156,18 +158,18 @@ def _structured(body: bytes) -> Envelope:
         raise PoisonError(Reason("not_a_cloudevent", "", "a structured CloudEvent is a JSON object"))
     data = _data_of(document)
     content_type = document.pop("datacontenttype", None) or JSON
-    # An attribute that is null is one that is not there.
-    given = {name: value for name, value in document.items() if value is not None}
-    for name, value in given.items():
+    # An attribute with the value null counts as absent.
+    attributes = {name: value for name, value in document.items() if value is not None}
+    for name, value in attributes.items():
         if not isinstance(value, str | int | bool):
             raise _unusable(name, "an attribute's value is text")
     if not isinstance(content_type, str):
         raise _unusable("datacontenttype", "this is not text")
-    return checked({name: _text(value) for name, value in given.items()}, data, content_type)
+    return checked({name: _text(value) for name, value in attributes.items()}, data, content_type)
 
 
 def _data_of(document: dict[str, Any]) -> bytes:
-    """Takes the data out of a structured event."""
+    """Removes the data from a structured event's document and returns it as bytes."""
     if "data_base64" in document:
         if "data" in document:
             raise PoisonError(Reason("data_invalid", "data", "data and data_base64 exclude each other"))
@@ -185,7 +187,7 @@ def _data_of(document: dict[str, Any]) -> bytes:
 
 
 def _unusable(attribute: str, text: str) -> PoisonError:
-    """The name comes from outside, so it is shown as printable ASCII and cut."""
+    """The name comes from outside, so the error shows it as printable ASCII and cuts it."""
     return PoisonError(Reason("attribute_invalid", ascii(attribute[:64])[1:-1], text))
 
 
@@ -195,14 +197,14 @@ def _is_extension(name: str) -> bool:
 
 
 def _text(value: str | bool | int) -> str:
-    """CloudEvents' canonical form of an attribute's value."""
+    """The canonical text of an attribute's value, by the CloudEvents specification."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)
 
 
 def checked(attributes: dict[str, str], data: bytes, content_type: str) -> Envelope:
-    """An envelope of attributes that every later stage can carry. Raises PoisonError naming the bad one."""
+    """A CloudEvent that every later stage can pass on. Raises PoisonError, which names the bad attribute."""
     if attributes.pop("specversion", None) != "1.0":
         raise PoisonError(
             Reason("not_a_cloudevent", "specversion", "this is no CloudEvent of specversion 1.0")
@@ -224,12 +226,15 @@ def checked(attributes: dict[str, str], data: bytes, content_type: str) -> Envel
         moment(time)
     for name, value in attributes.items():
         if not (
-            _is_extension(name) and value.isascii() and value.isprintable() and len(value) <= LONGEST_TEXT
+            _is_extension(name)
+            and value.isascii()
+            and value.isprintable()
+            and len(value) <= MAX_EXTENSION_LENGTH
         ):
             raise _unusable(name, "extension names are [a-z0-9], values printable ASCII")
-    # A record with such a content-type would be read as a structured event by the next stage.
+    # The next stage would read a record with such a content-type as a structured event.
     if content_type != JSON and (
-        not _MEDIA_TYPE.fullmatch(content_type) or content_type.strip().lower().startswith(_EVENTS)
+        not _MEDIA_TYPE.fullmatch(content_type) or content_type.strip().lower().startswith(_CLOUDEVENTS)
     ):
         raise _unusable("datacontenttype", "this is no type of data that an event can carry")
     event_type, source, event_id = required

@@ -1,4 +1,4 @@
-"""Parked events: what cannot be handled, kept whole, with why and where, for an operator to mend."""
+"""Parked events: what a stage could not handle, kept whole with the reasons and the place, for an operator to fix."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ _ORDER_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _STAGE_IN_URL: Final = re.compile(r"^https?://([a-z0-9-]{1,63})(?![a-z0-9-])")
 _FORWARDED: Final = re.compile(r"(ce-.*|content-type)")
 
-# A parked event must fit into its topic (topics.MAX_BYTES) whatever came in, or it could never be parked.
-MOST_PAYLOAD: Final = 1_200_000
-FITS_ANYWHERE: Final = 100_000
-"""A payload that a parked topic takes whose max.message.bytes nobody has raised."""
-_MOST_ATTRIBUTES: Final = 64
-_LONGEST_NAME: Final = 64
-_LONGEST_VALUE: Final = 2048  # knativeerrordata has up to 1368
-_OWN: Final = frozenset(
+# A parked event must fit into its topic (topics.MAX_BYTES), however large the received event is.
+MAX_PAYLOAD: Final = 1_200_000
+FALLBACK_PAYLOAD: Final = 100_000
+"""A payload that fits into a topic with Kafka's default max.message.bytes."""
+_MAX_ATTRIBUTES: Final = 64
+_MAX_NAME: Final = 64
+_MAX_VALUE: Final = 2048  # knativeerrordata has up to 1368
+_KNOWN_ATTRIBUTES: Final = frozenset(
     {"type", "source", "id", "subject", "time", "partitionkey", "key"}
     | {f"knativekafka{name}" for name in ("partition", "offset")}
     | {f"knativeerror{name}" for name in ("dest", "code", "data")}
 )
 _INTEGER: Final = 2**31 - 1
 _BIGINT: Final = 2**63 - 1
-_LARGEST_CODE: Final = 999
+_MAX_HTTP_CODE: Final = 999
 
 
 def _decoded(text: object) -> bytes:
-    """pydantic's Base64Bytes skips what is no base64, and so would lose bytes without a word."""
+    """Raises an error for characters that are not base64: pydantic's Base64Bytes skips them and so loses bytes."""
     if not isinstance(text, str):
         raise ValueError("this is not text")  # noqa: TRY004 - what pydantic makes a fault of
     return base64.b64decode(text, validate=True)
@@ -61,7 +61,7 @@ def _decoded(text: object) -> bytes:
 class Parked(Frozen):
     """The data of a parked event. payload is the original record's own bytes.
 
-    topic, partition and offset are the record's place, where KafkaSource told it.
+    topic, partition and offset are the record's place, as far as KafkaSource named it.
     """
 
     stage: str
@@ -72,7 +72,7 @@ class Parked(Frozen):
     topic: str = ""
     partition: Annotated[int, Field(ge=0, le=_INTEGER)] | None = None
     offset: Annotated[int, Field(ge=0, le=_BIGINT)] | None = None
-    http_code: Annotated[int, Field(ge=0, le=_LARGEST_CODE)] | None = None
+    http_code: Annotated[int, Field(ge=0, le=_MAX_HTTP_CODE)] | None = None
     payload: Annotated[
         bytes,
         BeforeValidator(_decoded),
@@ -81,9 +81,11 @@ class Parked(Frozen):
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """What came in, read only as far as it could be: attributes by name, as they were sent, except that what
-    cannot be printed is shown as Python would, and that there is an end to their number and length.
+class ReceivedEvent:
+    """A request as it was received, whether it is a CloudEvent or not.
+
+    attributes are the values of the ce- headers by name. Their number and length are limited, and a character that is
+    not printable is escaped as in Python.
     """
 
     attributes: dict[str, str]
@@ -91,7 +93,7 @@ class Letter:
     body: bytes
 
     @classmethod
-    def of_request(cls, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> Letter:
+    def of_request(cls, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> ReceivedEvent:
         texts = {
             name.decode("latin-1"): value.decode("latin-1")
             for name, value in headers
@@ -101,16 +103,16 @@ class Letter:
         return cls.of_parts({name[3:]: value for name, value in texts.items()}, content_type, body)
 
     @classmethod
-    def of_parts(cls, attributes: dict[str, str], content_type: str, body: bytes) -> Letter:
-        return cls(_kept(attributes), _shown(content_type, _LONGEST_VALUE), body)
+    def of_parts(cls, attributes: dict[str, str], content_type: str, body: bytes) -> ReceivedEvent:
+        return cls(_limited(attributes), _printable(content_type, _MAX_VALUE), body)
 
     @classmethod
-    def of_envelope(cls, event: Envelope) -> Letter:
-        return cls(_kept(event.attributes()), event.content_type, event.data)
+    def of_cloudevent(cls, event: Envelope) -> ReceivedEvent:
+        return cls(_limited(event.attributes()), event.content_type, event.data)
 
     @property
     def order_id(self) -> str:
-        """The order id where the attributes or the record's key tell one, else empty."""
+        """The order id from the attributes or the record's key; empty where neither has one."""
         for name in ("subject", "partitionkey", "key"):
             value = self.attributes.get(name, "")
             if _ORDER_ID.fullmatch(value):
@@ -118,55 +120,57 @@ class Letter:
         return ""
 
 
-def _kept(attributes: dict[str, str]) -> dict[str, str]:
-    ours_first = sorted(attributes.items(), key=lambda each: each[0] not in _OWN)
+def _limited(attributes: dict[str, str]) -> dict[str, str]:
+    known_first = sorted(attributes.items(), key=lambda each: each[0] not in _KNOWN_ATTRIBUTES)
     return {
-        _shown(name, _LONGEST_NAME): _shown(value, _LONGEST_VALUE)
-        for name, value in ours_first[:_MOST_ATTRIBUTES]
+        _printable(name, _MAX_NAME): _printable(value, _MAX_VALUE)
+        for name, value in known_first[:_MAX_ATTRIBUTES]
     }
 
 
-def _shown(text: str, most: int) -> str:
+def _printable(text: str, limit: int) -> str:
     """PostgreSQL stores no NUL and no terminal should be sent a control character."""
     if text.isprintable():
-        return text[:most]
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text[:most])[:most]
+        return text[:limit]
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text[:limit])[:limit]
 
 
 def parked(
-    letter: Letter,
+    received: ReceivedEvent,
     *,
     stage: str,
     revision: str,
     reasons: Sequence[Reason],
     http_code: int | None = None,
     topic: str | None = None,
-    most: int = MOST_PAYLOAD,
+    max_payload: int = MAX_PAYLOAD,
 ) -> Envelope:
-    """The event that parks a letter of a topic (None: the stage's), with `most` bytes of its payload.
+    """The event that parks a received event of a topic (None: the stage's topic), with max_payload bytes of its body.
 
-    The same letter at the same stage, for the same reason, always gets the same id: a place in the topic is not
-    part of it, for a redelivery may have another.
+    The same received event at the same stage, for the same reason, always gets the same id. The place in the topic is
+    not part of the id, because a redelivery may have another place.
     """
-    place = [letter.attributes.get(f"knativekafka{name}", "") for name in ("partition", "offset")]
-    identity = [letter.attributes.get(name, "") for name in ("source", "id")]
-    content = hashlib.sha256(letter.body).hexdigest()
-    order_id = letter.order_id
-    told = [asdict(reason) for reason in reasons]
-    if len(letter.body) > most:
-        text = f"only the first {most} bytes are kept here; the record's place has all of them"
-        told.append(asdict(Reason("payload_cut", "payload", text)))
+    partition, offset = (
+        received.attributes.get(f"knativekafka{name}", "") for name in ("partition", "offset")
+    )
+    identity = [received.attributes.get(name, "") for name in ("source", "id")]
+    content = hashlib.sha256(received.body).hexdigest()
+    order_id = received.order_id
+    reason_list = [asdict(reason) for reason in reasons]
+    if len(received.body) > max_payload:
+        text = f"only the first {max_payload} bytes are kept here; the record's place has all of them"
+        reason_list.append(asdict(Reason("payload_cut", "payload", text)))
     data = {
         "stage": stage,
         "revision": revision,
-        "reasons": told,
-        "attributes": letter.attributes,
-        "content_type": letter.content_type,
+        "reasons": reason_list,
+        "attributes": received.attributes,
+        "content_type": received.content_type,
         "topic": TOPIC_OF.get(stage, "") if topic is None else topic,
-        "partition": _number(place[0], _INTEGER),
-        "offset": _number(place[1], _BIGINT),
+        "partition": _number(partition, _INTEGER),
+        "offset": _number(offset, _BIGINT),
         "http_code": http_code,
-        "payload": base64.b64encode(letter.body[:most]).decode(),
+        "payload": base64.b64encode(received.body[:max_payload]).decode(),
     }
     return Envelope(
         type=type_of("parked"),
@@ -176,24 +180,24 @@ def parked(
         time=ce.now(),
         data=json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode(),
         extensions=({"partitionkey": order_id} if order_id else {})
-        | trace_context.carried(letter.attributes),
+        | trace_context.extract(received.attributes),
     )
 
 
-def dead_letter(letter: Letter, revision: str, *, most: int = MOST_PAYLOAD) -> Envelope:
-    """The parked event of what KafkaSource gave up on; it says where and with which answer in `knativeerror*`."""
-    url = _STAGE_IN_URL.match(letter.attributes.get("knativeerrordest", ""))
-    code = _number(letter.attributes.get("knativeerrorcode", ""), _LARGEST_CODE)
+def dead_letter(received: ReceivedEvent, revision: str, *, max_payload: int = MAX_PAYLOAD) -> Envelope:
+    """The parked event of a dead letter. KafkaSource names the stage and the stage's answer in `knativeerror*`."""
+    url = _STAGE_IN_URL.match(received.attributes.get("knativeerrordest", ""))
+    code = _number(received.attributes.get("knativeerrorcode", ""), _MAX_HTTP_CODE)
     text = (
         f"the stage answered {code}" if code else "the stage did not answer in time or could not be reached"
     )
     return parked(
-        letter,
+        received,
         stage=url[1] if url else "unknown",
         revision=revision,
-        reasons=[_told(letter) or Reason("dead_letter", "", text)],
+        reasons=[_reason_from_response(received) or Reason("dead_letter", "", text)],
         http_code=code,
-        most=most,
+        max_payload=max_payload,
     )
 
 
@@ -203,38 +207,39 @@ async def publish(publisher: Publisher, build: Callable[[int], Envelope]) -> Env
 
     Returns the event that Kafka confirmed. Raises UnavailableError where Kafka confirms none.
     """
-    event = build(MOST_PAYLOAD)
+    event = build(MAX_PAYLOAD)
     try:
         await publisher.publish(topics.PARKED, [event])
     except PoisonError:
-        event = build(FITS_ANYWHERE)
+        event = build(FALLBACK_PAYLOAD)
         await publisher.publish(topics.PARKED, [event])
     return event
 
 
-def _told(letter: Letter) -> Reason | None:
-    """The reason that a stage of ours gave in its own answer, which KafkaSource hands on in base64."""
+def _reason_from_response(received: ReceivedEvent) -> Reason | None:
+    """The reason that a stage of ours gave in its response. KafkaSource passes the response on in base64."""
     try:
-        answer = json.loads(base64.b64decode(letter.attributes.get("knativeerrordata", "")))
-        return Reason(_shown(str(answer["code"]), 64), "", _shown(str(answer["title"]), 200))
+        response = json.loads(base64.b64decode(received.attributes.get("knativeerrordata", "")))
+        return Reason(_printable(str(response["code"]), 64), "", _printable(str(response["title"]), 200))
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
-def _number(text: str, most: int) -> int | None:
-    digits = text.isascii() and text.isdigit() and len(text) <= len(str(most))
-    return int(text) if digits and int(text) <= most else None
+def _number(text: str, maximum: int) -> int | None:
+    digits = text.isascii() and text.isdigit() and len(text) <= len(str(maximum))
+    return int(text) if digits and int(text) <= maximum else None
 
 
 def read(event: Envelope) -> Parked:
-    """Raises PoisonError where the data is no parked event's, or is nothing that a database can store."""
+    """The data of a parked event. Raises PoisonError where it is another event's data, or where PostgreSQL cannot
+    store it."""
     if event.type != type_of("parked"):
         raise PoisonError(Reason("type_unknown", "type", "only parked events are shelved"))
     ce.moment(event.time)
-    found = parse(Parked, event.data)
-    texts = [found.stage, found.revision, found.topic, found.content_type]
-    texts += [text for reason in found.reasons for text in (reason.code, reason.field, reason.text)]
-    texts += [text for each in found.attributes.items() for text in each]
+    parked = parse(Parked, event.data)
+    texts = [parked.stage, parked.revision, parked.topic, parked.content_type]
+    texts += [text for reason in parked.reasons for text in (reason.code, reason.field, reason.text)]
+    texts += [text for attribute in parked.attributes.items() for text in attribute]
     if any("\0" in text for text in texts):
-        raise PoisonError(Reason("text_invalid", "", "a text has a NUL, which no database can store"))
-    return found
+        raise PoisonError(Reason("text_invalid", "", "a text has a NUL, which PostgreSQL cannot store"))
+    return parked

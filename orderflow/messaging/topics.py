@@ -10,5 +10,5 @@ PARKED: Final = "orders.parked.v1"
 ALL: Final = (INBOX, EVENTS, STATUS, PARKED)
 
 MAX_BYTES: Final = 2 * 1024 * 1024
-"""The topics' max.message.bytes, of all but the inbox, which keeps the broker's 1 MiB: what a stage makes of
-a record (a verdict with its reasons, a parked event with the record in base64) is larger than the record."""
+"""max.message.bytes of every topic but the inbox, which keeps the broker's 1 MiB. What a stage makes of a record (a
+verdict with its reasons, a parked event with the record in base64) is larger than the record."""

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
-from orderflow.messaging.batching import Coalescer
+from orderflow.messaging.batching import Batcher
 from orderflow.notify.handler import Claim, Found
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ class ClaimStore:
         self._database = database
         self._revision = revision
         self._lease_seconds = lease_seconds
-        self._claiming = Coalescer(self._claim, lambda due: due.notifications[0].event.id)
-        self._confirming = Coalescer(self._confirm, lambda sent: _key(sent.claim.notification))
+        self._claiming = Batcher(self._claim, lambda due: due.notifications[0].event.id)
+        self._confirming = Batcher(self._confirm, lambda sent: _key(sent.claim.notification))
 
     async def claim(self, due: Sequence[Notification], *, failed_too: bool) -> list[Claim]:
         """Claims what is free of one event's; failed_too: what failed for good is free as well."""

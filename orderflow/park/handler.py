@@ -30,10 +30,10 @@ class DeadLetterSink:
     async def handle(self, request: Request) -> Response:
         if request.method != "POST":
             return posts_only("events are POSTed here")
-        received = parked_event.Letter.of_request(request.scope["headers"], await read_body(request))
+        received = parked_event.ReceivedEvent.of_request(request.scope["headers"], await read_body(request))
         event = await parked_event.publish(
             self._publisher,
-            lambda max_payload: parked_event.dead_letter(received, self._revision, most=max_payload),
+            lambda max_payload: parked_event.dead_letter(received, self._revision, max_payload=max_payload),
         )
         request.scope[EVENT], request.scope[OUTCOME] = event, "parked"
         log.warning("dead letter parked", extra={"order_id": event.subject, "parked_id": event.id})

@@ -93,7 +93,7 @@ class Carrier:
         work = errand(action, event.id, letter)
         if work.event is not None:
             # It goes on in the operator's trace; the one in which it was parked is linked to.
-            await self._publisher.publish(work.topic, [trace_context.moved(work.event, event)])
+            await self._publisher.publish(work.topic, [trace_context.relink(work.event, event)])
         await self._record.enter(event, action, work.refusal)
         told = {"order_id": event.subject, "action_id": event.id, "by": action.by, "parked_id": parked_id}
         log.info("%s", f"{action.kind} by an operator" if work.refusal is None else "refused", extra=told)

@@ -1,4 +1,4 @@
-"""What an event does to its order, decided without a database: rows to write and events to announce."""
+"""What an event does to its order, decided without a database: rows to write and events to publish."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ if TYPE_CHECKING:
     from orderflow.messaging.cloudevent import Envelope
 
 STAGE: Final = "track"
-_HAS_ORDER: Final = re.compile(rb'"order"\s*:')
-"""Within a JSON text every quote is escaped, so this finds members only."""
+WAITED_TOO_LONG: Final = Reason("waited_too_long", "type", "what this event needs to come first never came")
+_ORDER_MEMBER: Final = re.compile(rb'"order"\s*:')
+"""Finds a member of that name only: within a JSON string, every quote is escaped."""
 _WHOLE_NUMBER: Final = re.compile(r"[0-9]{1,18}")
-_DECIDED_ANEW: Final = frozenset({Outcome.PARKED, Outcome.REFUSED})
-"""What an operator's replay can change; anything else has taken effect or still may."""
+_REPLAYABLE: Final = frozenset({Outcome.PARKED, Outcome.REFUSED})
+"""The outcomes that an operator's replay can change. An event with any other outcome has taken effect or still may."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One event at track: the fact, and the (source, id) and digest of the event that it came from."""
+    """One event that track handles: the fact, and the source, id and digest of the inbox event that it came from."""
 
     event: Envelope
     fact: Verdict | Update
@@ -46,19 +47,21 @@ class Arrival:
     @property
     def sequence(self) -> int | None:
         """The CloudEvents extension `sequence` where it is a whole number that a bigint holds."""
-        given = self.event.extensions.get("sequence", "")
-        return int(given) if _WHOLE_NUMBER.fullmatch(given) else None
+        sequence = self.event.extensions.get("sequence", "")
+        return int(sequence) if _WHOLE_NUMBER.fullmatch(sequence) else None
 
     @property
     def validated_by(self) -> str | None:
-        """The revision of validate whose verdict this is."""
+        """The revision of validate that made this event."""
         return self.event.extensions.get("validatedby")
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """One row of the ledger. versions are the first and the last that the event brought about, sequence is the
-    number that its producer gave it. was is the outcome of a row that is there already, None for a new one.
+class LedgerEntry:
+    """One row of the ledger.
+
+    versions are the first and the last order version that the event brought about. sequence is the number that the
+    producer gave the event. previous_outcome is the outcome of the row that this entry replaces, None for a new row.
     """
 
     source: str
@@ -71,34 +74,34 @@ class Record:
     occurred_at: datetime
     sequence: int | None = None
     validated_by: str | None = None
-    was: Outcome | None = None
+    previous_outcome: Outcome | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the database knows that matters to one arrival.
+    """What the database holds that matters to one arrival.
 
-    known is the ledger's row of the arrival itself, changes the history that it brought about, waiting the
-    events of the order that came too early, document the order as JSON. lock counts the writes to the
-    order (0: there was none); whoever writes says which count they read.
+    entry is the ledger's row of the arrival itself, changes are the history rows that the arrival brought about,
+    waiting are the order's events that came too early, document is the order as JSON. lock counts the writes to the
+    order (0: the order has no row); a write names the count that its reader saw.
     """
 
     lock: int = 0
     state: OrderState | None = None
     document: str = ""
-    known: Record | None = None
+    entry: LedgerEntry | None = None
     changes: tuple[Change, ...] = ()
     waiting: tuple[Arrival, ...] = ()
 
 
 @dataclass(slots=True)
 class Plan:
-    """What to write, in one transaction, and what to publish once it is written."""
+    """What to write, in one transaction, and what to publish after the commit."""
 
     arrival: Arrival
     lock: int = 0
     document: str = ""
-    records: list[Record] = field(default_factory=list)
+    entries: list[LedgerEntry] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     waits: bool = False
     announced: list[Envelope] = field(default_factory=list)
@@ -106,20 +109,21 @@ class Plan:
 
     @property
     def writes(self) -> bool:
-        return bool(self.records)
+        return bool(self.entries)
 
     @property
     def outcome(self) -> str:
-        """What became of the arrival: the ledger's word or, where nothing is written, `duplicate`."""
-        return self.records[0].outcome.value if self.records else "duplicate"
+        """The ledger's outcome of the arrival or, where nothing is written, `duplicate`."""
+        return self.entries[0].outcome.value if self.entries else "duplicate"
 
     @property
     def state(self) -> OrderState | None:
         return self.changes[-1].state if self.changes else None
 
 
-def arrival(event: Envelope) -> Arrival:
-    """Reads an event of the events topic. Raises PoisonError where it is none, or its data is not its type's."""
+def read(event: Envelope) -> Arrival:
+    """Reads an event of the events topic. Raises PoisonError where it is none, or where the data does not fit the
+    type."""
     kind = kind_of(event.type)
     missing = [name for name in ("originsource", "originid", "origindigest") if name not in event.extensions]
     if missing or not event.subject:
@@ -127,132 +131,138 @@ def arrival(event: Envelope) -> Arrival:
             Reason("attribute_missing", missing[0] if missing else "subject", "validate always sets this")
         )
     model: type[Verdict | Update] | None = UPDATES.get(kind or "")
-    if kind in VERDICTS and (model is None or _HAS_ORDER.search(event.data)):
+    if kind in VERDICTS and (model is None or _ORDER_MEMBER.search(event.data)):
         model = VERDICTS[kind]
     if model is None:
         raise PoisonError(Reason("type_unknown", "type", "the lifecycle has no such event"))
-    origin = event.extensions
     return Arrival(
         event=event,
         fact=parse(model, event.data),
-        source=origin["originsource"],
-        id=origin["originid"],
-        digest=origin["origindigest"],
+        source=event.extensions["originsource"],
+        id=event.extensions["originid"],
+        digest=event.extensions["origindigest"],
         occurred_at=moment(event.time),
     )
 
 
-def plan(now: Arrival, known: Snapshot, revision: str) -> Plan:
-    """Decides one arrival: a duplicate repeats what was recorded, anything else goes through the lifecycle,
-    and what waited for it follows in the order in which it happened.
+def plan(arrival: Arrival, snapshot: Snapshot, revision: str) -> Plan:
+    """Decides one arrival. A duplicate publishes again what was recorded. Any other event goes through the lifecycle,
+    and the events that waited for it follow in the order in which they happened.
 
-    An event that was parked or refused and that an operator replays (extension `replay`) is decided anew, with
-    the content that it has now: they may have mended it.
+    An event that was parked or refused and that an operator replays (extension `replay`) is decided anew, with the
+    content that the replayed event has: the operator may have edited it.
     """
-    result = Plan(now, lock=known.lock, document=known.document)
-    was = known.known.outcome if known.known is not None else None
-    if known.known is not None and not ("replay" in now.event.extensions and was in _DECIDED_ANEW):
-        _repeat(result, known.known, known.changes, revision)
+    result = Plan(arrival, lock=snapshot.lock, document=snapshot.document)
+    entry = snapshot.entry
+    previous_outcome = entry.outcome if entry is not None else None
+    is_replay = "replay" in arrival.event.extensions and previous_outcome in _REPLAYABLE
+    if entry is not None and not is_replay:
+        _repeat(result, entry, snapshot.changes, revision)
         return result
-    if isinstance(now.fact, Verdict) and known.state is None:
-        result.document = now.fact.order.model_dump_json(exclude_none=True)
-    decision = lifecycle.decide(known.state, now.fact, now.digest)
-    _record(result, now, decision, revision, was=was)
+    if isinstance(arrival.fact, Verdict) and snapshot.state is None:
+        result.document = arrival.fact.order.model_dump_json(exclude_none=True)
+    decision = lifecycle.decide(snapshot.state, arrival.fact, arrival.digest)
+    _record(result, arrival, decision, revision, previous_outcome=previous_outcome)
     result.waits = decision.outcome is Outcome.WAITING
-    if decision.outcome is Outcome.APPLIED and known.waiting:
-        _let_follow(result, known.waiting, revision)
+    if decision.outcome is Outcome.APPLIED and snapshot.waiting:
+        _apply_waiting(result, snapshot.waiting, revision)
         first, last = result.changes[0].state.version, result.changes[-1].state.version
-        result.records[0] = _ledger_row(now, decision, (first, last), was=was)
-    # What waited is announced because of this event; the trace that it came with has long ended.
-    early = {
-        (each.source, each.id): each.event.extensions.get(trace_context.PARENT) for each in known.waiting
-    }
-    for change in result.changes:
-        was_trace = early.get((change.source, change.id)) if early else None
-        event = status_event(now.order_id, result.document, change, now.event)
-        result.announced.append(replace(event, links=(was_trace,)) if was_trace else event)
+        result.entries[0] = _ledger_entry(arrival, decision, (first, last), previous_outcome=previous_outcome)
+    _announce(result, snapshot.waiting)
     return result
 
 
-def _let_follow(result: Plan, waiting: Sequence[Arrival], revision: str) -> None:
-    left = sorted(waiting, key=lambda early: (early.occurred_at, early.source, early.id))
-    again = True
-    while again:
-        again = False
-        for early in list(left):
-            decision = lifecycle.decide(result.state, early.fact, early.digest)
+def _apply_waiting(result: Plan, waiting: Sequence[Arrival], revision: str) -> None:
+    """Decides the waiting events again, the earliest first, until no more of them can be applied."""
+    remaining = sorted(waiting, key=lambda each: (each.occurred_at, each.source, each.id))
+    applied = True
+    while applied:
+        applied = False
+        for each in list(remaining):
+            decision = lifecycle.decide(result.state, each.fact, each.digest)
             if decision.outcome is Outcome.WAITING:
                 continue
-            left.remove(early)
-            _record(result, early, decision, revision, was=Outcome.WAITING)
+            remaining.remove(each)
+            _record(result, each, decision, revision, previous_outcome=Outcome.WAITING)
             if decision.outcome is Outcome.APPLIED:
-                again = True
+                applied = True
                 break
+
+
+def _announce(result: Plan, waiting: Sequence[Arrival]) -> None:
+    """The status events of all changes belong to the arrival's trace. The trace that a waiting event came with ended
+    long ago, so its status event only links to that trace."""
+    traces = {(each.source, each.id): each.event.extensions.get(trace_context.PARENT) for each in waiting}
+    for change in result.changes:
+        event = status_event(result.arrival.order_id, result.document, change, result.arrival.event)
+        trace = traces.get((change.source, change.id))
+        result.announced.append(replace(event, links=(trace,)) if trace else event)
 
 
 def _record(
     result: Plan,
-    event: Arrival,
+    arrival: Arrival,
     decision: lifecycle.Decision,
     revision: str,
     *,
-    was: Outcome | None,
+    previous_outcome: Outcome | None,
 ) -> None:
     versions = None
     if decision.outcome is Outcome.APPLIED and decision.state is not None:
         versions = (decision.state.version, decision.state.version)
-        detail = event.fact.model_dump(mode="json", exclude={"order"}, exclude_none=True)
+        detail = arrival.fact.model_dump(mode="json", exclude={"order"}, exclude_none=True)
         result.changes.append(
-            Change(event.source, event.id, event.fact.kind, decision.state, detail, event.occurred_at)
+            Change(arrival.source, arrival.id, arrival.fact.kind, decision.state, detail, arrival.occurred_at)
         )
     if decision.outcome is Outcome.PARKED and decision.reason is not None:
-        parked = _parked(event, decision.reason, revision)
-        result.parked.append(
-            parked if event is result.arrival else trace_context.moved(parked, result.arrival.event)
-        )
-    result.records.append(_ledger_row(event, decision, versions, was=was))
+        parked = _park(arrival.event, decision.reason, revision)
+        if arrival is not result.arrival:
+            parked = trace_context.relink(parked, result.arrival.event)
+        result.parked.append(parked)
+    result.entries.append(_ledger_entry(arrival, decision, versions, previous_outcome=previous_outcome))
 
 
-def _ledger_row(
-    event: Arrival, decision: lifecycle.Decision, versions: tuple[int, int] | None, *, was: Outcome | None
-) -> Record:
-    return Record(
-        source=event.source,
-        id=event.id,
-        kind=event.fact.kind,
-        digest=event.digest,
+def _ledger_entry(
+    arrival: Arrival,
+    decision: lifecycle.Decision,
+    versions: tuple[int, int] | None,
+    *,
+    previous_outcome: Outcome | None,
+) -> LedgerEntry:
+    return LedgerEntry(
+        source=arrival.source,
+        id=arrival.id,
+        kind=arrival.fact.kind,
+        digest=arrival.digest,
         outcome=decision.outcome,
         reason=decision.reason,
         versions=versions,
-        occurred_at=event.occurred_at,
-        sequence=event.sequence,
-        validated_by=event.validated_by,
-        was=was,
+        occurred_at=arrival.occurred_at,
+        sequence=arrival.sequence,
+        validated_by=arrival.validated_by,
+        previous_outcome=previous_outcome,
     )
 
 
-def _repeat(result: Plan, known: Record, changes: Sequence[Change], revision: str) -> None:
-    """A duplicate: nothing is written, what its first handling gave is published again under the same ids."""
-    now = result.arrival
-    if known.digest != now.digest:
+def _repeat(result: Plan, entry: LedgerEntry, changes: Sequence[Change], revision: str) -> None:
+    """A duplicate: nothing is written, and what the first delivery published is published again under the same ids."""
+    arrival = result.arrival
+    if entry.digest != arrival.digest:
         reason = Reason("event_id_reused", "id", "another event with other content has this source and id")
-        result.parked.append(_parked(now, reason, revision))
-    elif known.outcome is Outcome.PARKED and known.reason is not None:
-        result.parked.append(_parked(now, known.reason, revision))
+        result.parked.append(_park(arrival.event, reason, revision))
+        return
+    if entry.outcome is Outcome.PARKED and entry.reason is not None:
+        result.parked.append(_park(arrival.event, entry.reason, revision))
     result.announced = [
-        status_event(now.order_id, result.document, change, now.event)
-        for change in (changes if known.digest == now.digest else ())
+        status_event(arrival.order_id, result.document, change, arrival.event) for change in changes
     ]
 
 
-def _parked(event: Arrival, reason: Reason, revision: str) -> Envelope:
-    return parked_event.parked(
-        parked_event.Letter.of_envelope(event.event), stage=STAGE, revision=revision, reasons=[reason]
-    )
+def _park(event: Envelope, reason: Reason, revision: str) -> Envelope:
+    received = parked_event.ReceivedEvent.of_cloudevent(event)
+    return parked_event.parked(received, stage=STAGE, revision=revision, reasons=[reason])
 
 
 def expired(event: Envelope, revision: str) -> Envelope:
-    """The parked event of one that waited in vain."""
-    reason = Reason("waited_too_long", "type", "what this event needs to come first never came")
-    letter = parked_event.Letter.of_envelope(event)
-    return trace_context.moved(parked_event.parked(letter, stage=STAGE, revision=revision, reasons=[reason]))
+    """The parked event of an event that waited too long."""
+    return trace_context.relink(_park(event, WAITED_TOO_LONG, revision))

@@ -1,4 +1,4 @@
-"""Track's work: read what is known, decide, write, announce; many orders in one go."""
+"""Track's work: read the orders, decide, write, announce; many orders in one batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from orderflow import logs
 from orderflow.errors import ConflictError, UnavailableError
 from orderflow.messaging import topics
-from orderflow.messaging.batching import Coalescer
+from orderflow.messaging.batching import Batcher
 from orderflow.track import decision
 
 if TYPE_CHECKING:
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
     from orderflow.track.decision import Arrival, Plan, Snapshot
 
     class Store(Protocol):
-        """The ledger and what hangs on it; orderflow.adapters.postgres.pool.OrderStore says more."""
+        """orderflow.track.store.OrderStore implements it and says more."""
 
         async def read(self, arrivals: Sequence[Arrival]) -> list[Snapshot]: ...
         async def write(self, plans: Sequence[Plan]) -> None: ...
-        def expired(self, most: int) -> AbstractAsyncContextManager[list[Envelope]]: ...
+        def expired(self, limit: int) -> AbstractAsyncContextManager[list[Envelope]]: ...
 
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS: Final = 3
+MAX_ATTEMPTS: Final = 3
 SWEEP_SECONDS: Final = 10.0
-SWEEP_MOST: Final = 500
+MAX_SWEPT: Final = 500
 
 
-class _Case:
-    """One arrival in a batch, and what became of it."""
+class _Item:
+    """One arrival in a batch, and its outcome."""
 
     __slots__ = ("arrival", "outcome")
 
@@ -49,28 +49,32 @@ class _Case:
 
 
 class Tracker:
-    """Takes events of the events topic. An event is done when its rows are committed and what it changed is
-    announced; if only the first came about, the next delivery finds the rows and announces again. What is
-    parked is in its topic before the rows say so."""
+    """Handles the events of the events topic.
+
+    An event is done when its rows are committed and its changes are announced. If a delivery only commits, the next
+    delivery finds the rows and announces again. Parked events are in their topic before the ledger says `parked`.
+    """
 
     def __init__(self, store: Store, publisher: Publisher, revision: str) -> None:
         self._store = store
         self._publisher = publisher
         self._revision = revision
-        self._coalescer = Coalescer(self._run, lambda case: case.arrival.order_id)
-        self._swept = time.monotonic()
+        self._batcher = Batcher(self._run, lambda item: item.arrival.order_id)
+        self._swept_at = time.monotonic()
         self._sweeping: asyncio.Task[None] | None = None
 
     async def handle(self, event: Envelope) -> str:
-        """Returns the ledger's outcome, or `duplicate`. Raises PoisonError for an event that is none of the
-        lifecycle's, UnavailableError for trouble."""
-        case = _Case(decision.arrival(event))
-        await self._coalescer.submit(case)
-        if time.monotonic() - self._swept > SWEEP_SECONDS:
-            self._swept = time.monotonic()
-            # What is swept has nothing to do with the event that happened to come: no log may name it.
+        """Returns the ledger's outcome, or `duplicate`.
+
+        Raises PoisonError for an event that the lifecycle does not have, UnavailableError for trouble that time cures.
+        """
+        item = _Item(decision.read(event))
+        await self._batcher.submit(item)
+        if time.monotonic() - self._swept_at > SWEEP_SECONDS:
+            self._swept_at = time.monotonic()
+            # The sweep gets a context of its own, so that its log lines do not name this event.
             self._sweeping = asyncio.create_task(self._sweep_quietly(), context=Context())
-        return case.outcome
+        return item.outcome
 
     async def _sweep_quietly(self) -> None:
         try:
@@ -81,22 +85,22 @@ class Tracker:
             log.error("sweep failed", extra={"error": type(error).__name__, "where": logs.where(error)})  # noqa: TRY400
 
     async def sweep(self) -> int:
-        """Parks what waited too long; returns how many."""
-        async with self._store.expired(SWEEP_MOST) as events:
+        """Parks the events that have waited too long, MAX_SWEPT at most; returns how many."""
+        async with self._store.expired(MAX_SWEPT) as events:
             parked = [decision.expired(event, self._revision) for event in events]
             await self._publisher.publish(topics.PARKED, parked)
             return len(parked)
 
-    async def _run(self, cases: Sequence[_Case]) -> None:
-        arrivals = [case.arrival for case in cases]
-        for attempt in range(1, ATTEMPTS + 1):
+    async def _run(self, items: Sequence[_Item]) -> None:
+        arrivals = [item.arrival for item in items]
+        for attempt in range(1, MAX_ATTEMPTS + 1):
             snapshots = await self._store.read(arrivals)
             plans = [
-                decision.plan(now, known, self._revision)
-                for now, known in zip(arrivals, snapshots, strict=True)
+                decision.plan(arrival, snapshot, self._revision)
+                for arrival, snapshot in zip(arrivals, snapshots, strict=True)
             ]
-            # Before the ledger says so: an event that waited left its stage long ago, and once its row is
-            # gone nobody could park it again.
+            # Before the commit: a waiting event left its topic long ago, and once its row is gone, nothing could
+            # park it again.
             await self._publisher.publish(topics.PARKED, [event for plan in plans for event in plan.parked])
             writing = [plan for plan in plans if plan.writes]
             try:
@@ -106,8 +110,8 @@ class Tracker:
             except ConflictError as error:
                 if len(arrivals) > 1:
                     raise
-                if attempt == ATTEMPTS:
+                if attempt == MAX_ATTEMPTS:
                     raise UnavailableError("others keep changing this order") from error
         await self._publisher.publish(topics.STATUS, [event for plan in plans for event in plan.announced])
-        for case, plan in zip(cases, plans, strict=True):
-            case.outcome = plan.outcome
+        for item, plan in zip(items, plans, strict=True):
+            item.outcome = plan.outcome

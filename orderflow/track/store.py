@@ -13,7 +13,7 @@ from orderflow.domain.lifecycle import OrderState, Outcome, Payment, Status
 from orderflow.errors import Reason
 from orderflow.messaging.cloudevent import Envelope
 from orderflow.messaging.status_event import Change, change_from_row
-from orderflow.track.decision import Arrival, Plan, Record, Snapshot, arrival
+from orderflow.track.decision import WAITED_TOO_LONG, Arrival, LedgerEntry, Plan, Snapshot, read
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -37,7 +37,7 @@ LEFT JOIN LATERAL (
 ) h ON l.first_version IS NOT NULL
 ORDER BY e.n
 """
-"""What the database knows of a batch of arrivals: one row each, in their order."""
+"""What the database holds of a batch of arrivals: one row for each, in their order."""
 
 WRITE: Final = """
 WITH written AS (
@@ -116,14 +116,14 @@ SELECT CASE WHEN (SELECT count(*) FROM placed) + (SELECT count(*) FROM awaited) 
               OR (SELECT count(*) FROM released) <> (SELECT count(*) FROM recorded WHERE was = 'waiting')
             THEN orderflow_conflict('order or event changed since it was read') END
 """
-"""A batch of plans, at most one of an order: all of it or, where anything was changed meanwhile, nothing."""
+"""Writes a batch of plans, at most one for each order: all of them, or none where a row has changed since the read."""
 
 EXPIRED: Final = """
 SELECT w.source, w.id, w.attributes, w.data FROM waiting w JOIN ledger l ON l.source = w.source AND l.id = w.id
-WHERE w.expires_at < now() ORDER BY w.expires_at LIMIT %(most)s FOR UPDATE OF l, w SKIP LOCKED
+WHERE w.expires_at < now() ORDER BY w.expires_at LIMIT %(limit)s FOR UPDATE OF l, w SKIP LOCKED
 """
-"""Both rows are locked at once or passed over. WRITE takes the ledger's first, so that whoever took the other
-first and then waited for this one would wait for ever: until the database ends one of them, a second later."""
+"""Locks both rows at once or skips them. WRITE locks the ledger's row first. A transaction that locked the waiting row
+first and then waited for the ledger's row would deadlock with it, and PostgreSQL ends a deadlock only after a second."""
 
 EXPIRE: Final = """
 WITH gone AS (
@@ -136,7 +136,7 @@ FROM gone WHERE l.source = gone.source AND l.id = gone.id
 
 
 class OrderStore:
-    """The ledger, the orders, their history and what waits, as track needs them."""
+    """The ledger, the orders, their history and the waiting events, as track needs them."""
 
     def __init__(self, database: Database, *, revision: str, waiting: Waiting) -> None:
         self._database = database
@@ -144,7 +144,7 @@ class OrderStore:
         self._waiting = waiting
 
     async def read(self, arrivals: Sequence[Arrival]) -> list[Snapshot]:
-        """What is known of each arrival, in their order."""
+        """One snapshot for each arrival, in their order."""
         async with self._database.connection() as connection:
             rows = await (await connection.execute(READ, read_values(arrivals))).fetchall()
         return snapshots(arrivals, rows)
@@ -156,35 +156,35 @@ class OrderStore:
             await connection.execute(WRITE, values)
 
     @asynccontextmanager
-    async def expired(self, most: int) -> AsyncIterator[list[Envelope]]:
-        """Events that waited too long. They leave `waiting` when the block ends without an error."""
-        reason = json.dumps({"code": "waited_too_long", "field": "type", "text": "what it needs never came"})
+    async def expired(self, limit: int) -> AsyncIterator[list[Envelope]]:
+        """The events that waited too long. They leave `waiting` when the block ends without an error."""
         async with self._database.connection() as connection, connection.transaction():
-            rows = await (await connection.execute(EXPIRED, {"most": most})).fetchall()
-            yield [_envelope(row) for row in rows]
+            rows = await (await connection.execute(EXPIRED, {"limit": limit})).fetchall()
+            yield [_cloudevent(row) for row in rows]
             if rows:
                 keys = {"source": [row["source"] for row in rows], "id": [row["id"] for row in rows]}
+                reason = json.dumps(_reason_row(WAITED_TOO_LONG))
                 await connection.execute(EXPIRE, keys | {"reason": reason, "revision": self._revision})
 
 
 def read_values(arrivals: Sequence[Arrival]) -> Row:
     """The parameters of READ."""
     return {
-        "source": [now.source for now in arrivals],
-        "id": [now.id for now in arrivals],
-        "order_id": [now.order_id for now in arrivals],
+        "source": [arrival.source for arrival in arrivals],
+        "id": [arrival.id for arrival in arrivals],
+        "order_id": [arrival.order_id for arrival in arrivals],
     }
 
 
 def snapshots(arrivals: Sequence[Arrival], rows: Sequence[Row]) -> list[Snapshot]:
-    """What the rows of READ say of each arrival."""
-    return [_snapshot(now, row) for now, row in zip(arrivals, rows, strict=True)]
+    """The rows of READ as one snapshot for each arrival."""
+    return [_snapshot(arrival, row) for arrival, row in zip(arrivals, rows, strict=True)]
 
 
 def write_values(plans: Sequence[Plan], revision: str, waiting: Waiting, now: datetime) -> Row:
-    """The parameters of WRITE; waiting says how long after now an event that has to wait is given up.
+    """The parameters of WRITE. waiting says how long after now a waiting event expires.
 
-    Enums are given as their values: pydantic writes those four times as fast.
+    Enums are passed as their values: pydantic writes strings four times as fast as enums.
     """
     rows: dict[str, list[Row]] = {"orders": [], "ledger": [], "waiting": [], "history": []}
     for plan in plans:
@@ -193,53 +193,53 @@ def write_values(plans: Sequence[Plan], revision: str, waiting: Waiting, now: da
     return values | {"revision": revision}
 
 
-def _add_rows(rows: dict[str, list[Row]], plan: Plan, waiting: Waiting, clock: datetime) -> None:
-    now = plan.arrival
-    order: Row = {"order_id": now.order_id, "lock": plan.lock, "changed": plan.state is not None}
+def _add_rows(rows: dict[str, list[Row]], plan: Plan, waiting: Waiting, now: datetime) -> None:
+    arrival = plan.arrival
+    order: Row = {"order_id": arrival.order_id, "lock": plan.lock, "changed": plan.state is not None}
     if plan.state is not None:
         order |= _state_row(plan.state) | {
             "document": plan.document,
-            "placed_at": now.occurred_at,
+            "placed_at": arrival.occurred_at,
         }
     rows["orders"].append(order)
-    for record in plan.records:
-        first, last = record.versions or (None, None)
+    for entry in plan.entries:
+        first, last = entry.versions or (None, None)
         rows["ledger"].append(
             {
-                "source": record.source,
-                "id": record.id,
-                "order_id": now.order_id,
-                "kind": record.kind,
-                "digest": record.digest,
-                "outcome": record.outcome.value,
-                "reason": _reason_row(record.reason),
+                "source": entry.source,
+                "id": entry.id,
+                "order_id": arrival.order_id,
+                "kind": entry.kind,
+                "digest": entry.digest,
+                "outcome": entry.outcome.value,
+                "reason": _reason_row(entry.reason),
                 "first_version": first,
                 "last_version": last,
-                "occurred_at": record.occurred_at,
-                "sequence": record.sequence,
-                "validated_by": record.validated_by,
-                "was": record.was.value if record.was else None,
+                "occurred_at": entry.occurred_at,
+                "sequence": entry.sequence,
+                "validated_by": entry.validated_by,
+                "was": entry.previous_outcome.value if entry.previous_outcome else None,
             }
         )
     if plan.waits:
         rows["waiting"].append(
             {
-                "source": now.source,
-                "id": now.id,
-                "order_id": now.order_id,
-                "kind": now.fact.kind,
-                "attributes": now.event.attributes(),
-                "data": now.fact.model_dump(mode="json", exclude_none=True),
-                "digest": now.digest,
-                "occurred_at": now.occurred_at,
-                "expires_at": clock + timedelta(hours=waiting.hours_of(now.fact.kind)),
+                "source": arrival.source,
+                "id": arrival.id,
+                "order_id": arrival.order_id,
+                "kind": arrival.fact.kind,
+                "attributes": arrival.event.attributes(),
+                "data": arrival.fact.model_dump(mode="json", exclude_none=True),
+                "digest": arrival.digest,
+                "occurred_at": arrival.occurred_at,
+                "expires_at": now + timedelta(hours=waiting.hours_of(arrival.fact.kind)),
             }
         )
     for change in plan.changes:
         state = change.state
         rows["history"].append(
             {
-                "order_id": now.order_id,
+                "order_id": arrival.order_id,
                 "version": state.version,
                 "source": change.source,
                 "id": change.id,
@@ -272,7 +272,7 @@ def _reason_row(reason: Reason | None) -> Row | None:
     return {"code": reason.code, "field": reason.field, "text": reason.text} if reason else None
 
 
-def _snapshot(now: Arrival, row: Row) -> Snapshot:
+def _snapshot(arrival: Arrival, row: Row) -> Snapshot:
     state = None
     if row["version"]:
         state = OrderState(
@@ -290,9 +290,9 @@ def _snapshot(now: Arrival, row: Row) -> Snapshot:
         lock=row["lock"] or 0,
         state=state,
         document=row["document"] or "",
-        known=_known(now, row),
+        entry=_ledger_entry(arrival, row),
         changes=_changes(row["changes"] or (), state),
-        waiting=tuple(arrival(_envelope(early)) for early in row["waiting"] or ()),
+        waiting=tuple(read(_cloudevent(each)) for each in row["waiting"] or ()),
     )
 
 
@@ -300,12 +300,12 @@ def _changes(rows: Sequence[Row], order: OrderState | None) -> tuple[Change, ...
     return tuple(change_from_row(row, order.currency, order.total) for row in rows) if order else ()
 
 
-def _known(now: Arrival, row: Row) -> Record | None:
+def _ledger_entry(arrival: Arrival, row: Row) -> LedgerEntry | None:
     if row["outcome"] is None:
         return None
-    return Record(
-        source=now.source,
-        id=now.id,
+    return LedgerEntry(
+        source=arrival.source,
+        id=arrival.id,
         kind=row["kind"],
         digest=row["digest"],
         outcome=Outcome(row["outcome"]),
@@ -315,7 +315,7 @@ def _known(now: Arrival, row: Row) -> Record | None:
     )
 
 
-def _envelope(row: Row) -> Envelope:
+def _cloudevent(row: Row) -> Envelope:
     attributes = dict(row["attributes"])
     attributes.pop("specversion")
     named = {name: attributes.pop(name, "") for name in ("type", "source", "id", "subject", "time")}

@@ -20,7 +20,7 @@ from orderflow.adapters.kafka.producer import KafkaPublisher
 from orderflow.adapters.postgres.schema import migrate
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import Envelope
-from orderflow.messaging.parked_event import FITS_ANYWHERE
+from orderflow.messaging.parked_event import FALLBACK_PAYLOAD
 from orderflow.park.handler import DeadLetterSink
 from orderflow.settings import KafkaSettings
 from orderflow_sandbox.sandbox import create_order_topics
@@ -211,5 +211,5 @@ def test_where_the_topic_takes_no_large_record_the_beginning_is_parked(kafka_boo
     tap = Tap(kafka_bootstrap, small)
     found = json.loads(tap.until(lambda _, event: event.subject == "too-large")[0].data)
     tap.close()
-    assert len(base64.b64decode(found["payload"])) == FITS_ANYWHERE
+    assert len(base64.b64decode(found["payload"])) == FALLBACK_PAYLOAD
     assert "payload_cut" in {reason["code"] for reason in found["reasons"]}

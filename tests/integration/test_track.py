@@ -128,7 +128,7 @@ def test_a_crash_between_commit_and_announcement_is_made_good_by_the_next_delive
     sent = judged(placed("crashed"))
 
     async def commit_only(store: OrderStore) -> None:
-        arrival = decision.arrival(sent)
+        arrival = decision.read(sent)
         (known,) = await store.read([arrival])
         await store.write([decision.plan(arrival, known, "before-the-crash")])
 
@@ -144,10 +144,10 @@ def test_a_crash_between_commit_and_announcement_is_made_good_by_the_next_delive
 
 def test_a_writer_that_read_before_another_wrote_changes_nothing(database: str) -> None:
     async def race(store: OrderStore) -> None:
-        first = decision.arrival(judged(placed("fenced")))
+        first = decision.read(judged(placed("fenced")))
         (known,) = await store.read([first])
         await store.write([decision.plan(first, known, "r")])
-        late, quick = (decision.arrival(judged(event(kind, "fenced"))) for kind in ("cancelled", "shipped"))
+        late, quick = (decision.read(judged(event(kind, "fenced"))) for kind in ("cancelled", "shipped"))
         stale_view, fresh_view = await store.read([late, quick])
         await store.write([decision.plan(quick, fresh_view, "r")])
         with pytest.raises(ConflictError):
@@ -161,11 +161,11 @@ def test_a_writer_that_read_before_another_wrote_changes_nothing(database: str) 
 
 def test_an_event_cannot_begin_to_wait_for_what_has_come_meanwhile(database: str) -> None:
     async def race(store: OrderStore) -> None:
-        first = decision.arrival(judged(placed("meanwhile")))
+        first = decision.read(judged(placed("meanwhile")))
         (known,) = await store.read([first])
         await store.write([decision.plan(first, known, "r")])
         delivered, shipped = (
-            decision.arrival(judged(event(kind, "meanwhile"))) for kind in ("delivered", "shipped")
+            decision.read(judged(event(kind, "meanwhile"))) for kind in ("delivered", "shipped")
         )
         before, fresh = await store.read([delivered, shipped])
         await store.write([decision.plan(shipped, fresh, "r")])
@@ -181,11 +181,11 @@ def test_what_began_to_wait_meanwhile_is_not_passed_over_by_what_it_waits_for(da
     """Only the order's lock tells the two apart: no version was used twice."""
 
     async def race(store: OrderStore) -> None:
-        first = decision.arrival(judged(placed("overtaken")))
+        first = decision.read(judged(placed("overtaken")))
         (known,) = await store.read([first])
         await store.write([decision.plan(first, known, "r")])
         delivered, shipped = (
-            decision.arrival(judged(event(kind, "overtaken"))) for kind in ("delivered", "shipped")
+            decision.read(judged(event(kind, "overtaken"))) for kind in ("delivered", "shipped")
         )
         fresh, before = await store.read([delivered, shipped])
         await store.write([decision.plan(delivered, fresh, "r")])
@@ -265,7 +265,7 @@ def test_one_event_that_two_mend_for_two_orders_at_the_same_moment_takes_effect_
         tracker = Tracker(store, Told(), "r")
         for sent in (placed("mended-1"), placed("mended-2"), wrong):
             await tracker.handle(judged(sent))
-        arrivals = [decision.arrival(judged(each)) for each in replays]
+        arrivals = [decision.read(judged(each)) for each in replays]
         plans = [
             decision.plan(now, known, "r")
             for now, known in zip(arrivals, await store.read(arrivals), strict=True)

@@ -44,7 +44,7 @@ async def _happen(url: str, events: Sequence[Envelope], fail_for: Sequence[str])
             try:
                 await tracker.handle(validate(taken, RULES))
             except PoisonError as error:
-                letter = parked_event.Letter.of_envelope(taken)
+                letter = parked_event.ReceivedEvent.of_cloudevent(taken)
                 await kept.publish(
                     topics.PARKED,
                     [
@@ -80,7 +80,7 @@ def happen(url: str, *events: Envelope, fail_for: Sequence[str] = ()) -> None:
 
 def park(url: str, body: bytes, *, reason: Reason, stage: str = "validate", **attributes: str) -> str:
     """Parks what was no event at all; returns the parked event's id."""
-    letter = parked_event.Letter(attributes, "application/json", body)
+    letter = parked_event.ReceivedEvent(attributes, "application/json", body)
     parked = parked_event.parked(
         letter, stage=stage, revision=f"{stage}-00001", reasons=[reason], http_code=None
     )

@@ -53,15 +53,15 @@ class EventEndpoint:
             request.scope[EVENT] = event
             request.scope[OUTCOME] = await self._handle(event)
         except PoisonError as error:
-            await self._park(parked_event.Letter.of_request(headers, body), error.reasons)
+            await self._park(parked_event.ReceivedEvent.of_request(headers, body), error.reasons)
             request.scope[OUTCOME] = "parked"
             request.scope[REASON] = error.reasons[0].code
         return DONE
 
-    async def _park(self, received: parked_event.Letter, reasons: Sequence[Reason]) -> None:
+    async def _park(self, received: parked_event.ReceivedEvent, reasons: Sequence[Reason]) -> None:
         def build(max_payload: int) -> Envelope:
             return parked_event.parked(
-                received, stage=self._stage, revision=self._revision, reasons=reasons, most=max_payload
+                received, stage=self._stage, revision=self._revision, reasons=reasons, max_payload=max_payload
             )
 
         event = await parked_event.publish(self._publisher, build)

@@ -298,7 +298,7 @@ def origin_of(headers: Sequence[tuple[bytes, bytes]]) -> tuple[Context, list[Lin
         for name, value in headers
         if name in {b"ce-traceparent", b"ce-tracestate"}
     }
-    context, links = trace_context.entered(own, headers)
+    context, links = trace_context.from_http(own, headers)
     return extract(context), [link for each in links if (link := _link(each))]
 
 

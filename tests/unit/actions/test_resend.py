@@ -34,7 +34,7 @@ def letter(of: Envelope, stage: str = "validate", code: str = "bad", **changes: 
     delivered = of.with_extensions(knativekafkapartition="1", knativekafkaoffset="2")
     reasons = [Reason(code, "", "a sentence")]
     sent = parked_event.parked(
-        parked_event.Letter.of_envelope(delivered), stage=stage, revision="r", reasons=reasons
+        parked_event.ReceivedEvent.of_cloudevent(delivered), stage=stage, revision="r", reasons=reasons
     )
     found = parked_event.read(sent)
     shelved = Letter(

@@ -67,7 +67,7 @@ async def test_what_the_audit_sends_again_stands_alone_linked_to_where_it_was_an
 
         async def run() -> Report:
             lost = placed("o-1").with_extensions(traceparent=FIRST)
-            await publisher.publish(topics.INBOX, [trace_context.moved(lost)])
+            await publisher.publish(topics.INBOX, [trace_context.relink(lost)])
             return Report("r", datetime.now(UTC))
 
         await traced(run, telemetry)()

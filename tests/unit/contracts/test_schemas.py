@@ -105,9 +105,9 @@ def test_what_shops_send_is_followed_through_every_topic_by_its_schema(name: str
 
 def announcements(passed: Envelope) -> list[Envelope]:
     """What track announces of an event, whether or not the lifecycle would let it happen to a new order."""
-    accepted = decision.arrival(validate(placed("o-1"), Rules()))
+    accepted = decision.read(validate(placed("o-1"), Rules()))
     first = decision.plan(accepted, Snapshot(), "track-00001")
-    arrival = decision.arrival(passed)
+    arrival = decision.read(passed)
     change = first.changes[0]
     detail = arrival.fact.model_dump(mode="json", exclude={"order"}, exclude_none=True)
     kind = kind_of(passed.type) or ""
@@ -132,8 +132,8 @@ def test_every_verdict_fits_its_schema() -> None:
 @pytest.mark.parametrize("body", [b"", b"\x00no json", b'{"a": 1}'])
 def test_whatever_is_parked_fits_its_schema(body: bytes) -> None:
     letters = [
-        parked_event.Letter({}, "", body),
-        parked_event.Letter(
+        parked_event.ReceivedEvent({}, "", body),
+        parked_event.ReceivedEvent(
             {"knativekafkapartition": "3", "knativekafkaoffset": "9", "subject": "o-1"}, "text/plain", body
         ),
     ]
@@ -142,7 +142,7 @@ def test_whatever_is_parked_fits_its_schema(body: bytes) -> None:
             parked_event.parked(
                 letter, stage="track", revision="track-00001", reasons=[Reason("a", "b", "c")]
             ),
-            parked_event.dead_letter(letter, "park-00001", most=1),
+            parked_event.dead_letter(letter, "park-00001", max_payload=1),
         ]
         for found in parked:
             for side in ("written", "read"):

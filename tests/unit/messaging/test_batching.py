@@ -1,4 +1,4 @@
-"""Batches of what is in flight: rules of the Coalescer."""
+"""Batches of what is in flight: rules of the Batcher."""
 
 import asyncio
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from orderflow.errors import UnavailableError
-from orderflow.messaging.batching import Coalescer
+from orderflow.messaging.batching import Batcher
 
 Item = tuple[str, int]
 
@@ -27,7 +27,7 @@ class Work:
                 raise self.bad[item]
 
 
-def submitted(coalescer: Coalescer[Item], items: Sequence[Item]) -> list[asyncio.Task[None]]:
+def submitted(coalescer: Batcher[Item], items: Sequence[Item]) -> list[asyncio.Task[None]]:
     return [asyncio.create_task(coalescer.submit(item)) for item in items]
 
 
@@ -38,7 +38,7 @@ async def settled() -> None:
 
 async def test_the_first_item_starts_at_once_and_what_came_meanwhile_goes_together() -> None:
     work = Work()
-    coalescer = Coalescer(work.run, lambda item: item[0], parallel=1)
+    coalescer = Batcher(work.run, lambda item: item[0], parallel=1)
     tasks = submitted(coalescer, [("a", 1)])
     await settled()
     assert work.batches == [[("a", 1)]]
@@ -54,7 +54,7 @@ async def test_the_first_item_starts_at_once_and_what_came_meanwhile_goes_togeth
 
 async def test_two_of_one_key_are_never_in_flight_together_and_keep_their_sequence() -> None:
     work = Work()
-    coalescer = Coalescer(work.run, lambda item: item[0], parallel=3)
+    coalescer = Batcher(work.run, lambda item: item[0], parallel=3)
     items = [(key, number) for number in range(5) for key in "ab"]
     tasks = submitted(coalescer, items)
     for _ in range(20):
@@ -69,7 +69,7 @@ async def test_two_of_one_key_are_never_in_flight_together_and_keep_their_sequen
 async def test_a_bad_item_does_not_fail_its_neighbours() -> None:
     work = Work()
     work.bad[("b", 1)] = ValueError("bad")
-    coalescer = Coalescer(work.run, lambda item: item[0])
+    coalescer = Batcher(work.run, lambda item: item[0])
     for _ in range(10):
         work.open.release()
     tasks = submitted(coalescer, [("a", 1), ("b", 1), ("c", 1)])
@@ -80,7 +80,7 @@ async def test_a_bad_item_does_not_fail_its_neighbours() -> None:
 async def test_trouble_that_is_everyones_is_not_tried_item_by_item() -> None:
     work = Work()
     work.bad[("a", 1)] = UnavailableError("away")
-    coalescer = Coalescer(work.run, lambda item: item[0])
+    coalescer = Batcher(work.run, lambda item: item[0])
     for _ in range(10):
         work.open.release()
     results = await asyncio.gather(*submitted(coalescer, [("a", 1), ("b", 1)]), return_exceptions=True)
@@ -90,7 +90,7 @@ async def test_trouble_that_is_everyones_is_not_tried_item_by_item() -> None:
 
 async def test_a_batch_has_an_end() -> None:
     work = Work()
-    coalescer = Coalescer(work.run, lambda item: item[0], most=2, parallel=1)
+    coalescer = Batcher(work.run, lambda item: item[0], max_items=2, parallel=1)
     for _ in range(10):
         work.open.release()
     await asyncio.gather(*submitted(coalescer, [(str(number), 1) for number in range(7)]))
@@ -99,7 +99,7 @@ async def test_a_batch_has_an_end() -> None:
 
 async def test_an_item_whose_caller_went_away_does_not_hold_up_its_key() -> None:
     work = Work()
-    coalescer = Coalescer(work.run, lambda item: item[0], parallel=1)
+    coalescer = Batcher(work.run, lambda item: item[0], parallel=1)
     (gone,) = submitted(coalescer, [("a", 1)])
     await settled()
     gone.cancel()
@@ -114,7 +114,7 @@ async def test_what_is_submitted_in_the_moment_in_which_the_last_batch_ends_does
     async def at_once(_: Sequence[Item]) -> None:
         return
 
-    coalescer = Coalescer(at_once, lambda item: item[0], parallel=1)
+    coalescer = Batcher(at_once, lambda item: item[0], parallel=1)
 
     async def a_moment_later() -> None:
         await asyncio.sleep(0)

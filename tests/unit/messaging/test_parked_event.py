@@ -1,4 +1,4 @@
-"""Whatever comes in can be parked, published and stored: no letter is so odd that it disappears."""
+"""Whatever comes in can be parked, published and stored: no received is so odd that it disappears."""
 
 import base64
 import json
@@ -12,7 +12,7 @@ from support.events import paid
 from orderflow.errors import PoisonError, Reason
 from orderflow.messaging import parked_event, topics
 from orderflow.messaging.cloudevent import Envelope
-from orderflow.messaging.parked_event import Letter
+from orderflow.messaging.parked_event import ReceivedEvent
 
 WHY = [Reason("code", "field", "a sentence")]
 VALUES = st.text(st.characters(max_codepoint=255), max_size=40)
@@ -26,26 +26,26 @@ def told(code: Any, title: Any = "title") -> str:
     return base64.b64encode(json.dumps({"code": code, "title": title}).encode()).decode()
 
 
-def of(**attributes: str) -> Letter:
-    return Letter.of_request([header(name, value) for name, value in attributes.items()], b"{}")
+def of(**attributes: str) -> ReceivedEvent:
+    return ReceivedEvent.of_request([header(name, value) for name, value in attributes.items()], b"{}")
 
 
 @given(
     st.dictionaries(
-        st.sampled_from([*parked_event._OWN, "kafkaheaderx", "\x00", "\xe9"]),
+        st.sampled_from([*parked_event._KNOWN_ATTRIBUTES, "kafkaheaderx", "\x00", "\xe9"]),
         VALUES | st.integers().map(str),
     ),
     VALUES,
     st.binary(max_size=50),
 )
-def test_any_letter_is_parked_as_what_the_shelf_can_read_and_the_database_can_store(
+def test_any_request_is_parked_as_what_the_shelf_can_read_and_the_database_can_store(
     attributes: dict[str, str], content_type: str, body: bytes
 ) -> None:
     headers = [header(name, value) for name, value in attributes.items()]
-    letter = Letter.of_request([*headers, (b"content-type", content_type.encode("latin-1"))], body)
+    received = ReceivedEvent.of_request([*headers, (b"content-type", content_type.encode("latin-1"))], body)
     for event in (
-        parked_event.dead_letter(letter, "r"),
-        parked_event.parked(letter, stage="track", revision="r", reasons=WHY),
+        parked_event.dead_letter(received, "r"),
+        parked_event.parked(received, stage="track", revision="r", reasons=WHY),
     ):
         found = parked_event.read(event)
         assert found.payload == body
@@ -66,8 +66,8 @@ def test_any_letter_is_parked_as_what_the_shelf_can_read_and_the_database_can_st
 def test_a_place_that_no_database_column_holds_is_left_out(
     partition: str, offset: str, kept: tuple[int | None, int | None]
 ) -> None:
-    letter = of(knativekafkapartition=partition, knativekafkaoffset=offset)
-    found = parked_event.read(parked_event.parked(letter, stage="track", revision="r", reasons=WHY))
+    received = of(knativekafkapartition=partition, knativekafkaoffset=offset)
+    found = parked_event.read(parked_event.parked(received, stage="track", revision="r", reasons=WHY))
     assert (found.partition, found.offset) == kept
 
 
@@ -116,14 +116,16 @@ def test_without_an_answer_the_reason_says_that_there_was_none() -> None:
         ("ftp://track", "unknown"),
     ],
 )
-def test_the_stage_is_the_first_part_of_the_address_that_the_letter_was_for(url: str, stage: str) -> None:
+def test_the_stage_is_the_first_part_of_the_address_that_the_dead_letter_was_for(
+    url: str, stage: str
+) -> None:
     assert parked_event.read(parked_event.dead_letter(of(knativeerrordest=url), "r")).stage == stage
 
 
-def test_the_largest_letter_fits_its_topic() -> None:
+def test_the_largest_received_fits_its_topic() -> None:
     headers = [header(f"kafkaheader{number}", "\xe9" * 9000) for number in range(500)]
-    letter = Letter.of_request([header("id", "kept"), *headers], b"x" * 5_000_000)
-    event = parked_event.parked(letter, stage="validate", revision="r", reasons=WHY * 100)
+    received = ReceivedEvent.of_request([header("id", "kept"), *headers], b"x" * 5_000_000)
+    event = parked_event.parked(received, stage="validate", revision="r", reasons=WHY * 100)
     overhead = sum(len(name) + len(str(value)) for name, value in event.kafka_headers())
     assert len(event.data) + overhead < topics.MAX_BYTES
     found = parked_event.read(event)
@@ -131,10 +133,14 @@ def test_the_largest_letter_fits_its_topic() -> None:
     assert found.reasons[-1].code == "payload_cut"
 
 
-def test_a_letter_is_told_apart_by_its_whole_payload_even_where_only_its_beginning_is_kept() -> None:
+def test_a_received_event_is_told_apart_by_its_whole_payload_even_where_only_its_beginning_is_kept() -> None:
     ids = {
         parked_event.parked(
-            Letter({}, "", b"x" * 200_000 + end), stage="s", revision="r", reasons=WHY, most=100_000
+            ReceivedEvent({}, "", b"x" * 200_000 + end),
+            stage="s",
+            revision="r",
+            reasons=WHY,
+            max_payload=100_000,
         ).id
         for end in (b"1", b"2")
     }
@@ -157,7 +163,7 @@ def test_a_letter_is_told_apart_by_its_whole_payload_even_where_only_its_beginni
     ],
 )
 def test_what_no_database_could_store_is_refused_by_the_shelf(changes: dict[str, Any]) -> None:
-    good = parked_event.parked(Letter({}, "", b"x"), stage="track", revision="r", reasons=WHY)
+    good = parked_event.parked(ReceivedEvent({}, "", b"x"), stage="track", revision="r", reasons=WHY)
     data = json.dumps(json.loads(good.data) | changes).encode()
     bad = Envelope(good.type, good.source, good.id, good.subject, good.time, data)
     with pytest.raises(PoisonError):
@@ -165,7 +171,7 @@ def test_what_no_database_could_store_is_refused_by_the_shelf(changes: dict[str,
 
 
 def test_only_parked_events_with_a_time_are_shelved() -> None:
-    good = parked_event.parked(Letter({}, "", b"x"), stage="track", revision="r", reasons=WHY)
+    good = parked_event.parked(ReceivedEvent({}, "", b"x"), stage="track", revision="r", reasons=WHY)
     timeless = Envelope(good.type, good.source, good.id, good.subject, "", good.data)
     for bad, field in ((timeless, "time"), (paid("o-1"), "type")):
         with pytest.raises(PoisonError) as caught:

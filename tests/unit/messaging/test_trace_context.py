@@ -28,17 +28,17 @@ OTHER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     ],
 )
 def test_what_is_no_traceparent_is_not_carried(bad: str) -> None:
-    assert trace_context.carried({"traceparent": bad, "tracestate": "a=1"}) == {}
-    assert trace_context.entered({}, [(b"traceparent", bad.encode())]) == ({}, ())
+    assert trace_context.extract({"traceparent": bad, "tracestate": "a=1"}) == {}
+    assert trace_context.from_http({}, [(b"traceparent", bad.encode())]) == ({}, ())
 
 
 def test_a_tracestate_goes_along_with_its_traceparent_only_if_it_can_be_an_attribute() -> None:
-    assert trace_context.carried({"traceparent": PARENT, "tracestate": "shop=7"}) == {
+    assert trace_context.extract({"traceparent": PARENT, "tracestate": "shop=7"}) == {
         "traceparent": PARENT,
         "tracestate": "shop=7",
     }
     for bad in ("", "é", "a" * 513, "a\0"):
-        assert trace_context.carried({"traceparent": PARENT, "tracestate": bad}) == {"traceparent": PARENT}
+        assert trace_context.extract({"traceparent": PARENT, "tracestate": bad}) == {"traceparent": PARENT}
 
 
 @pytest.mark.parametrize(
@@ -56,29 +56,29 @@ def test_within_one_trace_the_hop_is_nearer_and_another_is_linked(
 ) -> None:
     headers = [(b"traceparent", hop.encode())] if hop else []
     given = {"sequence": "7"} | ({"traceparent": own} if own else {})
-    extensions, found = trace_context.entered(given, headers)
+    extensions, found = trace_context.from_http(given, headers)
     assert extensions == {"sequence": "7", "traceparent": carried}
     assert found == links
 
 
 def test_what_is_moved_belongs_to_its_cause_and_is_linked_to_where_it_was() -> None:
     event = placed("o-1").with_extensions(traceparent=PARENT, tracestate="a=1", sequence="7")
-    moved = trace_context.moved(event, paid("o-1").with_extensions(traceparent=OTHER))
+    moved = trace_context.relink(event, paid("o-1").with_extensions(traceparent=OTHER))
     assert moved.extensions == {"sequence": "7", "traceparent": OTHER}
     assert moved.links == (PARENT,)
-    assert trace_context.moved(event).extensions == {"sequence": "7"}
+    assert trace_context.relink(event).extensions == {"sequence": "7"}
 
 
 def test_links_do_not_go_over_the_wire() -> None:
-    moved = trace_context.moved(placed("o-1").with_extensions(traceparent=PARENT))
+    moved = trace_context.relink(placed("o-1").with_extensions(traceparent=PARENT))
     assert PARENT not in str(moved.kafka_headers())
 
 
 def test_a_trace_goes_on_through_every_stage_whether_or_not_it_is_recorded() -> None:
     sent = placed("o-1").with_extensions(traceparent=PARENT, tracestate="a=1")
     judged = validate(sent, Rules())
-    (announced,) = decision.plan(decision.arrival(judged), decision.Snapshot(), "r").announced
-    letter = parked_event.Letter.of_envelope(announced)
+    (announced,) = decision.plan(decision.read(judged), decision.Snapshot(), "r").announced
+    letter = parked_event.ReceivedEvent.of_cloudevent(announced)
     letters = parked_event.parked(letter, stage="notify", revision="r", reasons=[Reason("x", "", "x")])
     for event in (judged, announced, letters):
         assert (event.extensions["traceparent"], event.extensions["tracestate"]) == (PARENT, "a=1")
@@ -91,7 +91,7 @@ def test_an_event_that_waited_in_vain_is_parked_in_a_trace_of_its_own() -> None:
 
 
 def test_a_letter_with_an_unusable_context_can_still_be_shelved() -> None:
-    letter = parked_event.Letter({"traceparent": "x" * 2000, "id": "1"}, "text/plain", b"")
+    letter = parked_event.ReceivedEvent({"traceparent": "x" * 2000, "id": "1"}, "text/plain", b"")
     parked = parked_event.parked(letter, stage="validate", revision="r", reasons=[Reason("x", "", "x")])
     assert "traceparent" not in parked.extensions
 

@@ -18,7 +18,7 @@ from orderflow.validate.handler import validate
 
 
 def judged(sent: Envelope) -> Arrival:
-    return decision.arrival(validate(sent, Rules()))
+    return decision.read(validate(sent, Rules()))
 
 
 def after(plan: Plan, known: Snapshot | None = None) -> Snapshot:
@@ -30,7 +30,7 @@ def after(plan: Plan, known: Snapshot | None = None) -> Snapshot:
 def test_a_placed_order_gives_an_order_a_row_of_history_a_row_of_the_ledger_and_an_announcement() -> None:
     sent = placed("o-1")
     plan = decision.plan(judged(sent), Snapshot(), "track-00001")
-    assert [(row.source, row.id, row.outcome) for row in plan.records] == [
+    assert [(row.source, row.id, row.outcome) for row in plan.entries] == [
         (sent.source, sent.id, Outcome.APPLIED)
     ]
     assert [(change.kind, change.state.version) for change in plan.changes] == [("accepted", 1)]
@@ -49,8 +49,8 @@ def test_what_waited_follows_in_the_order_in_which_it_happened() -> None:
     plan = decision.plan(judged(placed("o-1")), Snapshot(lock=3, waiting=tuple(early)), "r")
     assert [change.kind for change in plan.changes] == ["accepted", "paid", "shipped", "delivered"]
     assert [change.state.version for change in plan.changes] == [1, 2, 3, 4]
-    assert [record.was for record in plan.records] == [None, *[Outcome.WAITING] * 3]
-    assert plan.records[0].versions == (1, 4)
+    assert [entry.previous_outcome for entry in plan.entries] == [None, *[Outcome.WAITING] * 3]
+    assert plan.entries[0].versions == (1, 4)
     assert [json.loads(each.data)["kind"] for each in plan.announced] == [
         "accepted",
         "paid",
@@ -63,14 +63,14 @@ def test_what_still_cannot_follow_goes_on_waiting_and_what_never_can_is_parked()
     early = (judged(event("delivered", "o-1")), judged(paid("o-1", amount=1)))
     plan = decision.plan(judged(placed("o-1")), Snapshot(lock=2, waiting=early), "r")
     assert [change.kind for change in plan.changes] == ["accepted"]
-    assert [record.outcome for record in plan.records] == [Outcome.APPLIED, Outcome.PARKED]
+    assert [record.outcome for record in plan.entries] == [Outcome.APPLIED, Outcome.PARKED]
     assert json.loads(plan.parked[0].data)["reasons"][0]["code"] == "amount_mismatch"
 
 
 def test_a_duplicate_writes_nothing_and_announces_what_was_announced() -> None:
     now = judged(placed("o-1"))
     first = decision.plan(now, Snapshot(), "r1")
-    known = replace(after(first), known=first.records[0], changes=tuple(first.changes))
+    known = replace(after(first), entry=first.entries[0], changes=tuple(first.changes))
     second = decision.plan(now, known, "r2")
     assert not second.writes
     assert second.announced == first.announced
@@ -81,10 +81,12 @@ def test_a_parked_event_that_is_replayed_is_decided_anew_with_the_content_it_has
     order_state = after(decision.plan(judged(placed("o-1")), Snapshot(), "r1"))
     wrong = paid("o-1", amount=1)
     first = decision.plan(judged(wrong), order_state, "r1")
-    assert [record.outcome for record in first.records] == [Outcome.PARKED]
+    assert [record.outcome for record in first.entries] == [Outcome.PARKED]
     mended = replace(wrong, data=paid("o-1").data, extensions={"replay": "a-1"})
-    second = decision.plan(judged(mended), replace(order_state, known=first.records[0]), "r2")
-    assert [(record.outcome, record.was) for record in second.records] == [(Outcome.APPLIED, Outcome.PARKED)]
+    second = decision.plan(judged(mended), replace(order_state, entry=first.entries[0]), "r2")
+    assert [(entry.outcome, entry.previous_outcome) for entry in second.entries] == [
+        (Outcome.APPLIED, Outcome.PARKED)
+    ]
     assert [change.kind for change in second.changes] == ["paid"]
     assert len(second.announced) == 1
     assert second.parked == []
@@ -95,8 +97,10 @@ def test_a_replay_that_fails_again_is_parked_again_and_says_which_replay_it_was(
     wrong = paid("o-1", amount=1)
     first = decision.plan(judged(wrong), order_state, "r1")
     again = judged(wrong.with_extensions(replay="a-1"))
-    second = decision.plan(again, replace(order_state, known=first.records[0]), "r2")
-    assert [(record.outcome, record.was) for record in second.records] == [(Outcome.PARKED, Outcome.PARKED)]
+    second = decision.plan(again, replace(order_state, entry=first.entries[0]), "r2")
+    assert [(entry.outcome, entry.previous_outcome) for entry in second.entries] == [
+        (Outcome.PARKED, Outcome.PARKED)
+    ]
     assert json.loads(second.parked[0].data)["attributes"]["replay"] == "a-1"
     assert second.parked[0].id == first.parked[0].id
 
@@ -104,7 +108,7 @@ def test_a_replay_that_fails_again_is_parked_again_and_says_which_replay_it_was(
 def test_a_replay_of_what_has_taken_effect_is_a_duplicate() -> None:
     now = judged(placed("o-1").with_extensions(replay="a-1"))
     first = decision.plan(now, Snapshot(), "r1")
-    second = decision.plan(now, replace(after(first), known=first.records[0]), "r2")
+    second = decision.plan(now, replace(after(first), entry=first.entries[0]), "r2")
     assert not second.writes
 
 
@@ -113,8 +117,8 @@ def test_a_replay_of_what_has_taken_effect_is_a_duplicate() -> None:
 )
 def test_a_sequence_is_kept_where_it_is_a_whole_number(given: str, read: int | None) -> None:
     sent = placed("o-1").with_extensions(sequence=given) if given else placed("o-1")
-    (record,) = decision.plan(judged(sent), Snapshot(), "r").records
-    assert record.sequence == read
+    (entry,) = decision.plan(judged(sent), Snapshot(), "r").entries
+    assert entry.sequence == read
 
 
 def test_an_id_used_again_with_other_content_is_parked_and_changes_nothing() -> None:
@@ -122,7 +126,7 @@ def test_an_id_used_again_with_other_content_is_parked_and_changes_nothing() -> 
     first = decision.plan(judged(sent), Snapshot(), "r")
     other = judged(replace(sent, data=json.dumps(order(metadata={"gift": "yes"})).encode()))
     second = decision.plan(
-        other, replace(after(first), known=first.records[0], changes=tuple(first.changes)), "r"
+        other, replace(after(first), entry=first.entries[0], changes=tuple(first.changes)), "r"
     )
     assert not second.writes
     assert second.announced == []
@@ -137,9 +141,9 @@ def test_a_forbidden_event_is_parked_again_under_the_same_id_when_it_comes_again
     )
     late = judged(event("cancelled", "o-1"))
     first = decision.plan(late, shipped, "r")
-    assert first.records[0].outcome is Outcome.PARKED
+    assert first.entries[0].outcome is Outcome.PARKED
     assert first.changes == []
-    again = decision.plan(late, replace(shipped, known=first.records[0]), "r")
+    again = decision.plan(late, replace(shipped, entry=first.entries[0]), "r")
     assert not again.writes
     assert [each.id for each in again.parked] == [each.id for each in first.parked]
 
@@ -148,7 +152,7 @@ def test_a_stale_event_is_refused_and_recorded() -> None:
     known = after(decision.plan(judged(placed("o-1")), Snapshot(), "r"))
     known = after(decision.plan(judged(event("shipped", "o-1")), known, "r"))
     plan = decision.plan(judged(event("packed", "o-1")), known, "r")
-    assert [(row.outcome, row.reason and row.reason.code) for row in plan.records] == [
+    assert [(row.outcome, row.reason and row.reason.code) for row in plan.entries] == [
         (Outcome.REFUSED, "stale")
     ]
     assert (plan.announced, plan.parked) == ([], [])
@@ -161,25 +165,25 @@ def test_an_event_without_its_origin_is_poison(missing: str) -> None:
         whole, extensions={name: text for name, text in whole.extensions.items() if name != missing}
     )
     with pytest.raises(PoisonError) as caught:
-        decision.arrival(cut)
+        decision.read(cut)
     assert caught.value.reasons[0].field == missing
 
 
 def test_a_held_event_is_a_verdict_if_it_has_an_order_and_an_operators_hold_if_not() -> None:
     review = Rules(review={"EUR": 1})
-    assert isinstance(decision.arrival(validate(placed("o-1"), review)).fact, decision.Verdict)
+    assert isinstance(decision.read(validate(placed("o-1"), review)).fact, decision.Verdict)
     told = {"reason": 'says "order":{} and more', "by": "ada"}
-    hold = decision.arrival(validate(event("held", "o-1", told), review))
+    hold = decision.read(validate(event("held", "o-1", told), review))
     assert not isinstance(hold.fact, decision.Verdict)
 
 
-def letter(**changes: Any) -> parked_event.Letter:
+def letter(**changes: Any) -> parked_event.ReceivedEvent:
     named = {
         "attributes": {"source": "/s", "id": "1", "subject": "o-1"},
         "content_type": "",
         "body": b"x",
     } | changes
-    return parked_event.Letter(**named)
+    return parked_event.ReceivedEvent(**named)
 
 
 def test_the_same_letter_is_parked_under_the_same_id_wherever_it_lies() -> None:

@@ -60,7 +60,7 @@ async def test_what_is_parked_is_in_its_topic_before_the_rows_say_so_and_changes
     None
 ):
     told: list[str] = []
-    never = decision.arrival(judged(paid("o-1", amount=1)))
+    never = decision.read(judged(paid("o-1", amount=1)))
     rows = Rows(told, Snapshot(lock=1, waiting=(never,)))
     await Tracker(rows, Topics(told), "r").handle(judged(placed("o-1")))
     assert told == ["read 1", f"{topics.PARKED} o-1", "write 1", f"{topics.STATUS} o-1"]
@@ -68,7 +68,7 @@ async def test_what_is_parked_is_in_its_topic_before_the_rows_say_so_and_changes
 
 async def test_where_nothing_can_be_parked_nothing_is_written() -> None:
     told: list[str] = []
-    never = decision.arrival(judged(paid("o-1", amount=1)))
+    never = decision.read(judged(paid("o-1", amount=1)))
     rows = Rows(told, Snapshot(lock=1, waiting=(never,)))
     with pytest.raises(UnavailableError):
         await Tracker(rows, Topics(told, refuses=topics.PARKED), "r").handle(judged(placed("o-1")))
