@@ -116,7 +116,7 @@ SELECT CASE WHEN (SELECT count(*) FROM placed) + (SELECT count(*) FROM awaited) 
               OR (SELECT count(*) FROM released) <> (SELECT count(*) FROM recorded WHERE was = 'waiting')
             THEN orderflow_conflict('order or event changed since it was read') END
 """
-"""Writes a batch of plans, at most one for each order: all of them, or none where a row has changed since the read."""
+"""Writes a batch of plans, at most one for each order: all of them, or none where a row has changed."""
 
 EXPIRED: Final = """
 SELECT w.source, w.id, w.attributes, w.data FROM waiting w JOIN ledger l ON l.source = w.source AND l.id = w.id
