@@ -122,8 +122,9 @@ EXPIRED: Final = """
 SELECT w.source, w.id, w.attributes, w.data FROM waiting w JOIN ledger l ON l.source = w.source AND l.id = w.id
 WHERE w.expires_at < now() ORDER BY w.expires_at LIMIT %(limit)s FOR UPDATE OF l, w SKIP LOCKED
 """
-"""Locks both rows at once or skips them. WRITE locks the ledger's row first. A transaction that locked the waiting row
-first and then waited for the ledger's row would deadlock with it, and PostgreSQL ends a deadlock only after a second."""
+"""Locks both rows at once or skips them. WRITE locks the ledger's row first. A transaction that locked the waiting
+row first and then waited for the ledger's row would deadlock with it, and PostgreSQL ends a deadlock only after a
+second."""
 
 EXPIRE: Final = """
 WITH gone AS (
