@@ -187,13 +187,17 @@ compatibility: $(VENV)/dev  ## can this and another release share their topics? 
 migrations: $(VENV)/dev  ## can old and new code share the database while they run, and after?
 	@$(BIN)/python -m pipeline.migrations
 
-# What stands on the command line and nowhere else: a release is nothing that an environment asks for.
-TOLD = $(if $(filter command,$(origin $(1))),$($(1)))
+.PHONY: changelog
+changelog: $(VENV)/dev  ## the changes since the last release, as they will stand in CHANGELOG.md
+	@$(BIN)/towncrier build --draft --version Unreleased 2>/dev/null
+
+# A variable's value on the command line, and never the one in the environment: an environment must not make a release.
+ON_COMMAND_LINE = $(if $(filter command,$(origin $(1))),$($(1)))
 
 .PHONY: release
 release: $(VENV)/dev  ## a dry run of the next release; make release BUMP=minor YES=1 (or VERSION=x.y.z) makes it
-	@$(BIN)/python -m pipeline.release \
-	  --version '$(call TOLD,VERSION)' --bump '$(call TOLD,BUMP)' --yes '$(call TOLD,YES)'
+	@PATH="$(abspath $(BIN)):$$PATH" VERSION='$(call ON_COMMAND_LINE,VERSION)' BUMP='$(call ON_COMMAND_LINE,BUMP)' \
+	  YES='$(call ON_COMMAND_LINE,YES)' sh pipeline/release.sh
 
 .PHONY: ci
 ci: lint asyncapi compatibility migrations coverage manifests  ## what the Jenkinsfile runs before it needs a server or a key
