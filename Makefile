@@ -298,12 +298,12 @@ deployable: $(VENV)/dev $(KUSTOMIZE)  ## may OVERLAY=knative/overlays/production
 
 # What only a pipeline needs. Keys come from the environment, and none stands on a command line.
 REGISTRY ?= docker.io
-NEEDS = command -v $(1) >/dev/null || { echo '$(1) is not on the PATH' >&2; exit 2; }
-GIVEN = test -n "$${$(1):-}" || { echo '$(1) is not set' >&2; exit 2; }
+REQUIRE_PROGRAM  = command -v $(1) >/dev/null || { echo '$(1) is not on the PATH' >&2; exit 2; }
+REQUIRE_VARIABLE = test -n "$${$(1):-}" || { echo '$(1) is not set' >&2; exit 2; }
 
 .PHONY: registry-login
 registry-login:  ## for image-push and sign, with REGISTRY_USER and REGISTRY_TOKEN
-	@$(call GIVEN,REGISTRY_USER); $(call GIVEN,REGISTRY_TOKEN)
+	@$(call REQUIRE_VARIABLE,REGISTRY_USER); $(call REQUIRE_VARIABLE,REGISTRY_TOKEN)
 	@printf %s "$$REGISTRY_TOKEN" | $(DOCKER) login --username "$$REGISTRY_USER" --password-stdin $(REGISTRY)
 
 .PHONY: registry-logout
@@ -314,21 +314,21 @@ registry-logout:
 SIGSTORE = $(if $(SIGNING_CONFIG),--signing-config '$(SIGNING_CONFIG)')
 
 .PHONY: sign
-sign: $(VENV)/dev  ## sign what was pushed, by its digest, and attest its SBOM: make sign IMAGE=<repository>; needs cosign
-	@$(call NEEDS,cosign); $(call GIVEN,COSIGN_KEY)
-	@digest=$$($(BIN)/python -m pipeline.pushed) && \
+sign:  ## sign what was pushed, by its digest, and attest its SBOM: make sign IMAGE=<repository>; needs cosign
+	@$(call REQUIRE_PROGRAM,cosign); $(call REQUIRE_VARIABLE,COSIGN_KEY)
+	@digest=$$(sed -nE 's/.*"containerimage.digest": *"(sha256:[0-9a-f]{64})".*/\1/p' build/image.json) && test -n "$$digest" || \
+	  { echo 'build/image.json names no digest; `make image-push` writes it' >&2; exit 2; }; \
 	  cosign sign --yes $(SIGSTORE) --key "$$COSIGN_KEY" $(IMAGE)@$$digest && \
 	  cosign attest --yes $(SIGSTORE) --key "$$COSIGN_KEY" --type cyclonedx --predicate build/sbom.cdx.json $(IMAGE)@$$digest
 
 .PHONY: snyk
-snyk: $(VENV)/dev  ## Snyk's scans: make snyk SCANS="dependencies code manifests", or SCANS=image IMAGE=...; needs snyk
-	@rm -f build/snyk/verdict
-	@$(BIN)/python -m pipeline.snyk $(SCANS) --image '$(IMAGE)'
+snyk:  ## Snyk's scans: make snyk SCANS="dependencies code manifests", or SCANS=image IMAGE=...; needs snyk
+	@IMAGE='$(IMAGE)' sh pipeline/snyk.sh $(SCANS)
 
 # Node's types are wanted: without them a rule of JavaScript's finds less.
 .PHONY: sonar-scan
 sonar-scan: $(VENV)/dev tests/node/node_modules  ## send an analysis to the SonarQube that SONAR_HOST_URL names; Java and the rest come from there
-	@$(call GIVEN,SONAR_HOST_URL)
+	@$(call REQUIRE_VARIABLE,SONAR_HOST_URL)
 	@SONAR_TOKEN="$${SONAR_TOKEN:-$${SONAR_AUTH_TOKEN:-}}" $(BIN)/pysonar -Dsonar.projectVersion=$(VERSION) $(SCAN)
 
 build/coverage.xml:
@@ -348,7 +348,7 @@ deploy-staging deploy-production: deploy-%: $(VENV)/dev $(KUSTOMIZE)  # what was
 
 .PHONY: audit-staging
 audit-staging: $(VENV)/dev  ## one run of the audit by the query that ORDERFLOW_SERVER names, with ORDERFLOW_KEY
-	@$(call GIVEN,ORDERFLOW_SERVER); $(call GIVEN,ORDERFLOW_KEY)
+	@$(call REQUIRE_VARIABLE,ORDERFLOW_SERVER); $(call REQUIRE_VARIABLE,ORDERFLOW_KEY)
 	$(BIN)/kn-order audit --run
 
 .PHONY: schemas
