@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 from orderflow.sandbox.sandbox import ROOT
 from orderflow.sandbox.servers.errors import ServerFailedError
 from pipeline.commands import NotReadyError
-from pipeline.deploy import ROLLED_OUT, pushed
+from pipeline.deploy import ROLLED_OUT, pushed_digest
 from pipeline.sonar import NoVerdictError
 from pipeline.sonarqube import SonarQube, sonarqube
 from tests.chaos.errors import NotSettledError
@@ -281,7 +281,7 @@ def _kept(job: Job) -> None:
 
 def image_of(there: World, name: str) -> str:
     """What the build pushed, by its digest."""
-    digest = pushed(KEPT / name / "archive/build/image.json")
+    digest = pushed_digest(KEPT / name / "archive/build/image.json")
     return f"{there.repository}@{digest}"
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
-from pipeline.sonar import PROJECT, NoVerdictError, all_is_new, open_issues, verdict
+from pipeline.sonar import PROJECT, NoVerdictError, analyse_baseline, open_issues, verdict
 from pipeline.sonarqube import SonarQube
 from tests.pipeline.builds import Finished
 
@@ -39,11 +39,11 @@ class Judge:
 
         Raises NoVerdictError, ServerFailedError.
         """
-        all_is_new(self._server, _quietly)
+        analyse_baseline(self._server, _quietly)
 
     def from_now_on(self) -> None:
         """What is new is counted from the newest analysis."""
-        self._server.tell(
+        self._server.post(
             "new_code_periods/set",
             project=PROJECT,
             branch="main",
@@ -58,7 +58,7 @@ class Judge:
     def told(self) -> str:
         """By which conditions the newest analysis was judged, if by any."""
         try:
-            about = verdict(self._server.ask, self._newest())
+            about = verdict(self._server.get, self._newest())
         except NoVerdictError as error:
             return str(error)
         met = (f"{each}: {'met' if each.met else 'not met'}" for each in about.conditions)
@@ -66,8 +66,8 @@ class Judge:
 
     def issues(self) -> list[str]:
         """Those that are open, with their places. Raises NoVerdictError, ServerFailedError."""
-        return [str(issue) for issue in open_issues(self._server.ask)]
+        return [str(issue) for issue in open_issues(self._server.get)]
 
     def _newest(self) -> str:
-        analyses = self._server.ask("project_analyses/search", project=PROJECT, ps=1)["analyses"]
+        analyses = self._server.get("project_analyses/search", project=PROJECT, ps=1)["analyses"]
         return str(analyses[0]["key"])
