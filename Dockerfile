@@ -1,19 +1,19 @@
-# One image for all stages: a Service chooses its own with FUNCTION_SOURCE and FUNCTION_TARGET.
+# One image for all stages: FUNCTION_SOURCE and FUNCTION_TARGET of a Service select its stage.
 #
 #   (no target)         the stages, the audit and the migrations
-#   --target delivery   these and the project's own delivery, for clusters without KafkaSource
-#   --target console    the stages, for query where it shows releases: with Kubernetes' client
+#   --target delivery   the same and the project's own delivery, for clusters without KafkaSource
+#   --target console    the stages and the client for Kubernetes, for a query that shows releases
 #   --target rollout    the canary controller, knrollout
 #
-# The packages of the other targets than the stages are exported from uv.lock by `make image TARGET=...`, which is how
-# each is built. The pipeline names the base with its digest: make image BASE=python:3.13-slim@sha256:...
+# Build it with `make image TARGET=...`: make exports build/requirements-*.txt, the packages of the last three targets,
+# from uv.lock. The pipeline names the base with its digest: make image BASE=python:3.13-slim@sha256:...
 ARG BASE=python:3.13-slim
-# Where packages are installed: the same Python as BASE's, in the same place, and with pip.
+# The image in which packages are installed. It needs pip, and the same Python as BASE in the same folder.
 ARG BUILD_BASE=${BASE}
 
 FROM ${BUILD_BASE} AS build
 ARG SOURCE_DATE_EPOCH=0
-# A fixed hash seed: bytecode of a set's literal is in the order of its hashes.
+# The bytecode of a set literal depends on the hash seed.
 ENV SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH} PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_ROOT_USER_ACTION=ignore \
     PIP_ONLY_BINARY=:all: PIP_REQUIRE_HASHES=1
@@ -56,13 +56,13 @@ COPY knrollout /app/knrollout
 RUN ["python", "/build/assemble.py", "--release", "/build/pyproject.toml", "/app"]
 
 FROM ${BASE} AS runtime
-# The base has none, and every start from zero would compile anew.
+# The base has no bytecode, without which every start from zero compiles the standard library.
 COPY --from=library /image /
-# /dev/shm is writable in any container, the root file system need not be: gunicorn, which query runs
-# under, keeps its heartbeat and its control socket there.
+# gunicorn, the server of query, needs a folder for its heartbeat and its control socket. /dev/shm is writable also
+# where the root file system is read-only.
 ENV PATH=/opt/venv/bin:${PATH} PYTHONPATH=/app PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
     TMPDIR=/dev/shm XDG_RUNTIME_DIR=/dev/shm
-# A number, so that Kubernetes can see that it is not root.
+# Kubernetes can only check a number against runAsNonRoot.
 USER 65532:65532
 ARG VERSION=0
 ARG REVISION=unknown
@@ -91,13 +91,13 @@ COPY --from=delivery-code /image /
 WORKDIR /app
 CMD ["python", "-m", "orderflow_sandbox.delivery", "--help"]
 
-# The last one is what is built where no target is named.
+# The last stage is the default target.
 FROM runtime AS stages
 COPY --from=packages /image /
 COPY --from=code /image /
 WORKDIR /app
 EXPOSE 8080
-# What the Services' manifests say as well; query is started by functions-framework instead.
+# The same command as in the manifests of the Services, except query, which functions-framework starts.
 CMD ["python", "-m", "uvicorn", "--factory", "functions_framework.aio:create_asgi_app", \
     "--host", "0.0.0.0", "--port", "8080", "--loop", "uvloop", "--http", "httptools", "--no-access-log", \
     "--timeout-keep-alive", "120"]

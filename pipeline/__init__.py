@@ -1,1 +1,1 @@
-"""What the delivery pipeline does beyond calling a tool: each module is a make target, and says what it needs."""
+"""Commands of the delivery pipeline that do more than call one tool. Each is a make target."""

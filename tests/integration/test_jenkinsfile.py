@@ -1,6 +1,6 @@
-"""The Jenkinsfile, parsed and run by the harness of tests/pipeline/jenkins: what each kind of build does, and does not.
+"""The Jenkinsfile, parsed and run by the harness of tests/pipeline/jenkins: the commands of each kind of build.
 
-The harness stands in for Jenkins and knows only what the file uses; whether a Jenkins has the plugins is not shown.
+The harness replaces Jenkins and knows only the steps that the file uses. It does not show that Jenkins has the plugins.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ LOGGED_OUT = ["make registry-logout"]
 
 
 @pytest.fixture(scope="module")
-def told() -> dict[str, Any]:
+def report() -> dict[str, Any]:
     return recorded()
 
 
-def one(told: dict[str, Any], name: str) -> dict[str, Any]:
-    found: dict[str, Any] = next(each for each in told["builds"] if each["name"] == name)
-    return found
+def build_of(report: dict[str, Any], name: str) -> dict[str, Any]:
+    build: dict[str, Any] = next(each for each in report["builds"] if each["name"] == name)
+    return build
 
 
-def kept(build: dict[str, Any], step: str) -> list[str]:
+def arguments_of(build: dict[str, Any], step: str) -> list[str]:
     return [event["what"] for event in build["events"] if event["step"] == step]
 
 
-def test_a_good_commit_goes_all_the_way_in_this_order(told: dict[str, Any]) -> None:
-    good = one(told, "pass")
+def test_a_good_commit_goes_all_the_way_in_this_order(report: dict[str, Any]) -> None:
+    good = build_of(report, "pass")
     assert good["result"] == "SUCCESS"
     expected = VERIFIED + BUILT + PUSHED + LOGGED_OUT + STAGED + ["make deploy-production"]
     assert shells(good) == expected
-    assert kept(good, "junit") == ["build/tests.xml", "build/newman.xml"]
-    assert kept(good, "recordCoverage") == ["build/coverage.xml"]
+    assert arguments_of(good, "junit") == ["build/tests.xml", "build/newman.xml"]
+    assert arguments_of(good, "recordCoverage") == ["build/coverage.xml"]
 
 
 @pytest.mark.parametrize(
@@ -72,11 +72,11 @@ def test_a_good_commit_goes_all_the_way_in_this_order(told: dict[str, Any]) -> N
     ],
 )
 def test_after_a_failure_nothing_more_is_done_but_cleaning_up(
-    told: dict[str, Any], name: str, ran: list[str]
+    report: dict[str, Any], name: str, ran: list[str]
 ) -> None:
-    found = one(told, name)
-    assert found["result"] == "FAILURE"
-    assert shells(found) == ran
+    build = build_of(report, name)
+    assert build["result"] == "FAILURE"
+    assert shells(build) == ran
 
 
 @pytest.mark.parametrize(
@@ -91,74 +91,81 @@ def test_after_a_failure_nothing_more_is_done_but_cleaning_up(
     ],
 )
 def test_what_is_stopped_is_aborted_and_goes_no_further(
-    told: dict[str, Any], name: str, ran: list[str]
+    report: dict[str, Any], name: str, ran: list[str]
 ) -> None:
-    found = one(told, name)
-    assert found["result"] == "ABORTED"
-    assert shells(found) == ran
+    build = build_of(report, name)
+    assert build["result"] == "ABORTED"
+    assert shells(build) == ran
 
 
-def test_a_push_that_broke_off_is_repeated_and_nothing_else_is(told: dict[str, Any]) -> None:
-    found = one(told, "push broke off once")
-    assert found["result"] == "SUCCESS"
-    assert shells(found).count(PUSHED[0]) == 2
+def test_a_push_that_broke_off_is_repeated_and_nothing_else_is(report: dict[str, Any]) -> None:
+    build = build_of(report, "push broke off once")
+    assert build["result"] == "SUCCESS"
+    assert shells(build).count(PUSHED[0]) == 2
     assert JENKINSFILE.read_text().count("retry(") == 1
 
 
 @pytest.mark.parametrize("name", ["pull request", "branch"])
-def test_what_is_not_main_is_verified_and_scanned_and_never_leaves(told: dict[str, Any], name: str) -> None:
-    found = one(told, name)
-    assert found["result"] == "SUCCESS"
-    assert shells(found) == VERIFIED + BUILT + LOGGED_OUT
-    assert kept(found, "skipped") == ["Push", "Sign", "Staging", "Production"]
-    assert {each for event in found["events"] for each in event["credentials"]} == {
+def test_what_is_not_main_is_verified_and_scanned_and_never_leaves(report: dict[str, Any], name: str) -> None:
+    build = build_of(report, name)
+    assert build["result"] == "SUCCESS"
+    assert shells(build) == VERIFIED + BUILT + LOGGED_OUT
+    assert arguments_of(build, "skipped") == ["Push", "Sign", "Staging", "Production"]
+    assert {each for event in build["events"] for each in event["credentials"]} == {
         "server sonarqube",
         "snyk-token",
     }
 
 
-def test_findings_and_a_tool_that_failed_are_told_apart(told: dict[str, Any]) -> None:
-    said = {name: one(told, name)["description"] for name in ("findings", "tool failure", "tool missing")}
-    assert said == {
+def test_findings_and_a_tool_that_failed_are_told_apart(report: dict[str, Any]) -> None:
+    descriptions = {
+        name: build_of(report, name)["description"] for name in ("findings", "tool failure", "tool missing")
+    }
+    assert descriptions == {
         "findings": "Snyk: findings",
         "tool failure": "Snyk: failed",
         "tool missing": "Snyk: did not run",
     }
-    assert one(told, "findings in the image")["description"] == "Snyk: findings"
+    assert build_of(report, "findings in the image")["description"] == "Snyk: findings"
 
 
-def test_a_release_that_was_taken_back_names_its_analysis(told: dict[str, Any]) -> None:
-    found = one(told, "rolled back")
-    assert found["description"] == "track: Degraded: the analysis order-outcomes failed"
-    assert kept(found, "archiveArtifacts")[-1] == "build/rollouts/*"
+def test_a_release_that_was_taken_back_names_its_analysis(report: dict[str, Any]) -> None:
+    build = build_of(report, "rolled back")
+    assert build["description"] == "track: Degraded: the analysis order-outcomes failed"
+    assert arguments_of(build, "archiveArtifacts")[-1] == "build/rollouts/*"
 
 
-def test_results_are_kept_whatever_became_of_the_build(told: dict[str, Any]) -> None:
-    assert kept(one(told, "tests"), "junit") == ["build/tests.xml"]
-    assert kept(one(told, "staging tests failed"), "junit") == ["build/tests.xml", "build/newman.xml"]
-    assert "build/snyk/*" in kept(one(told, "findings"), "archiveArtifacts")[-1]
+def test_results_are_kept_whatever_became_of_the_build(report: dict[str, Any]) -> None:
+    assert arguments_of(build_of(report, "tests"), "junit") == ["build/tests.xml"]
+    assert arguments_of(build_of(report, "staging tests failed"), "junit") == [
+        "build/tests.xml",
+        "build/newman.xml",
+    ]
+    assert "build/snyk/*" in arguments_of(build_of(report, "findings"), "archiveArtifacts")[-1]
 
 
-def test_the_gate_holds_no_agent_and_has_a_limit_and_every_command_has_an_agent(told: dict[str, Any]) -> None:
-    events = one(told, "pass")["events"]
+def test_the_gate_holds_no_agent_and_has_a_limit_and_every_command_has_an_agent(
+    report: dict[str, Any],
+) -> None:
+    events = build_of(report, "pass")["events"]
     (gate,) = [event for event in events if event["step"] == "waitForQualityGate"]
     assert gate["agent"] is None
     assert gate["what"] == "abortPipeline: true"
-    (stage,) = [each for each in told["outline"]["stages"] if each["name"] == "Quality gate"]
+    (stage,) = [each for each in report["outline"]["stages"] if each["name"] == "Quality gate"]
     assert stage["options"]["timeout"] == {"time": 15, "unit": "MINUTES"}
     assert all(event["agent"] == "orderflow" for event in events if event["step"] == "sh")
 
 
-def test_builds_do_not_meet_have_an_end_and_times_and_are_not_kept_for_ever(told: dict[str, Any]) -> None:
-    options = told["outline"]["options"]
+def test_builds_do_not_meet_have_an_end_and_times_and_are_not_kept_for_ever(report: dict[str, Any]) -> None:
+    options = report["outline"]["options"]
     assert {"timestamps", "disableConcurrentBuilds", "timeout", "buildDiscarder"} == options.keys()
 
 
-def test_each_command_has_the_credentials_that_it_needs_and_no_others(told: dict[str, Any]) -> None:
-    events = [event for event in one(told, "pass")["events"] if event["step"] == "sh"]
-    of = {re.split(r" \w+=", event["what"])[0]: set(event["credentials"]) for event in events}
+def test_each_command_has_the_credentials_that_it_needs_and_no_others(report: dict[str, Any]) -> None:
+    events = [event for event in build_of(report, "pass")["events"] if event["step"] == "sh"]
+    credentials = {re.split(r" \w+=", event["what"])[0]: set(event["credentials"]) for event in events}
     staging_keys = {f"staging-{name}-key" for name in ("intake", "bound", "query", "read")}
-    assert {command: found for command, found in of.items() if found} == {
+    assert {command: ids for command, ids in credentials.items() if ids} == {
         "make sonar-scan": {"server sonarqube"},
         "make snyk": {"snyk-token"},
         "make registry-login image-push": {"docker-hub"},
@@ -177,16 +184,16 @@ def leaves(section: dict[str, Any]) -> Iterator[str]:
         yield from leaves(stage)
 
 
-def test_the_table_of_make_pipeline_knows_every_stage(told: dict[str, Any]) -> None:
-    assert list(leaves(told["outline"])) == list(AGAINST)
+def test_the_table_of_make_pipeline_knows_every_stage(report: dict[str, Any]) -> None:
+    assert list(leaves(report["outline"])) == list(AGAINST)
 
 
-def test_the_table_of_branches_in_the_docs_is_what_the_builds_did(told: dict[str, Any]) -> None:
-    assert as_markdown(told) in (ROOT / "docs/pipeline.md").read_text()
+def test_the_table_of_branches_in_the_docs_is_what_the_builds_did(report: dict[str, Any]) -> None:
+    assert as_markdown(report) in (ROOT / "docs/pipeline.md").read_text()
 
 
-def test_the_repository_is_ours_unless_jenkins_names_another(told: dict[str, Any]) -> None:
-    assert told["outline"]["environment"] == {"REPOSITORY": "docker.io/orderflow/orderflow"}
+def test_the_repository_is_ours_unless_jenkins_names_another(report: dict[str, Any]) -> None:
+    assert report["outline"]["environment"] == {"REPOSITORY": "docker.io/orderflow/orderflow"}
 
 
 def code_lines() -> Iterator[str]:
@@ -198,7 +205,7 @@ def code_lines() -> Iterator[str]:
 def test_no_groovy_string_could_show_a_secret_and_nothing_is_swallowed() -> None:
     for line in code_lines():
         if line.strip().startswith("REPOSITORY = "):
-            continue  # it is read before any credential is there
+            continue  # evaluated before any credential is bound
         outside_single_quotes = re.sub(r"'[^']*'", "''", line)
         assert '"' not in outside_single_quotes, line
         assert not re.search(r"\|\||catchError|returnStatus|set \+e", line), line
@@ -210,7 +217,7 @@ def test_every_command_is_a_make_target_that_a_person_can_run() -> None:
             r"^([a-z][a-z0-9-]*(?: [a-z][a-z0-9-]*)*):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE
         )
     )
-    known = {name for line in targets for name in line.split()}
+    names = {name for line in targets for name in line.split()}
     for line in code_lines():
         for script in re.findall(r"\bsh '([^']*)'", line):
             program, *words = script.split()
@@ -218,18 +225,18 @@ def test_every_command_is_a_make_target_that_a_person_can_run() -> None:
             for word in words:
                 if "=" in word:
                     break
-                assert word in known, word
+                assert word in names, word
 
 
 @pytest.mark.parametrize(
-    ("wrong", "right"),
+    ("valid", "invalid"),
     [("waitForQualityGate", "waitForQualtyGate"), ("  }\n}\n", "  }\n")],
 )
 def test_a_misspelled_step_or_a_missing_brace_is_an_error_here(
-    wrong: str, right: str, tmp_path: Path
+    valid: str, invalid: str, tmp_path: Path
 ) -> None:
     content = JENKINSFILE.read_text()
-    assert wrong in content
+    assert valid in content
     broken = tmp_path / "Jenkinsfile"
-    broken.write_text(content.replace(wrong, right))
+    broken.write_text(content.replace(valid, invalid))
     assert harness(broken, {"pass": {}}).returncode != 0

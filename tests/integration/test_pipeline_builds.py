@@ -1,4 +1,4 @@
-"""Builds whose steps do their work: what a small Jenkinsfile makes of a small repository."""
+"""Builds with steps that do their work, of small Jenkinsfiles and a small repository."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def build(repository: Path, tmp_path: Path) -> Build:
-    """Runs stages, of one agent unless a whole pipeline is given."""
+    """Runs stages on one agent, or a whole pipeline."""
 
     def run(
-        stages: str, *, branch: str = "main", credentials: Credentials | None = None, **more: Any
+        stages: str, *, branch: str = "main", credentials: Credentials | None = None, **options: Any
     ) -> Finished:
         text = stages
         if not stages.lstrip().startswith("pipeline"):
@@ -60,9 +60,9 @@ def build(repository: Path, tmp_path: Path) -> Build:
             branch=branch,
             commit=git(repository, "rev-parse", "HEAD"),
             folder=tmp_path / "build",
-            environment=dict(os.environ) | more.pop("environment", {}),
+            environment=dict(os.environ) | options.pop("environment", {}),
             credentials=credentials or Credentials(),
-            **more,
+            **options,
         )
         return builds.run(job)
 
@@ -78,15 +78,15 @@ def console(tmp_path: Path) -> str:
 
 
 def test_a_command_runs_in_a_fresh_clone_and_sees_what_jenkins_tells(build: Build, tmp_path: Path) -> None:
-    ended = build(stage("""sh 'cat kept; echo "$BRANCH_NAME $GIT_COMMIT" > told; test ! -e other'"""))
+    ended = build(stage("""sh 'cat kept; echo "$BRANCH_NAME $GIT_COMMIT" > variables; test ! -e other'"""))
     assert ended.result == "SUCCESS"
-    said = console(tmp_path)
-    assert "of the commit" in said
-    assert "+ cat kept" in said
-    (told,) = (tmp_path / "build").glob("workspace-*/told")
-    assert told.read_text().split() == [
+    output = console(tmp_path)
+    assert "of the commit" in output
+    assert "+ cat kept" in output
+    (file,) = (tmp_path / "build").glob("workspace-*/variables")
+    assert file.read_text().split() == [
         "main",
-        git(tmp_path / "build" / told.parent.name, "rev-parse", "HEAD"),
+        git(tmp_path / "build" / file.parent.name, "rev-parse", "HEAD"),
     ]
 
 
@@ -111,24 +111,24 @@ def test_a_pipe_s_secret_is_bound_where_it_is_wanted_and_shown_as_stars(build: B
     credentials.string("token", SECRET)
     credentials.login("hub", "somebody", "another-secret")
     credentials.file("key", b"the key's content")
-    wanted = """
+    bindings = """
       withCredentials([string(credentialsId: 'token', variable: 'T'), file(credentialsId: 'key', variable: 'F'),
                        usernamePassword(credentialsId: 'hub', usernameVariable: 'U', passwordVariable: 'P')]) {
         sh 'echo "shown: $T $U $P"; cat "$F" > content; stat -c %a "$F" >> content; echo "$F" > where'
       }
       sh 'test -z "${T:-}${U:-}${P:-}${F:-}"; test ! -e "$(cat where)"'
     """
-    assert build(stage(wanted), credentials=credentials).result == "SUCCESS"
-    said = console(tmp_path)
-    assert "shown: **** somebody ****" in said
-    assert SECRET not in said
-    assert "another-secret" not in said
+    assert build(stage(bindings), credentials=credentials).result == "SUCCESS"
+    output = console(tmp_path)
+    assert "shown: **** somebody ****" in output
+    assert SECRET not in output
+    assert "another-secret" not in output
     (content,) = (tmp_path / "build").glob("workspace-*/content")
     assert content.read_text() == "the key's content600\n"
 
 
 @pytest.mark.parametrize(
-    ("wanted", "why"),
+    ("bindings", "why"),
     [
         ("string(credentialsId: 'other', variable: 'T')", "Could not find credentials entry with ID 'other'"),
         (
@@ -138,11 +138,11 @@ def test_a_pipe_s_secret_is_bound_where_it_is_wanted_and_shown_as_stars(build: B
     ],
 )
 def test_a_credential_that_is_not_there_or_of_another_kind_is_named(
-    build: Build, wanted: str, why: str
+    build: Build, bindings: str, why: str
 ) -> None:
     credentials = Credentials()
     credentials.string("token", SECRET)
-    ended = build(stage(f"withCredentials([{wanted}]) {{ sh 'true' }}"), credentials=credentials)
+    ended = build(stage(f"withCredentials([{bindings}]) {{ sh 'true' }}"), credentials=credentials)
     assert (ended.result, ended.why) == ("FAILURE", why)
 
 
@@ -207,7 +207,7 @@ def test_whoever_runs_it_may_end_it_and_it_cleans_up(build: Build, tmp_path: Pat
     harness = process[0]
     assert harness.stdin is not None
     assert harness.stdout is not None
-    harness.stdin.write(job.told() + "\n")
+    harness.stdin.write(job.as_json() + "\n")
     harness.stdin.flush()
     deadline = time.monotonic() + 60
     while not list(folder.glob("workspace-*/started")):
@@ -274,8 +274,8 @@ def test_reports_are_read_and_failed_tests_make_a_build_unstable(
 
 
 def test_a_build_says_in_its_description_what_a_file_says(build: Build) -> None:
-    told = "fileExists('verdict') ? readFile('verdict').trim() : 'none'"
-    post = f"failure {{ script {{ currentBuild.description = {told} }} }}"
+    expression = "fileExists('verdict') ? readFile('verdict').trim() : 'none'"
+    post = f"failure {{ script {{ currentBuild.description = {expression} }} }}"
     assert build(stage("sh 'echo track: Degraded > verdict; exit 1'", post)).description == "track: Degraded"
 
 
@@ -294,19 +294,19 @@ def test_a_command_s_environment_is_the_agent_s_and_the_pipeline_s(build: Build)
 
 
 class Sonar:
-    """A SonarQube that is asked for a task and its gate; it is at work for the first `looks`."""
+    """A SonarQube with one task and its gate. The task is in progress for the first `polls` requests."""
 
-    def __init__(self, status: str, looks: int = 1) -> None:
-        self.asked: list[str] = []
+    def __init__(self, status: str, polls: int = 1) -> None:
+        self.requests: list[str] = []
         self.keys: set[str | None] = set()
         sonar = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                sonar.asked.append(self.path)
+                sonar.requests.append(self.path)
                 sonar.keys.add(self.headers["Authorization"])
-                at_work = len(sonar.asked) <= looks
-                task = {"status": "IN_PROGRESS" if at_work else "SUCCESS", "analysisId": "A1"}
+                in_progress = len(sonar.requests) <= polls
+                task = {"status": "IN_PROGRESS" if in_progress else "SUCCESS", "analysisId": "A1"}
                 gate = "project_status" in self.path
                 body = json.dumps({"projectStatus": {"status": status}} if gate else {"task": task}).encode()
                 self.send_response(200)
@@ -319,7 +319,7 @@ class Sonar:
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        self.known = {"s": {"url": f"http://127.0.0.1:{self._server.server_port}", "token": SECRET}}
+        self.servers = {"s": {"url": f"http://127.0.0.1:{self._server.server_port}", "token": SECRET}}
 
     def close(self) -> None:
         self._server.shutdown()
@@ -328,9 +328,9 @@ class Sonar:
 
 @pytest.fixture
 def sonar(request: pytest.FixtureRequest) -> Iterator[Sonar]:
-    found = Sonar(*request.param)
-    yield found
-    found.close()
+    server = Sonar(*request.param)
+    yield server
+    server.close()
 
 
 ANALYSIS = """stage('Analysis') { agent { label 'a' }
@@ -358,11 +358,11 @@ def gated(*stages: str) -> str:
 def test_the_gate_is_the_server_s_for_this_analysis_and_is_awaited_without_an_agent(
     build: Build, sonar: Sonar, tmp_path: Path, result: str, why: str
 ) -> None:
-    ended = build(gated(ANALYSIS, GATE), sonarqube=sonar.known)
+    ended = build(gated(ANALYSIS, GATE), sonarqube=sonar.servers)
     assert (ended.result, ended.why) == (result, why)
-    assert sonar.asked[0] == "/api/ce/task?id=T1"
+    assert sonar.requests[0] == "/api/ce/task?id=T1"
     if result != "ABORTED":
-        assert sonar.asked[-1] == "/api/qualitygates/project_status?analysisId=A1"
+        assert sonar.requests[-1] == "/api/qualitygates/project_status?analysisId=A1"
     assert sonar.keys == {f"Bearer {SECRET}"}
     assert SECRET not in console(tmp_path)
     assert "token ****" in console(tmp_path)

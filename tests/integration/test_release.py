@@ -21,7 +21,7 @@ def test_a_dry_run_asks_the_projects_own_targets_and_changes_nothing() -> None:
     told = called("BUMP=major")
     # Whoever runs tests may be on a branch and have something to commit; the rest holds wherever they are.
     assert "a dry run, nothing is changed" in told.stdout, told.stderr
-    for check in ("contracts", "migrations", "lock files"):
+    for check in ("compatibility", "migrations", "locked"):
         assert f"  ok      {check} " in told.stdout, told.stdout
     assert "git push --atomic origin main v" in told.stdout
     assert seen() == before

@@ -1,11 +1,13 @@
-"""`make pipeline`: the Jenkinsfile, executed, its shell steps really run, on a good commit and then on a bad one.
+"""`make pipeline`: runs the steps of the Jenkinsfile for real, for a good commit and then for a bad one.
 
-HEAD goes from a clean clone to a finished rollout in production; a commit on top of it, whose fault only shows under
-load, has to be taken back and fail its build. Production runs the commit before HEAD at the start, and is sold from
-while it is released. Started for it, on this machine: SonarQube, a registry with a login, BuildKit, Prometheus, and
-for each environment Kafka, PostgreSQL and a mail server; the cluster is the one in KUBECONFIG. Snyk is a stand-in.
-What was run against what is printed as tables, and is in build/pipeline/table.md; consoles and archives lie beside it.
-Exit code 0: both builds ended as they should; 1: one did not; 2: something that a run needs is missing.
+HEAD is the good commit: it goes from a clean clone to a finished rollout in production. The bad commit is on top of
+HEAD, and its fault shows only under load: its rollout must be aborted and its build must fail. Production runs the
+commit before HEAD at the start, and gets orders during both releases.
+
+These run on this machine: SonarQube, a registry with a login, BuildKit, Prometheus, and for each environment Kafka,
+PostgreSQL and a mail server. The cluster is that of KUBECONFIG. Snyk is a stand-in. Tables of what ran against what are
+printed, and written to build/pipeline/table.md next to consoles and archives. Exit code 0: both builds ended as
+expected; 1: one did not; 2: something that the run needs is missing.
 """
 
 import argparse
@@ -28,7 +30,7 @@ from urllib.parse import urlsplit
 from orderflow_sandbox.sandbox import ROOT
 from orderflow_sandbox.servers.errors import ServerFailedError
 from pipeline.commands import NotReadyError
-from pipeline.deploy import ROLLED_OUT, pushed
+from pipeline.deploy import ROLLED_OUT, pushed_digest
 from pipeline.sonar import NoVerdictError
 from pipeline.sonarqube import SonarQube, sonarqube
 from tests.chaos.errors import NotSettledError
@@ -41,19 +43,19 @@ from tests.pipeline import tools
 from tests.pipeline.builder import Builder
 from tests.pipeline.builds import Credentials, Finished, Job, NotEndedError
 from tests.pipeline.builds import run as build
-from tests.pipeline.front import Front
-from tests.pipeline.judging import Judge
+from tests.pipeline.load_balancer import LoadBalancer
+from tests.pipeline.order_traffic import OrderTraffic
 from tests.pipeline.origin import BRANCH, Origin
+from tests.pipeline.quality_gate import QualityGate
 from tests.pipeline.registry import Registry
-from tests.pipeline.selling import Selling
 from tests.pipeline.shop import Deployer, Shop
 from tests.pipeline.signing import Signing
-from tests.pipeline.site import Place, write
+from tests.pipeline.site import Environment, write
 from tests.pipeline.table import Run, as_markdown, unknown
 
-KEPT: Final = ROOT / "build/pipeline"
-SELLING_FROM: Final = "Deploy to staging"
-"""So that there is something to compare a release with, once it comes to production."""
+RESULTS: Final = ROOT / "build/pipeline"
+ORDERS_FROM: Final = "Deploy to staging"
+"""The stage at which orders start: so the stable revision in production has traffic to compare the release with."""
 STAGING: Final = "orderflow-staging"
 PRODUCTION: Final = "orderflow-production"
 FAILURES: Final = (
@@ -69,14 +71,14 @@ _FROM_MAKE: Final = frozenset(
     {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "VIRTUAL_ENV", "KUBECONFIG"}
 )
 _ARGUMENTS: Final = frozenset({"HOST", "LOAD", "INGRESS", "BASE", "TESTS", "PIPELINE", "DOCKER"})
-"""What this command has in its environment, from make, and an agent has not."""
+"""Variables that make sets for this command. An agent does not have them."""
 
 
 @dataclass(frozen=True)
-class World:
-    """All that stands while the builds run."""
+class Setup:
+    """Everything that runs during the builds."""
 
-    given: argparse.Namespace
+    arguments: argparse.Namespace
     folder: Path
     origin: Origin
     sonar: SonarQube
@@ -94,27 +96,27 @@ class World:
         return f"{self.registry.address}/orderflow/orderflow"
 
     def agent(self, tests: str = "") -> dict[str, str]:
-        """An agent's environment, with what of the tests it is to run. Whatever a key opens is in no variable of it."""
+        """The environment of an agent, with the options of its tests. It has no secret: those are credentials."""
         path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
-        found = {name: value for name, value in os.environ.items() if name not in _FROM_MAKE | _ARGUMENTS}
-        told = {
+        inherited = {name: value for name, value in os.environ.items() if name not in _FROM_MAKE | _ARGUMENTS}
+        variables = {
             "PATH": path,
             "ORDERFLOW_REPOSITORY": self.repository,
             "SITE": str(self.site),
             "SIGNING_CONFIG": str(self.signing.signing_config),
         }
         if tests:
-            told["PYTEST_ADDOPTS"] = tests
-        return found | told | self.builder.environment()
+            variables["PYTEST_ADDOPTS"] = tests
+        return inherited | variables | self.builder.environment()
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
     sys.stderr.flush()
 
 
 def make(folder: Path, environment: Mapping[str, str], *arguments: str) -> None:
-    """Raises ClusterError with the end of what it says."""
+    """Raises ClusterError with the end of the output."""
     done = subprocess.run(
         ["make", "--no-print-directory", *arguments],
         cwd=folder,
@@ -129,52 +131,56 @@ def make(folder: Path, environment: Mapping[str, str], *arguments: str) -> None:
 
 
 @contextmanager
-def world(given: argparse.Namespace, folder: Path) -> Iterator[World]:
+def started(arguments: argparse.Namespace, folder: Path) -> Iterator[Setup]:
     with ExitStack() as stack:
-        tools.laid_out(folder / "bin")
+        tools.install(folder / "bin")
         origin = Origin(folder)
-        say(f"commit {origin.commit[:12]}, after {origin.before[:12]}; {folder}")
-        registry = stack.enter_context(Registry(folder / "registry", given.registry_host))
-        built = {name: str(tools.BUILT / name) for name in tools.GO}
-        builder = stack.enter_context(Builder(folder / "builder", registry, built, given.base, given.docker))
+        log(f"commit {origin.commit[:12]}, after {origin.before[:12]}; {folder}")
+        registry = stack.enter_context(Registry(folder / "registry", arguments.registry_host))
+        binaries = {name: str(tools.BUILT / name) for name in tools.GO}
+        builder = stack.enter_context(
+            Builder(folder / "builder", registry, binaries, arguments.base, arguments.docker)
+        )
         signing = Signing(folder / "signing", tools.BUILT / "cosign", builder.settings)
-        say("the images beside the pipeline: delivery, rollout")
+        log("images that the pipeline does not build: delivery, rollout")
         images = {target: f"dev.local/orderflow-{target}:pipeline" for target in ("delivery", "rollout")}
         for target, image in images.items():
-            # Of the base as it is given: what an earlier run has built is there.
-            command = ("image", f"TARGET={target}", f"IMAGE={image}", f"BASE={given.base}")
+            # Not BASE in the registry: with the base of earlier runs, the builder has these images in its cache.
+            command = ("image", f"TARGET={target}", f"IMAGE={image}", f"BASE={arguments.base}")
             make(ROOT, os.environ | builder.environment(), *command)
-            subprocess.run([*shlex.split(given.load), image], check=True)
-        say("the cluster: servers, namespaces, the canary controller")
+            subprocess.run([*shlex.split(arguments.load), image], check=True)
+        log("the cluster: servers, namespaces, the canary controller")
         options = Options(
             image="",
             delivery_image=images["delivery"],
-            host=given.host,
-            ingress=given.ingress or gateway(),
+            host=arguments.host,
+            ingress=arguments.ingress or gateway(),
             state=folder / "production",
             namespace=PRODUCTION,
             partitions=_PARTITIONS,
         )
         shops = []
         for namespace in (STAGING, PRODUCTION):
-            own = dataclasses.replace(options, namespace=namespace, state=folder / namespace)
-            servers = stack.enter_context(Servers(own.state / "servers", own.host, own.partitions))
-            shops.append(stack.enter_context(Shop(own, servers, registry)))
+            shop_options = dataclasses.replace(options, namespace=namespace, state=folder / namespace)
+            servers = stack.enter_context(
+                Servers(shop_options.state / "servers", shop_options.host, shop_options.partitions)
+            )
+            shops.append(stack.enter_context(Shop(shop_options, servers, registry)))
         staging, production = shops
-        prometheus = stack.enter_context(Prometheus(folder / "prometheus", given.host, PRODUCTION))
+        prometheus = stack.enter_context(Prometheus(folder / "prometheus", arguments.host, PRODUCTION))
         stack.enter_context(Controller(images["rollout"], PRODUCTION, folder / "rollout"))
         rollouts = Rollouts(production, prometheus.url)
         rollouts.templates()
-        places = [
-            Place("staging", STAGING, staging.servers),
-            Place("production", PRODUCTION, production.servers),
+        environments = [
+            Environment("staging", STAGING, staging.servers),
+            Environment("production", PRODUCTION, production.servers),
         ]
-        site = write(folder / "site", places, None if given.rollouts_as_shipped else prometheus.url)
-        say("SonarQube")
+        site = write(folder / "site", environments, None if arguments.rollouts_as_shipped else prometheus.url)
+        log("SonarQube")
         sonar = stack.enter_context(sonarqube())
         credentials = Credentials()
-        there = World(
-            given,
+        setup = Setup(
+            arguments,
             folder,
             origin,
             sonar,
@@ -187,177 +193,179 @@ def world(given: argparse.Namespace, folder: Path) -> Iterator[World]:
             site,
             credentials,
         )
-        _fill(credentials, there, stack)
-        yield there
+        _fill(credentials, setup, stack)
+        yield setup
 
 
-def _fill(credentials: Credentials, there: World, stack: ExitStack) -> None:
-    """The ids are the Jenkinsfile's."""
+def _fill(credentials: Credentials, setup: Setup, stack: ExitStack) -> None:
+    """The ids are those of the Jenkinsfile."""
     credentials.string("snyk-token", f"stand-in-{secrets.token_hex(16)}")
-    credentials.login("docker-hub", there.registry.user, there.registry.password)
-    credentials.file("cosign-key", there.signing.key)
-    credentials.string("cosign-password", there.signing.password)
+    credentials.login("docker-hub", setup.registry.user, setup.registry.password)
+    credentials.file("cosign-key", setup.signing.key)
+    credentials.string("cosign-password", setup.signing.password)
     for name, namespace in (("staging", STAGING), ("production", PRODUCTION)):
         deployer = stack.enter_context(Deployer(namespace))
         credentials.file(f"{name}-kubeconfig", deployer.kubeconfig())
-    staging = there.staging
+    staging = setup.staging
     for service in ("intake", "query"):
-        front = Front(staging.options.ingress, lambda name=service: urlsplit(staging.url(name)).netloc)
-        credentials.string(f"staging-{service}", stack.enter_context(front).url)
+        balancer = LoadBalancer(
+            staging.options.ingress, lambda name=service: urlsplit(staging.url(name)).netloc
+        )
+        credentials.string(f"staging-{service}", stack.enter_context(balancer).url)
     for name, key in staging.keys.items():
         credentials.string(f"staging-{name.removesuffix('Key')}-key", key)
 
 
-def stable(there: World) -> None:
-    """Production as it is before: the commit before HEAD, deployed as the pipeline does it."""
-    say(f"production gets {there.origin.before[:12]}")
-    now = there.origin.clone("deploying", there.origin.commit)
-    old = there.origin.clone("before", there.origin.before)
-    image = f"{there.repository}:{there.origin.before}"
-    # The targets are HEAD's: what they take may be new.
-    make(old, there.agent(), "--file", str(now / "Makefile"), "image-push", f"IMAGE={image}")
-    (now / "build").mkdir(exist_ok=True)
-    shutil.copy(old / "build/image.json", now / "build")
-    kubeconfig = there.folder / "deploying.kubeconfig"
+def deploy_stable(setup: Setup) -> None:
+    """Deploys the commit before HEAD to production, as the pipeline does it."""
+    log(f"production gets {setup.origin.before[:12]}")
+    new = setup.origin.clone("deploying", setup.origin.commit)
+    old = setup.origin.clone("before", setup.origin.before)
+    image = f"{setup.repository}:{setup.origin.before}"
+    # The targets of HEAD: the old ones may not know all variables.
+    make(old, setup.agent(), "--file", str(new / "Makefile"), "image-push", f"IMAGE={image}")
+    (new / "build").mkdir(exist_ok=True)
+    shutil.copy(old / "build/image.json", new / "build")
+    kubeconfig = setup.folder / "deploying.kubeconfig"
     kubeconfig.touch(mode=0o600)
     kubeconfig.write_bytes(Deployer(PRODUCTION).kubeconfig())
-    environment = there.agent() | {"KUBECONFIG": str(kubeconfig)}
-    make(now, environment, "deploy-production", f"IMAGE={there.repository}")
+    environment = setup.agent() | {"KUBECONFIG": str(kubeconfig)}
+    make(new, environment, "deploy-production", f"IMAGE={setup.repository}")
 
 
-def one(
-    there: World, name: str, commit: str, number: int, tests: str
+def run_build(
+    setup: Setup, name: str, commit: str, number: int, tests: str
 ) -> tuple[Finished, list[str], list[str]]:
-    """One build, with orders from a stage on; then, as sentences, what became of them, and the faults of that."""
+    """Runs one build, with orders from ORDERS_FROM on. Returns its end, observations about the orders, and faults."""
     job = Job(
-        jenkinsfile=there.origin.clone(f"{name}-jenkinsfile", commit) / "Jenkinsfile",
-        repository=there.origin.path,
+        jenkinsfile=setup.origin.clone(f"{name}-jenkinsfile", commit) / "Jenkinsfile",
+        repository=setup.origin.path,
         branch=BRANCH,
         commit=commit,
-        folder=there.folder / name,
-        environment=there.agent(tests),
-        credentials=there.credentials,
-        sonarqube={"sonarqube": {"url": there.sonar.url, "token": there.sonar.token}},
+        folder=setup.folder / name,
+        environment=setup.agent(tests),
+        credentials=setup.credentials,
+        sonarqube={"sonarqube": {"url": setup.sonar.url, "token": setup.sonar.token}},
         number=number,
     )
-    found: list[str] = []
+    observations: list[str] = []
     faults: list[str] = []
     with ExitStack() as stack:
-        sold: list[Selling] = []
+        traffic: list[OrderTraffic] = []
 
         def entered(stage: str) -> None:
-            say(f"{name}: {stage}")
-            if stage == SELLING_FROM:
-                selling = Selling(there.production, there.given.rate, number)
-                sold.append(stack.enter_context(selling))
+            log(f"{name}: {stage}")
+            if stage == ORDERS_FROM:
+                orders = OrderTraffic(setup.production, setup.arguments.rate, number)
+                traffic.append(stack.enter_context(orders))
 
         try:
             finished = build(job, entered)
         finally:
-            _kept(job)
-        say(f"{name}: {finished.result} {finished.description or finished.why}")
-        if sold:
-            account = sold[0].account()
-            found.append(
+            _save_results(job)
+        log(f"{name}: {finished.result} {finished.description or finished.why}")
+        if traffic:
+            account = traffic[0].account()
+            observations.append(
                 f"{account.orders} orders came to production meanwhile: {len(account.missing_orders)} lost, "
                 f"{len(account.unexpected)} ended otherwise than they should"
             )
             if account.missing_orders:
                 faults.append(f"{name}: {len(account.missing_orders)} orders were lost")
             elif name == "good" and account.unexpected:
-                wrong = f"{len(account.unexpected)} orders ended wrongly: {account.unexpected[:3]}"
-                faults.append(f"{name}: {wrong}")
-    return finished, found, faults
+                examples = f"{len(account.unexpected)} orders ended wrongly: {account.unexpected[:3]}"
+                faults.append(f"{name}: {examples}")
+    return finished, observations, faults
 
 
-def _kept(job: Job) -> None:
-    there = KEPT / job.folder.name
-    shutil.rmtree(there, ignore_errors=True)
-    there.mkdir(parents=True)
-    shutil.copy(job.folder / "console.log", there)
+def _save_results(job: Job) -> None:
+    folder = RESULTS / job.folder.name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    shutil.copy(job.folder / "console.log", folder)
     if (job.folder / "archive").is_dir():
-        shutil.copytree(job.folder / "archive", there / "archive")
+        shutil.copytree(job.folder / "archive", folder / "archive")
 
 
-def image_of(there: World, name: str) -> str:
-    """What the build pushed, by its digest."""
-    digest = pushed(KEPT / name / "archive/build/image.json")
-    return f"{there.repository}@{digest}"
+def image_of(setup: Setup, name: str) -> str:
+    """The image that a build pushed, by its digest."""
+    digest = pushed_digest(RESULTS / name / "archive/build/image.json")
+    return f"{setup.repository}@{digest}"
 
 
-def serving(there: World) -> dict[str, set[str]]:
-    """Per stage that has a rollout, the images of the revisions that have traffic."""
-    found = {}
+def serving(setup: Setup) -> dict[str, set[str]]:
+    """For each stage with a rollout, the images of the revisions that have traffic."""
+    serving_images = {}
     for stage in ROLLED_OUT:
-        shares = there.rollouts.shares(stage)
+        shares = setup.rollouts.shares(stage)
         revisions = [name for name, share in shares.items() if share]
         images = (
-            there.production.kube.get("revision", name)["spec"]["containers"][0]["image"]
+            setup.production.kube.get("revision", name)["spec"]["containers"][0]["image"]
             for name in revisions
         )
-        found[stage] = set(images)
-    return found
+        serving_images[stage] = set(images)
+    return serving_images
 
 
-def good(there: World) -> Run:
-    tests, judge = there.given.tests, Judge(there.sonar)
+def good(setup: Setup) -> Run:
+    tests, gate = setup.arguments.tests, QualityGate(setup.sonar)
     if not tests:
-        judge.everything()
-    finished, found, faults = one(there, "good", there.origin.commit, 1, tests)
+        gate.judge_all_code()
+    finished, observations, faults = run_build(setup, "good", setup.origin.commit, 1, tests)
     if finished.result == "SUCCESS":
-        image = image_of(there, "good")
-        there.builder.login()
-        found.append(f"`{image}`: {there.signing.checked(image)}")
-        there.builder.attested(image, KEPT / "good/attestations")
-        found.append(
+        image = image_of(setup, "good")
+        setup.builder.login()
+        observations.append(f"`{image}`: {setup.signing.verify(image)}")
+        setup.builder.save_attestations(image, RESULTS / "good/attestations")
+        observations.append(
             "its provenance and its SBOM, attested when it was pushed, are read back from the registry"
         )
-        if serving(there) != {stage: {image} for stage in ROLLED_OUT}:
-            faults.append(f"good: production serves {serving(there)}")
-        found.append(f"{', '.join(ROLLED_OUT)} of production serve that image")
+        if serving(setup) != {stage: {image} for stage in ROLLED_OUT}:
+            faults.append(f"good: production serves {serving(setup)}")
+        observations.append(f"{', '.join(ROLLED_OUT)} of production serve that image")
     else:
         faults.append(f"good: {finished.result}: {finished.description or finished.why}")
-    if judge.was_asked(finished):
-        (KEPT / "good/issues.txt").write_text("".join(f"{issue}\n" for issue in judge.issues()))
-        found.append("a server's first analysis: the gate judged nothing" if tests else judge.told())
-    what = "A good commit: from a clean clone to a finished rollout"
-    return Run("good", what, there.origin.commit, finished, tests, tuple(found), tuple(faults))
+    if gate.reached(finished):
+        (RESULTS / "good/issues.txt").write_text("".join(f"{issue}\n" for issue in gate.issues()))
+        observations.append("a server's first analysis: the gate judged nothing" if tests else gate.result())
+    title = "A good commit: from a clean clone to a finished rollout"
+    return Run("good", title, setup.origin.commit, finished, tests, tuple(observations), tuple(faults))
 
 
-def bad(there: World) -> Run:
-    before = serving(there)
-    commit = there.origin.spoiled()
-    tests, judge = there.given.bad_tests or there.given.tests, Judge(there.sonar)
-    judge.from_now_on()
-    finished, found, faults = one(there, "bad", commit, 2, tests)
-    if judge.was_asked(finished):
-        found.append(f"{judge.told()}, of what the commit changes")
+def bad(setup: Setup) -> Run:
+    before = serving(setup)
+    commit = setup.origin.add_bad_commit()
+    tests, gate = setup.arguments.bad_tests or setup.arguments.tests, QualityGate(setup.sonar)
+    gate.judge_changes()
+    finished, observations, faults = run_build(setup, "bad", commit, 2, tests)
+    if gate.reached(finished):
+        observations.append(f"{gate.result()}, of what the commit changes")
     if finished.result != "FAILURE" or "validate: Degraded" not in finished.description:
         faults.append(f"bad: {finished.result}: {finished.description or finished.why}")
-    after = serving(there)
+    after = serving(setup)
     if after["validate"] != before["validate"]:
         faults.append(f"bad: validate serves {after['validate']}, not {before['validate']}")
-    found.append("validate of production serves the good commit's image again, and nothing else")
-    what = "A bad commit: to a rollback and a failed build"
-    return Run("bad", what, commit, finished, tests, tuple(found), tuple(faults))
+    observations.append("validate of production serves the good commit's image again, and nothing else")
+    title = "A bad commit: to a rollback and a failed build"
+    return Run("bad", title, commit, finished, tests, tuple(observations), tuple(faults))
 
 
-def runs(given: argparse.Namespace, folder: Path, ended: list[Run]) -> None:
-    """Each is added as it ends, and the table written anew."""
+def run_builds(arguments: argparse.Namespace, folder: Path, ended: list[Run]) -> None:
+    """Adds each build to `ended` when it ends, and writes the table again."""
 
-    def keep(run: Run) -> None:
+    def add(run: Run) -> None:
         ended.append(run)
-        places = {"staging": STAGING, "production": PRODUCTION}
-        (KEPT / "table.md").write_text("\n".join(as_markdown(each, places) for each in ended))
+        namespaces = {"staging": STAGING, "production": PRODUCTION}
+        (RESULTS / "table.md").write_text("\n".join(as_markdown(each, namespaces) for each in ended))
 
-    with world(given, folder) as there:
-        stable(there)
-        keep(good(there))
-        if ended[0].finished.result == "SUCCESS" and "bad" in given.only:
-            keep(bad(there))
+    with started(arguments, folder) as setup:
+        deploy_stable(setup)
+        add(good(setup))
+        if ended[0].finished.result == "SUCCESS" and "bad" in arguments.only:
+            add(bad(setup))
 
 
-def arguments() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make pipeline", description=__doc__)
     parser.add_argument(
         "--host", required=True, help="an address of this machine that the cluster's pods reach"
@@ -366,62 +374,62 @@ def arguments() -> argparse.Namespace:
         "--load", required=True, help="the command that takes an image to the cluster's nodes"
     )
     parser.add_argument(
-        "--ingress", default="", help="host:port of its public gateway, unless that is Kourier's"
+        "--ingress", default="", help="host:port of the cluster's public gateway (default: that of Kourier)"
     )
     parser.add_argument(
-        "--docker", default="docker", help="docker's client, whose `build` is the engine's own"
+        "--docker", default="docker", help="a docker client whose `build` is that of the engine"
     )
     parser.add_argument(
-        "--base", required=True, help="the image's base; where the engine has it, it is pushed"
+        "--base", required=True, help="the base of the image; pushed to the registry where the engine has it"
     )
     parser.add_argument(
         "--registry-host",
         default="127.0.0.1",
-        help="where the registry listens: an address that docker and the nodes take without TLS",
+        help="the registry's address; docker and the nodes must accept it without TLS",
     )
+    parser.add_argument("--tests", default="", help="PYTEST_ADDOPTS of the good build (default: all tests)")
     parser.add_argument(
-        "--tests", default="", help="what of the tests is run, as PYTEST_ADDOPTS; all unless given"
+        "--bad-tests", default="", help="PYTEST_ADDOPTS of the bad build (default: as in the good build)"
     )
+    parser.add_argument("--rate", type=float, default=5.0, help="orders a second during the builds")
     parser.add_argument(
-        "--bad-tests", default="", help="the same of the bad commit's build; as the good one's unless given"
-    )
-    parser.add_argument(
-        "--rate", type=float, default=5.0, help="orders a second while production is released"
-    )
-    parser.add_argument(
-        "--rollouts-as-shipped", action="store_true", help="argo/rollouts' own minutes and weights"
+        "--rollouts-as-shipped", action="store_true", help="keep the minutes and weights of argo/rollouts"
     )
     parser.add_argument("--only", nargs="*", default=["good", "bad"], choices=["good", "bad"])
     return parser.parse_args()
 
 
 def main() -> int:
-    given = arguments()
-    missing = tools.missing(given.docker)
-    missing += [f"{name}: set it, please" for name in ("host", "load") if not getattr(given, name)]
+    arguments = parse_arguments()
+    missing = tools.missing(arguments.docker)
+    missing += [f"{name}: must be set" for name in ("host", "load") if not getattr(arguments, name)]
     if not os.environ.get("KUBECONFIG"):
         missing.append("KUBECONFIG: a cluster with Knative Serving, Kourier and Argo Rollouts' analyses")
     for each in missing:
         sys.stderr.write(f"missing: {each}\n")
     if missing:
         return 2
-    # Run by root, the databases are another user's.
+    # For root the databases run as another user, who must be able to enter the folder.
     folder = Path(tempfile.mkdtemp(prefix="orderflow-pipeline-"))
     folder.chmod(0o755)
-    shutil.rmtree(KEPT, ignore_errors=True)
+    shutil.rmtree(RESULTS, ignore_errors=True)
     ended: list[Run] = []
     failed = ""
     try:
-        runs(given, folder, ended)
+        run_builds(arguments, folder, ended)
     except FAILURES as error:
         failed = str(error)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if ended:
-        sys.stdout.write((KEPT / "table.md").read_text())
+        sys.stdout.write((RESULTS / "table.md").read_text())
     faults = [failed] if failed else []
     faults += [fault for each in ended for fault in each.faults]
-    faults += [f"{name}: no stage of the table" for each in ended for name in unknown(each.finished.stages)]
+    faults += [
+        f"{name}: the table does not have this stage"
+        for each in ended
+        for name in unknown(each.finished.stages)
+    ]
     for fault in faults:
         sys.stderr.write(f"{fault}\n")
     return 1 if faults else 0

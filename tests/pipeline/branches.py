@@ -1,4 +1,4 @@
-"""Every kind of build of the Jenkinsfile, by the harness with recorded steps: what it ran and what became of it.
+"""Every kind of build of the Jenkinsfile, by the harness with recorded steps: which commands it ran, and its result.
 
 `python -m tests.pipeline.branches` prints them as the table of docs/pipeline.md.
 """
@@ -16,7 +16,7 @@ from tests.pipeline import builds
 
 JENKINSFILE = ROOT / "Jenkinsfile"
 FINDINGS, FAILED = ({"build/snyk/verdict": f"{word}\n"} for word in ("findings", "failed"))
-TAKEN_BACK = {"build/rollouts/verdict": "track: Degraded: the analysis order-outcomes failed\n"}
+ABORTED_ROLLOUT = {"build/rollouts/verdict": "track: Degraded: the analysis order-outcomes failed\n"}
 SCENARIOS: dict[str, dict[str, Any]] = {
     "pass": {},
     "lint": {"faults": [{"at": "make lint"}]},
@@ -34,7 +34,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "staging not up": {"faults": [{"at": "make deploy-staging"}]},
     "staging tests failed": {"faults": [{"at": "make postman"}]},
     "staging loses orders": {"faults": [{"at": "make audit-staging"}]},
-    "rolled back": {"faults": [{"at": "make deploy-production"}], "files": TAKEN_BACK},
+    "rolled back": {"faults": [{"at": "make deploy-production"}], "files": ABORTED_ROLLOUT},
     "pull request": {"branch": "PR-7"},
     "branch": {"branch": "feature"},
     "aborted in tests": {"faults": [{"at": "make coverage", "stopped": True}]},
@@ -43,42 +43,44 @@ SCENARIOS: dict[str, dict[str, Any]] = {
 
 
 def harness(jenkinsfile: Path, scenarios: dict[str, dict[str, Any]]) -> subprocess.CompletedProcess[str]:
-    """The file read, and run once for each; what it says is JSON."""
-    each = [{"branch": "main", "faults": []} | given | {"name": name} for name, given in scenarios.items()]
+    """Reads the file and runs it once for each scenario. The output is JSON."""
+    builds_to_run = [
+        {"branch": "main", "faults": []} | scenario | {"name": name} for name, scenario in scenarios.items()
+    ]
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(each, file)
+        json.dump(builds_to_run, file)
         file.flush()
         command = builds.harness(jenkinsfile, Path(file.name))
         return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
 
 def recorded() -> dict[str, Any]:
-    """What the harness says of the file (`outline`) and of every build (`builds`)."""
+    """The harness's report about the file (`outline`) and about every build (`builds`)."""
     done = harness(JENKINSFILE, SCENARIOS)
     assert done.returncode == 0, done.stderr[-2000:]
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
 
 
 def shells(build: dict[str, Any]) -> list[str]:
-    """The shell's commands, without their arguments."""
+    """The commands of the steps `sh`, without their arguments."""
     return [re.split(r" \w+=", script)[0] for script in _scripts(build)]
 
 
-def as_markdown(told: dict[str, Any]) -> str:
-    """A row for each build: how many of a good build's commands it ran, and which was the last."""
-    cleaning = "make registry-logout"
-    whole = len(set(_scripts(told["builds"][0])) - {cleaning})
+def as_markdown(report: dict[str, Any]) -> str:
+    """A row for each build: how many of a good build's commands it ran, and the last one."""
+    logout = "make registry-logout"
+    total = len(set(_scripts(report["builds"][0])) - {logout})
     lines = [
         "| build | ended | it says | commands run | the last one | logged out |",
         "|---|---|---|---|---|---|",
     ]
-    for build in told["builds"]:
-        ran = _scripts(build)
-        logged_out = "yes" if cleaning in ran else "was not in"
-        scripts = [each for each in ran if each != cleaning]
+    for build in report["builds"]:
+        commands = _scripts(build)
+        logged_out = "yes" if logout in commands else "was not in"
+        scripts = [each for each in commands if each != logout]
         different = len(set(scripts))
-        count = f"{different} of {whole}" + ("" if different == len(scripts) else ", one twice")
+        count = f"{different} of {total}" + ("" if different == len(scripts) else ", one twice")
         says = f"`{build['description']}`" if build["description"] else ""
         row = (build["name"], build["result"], says, count, f"`{scripts[-1]}`", logged_out)
         lines.append(f"| {' | '.join(row)} |")

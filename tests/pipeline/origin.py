@@ -1,4 +1,4 @@
-"""The repository that the builds clone: this checkout's commits and no more."""
+"""The repository that the builds clone. It has the commits of this checkout, and not its uncommitted changes."""
 
 import subprocess
 from pathlib import Path
@@ -11,7 +11,7 @@ _AUTHOR = ("-c", "user.name=Pipeline", "-c", "user.email=pipeline@example.org")
 
 
 class Origin:
-    """In folder; the commit that is checked out is the newest of its branch."""
+    """A bare repository in `folder`. The head of its branch is the commit that is checked out here."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "origin.git"
@@ -23,19 +23,19 @@ class Origin:
         self.before = git(self.path, "rev-parse", f"{self.commit}~1")
 
     def clone(self, name: str, commit: str) -> Path:
-        """A checkout of it."""
-        there = self._folder / name
-        git(self._folder, "clone", "--quiet", str(self.path), str(there))
-        git(there, "checkout", "--quiet", "-B", BRANCH, commit)
-        return there
+        """Returns a checkout of the commit."""
+        checkout = self._folder / name
+        git(self._folder, "clone", "--quiet", str(self.path), str(checkout))
+        git(checkout, "checkout", "--quiet", "-B", BRANCH, commit)
+        return checkout
 
-    def spoiled(self) -> str:
-        """A bad commit on top, pushed; its id."""
-        there = self.clone("spoiling", self.commit)
-        bad.spoil(there)
-        git(there, *_AUTHOR, "commit", "--quiet", "--all", "--message", bad.MESSAGE)
-        git(there, "push", "--quiet", "origin", BRANCH)
-        return git(there, "rev-parse", "HEAD")
+    def add_bad_commit(self) -> str:
+        """Pushes a bad commit on top of the branch, and returns its id."""
+        checkout = self.clone("spoiling", self.commit)
+        bad.spoil(checkout)
+        git(checkout, *_AUTHOR, "commit", "--quiet", "--all", "--message", bad.MESSAGE)
+        git(checkout, "push", "--quiet", "origin", BRANCH)
+        return git(checkout, "rev-parse", "HEAD")
 
 
 def git(folder: Path, *arguments: str) -> str:

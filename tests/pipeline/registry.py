@@ -1,4 +1,4 @@
-"""A registry of images on this machine, with a login, as Docker Hub has one."""
+"""A registry of images on this machine. It needs a login, like Docker Hub."""
 
 import secrets
 import shutil
@@ -17,14 +17,13 @@ from tests.cluster.kube import ClusterError
 from tests.cluster.servers import free_port
 
 _SECONDS: Final = 30.0
-_REFUSED: Final = 401
+_UNAUTHORIZED: Final = 401
 
 
 class Registry:
     """Use as a context manager: Debian's docker-registry, over plain HTTP.
 
-    host is an address that docker and the cluster's nodes take without TLS; loopback is one, where the nodes are this
-    machine.
+    docker and the cluster's nodes must accept `host` without TLS. They do for loopback, where this machine is the node.
     """
 
     user: Final = "pipeline"
@@ -36,21 +35,21 @@ class Registry:
 
     def __enter__(self) -> Self:
         self._folder.mkdir(parents=True)
-        known = self._folder / "htpasswd"
-        made = subprocess.run(
+        passwords = self._folder / "htpasswd"
+        done = subprocess.run(
             ["htpasswd", "-niB", self.user], input=self.password, capture_output=True, text=True, check=True
         )
-        known.touch(mode=0o600)
-        known.write_text(made.stdout)
+        passwords.touch(mode=0o600)
+        passwords.write_text(done.stdout)
         config = self._folder / "config.yml"
-        config.write_text(yaml.safe_dump(self._config(known)))
+        config.write_text(yaml.safe_dump(self._config(passwords)))
         self._child = Child(
             [str(shutil.which("docker-registry")), "serve", str(config)],
             console=self._folder / "registry.log",
             on_orphaned=signal.SIGTERM,
         )
         deadline = time.monotonic() + _SECONDS
-        while not self._refuses():
+        while not self._requires_login():
             if not self._child.alive or time.monotonic() > deadline:
                 raise ClusterError(
                     f"the registry did not start: {(self._folder / 'registry.log').read_text()[-500:]}"
@@ -61,21 +60,21 @@ class Registry:
     def __exit__(self, *_: object) -> None:
         self._child.stop(Step(signal.SIGTERM, 10.0))
 
-    def _refuses(self) -> bool:
-        """Is it up, and closed to strangers?"""
+    def _requires_login(self) -> bool:
+        """Whether the registry is up, and refuses a request without a login."""
         try:
             urllib.request.urlopen(f"http://{self.address}/v2/", timeout=2).close()
         except urllib.error.HTTPError as error:
-            return error.code == _REFUSED
+            return error.code == _UNAUTHORIZED
         except OSError:
             return False
         return False
 
-    def _config(self, known: Path) -> dict[str, object]:
+    def _config(self, passwords: Path) -> dict[str, object]:
         return {
             "version": "0.1",
             "log": {"level": "warn"},
             "storage": {"filesystem": {"rootdirectory": str(self._folder / "images")}},
             "http": {"addr": self.address},
-            "auth": {"htpasswd": {"realm": "orderflow", "path": str(known)}},
+            "auth": {"htpasswd": {"realm": "orderflow", "path": str(passwords)}},
         }

@@ -1,4 +1,4 @@
-"""An environment of the run: a namespace with all that a deployment wants to find there, and no Services yet."""
+"""An environment of the run: a namespace with everything that a deployment needs, and without Services."""
 
 import base64
 import json
@@ -12,12 +12,12 @@ from tests.cluster.kube import Kube, run
 from tests.cluster.servers import Servers
 from tests.cluster.stack import Options, Stack
 from tests.pipeline.registry import Registry
-from tests.pipeline.site import PULLING
+from tests.pipeline.site import PULL_SECRET
 from tests.postman.__main__ import made_keys
 
 
 class Shop(Stack):
-    """Use as a context manager. keys are those that the Postman collection plays with."""
+    """Use as a context manager. `keys` are the API keys for the Postman collection."""
 
     def __init__(self, options: Options, servers: Servers, registry: Registry) -> None:
         super().__init__(options, servers)
@@ -29,23 +29,23 @@ class Shop(Stack):
         self.prepare()
         rules = (ROOT / "examples/rules.toml").read_text()
         name = {"metadata": {"name": "orderflow-rules"}, "data": {"rules.toml": rules}}
-        self.kube.apply({"apiVersion": "v1", "kind": "ConfigMap", **name}, self._pulling())
+        self.kube.apply({"apiVersion": "v1", "kind": "ConfigMap", **name}, self._pull_secret())
         self.deliver()
 
-    def _pulling(self) -> dict[str, object]:
+    def _pull_secret(self) -> dict[str, object]:
         login = base64.b64encode(f"{self._registry.user}:{self._registry.password}".encode()).decode()
-        known = json.dumps({"auths": {self._registry.address: {"auth": login}}})
+        config = json.dumps({"auths": {self._registry.address: {"auth": login}}})
         return {
             "apiVersion": "v1",
             "kind": "Secret",
             "type": "kubernetes.io/dockerconfigjson",
-            "metadata": {"name": PULLING},
-            "stringData": {".dockerconfigjson": known},
+            "metadata": {"name": PULL_SECRET},
+            "stringData": {".dockerconfigjson": config},
         }
 
 
 class Deployer:
-    """Use as a context manager: a kubeconfig that may do what a deployment does, and in that namespace only."""
+    """Use as a context manager: a service account with the rights that a deployment needs in one namespace."""
 
     def __init__(self, namespace: str) -> None:
         self._kube = Kube(namespace)
@@ -62,11 +62,11 @@ class Deployer:
 
     def kubeconfig(self) -> bytes:
         token = self._kube.kubectl("create", "token", "deployer", "--duration=12h").strip()
-        known = json.loads(run(["kubectl", "config", "view", "--raw", "--minify", "--output=json"]))
-        known["users"] = [{"name": "deployer", "user": {"token": token}}]
-        for each in known["contexts"]:
+        config = json.loads(run(["kubectl", "config", "view", "--raw", "--minify", "--output=json"]))
+        config["users"] = [{"name": "deployer", "user": {"token": token}}]
+        for each in config["contexts"]:
             each["context"] |= {"user": "deployer", "namespace": self._namespace}
-        return yaml.safe_dump(known).encode()
+        return yaml.safe_dump(config).encode()
 
     def _rights(self) -> list[Mapping[str, object]]:
         everything = ["get", "list", "watch", "create", "update", "patch", "delete"]
@@ -87,7 +87,7 @@ class Deployer:
         rbac = "rbac.authorization.k8s.io"
         subject = {"kind": "ServiceAccount", "name": "deployer", "namespace": self._namespace}
         cluster = {"metadata": {"name": f"deployer-{self._namespace}"}}
-        # The overlay has the Namespace itself, which is no part of a namespace.
+        # The overlay contains the Namespace, and a Namespace is a cluster resource.
         own = {"apiGroups": [""], "resources": ["namespaces"], "resourceNames": [self._namespace]}
         return [
             {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "deployer"}},

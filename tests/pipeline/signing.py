@@ -1,4 +1,4 @@
-"""A key of the run's own, and whether what was signed with it holds."""
+"""A signing key for the run, and the verification of its signatures."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from tests.cluster.kube import ClusterError
 
 
 class Signing:
-    """signing_config is of a Sigstore without a public log: nobody outside can look a signature of this run up."""
+    """`signing_config` has no public log, so that no signature of this run is published."""
 
     def __init__(self, folder: Path, cosign: Path, settings: Path) -> None:
         folder.mkdir(parents=True)
@@ -23,12 +23,12 @@ class Signing:
         self.key = (folder / "cosign.key").read_bytes()
         self._public = folder / "cosign.pub"
 
-    def checked(self, image: str) -> str:
-        """Raises ClusterError where image, named by its digest, is not signed, or has no SBOM attested, by this key."""
-        by = ("--key", str(self._public), "--insecure-ignore-tlog=true")
-        self._call("verify", *by, image)
-        attested = self._call("verify-attestation", *by, "--type", "cyclonedx", image)
-        if not json.loads(attested.splitlines()[0]).get("payload"):
+    def verify(self, image: str) -> str:
+        """Raises ClusterError where the key has not signed the image, which is named by its digest, and its SBOM."""
+        key = ("--key", str(self._public), "--insecure-ignore-tlog=true")
+        self._call("verify", *key, image)
+        attestation = self._call("verify-attestation", *key, "--type", "cyclonedx", image)
+        if not json.loads(attestation.splitlines()[0]).get("payload"):
             raise ClusterError(f"{image}: its attestation is empty")
         return "signature and CycloneDX attestation hold by the run's key"
 

@@ -1,4 +1,4 @@
-"""A shop's own folder (SITE in pipeline/deploy.py): the shipped overlays with this run's namespaces and addresses."""
+"""A shop's folder (SITE in pipeline/deploy.py): the shipped overlays with the namespaces and addresses of this run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,53 +11,53 @@ from tests.cluster.canary.rollouts import ARGO, shortened
 from tests.cluster.kube import ClusterError
 from tests.cluster.servers import Servers
 
-PULLING: Final = "registry"
-"""The Secret with which the nodes pull."""
+PULL_SECRET: Final = "registry"
+"""The Secret with which the nodes pull images."""
 _SMALL: Final = {"cpu": "5m", "memory": "64Mi"}
 _STARTS_IN_SECONDS: Final = 300
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where an environment is, and what runs beside it."""
+class Environment:
+    """`name` is staging or production; `servers` are its Kafka, PostgreSQL and mail server."""
 
-    environment: str
+    name: str
     namespace: str
     servers: Servers
 
 
-def write(folder: Path, places: list[Place], prometheus: str | None) -> Path:
-    """The folder. Without prometheus the rollouts are left as they are shipped, minutes and addresses included."""
-    for place in places:
-        _write(folder / place.environment, _overlay(place))
-    production = next((place for place in places if place.environment == "production"), None)
+def write(folder: Path, environments: list[Environment], prometheus: str | None) -> Path:
+    """Returns the folder. Without `prometheus` the rollouts stay as shipped, with their minutes and addresses."""
+    for environment in environments:
+        _write(folder / environment.name, _overlay(environment))
+    production = next((each for each in environments if each.name == "production"), None)
     if prometheus is not None and production is not None:
         files = sorted((ARGO / "rollouts").glob("[!k]*.yaml"))
         if not files:
             raise ClusterError("argo/rollouts has no rollouts")
         for file in files:
             document = shortened(yaml.safe_load(file.read_text()), production.namespace, prometheus)
-            # Everything of it starts anew at once: a small node has much to do.
+            # All stages start new revisions at once, which takes long on a small node.
             document["spec"]["progressDeadlineSeconds"] = _STARTS_IN_SECONDS
             _write(folder / "rollouts", document, file.name)
         _write(folder / "rollouts", _kustomization(resources=[file.name for file in files]))
     return folder
 
 
-def _overlay(place: Place) -> dict[str, Any]:
+def _overlay(environment: Environment) -> dict[str, Any]:
     settings = {
-        "KAFKA_BOOTSTRAP": place.servers.bootstrap,
-        # The run's Kafka has neither TLS nor users.
+        "KAFKA_BOOTSTRAP": environment.servers.bootstrap,
+        # The Kafka of this run has neither TLS nor users.
         "KAFKA_CONFIG_FILE": None,
-        "PUBLIC_URL": f"http://query.{place.namespace}.svc.cluster.local",
+        "PUBLIC_URL": f"http://query.{environment.namespace}.svc.cluster.local",
     }
     configmap = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "orderflow"}, "data": settings}
     small = "/spec/template/spec/containers/0/resources/requests"
     sidecar = "/spec/template/metadata/annotations/queue.sidecar.serving.knative.dev~1cpu-resource-request"
     patches = [
         {"target": {"kind": "ConfigMap", "name": "orderflow"}, "patch": yaml.safe_dump(configmap)},
-        _patch({"kind": "ServiceAccount"}, ("add", "/imagePullSecrets", [{"name": PULLING}])),
-        # Two environments, and two revisions of three stages, on one small node.
+        _patch({"kind": "ServiceAccount"}, ("add", "/imagePullSecrets", [{"name": PULL_SECRET}])),
+        # Two environments, with two revisions of three stages, must fit on one small node.
         _patch(
             {"group": "serving.knative.dev", "kind": "Service"},
             ("replace", small, _SMALL),
@@ -65,7 +65,7 @@ def _overlay(place: Place) -> dict[str, Any]:
         ),
         _patch(
             {"group": "serving.knative.dev", "kind": "Service", "name": "query"},
-            ("replace", _audit_url(), f"http://audit.{place.namespace}.svc.cluster.local"),
+            ("replace", _audit_url(), f"http://audit.{environment.namespace}.svc.cluster.local"),
         ),
         _patch({"kind": "Job", "name": "migrate"}, ("replace", small, _SMALL)),
         _patch(
@@ -75,14 +75,14 @@ def _overlay(place: Place) -> dict[str, Any]:
         ),
     ]
     return _kustomization(
-        namespace=place.namespace,
-        resources=[f"../../knative/overlays/{place.environment}"],
+        namespace=environment.namespace,
+        resources=[f"../../knative/overlays/{environment.name}"],
         patches=patches,
     )
 
 
 def _audit_url() -> str:
-    """Where query's manifest says it: it names the namespace."""
+    """The path of AUDIT_URL in the manifest of query. The URL contains the namespace."""
     query = yaml.safe_load((ROOT / "knative/base/query.yaml").read_text())
     names = [each["name"] for each in query["spec"]["template"]["spec"]["containers"][0]["env"]]
     return f"/spec/template/spec/containers/0/env/{names.index('AUDIT_URL')}/value"

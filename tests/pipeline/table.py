@@ -1,4 +1,4 @@
-"""What a run did, as tables in Markdown."""
+"""The result of a run, as tables in Markdown."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ AGAINST: Final[Mapping[str, str]] = {
     "Audit of staging": "staging",
     "Production": "the cluster, namespace {production}, orders flowing",
 }
-"""What each stage was run against; a stage of the Jenkinsfile that is not here is an error."""
+"""What each stage ran against. A stage of the Jenkinsfile that is missing here is an error."""
 STAND_INS: Final = frozenset({"Snyk: sources", "Snyk: image"})
 _HEAD: Final = (
     "| stage | ran | against | | seconds | ended | its reports say |\n|---|---|---|---|---|---|---|\n"
@@ -34,23 +34,23 @@ _HEAD: Final = (
 
 @dataclass(frozen=True)
 class Run:
-    """One of the two. what is a sentence; tests is what its tests were shortened to, empty where all were run; found is
-    what was looked at afterwards, faults what of it must not be."""
+    """One build. `title` is a sentence. `tests` are the options of its tests, empty where all tests ran. `observations`
+    are sentences about the state after the build; `faults` are the sentences about what is wrong."""
 
     name: str
-    what: str
+    title: str
     commit: str
     finished: Finished
     tests: str
-    found: tuple[str, ...]
+    observations: tuple[str, ...]
     faults: tuple[str, ...]
 
 
-def as_markdown(run: Run, places: Mapping[str, str]) -> str:
+def as_markdown(run: Run, namespaces: Mapping[str, str]) -> str:
     finished = run.finished
     seconds = sum(stage.seconds for stage in finished.stages)
     lines = [
-        f"### {run.what}\n\n",
+        f"### {run.title}\n\n",
         f"Commit {run.commit[:12]}: **{finished.result}** in {seconds} s of stages",
     ]
     lines.append(f"; {finished.why}" if finished.why else "")
@@ -58,22 +58,22 @@ def as_markdown(run: Run, places: Mapping[str, str]) -> str:
         f". The build's description: `{finished.description}`.\n\n" if finished.description else ".\n\n"
     )
     lines.append(_HEAD)
-    lines += [_row(stage, places, run.tests) for stage in finished.stages]
-    lines.append("\n" + "".join(f"- {found}\n" for found in run.found))
+    lines += [_row(stage, namespaces, run.tests) for stage in finished.stages]
+    lines.append("\n" + "".join(f"- {observation}\n" for observation in run.observations))
     return "".join(lines)
 
 
-def _row(stage: Stage, places: Mapping[str, str], shortened: str) -> str:
-    against = AGAINST[stage.name].format(**places)
+def _row(stage: Stage, namespaces: Mapping[str, str], shortened: str) -> str:
+    against = AGAINST[stage.name].format(**namespaces)
     kind = "**stand-in**" if stage.name in STAND_INS else "real"
     notes = list(stage.notes)
     if stage.name == "Tests" and shortened:
         notes.append(f"shortened to {shortened}")
-    ran = "<br>".join(f"`{command}`" for command in dict.fromkeys(stage.commands))
+    commands = "<br>".join(f"`{command}`" for command in dict.fromkeys(stage.commands))
     if stage.outcome == "skipped":
         return f"| {stage.name} | | {against} | {kind} | | skipped | |\n"
-    told = "; ".join(notes)
-    return f"| {stage.name} | {ran} | {against} | {kind} | {stage.seconds} | {stage.outcome} | {told} |\n"
+    reports = "; ".join(notes)
+    return f"| {stage.name} | {commands} | {against} | {kind} | {stage.seconds} | {stage.outcome} | {reports} |\n"
 
 
 def unknown(stages: Sequence[Stage]) -> list[str]:

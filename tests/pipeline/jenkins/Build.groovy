@@ -1,11 +1,11 @@
-/** Goes through a pipeline as Jenkins would: in which order, after which failure what. What a step does, its kind says. */
+/** Runs a pipeline in the order of Jenkins, also after failures. Subclasses define what a step does. */
 abstract class Build {
-  /** What a pipeline sets as `currentBuild.description`. */
+  /** A pipeline sets it as `currentBuild.description`. */
   String description = ''
   protected final String branch
   protected final List<String> stages = []
   protected final List<String> agents = []
-  /** Tests failed that no step failed for. */
+  /** Tests failed, and no step did. */
   protected boolean unstable = false
   private final Steps steps = new Steps(this)
 
@@ -14,22 +14,22 @@ abstract class Build {
   abstract void skipped(Section section)
   /** May fail as a step does. */
   abstract void entered(Section section)
-  /** Its steps are over, or what is left of them is given up; its `post` comes. */
-  abstract void over(Section section)
-  /** Also where it failed; `outcome` is success, failure or aborted. */
+  /** The steps have ended, or one has failed; `post` is next. */
+  abstract void stepsEnded(Section section)
+  /** Called for each entered section; `outcome` is success, failure or aborted. */
   abstract void left(Section section, String outcome)
 
   abstract void shell(String script)
   abstract void echo(String text)
-  abstract void junit(Map given)
-  abstract void coverage(Map given)
-  abstract void archive(Map given)
-  abstract void stash(Map given)
+  abstract void junit(Map options)
+  abstract void coverage(Map options)
+  abstract void archive(Map options)
+  abstract void stash(Map options)
   abstract void unstash(String name)
   abstract boolean exists(String path)
   abstract String read(String path)
-  /** Each of `wanted` has the credential's id, its kind, and its variables. */
-  abstract void credentials(List<Map> wanted, Closure body)
+  /** Each binding has the id of the credential, its kind, and its variables. */
+  abstract void credentials(List<Map> bindings, Closure body)
   abstract void sonarqube(String server, Closure body)
   abstract void gate(boolean abortPipeline)
 
@@ -55,8 +55,8 @@ abstract class Build {
       return
     }
     if (section.name != null) stages.add(section.name)
-    boolean held = section.agent != null && section.agent != 'none'
-    if (held) agents.add(section.agent)
+    boolean hasAgent = section.agent != null && section.agent != 'none'
+    if (hasAgent) agents.add(section.agent)
     String outcome = 'success'
     try {
       entered(section)
@@ -69,7 +69,7 @@ abstract class Build {
       outcome = 'aborted'
       throw stopped
     } catch (MissingMethodException | MissingPropertyException unknown) {
-      // A step that there is none of is a fault of the file, or of this harness, and no build that failed.
+      // An unknown step is an error in the file or in this harness, and not a failed build.
       outcome = 'failure'
       throw unknown
     } catch (Exception failed) {
@@ -77,21 +77,21 @@ abstract class Build {
       throw new StepFailed(failed.toString())
     } finally {
       try {
-        over(section)
+        stepsEnded(section)
         post(section, outcome)
       } finally {
         left(section, outcome)
-        if (held) agents.removeLast()
+        if (hasAgent) agents.removeLast()
         if (section.name != null) stages.removeLast()
       }
     }
   }
 
-  /** All that is wanted, though one of them fails: that fails the build as well. */
+  /** Runs all matching conditions. If one fails, the others still run, and the build fails. */
   private void post(Section section, String outcome) {
-    List<String> wanted = ['always', outcome] + (outcome == 'success' ? [] : ['unsuccessful']) + ['cleanup']
+    List<String> conditions = ['always', outcome] + (outcome == 'success' ? [] : ['unsuccessful']) + ['cleanup']
     StepFailed first = null
-    wanted.findAll { section.post[it] != null }.each { name ->
+    conditions.findAll { section.post[it] != null }.each { name ->
       try {
         Declarative.within(steps, section.post[name])
       } catch (StepFailed failed) {
@@ -102,7 +102,7 @@ abstract class Build {
     if (first != null && outcome == 'success') throw first
   }
 
-  protected void onAgent(String step) {
+  protected void requireAgent(String step) {
     if (agents.empty) throw new StepFailed("${step} needs an agent")
   }
 }

@@ -1,9 +1,9 @@
 /**
- * Reads a declarative Jenkinsfile. It knows the sections and options that ours uses and no others, so that a misspelled one
- * is an error here and not in a build.
+ * Reads a declarative Jenkinsfile. It knows only the sections and options of this project's file, so that a misspelled one
+ * is an error here and not first in a build.
  */
 class Declarative {
-  /** The pipeline. `environment` is what Jenkins and its agent know before the build, which the file may ask for by `env`. */
+  /** Returns the pipeline. `environment` are the variables of Jenkins and its agents; the file reads them from `env`. */
   static Section read(File file, Map<String, String> environment) {
     Section pipeline = new Section()
     Binding binding = new Binding([pipeline: { Closure body -> within(new SectionReader(pipeline, environment), body) }])
@@ -11,34 +11,34 @@ class Declarative {
     pipeline
   }
 
-  /** Does `when` hold on this branch? Without one it does. */
+  /** Whether `when` holds on this branch; true without `when`. */
   static boolean holds(Section section, String branch) {
     Condition condition = new Condition(branch)
     if (section.when != null) within(condition, section.when)
     condition.holding
   }
 
-  /** Calls the body with the delegate's methods and no others. */
+  /** Calls the body with the methods of the delegate only. */
   static Object within(Object delegate, Closure body) {
-    Closure own = (Closure) body.clone()
-    own.delegate = delegate
-    own.resolveStrategy = Closure.DELEGATE_ONLY
-    own.call()
+    Closure copy = (Closure) body.clone()
+    copy.delegate = delegate
+    copy.resolveStrategy = Closure.DELEGATE_ONLY
+    copy.call()
   }
 
   private static class SectionReader {
     private final Section section
-    private final Map<String, String> known
-    SectionReader(Section section, Map<String, String> known) { this.section = section; this.known = known }
+    private final Map<String, String> variables
+    SectionReader(Section section, Map<String, String> variables) { this.section = section; this.variables = variables }
     String getNone() { 'none' }
     String getAny() { 'any' }
     void agent(String which) { section.agent = which }
     void agent(Closure body) { within(new AgentReader(section), body) }
     void options(Closure body) { within(new OptionReader(section.options), body) }
-    void environment(Closure body) { within(new EnvironmentReader(section.environment, known), body) }
+    void environment(Closure body) { within(new EnvironmentReader(section.environment, variables), body) }
     void when(Closure body) { section.when = body }
     void steps(Closure body) { section.steps = body }
-    void stages(Closure body) { within(new StagesReader(section, known), body) }
+    void stages(Closure body) { within(new StagesReader(section, variables), body) }
     void post(Closure body) { within(new PostReader(section.post), body) }
   }
 
@@ -51,28 +51,28 @@ class Declarative {
   private static class OptionReader {
     private final Map<String, Object> options
     OptionReader(Map<String, Object> options) { this.options = options }
-    Map logRotator(Map given) { given }
+    Map logRotator(Map arguments) { arguments }
     void timestamps() { options.timestamps = true }
     void disableConcurrentBuilds() { options.disableConcurrentBuilds = true }
     void buildDiscarder(Map rotator) { options.buildDiscarder = rotator }
-    void timeout(Map given) { options.timeout = given }
+    void timeout(Map arguments) { options.timeout = arguments }
   }
 
   private static class EnvironmentReader {
     private final Map<String, String> values
-    private final Map<String, String> known
-    EnvironmentReader(Map<String, String> values, Map<String, String> known) { this.values = values; this.known = known }
-    Map<String, String> getEnv() { known }
+    private final Map<String, String> variables
+    EnvironmentReader(Map<String, String> values, Map<String, String> variables) { this.values = values; this.variables = variables }
+    Map<String, String> getEnv() { variables }
     @Override void setProperty(String name, Object value) { values.put(name, value.toString()) }
   }
 
   private static class StagesReader {
     private final Section section
-    private final Map<String, String> known
-    StagesReader(Section section, Map<String, String> known) { this.section = section; this.known = known }
+    private final Map<String, String> variables
+    StagesReader(Section section, Map<String, String> variables) { this.section = section; this.variables = variables }
     void stage(String name, Closure body) {
       Section stage = new Section(name: name)
-      within(new SectionReader(stage, known), body)
+      within(new SectionReader(stage, variables), body)
       if (stage.steps == null && stage.stages.empty) throw new IllegalStateException("stage ${name} does nothing")
       section.stages.add(stage)
     }

@@ -1,11 +1,11 @@
-// Runs a declarative Jenkinsfile as Jenkins would.
+// Runs a declarative Jenkinsfile in place of Jenkins.
 //
-//   groovy Harness.groovy JENKINSFILE SCENARIOS       with recorded steps: Recorded.groovy
-//   groovy Harness.groovy JENKINSFILE < BUILD         with steps that do the work: Executed.groovy
+//   groovy Harness.groovy JENKINSFILE SCENARIOS       steps are recorded: Recorded.groovy
+//   groovy Harness.groovy JENKINSFILE < BUILD         steps do their work: Executed.groovy
 //
-// SCENARIOS is a file with a list of builds in JSON, each with a name, a branch, and what goes wrong; the answer is JSON on
-// stdout: how each build ended and what it did, in order. BUILD is one line of JSON; stdout gets an event in JSON a line,
-// stderr the build's console. Anything more on stdin, its end included, stops the build.
+// SCENARIOS is a JSON file with a list of builds, each with a name, a branch, and faults. The output is JSON: the result of
+// each build and its steps in order. BUILD is one line of JSON. Then stdout gets a line of JSON for each event, and stderr
+// is the console of the build. More input, or the end of stdin, stops the build.
 import groovy.json.JsonOutput
 import groovy.json.JsonSlurper
 
@@ -15,9 +15,9 @@ if (args.length > 1) {
   List builds = new JsonSlurper().parse(new File(args[1])).collect { new Recorded((Map) it).run(pipeline) }
   println JsonOutput.toJson([outline: pipeline.outline(), builds: builds])
 } else {
-  Reader told = System.in.newReader()
-  Map given = (Map) new JsonSlurper().parseText(told.readLine())
-  Executed build = new Executed(given, System.out, System.err)
-  Thread.startDaemon { told.read(); build.stop('somebody stopped it') }
+  Reader input = System.in.newReader()
+  Map job = (Map) new JsonSlurper().parseText(input.readLine())
+  Executed build = new Executed(job, System.out, System.err)
+  Thread.startDaemon { input.read(); build.stop('somebody stopped it') }
   build.run(Declarative.read(jenkinsfile, System.getenv()))
 }

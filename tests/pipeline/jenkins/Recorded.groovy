@@ -1,10 +1,10 @@
-/** A build whose steps are only written down. Its scenario says what goes wrong, and which files are there. */
+/** A build that only records its steps. Its scenario defines faults, and the content of files. */
 class Recorded extends Build {
   private final Map scenario
   private final List<Map> events = []
   private final List<Map> bound = []
   private final Set<String> stashed = new LinkedHashSet<String>()
-  private final Map<String, Integer> tried = [:]
+  private final Map<String, Integer> attempts = [:]
 
   Recorded(Map scenario) {
     super((String) scenario.branch)
@@ -15,27 +15,27 @@ class Recorded extends Build {
 
   @Override void skipped(Section section) { record('skipped', section.name) }
   @Override void entered(Section section) { }
-  @Override void over(Section section) { }
+  @Override void stepsEnded(Section section) { }
   @Override void left(Section section, String outcome) { }
 
   @Override void shell(String script) {
     recordOnAgent('sh', script)
     Map fault = scenario.faults.find { script.contains((String) it.at) }
     if (fault == null) return
-    tried[(String) fault.at] = (tried[(String) fault.at] ?: 0) + 1
-    if (fault.times != null && tried[(String) fault.at] > fault.times) return
+    attempts[(String) fault.at] = (attempts[(String) fault.at] ?: 0) + 1
+    if (fault.times != null && attempts[(String) fault.at] > fault.times) return
     if (fault.stopped) throw new Stopped('somebody stopped it')
     throw new StepFailed("script returned exit code ${fault.code ?: 2}")
   }
 
   @Override void echo(String text) { record('echo', text) }
-  @Override void junit(Map given) { recordOnAgent('junit', (String) given.testResults) }
-  @Override void coverage(Map given) { recordOnAgent('recordCoverage', (String) given.tools[0].pattern) }
-  @Override void archive(Map given) { recordOnAgent('archiveArtifacts', (String) given.artifacts) }
+  @Override void junit(Map options) { recordOnAgent('junit', (String) options.testResults) }
+  @Override void coverage(Map options) { recordOnAgent('recordCoverage', (String) options.tools[0].pattern) }
+  @Override void archive(Map options) { recordOnAgent('archiveArtifacts', (String) options.artifacts) }
 
-  @Override void stash(Map given) {
-    recordOnAgent('stash', (String) given.name)
-    stashed.add((String) given.name)
+  @Override void stash(Map options) {
+    recordOnAgent('stash', (String) options.name)
+    stashed.add((String) options.name)
   }
 
   @Override void unstash(String name) {
@@ -46,12 +46,12 @@ class Recorded extends Build {
   @Override boolean exists(String path) { files().containsKey(path) }
   @Override String read(String path) { files().get(path) }
 
-  @Override void credentials(List<Map> wanted, Closure body) {
-    bound.addAll(wanted)
+  @Override void credentials(List<Map> bindings, Closure body) {
+    bound.addAll(bindings)
     try {
       body.call()
     } finally {
-      wanted.size().times { bound.removeLast() }
+      bindings.size().times { bound.removeLast() }
     }
   }
 
@@ -68,13 +68,13 @@ class Recorded extends Build {
 
   private Map files() { scenario.files ?: [:] }
 
-  private void recordOnAgent(String step, String what) {
-    record(step, what)
-    onAgent(step)
+  private void recordOnAgent(String step, String argument) {
+    record(step, argument)
+    requireAgent(step)
   }
 
-  private void record(String step, String what) {
-    events.add([stage: stages.empty ? '' : stages.last(), step: step, what: what,
+  private void record(String step, String argument) {
+    events.add([stage: stages.empty ? '' : stages.last(), step: step, what: argument,
                 agent: agents.empty ? null : agents.last(), credentials: bound*.id,
                 variables: bound.collectMany { it.variables }])
   }

@@ -1,4 +1,4 @@
-/** What a pipeline or a stage says. */
+/** The content of a pipeline or a stage. */
 class Section {
   String name
   String agent

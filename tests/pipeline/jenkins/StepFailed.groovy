@@ -1,4 +1,4 @@
-/** A step failed: the build does. */
+/** A step failed, and with it the build. */
 class StepFailed extends RuntimeException {
   StepFailed(String why) { super(why) }
 }

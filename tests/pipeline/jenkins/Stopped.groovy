@@ -1,4 +1,4 @@
-/** Somebody stopped the build, or its time was over. */
+/** Somebody stopped the build, or a timeout was exceeded. */
 class Stopped extends RuntimeException {
   Stopped(String why) { super(why) }
 }

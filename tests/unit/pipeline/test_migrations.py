@@ -1,4 +1,4 @@
-"""What a migration may do while the release before still works, and how an exception says why."""
+"""What a migration may do while the last release is running, and how an exception gives its reason."""
 
 import re
 import subprocess
@@ -16,7 +16,7 @@ Write = Callable[[str], list[str]]
 
 @pytest.fixture
 def written(tmp_path: Path) -> Write:
-    """The findings' rules for a ninth migration, on top of the eight that there were before a release."""
+    """Writes a ninth migration after the eight from before the first release, and gives the rules that it breaks."""
     for number in range(1, migrations.FIRST_RELEASE + 1):
         for kind in ("", ".rollback"):
             (tmp_path / f"{number:04}.old{kind}.sql").write_text("DROP TABLE orders;\n")
@@ -24,7 +24,7 @@ def written(tmp_path: Path) -> Write:
 
     def write(sql: str) -> list[str]:
         (tmp_path / "0009.new.sql").write_text(sql)
-        return [found.rule for found in migrations.findings(tmp_path)]
+        return [finding.rule for finding in migrations.findings(tmp_path)]
 
     return write
 
@@ -118,8 +118,8 @@ def test_an_exception_that_nothing_needs_goes(written: Write) -> None:
 
 def test_a_finding_is_at_the_line_where_it_stands(tmp_path: Path, written: Write) -> None:
     written("-- One more.\nALTER TABLE orders ADD COLUMN n text;\n\n-- And this.\nDROP TABLE\n    ledger;\n")
-    (found,) = migrations.findings(tmp_path)
-    assert str(found).startswith("0009.new.sql:5: ban-drop-table: ")
+    (finding,) = migrations.findings(tmp_path)
+    assert str(finding).startswith("0009.new.sql:5: ban-drop-table: ")
 
 
 def test_migrations_have_one_number_each_and_a_way_back(tmp_path: Path, written: Write) -> None:
@@ -147,9 +147,9 @@ def test_a_released_migration_stays_as_it_is(
     (tmp_path / "0009.new.sql").write_text("ALTER TABLE orders ADD COLUMN m text;\n")
     (tmp_path / "0003.old.rollback.sql").unlink()
     assert migrations.main([str(tmp_path)]) == 1
-    told = capsys.readouterr().out
-    assert re.search(r"0009\.new\.sql: released: .*new migration", told)
-    assert re.search(r"0003\.old\.rollback\.sql: released: .*may not go", told)
+    output = capsys.readouterr().out
+    assert re.search(r"0009\.new\.sql: released: .*new migration", output)
+    assert re.search(r"0003\.old\.rollback\.sql: released: .*may not go", output)
     git(tmp_path, "commit", "--all", "--message=after it")
     shallow = tmp_path / "shallow"
     git(tmp_path, "clone", "--depth=1", "--no-tags", tmp_path.as_uri(), str(shallow))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -11,9 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import deploy, snyk
+from pipeline import deploy
 from pipeline.commands import NotReadyError, run
-from pipeline.snyk import Verdict
 
 DIGEST = "sha256:" + "a" * 64
 SERVICE = (
@@ -53,6 +54,50 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+SNYK = """#!/bin/sh
+echo "$*" >>"$SNYK_STUB/commands"
+code=$(sed -n 1p "$SNYK_STUB/$1" 2>/dev/null)
+sed -i.old 1d "$SNYK_STUB/$1" 2>/dev/null
+exit "${code:-0}"
+"""
+"""Exits with the codes that a file has for its first word, one after the other; then with 0."""
+
+
+class Snyk:
+    """A `snyk` on the PATH, whose commands are recorded."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir()
+        (folder / "snyk").write_text(SNYK)
+        (folder / "snyk").chmod(0o755)
+
+    def answer(self, word: str, codes: list[int]) -> None:
+        (self._folder / word).write_text("".join(f"{code}\n" for code in codes))
+
+    @property
+    def commands(self) -> list[str]:
+        return (self._folder / "commands").read_text().splitlines()
+
+
+@pytest.fixture
+def snyk(here: Path, monkeypatch: pytest.MonkeyPatch) -> Snyk:
+    folder = here / "stub"
+    monkeypatch.setenv("SNYK_STUB", str(folder))
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return Snyk(folder)
+
+
+def scans(*names: str, image: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", str(ROOT / "pipeline/snyk.sh"), *names],
+        env=dict(os.environ) | {"IMAGE": image},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def verdict(here: Path) -> str:
     return (here / "build/snyk/verdict").read_text().strip()
 
@@ -69,33 +114,91 @@ def verdict(here: Path) -> str:
     ],
 )
 def test_a_scan_that_fails_is_tried_again_and_is_neither_a_finding_nor_a_pass(
-    here: Path, codes: list[int], code: int, word: str, tries: int
+    here: Path, snyk: Snyk, codes: list[int], code: int, word: str, tries: int
 ) -> None:
-    execute = Recorded(code_test=codes)
-    assert snyk.main(["code"], execute) == code
+    snyk.answer("code", codes)
+    done = scans("code")
+    assert done.returncode == code
+    assert f"snyk code: {word}\n" in done.stdout
     assert verdict(here) == word
-    assert len(execute.commands) == tries
+    assert len(snyk.commands) == tries
 
 
-def test_every_scan_is_made_and_a_finding_weighs_more_than_a_failure(here: Path) -> None:
-    execute = Recorded(code_test=[2, 2, 2], iac_test=[1])
-    assert snyk.main(["dependencies", "code", "manifests"], execute) == 1
+def test_every_scan_is_made_and_a_finding_weighs_more_than_a_failure(here: Path, snyk: Snyk) -> None:
+    snyk.answer("code", [2, 2, 2])
+    snyk.answer("iac", [1])
+    done = scans("dependencies", "code", "manifests")
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        "snyk dependencies: clean",
+        "snyk code: failed",
+        "snyk manifests: findings",
+    ]
     assert verdict(here) == "findings"
-    assert [command.split()[1] for command in execute.commands] == ["test", "code", "code", "code", "iac"]
+    assert [command.split()[0] for command in snyk.commands] == ["test", "code", "code", "code", "iac"]
+    assert all(" --severity-threshold=high --json-file-output=build/snyk/" in each for each in snyk.commands)
 
 
-def test_no_scan_is_no_pass() -> None:
-    assert snyk.overall({}) is Verdict.FAILED
+def test_an_image_is_scanned_by_its_name(here: Path, snyk: Snyk) -> None:
+    assert scans("image", image="registry.example/orderflow:1").returncode == 0
+    (command,) = snyk.commands
+    assert command.startswith("container test registry.example/orderflow:1 --file=Dockerfile ")
 
 
-def test_without_a_token_or_an_image_nothing_is_known(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert snyk.main(["image"], Recorded()) == 2
-    assert "the image to scan is not named" in capsys.readouterr().err
-    monkeypatch.delenv("SNYK_TOKEN")
-    assert snyk.main(["code"], Recorded()) == 2
+@pytest.mark.parametrize("names", [[], ["all"]])
+def test_no_scan_is_no_pass(here: Path, snyk: Snyk, names: list[str]) -> None:
+    assert scans(*names).returncode == 2
     assert verdict(here) == "failed"
+
+
+def test_without_a_token_or_an_image_or_snyk_nothing_is_known(
+    here: Path, snyk: Snyk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = scans("image")
+    assert done.returncode == 2
+    assert "the image to scan is not named: make snyk SCANS=image IMAGE=..." in done.stderr
+    assert verdict(here) == "failed"
+    monkeypatch.delenv("SNYK_TOKEN")
+    done = scans("code")
+    assert done.returncode == 2
+    assert "SNYK_TOKEN is not set" in done.stderr
+    assert verdict(here) == "failed"
+    monkeypatch.setenv("SNYK_TOKEN", "a token")
+    (here / "stub/snyk").unlink()
+    done = scans("code")
+    assert done.returncode == 2
+    assert "snyk is not on the PATH" in done.stderr
+    assert verdict(here) == "failed"
+
+
+def signed(here: Path) -> subprocess.CompletedProcess[str]:
+    """`make sign`, with a cosign that prints its arguments."""
+    cosign = here / "cosign"
+    cosign.write_text('#!/bin/sh\necho "cosign $*"\n')
+    cosign.chmod(0o755)
+    return subprocess.run(
+        ["make", "--file", str(ROOT / "Makefile"), "--silent", "sign", "IMAGE=registry.example/orderflow"],
+        env={"PATH": f"{here}{os.pathsep}{os.environ['PATH']}", "COSIGN_KEY": "/a/key"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_what_was_pushed_is_signed_and_attested_by_its_digest(here: Path) -> None:
+    done = signed(here)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[1] for line in done.stdout.splitlines()] == ["sign", "attest"]
+    assert all(line.endswith(f" registry.example/orderflow@{DIGEST}") for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"containerimage.digest": "latest"}'])
+def test_nothing_is_signed_without_the_digest_of_what_was_pushed(here: Path, content: str) -> None:
+    (here / "build/image.json").write_text(content)
+    done = signed(here)
+    assert done.returncode != 0
+    assert "build/image.json names no digest" in done.stderr
+    assert done.stdout == ""
 
 
 def test_a_tool_that_is_not_there_is_named() -> None:

@@ -17,7 +17,7 @@ import yaml
 from tests.cluster.servers import Servers
 from tests.pipeline import bad
 from tests.pipeline.builds import Finished, Stage
-from tests.pipeline.site import Place, write
+from tests.pipeline.site import Environment, write
 from tests.pipeline.table import Run, as_markdown, unknown
 
 ROOT = Path(__file__).parents[3]
@@ -31,11 +31,11 @@ KINDS = {
 
 
 def snyk(folder: Path, words: list[str], **environment: str) -> tuple[int, str, dict[str, Any]]:
-    """Exit code, what it says, and its report."""
+    """The exit code, the output, and the report."""
     report = folder / "report.json"
     command = [sys.executable, str(SNYK), *words, f"--json-file-output={report}"]
-    known = {"PATH": os.environ["PATH"], "SNYK_TOKEN": "t"} | environment
-    done = subprocess.run(command, cwd=ROOT, env=known, capture_output=True, text=True, check=False)
+    variables = {"PATH": os.environ["PATH"], "SNYK_TOKEN": "t"} | environment
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout, json.loads(report.read_text())
 
 
@@ -44,17 +44,17 @@ def snyk(folder: Path, words: list[str], **environment: str) -> tuple[int, str, 
 def test_the_stand_in_for_snyk_answers_as_documented_and_always_says_what_it_is(
     tmp_path: Path, kind: str, code: int
 ) -> None:
-    answer, said, report = snyk(tmp_path, KINDS[kind], SNYK_STAND_IN=f"{kind}={code}")
-    assert answer == code
-    assert "STAND-IN" in said
+    exit_code, output, report = snyk(tmp_path, KINDS[kind], SNYK_STAND_IN=f"{kind}={code}")
+    assert exit_code == code
+    assert "STAND-IN" in output
     assert "STAND-IN" in report["standIn"]
 
 
 def test_the_stand_in_for_snyk_reports_what_it_is_told_to_find(tmp_path: Path) -> None:
     _, _, clean = snyk(tmp_path, KINDS["test"])
-    _, _, found = snyk(tmp_path, KINDS["test"], SNYK_STAND_IN="test=1")
+    _, _, findings = snyk(tmp_path, KINDS["test"], SNYK_STAND_IN="test=1")
     assert (clean["ok"], clean["vulnerabilities"]) == (True, [])
-    assert (found["ok"], found["vulnerabilities"][0]["severity"]) == (False, "high")
+    assert (findings["ok"], findings["vulnerabilities"][0]["severity"]) == (False, "high")
     _, _, code = snyk(tmp_path, KINDS["code"], SNYK_STAND_IN="code=1")
     assert code["runs"][0]["results"][0]["level"] == "error"
 
@@ -65,34 +65,34 @@ def test_the_stand_in_for_snyk_needs_a_token_and_something_to_scan(tmp_path: Pat
 
 
 def test_the_bad_commit_still_is_one_and_passes_what_a_checkout_is_held_to(tmp_path: Path) -> None:
-    there = tmp_path / bad.TOUCHED
-    there.parent.mkdir()
-    there.write_text((ROOT / bad.TOUCHED).read_text())
-    there.with_name("__init__.py").touch()
+    changed_file = tmp_path / bad.TOUCHED
+    changed_file.parent.mkdir()
+    changed_file.write_text((ROOT / bad.TOUCHED).read_text())
+    changed_file.with_name("__init__.py").touch()
     bad.spoil(tmp_path)
-    assert "_OF_YESTERDAY" in there.read_text()
-    ast.parse(there.read_text())
+    assert "_OF_YESTERDAY" in changed_file.read_text()
+    ast.parse(changed_file.read_text())
     ruff = Path(sys.executable).with_name("ruff")
-    settings = ["--config", str(ROOT / "pyproject.toml"), str(there)]
+    settings = ["--config", str(ROOT / "pyproject.toml"), str(changed_file)]
     for verb in (["check"], ["format", "--check"]):
         done = subprocess.run([str(ruff), *verb, *settings], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
 
 
 def test_the_bad_commit_s_own_checkout_stays_as_it_is(tmp_path: Path) -> None:
-    there = tmp_path / bad.TOUCHED
-    there.parent.mkdir()
-    there.write_text((ROOT / bad.TOUCHED).read_text())
+    changed_file = tmp_path / bad.TOUCHED
+    changed_file.parent.mkdir()
+    changed_file.write_text((ROOT / bad.TOUCHED).read_text())
     bad.spoil(tmp_path)
-    once = there.read_text()
+    once = changed_file.read_text()
     bad.spoil(tmp_path)
-    assert there.read_text() == once
+    assert changed_file.read_text() == once
 
 
 def test_the_bad_commit_says_where_the_code_has_changed_under_it(tmp_path: Path) -> None:
-    there = tmp_path / bad.TOUCHED
-    there.parent.mkdir()
-    there.write_text("import hashlib\n")
+    changed_file = tmp_path / bad.TOUCHED
+    changed_file.parent.mkdir()
+    changed_file.write_text("import hashlib\n")
     with pytest.raises(ValueError, match=r"orderflow/validation\.py: 'def _normalised\(' is not there once"):
         bad.spoil(tmp_path)
 
@@ -100,8 +100,8 @@ def test_the_bad_commit_says_where_the_code_has_changed_under_it(tmp_path: Path)
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     servers = cast(Servers, SimpleNamespace(bootstrap="192.0.2.1:9092"))
-    places = [Place(name, f"shop-{name}", servers) for name in ("staging", "production")]
-    return write(tmp_path / "site", places, "http://192.0.2.1:9090")
+    environments = [Environment(name, f"shop-{name}", servers) for name in ("staging", "production")]
+    return write(tmp_path / "site", environments, "http://192.0.2.1:9090")
 
 
 def test_the_run_s_folder_has_both_environments_over_the_shipped_ones(site: Path) -> None:
@@ -116,9 +116,9 @@ def test_the_run_s_rollouts_are_the_shipped_ones_with_its_addresses(site: Path) 
     assert files == ["notify.yaml", "track.yaml", "validate.yaml"]
     for file in files:
         canary = yaml.safe_load((site / "rollouts" / file).read_text())["spec"]["strategy"]["canary"]
-        given = {each["name"]: each.get("value") for each in canary["analysis"]["args"]}
-        assert given["prometheus"] == "http://192.0.2.1:9090"
-        assert given["query"] == "http://query.shop-production.svc.cluster.local"
+        arguments = {each["name"]: each.get("value") for each in canary["analysis"]["args"]}
+        assert arguments["prometheus"] == "http://192.0.2.1:9090"
+        assert arguments["query"] == "http://query.shop-production.svc.cluster.local"
 
 
 def test_without_a_prometheus_of_the_run_s_own_the_rollouts_stay_as_shipped(tmp_path: Path) -> None:

@@ -1,31 +1,25 @@
 """`make release` on real repositories of git: every refusal, a dry run that changes nothing, one commit and one tag."""
 
-import json
+import os
+import re
+import shutil
 import subprocess
-import tomllib
+import sys
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 
 import pytest
 
-from pipeline import changelog, release
-from pipeline.changelog import ChangelogError
-
-DAY = date(2026, 11, 26)
+ROOT = Path(__file__).parents[2]
+FRAGMENTS = {
+    "one.added.md": "- One thing, which takes\n  two lines.\n- Another.\n",
+    "another.fixed.md": "- A third.\n",
+}
 LOG = """# Changelog
 
 ## [Unreleased]
 
-### Added
-
-- One thing, which takes
-  two lines.
-- Another.
-
-### Fixed
-
-- A third.
+<!-- releases start here -->
 
 ## [0.1.0] - 2026-11-01
 
@@ -36,30 +30,62 @@ LOG = """# Changelog
 PROJECT = (
     '[project]\nname = "orderflow"\nversion = "0.1.0"  # the one place\ndependencies = ["aiohttp>=0.1.0"]\n'
 )
+LOCK = """version = 1
+
+[[package]]
+name = "aiohttp"
+version = "0.1.0"
+
+[[package]]
+name = "orderflow"
+version = "0.1.0"
+"""
+MAKE = """#!/bin/sh
+for target in "$@"; do
+    case $target in --*) continue ;; esac
+    echo "$target" >>"$MAKE_STUB/made"
+    if [ -f "$MAKE_STUB/fails/$target" ]; then cat "$MAKE_STUB/fails/$target"; exit 2; fi
+    if [ "$target" = contracts ]; then
+        sed -nE 's/^version = "([^"]*)".*/{"version": "\\1"}/p' pyproject.toml >contracts/openapi.json
+        sh "$MAKE_STUB/then"
+    fi
+    echo "$target: fine"
+done
+"""
 
 
 class Targets:
-    """make, with targets that do what they are told to."""
+    """A `make` on the PATH, with targets that do what they are told to."""
 
-    def __init__(self) -> None:
-        self.made: list[str] = []
-        self.fails: dict[str, str] = {}
-        self.then: Callable[[], object] = lambda: None
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        (folder / "fails").mkdir(parents=True)
+        self.then("")
+        program = folder / "make"
+        program.write_text(MAKE)
+        program.chmod(0o755)
 
-    def __call__(self, target: str) -> tuple[int, str]:
-        self.made.append(target)
-        if target in self.fails:
-            return 2, self.fails[target]
-        if target == "contracts":
-            version = tomllib.loads(Path("pyproject.toml").read_text())["project"]["version"]
-            Path("contracts/openapi.json").write_text(json.dumps({"version": version}))
-            self.then()
-        return 0, f"{target}: fine\n"
+    @property
+    def made(self) -> list[str]:
+        record = self._folder / "made"
+        return record.read_text().splitlines() if record.exists() else []
+
+    def fail(self, target: str, text: str) -> None:
+        (self._folder / "fails" / target).write_text(text)
+
+    def then(self, script: str) -> None:
+        """What `make contracts` does besides."""
+        (self._folder / "then").write_text(script)
 
 
 @pytest.fixture
-def make() -> Targets:
-    return Targets()
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Targets:
+    folder = tmp_path / "make"
+    monkeypatch.setenv("MAKE_STUB", str(folder))
+    monkeypatch.setenv(
+        "PATH", os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]])
+    )
+    return Targets(folder)
 
 
 @pytest.fixture
@@ -67,26 +93,37 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """One release, 0.1.0, and one commit after it; its upstream is a bare repository beside it."""
     folder = tmp_path / "here"
     (folder / "contracts").mkdir(parents=True)
+    (folder / "changelog.d").mkdir()
     monkeypatch.chdir(folder)
     for who in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{who}_NAME", "nobody")
         monkeypatch.setenv(f"GIT_{who}_EMAIL", "nobody@example.org")
     # Nothing that a person has set for all repositories has a say.
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
-    Path("pyproject.toml").write_text(PROJECT)
-    Path("CHANGELOG.md").write_text("# Changelog\n")
-    Path("contracts/openapi.json").write_text('{"version": "0.1.0"}')
+    Path("pyproject.toml").write_text(PROJECT + TOWNCRIER)
+    Path("uv.lock").write_text(LOCK)
+    Path("CHANGELOG.md").write_text(LOG)
+    Path("contracts/openapi.json").write_text('{"version": "0.1.0"}\n')
+    shutil.copy(ROOT / "changelog.d/template.md.jinja", "changelog.d")
     git("init", "--initial-branch=main")
     git("add", ".")
     git("commit", "--message=Everything")
     git("tag", "--annotate", "v0.1.0", "--message=0.1.0")
-    Path("CHANGELOG.md").write_text(LOG)
-    git("commit", "--all", "--message=Another thing")
+    for name, text in FRAGMENTS.items():
+        Path("changelog.d", name).write_text(text)
+    git("add", ".")
+    git("commit", "--message=Another thing")
     git("clone", "--bare", ".", "../upstream.git")
     git("remote", "add", "origin", "../upstream.git")
     git("fetch", "origin")
     git("branch", "--set-upstream-to=origin/main")
     return folder
+
+
+TOWNCRIER = re.search(r"^\[tool\.towncrier\]\n(.+\n)+", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[
+    0
+]
+"""The project's own settings."""
 
 
 def git(*command: str) -> str:
@@ -103,76 +140,86 @@ def everything(folder: Path) -> dict[str, bytes]:
     return state | {"refs": git("for-each-ref").encode(), "status": git("status", "--porcelain").encode()}
 
 
-def run(make: Targets, *arguments: str) -> int:
-    return release.main(list(arguments), make, lambda: DAY)
+def release(**variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", str(ROOT / "pipeline/release.sh")],
+        env=dict(os.environ) | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
-def test_a_dry_run_says_so_and_what_it_would_do_and_changes_nothing(
-    repository: Path, make: Targets, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dry_run_says_so_and_what_it_would_do_and_changes_nothing(repository: Path, make: Targets) -> None:
     before = everything(repository)
-    assert run(make) == 0
+    done = release()
+    assert done.returncode == 0, done.stderr
     assert everything(repository) == before
-    told = capsys.readouterr().out
-    assert told.startswith("0.2.0: a dry run, nothing is changed. YES=1 makes the release.\n")
-    assert "write 0.2.0 for 0.1.0 into pyproject.toml" in told
-    assert '"## [0.2.0] - 2026-11-26"' in told
-    assert "git push --atomic origin main v0.2.0" in told
-    assert told.endswith("0.2.0 may be released\n")
+    assert done.stdout.startswith("0.2.0: a dry run, nothing is changed. YES=1 makes the release.\n")
+    assert re.search(r'"## \[0\.2\.0\] - \d{4}-\d\d-\d\d" into CHANGELOG\.md', done.stdout)
+    assert "and 0.2.0 into\npyproject.toml, uv.lock and contracts/; commit" in done.stdout
+    assert "git push --atomic origin main v0.2.0\n" in done.stdout
+    assert done.stdout.endswith("0.2.0 may be released\n")
     assert make.made == ["compatibility", "migrations", "locked"]
 
 
-def test_a_release_is_one_commit_and_one_tag_and_no_push(
-    repository: Path, make: Targets, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_release_is_one_commit_and_one_tag_and_no_push(repository: Path, make: Targets) -> None:
     before = git("rev-parse", "HEAD")
-    assert run(make, "--bump", "minor", "--yes", "1") == 0
+    done = release(BUMP="minor", YES="1")
+    assert done.returncode == 0, done.stderr
     assert git("rev-list", f"{before}..HEAD").count("\n") == 0
     assert git("rev-parse", "HEAD^") == before
     assert git("log", "-1", "--format=%s") == "Release 0.2.0"
     assert git("status", "--porcelain") == ""
     assert set(git("diff", "--name-only", "HEAD^").splitlines()) == {
         "pyproject.toml",
+        "uv.lock",
         "CHANGELOG.md",
         "contracts/openapi.json",
+        *(f"changelog.d/{name}" for name in FRAGMENTS),
     }
-    assert Path("pyproject.toml").read_text() == PROJECT.replace('version = "0.1.0"', 'version = "0.2.0"')
-    assert Path("CHANGELOG.md").read_text() == LOG.replace(
-        "## [Unreleased]\n", "## [Unreleased]\n\n## [0.2.0] - 2026-11-26\n"
+    project = Path("pyproject.toml").read_text()
+    assert project == PROJECT.replace('version = "0.1.0"', 'version = "0.2.0"') + TOWNCRIER
+    assert Path("uv.lock").read_text() == LOCK.replace(
+        'name = "orderflow"\nversion = "0.1.0"', 'name = "orderflow"\nversion = "0.2.0"'
     )
+    (day,) = re.findall(
+        r"^## \[0\.2\.0\] - (\d{4}-\d\d-\d\d)$", Path("CHANGELOG.md").read_text(), re.MULTILINE
+    )
+    notes = "### Added\n\n- One thing, which takes\n  two lines.\n- Another.\n\n### Fixed\n\n- A third.\n"
+    marker = "<!-- releases start here -->\n\n"
+    assert Path("CHANGELOG.md").read_text() == LOG.replace(marker, f"{marker}## [0.2.0] - {day}\n\n{notes}\n")
+    assert [path.name for path in Path("changelog.d").iterdir()] == ["template.md.jinja"]
     assert git("tag", "--list").split() == ["v0.1.0", "v0.2.0"]
     assert git("cat-file", "-t", "v0.2.0") == "tag"
     assert git("rev-parse", "v0.2.0^{commit}") == git("rev-parse", "HEAD")
-    notes = git("tag", "--list", "--format=%(contents)", "v0.2.0")
-    assert notes.startswith("Orderflow 0.2.0\n\n### Added\n\n- One thing, which takes\n  two lines.\n")
-    assert "Everything" not in notes
+    assert git("tag", "--list", "--format=%(contents)", "v0.2.0") == f"Orderflow 0.2.0\n\n{notes}".strip()
     assert git("ls-remote", "origin", "refs/tags/v0.2.0") == ""
     assert git("rev-parse", "origin/main") == before
-    assert capsys.readouterr().out.endswith(
-        "that is the next step:\n  git push --atomic origin main v0.2.0\n"
-    )
+    assert make.made == ["compatibility", "migrations", "locked", "contracts", "locked"]
+    assert done.stdout.endswith("that is the next step:\n  git push --atomic origin main v0.2.0\n")
 
 
 def test_two_releases_follow_each_other(repository: Path, make: Targets) -> None:
-    assert run(make, "--version", "0.2.0", "--yes", "1") == 0
-    assert run(make, "--bump", "patch", "--yes", "1") == 1
-    Path("CHANGELOG.md").write_text(
-        Path("CHANGELOG.md")
-        .read_text()
-        .replace("## [Unreleased]\n", "## [Unreleased]\n\n### Security\n\n- A hole is shut.\n")
-    )
-    git("commit", "--all", "--message=A hole")
-    assert run(make, "--bump", "patch", "--yes", "1") == 0
+    assert release(VERSION="0.2.0", YES="1").returncode == 0
+    assert release(BUMP="patch", YES="1").returncode == 1
+    Path("changelog.d/hole.security.md").write_text("- A hole is shut.\n")
+    git("add", ".")
+    git("commit", "--message=A hole")
+    assert release(BUMP="patch", YES="1").returncode == 0
     assert git("describe") == "v0.2.1"
+    headings = re.findall(r"^## .*\]", Path("CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings == ["## [Unreleased]", "## [0.2.1]", "## [0.2.0]", "## [0.1.0]"]
 
 
 def test_the_first_release_may_be_what_the_project_says_already(repository: Path, make: Targets) -> None:
     git("tag", "--delete", "v0.1.0")
     Path("CHANGELOG.md").write_text(LOG.partition("## [0.1.0]")[0])
     git("commit", "--all", "--message=Nothing was released")
-    assert run(make, "--bump", "minor", "--yes", "1") == 0
+    assert release(BUMP="minor", YES="1").returncode == 0
     assert git("describe") == "v0.1.0"
-    assert git("diff", "--name-only", "HEAD^") == "CHANGELOG.md"
+    changed = git("diff", "--name-only", "--diff-filter=M", "HEAD^").splitlines()
+    assert changed == ["CHANGELOG.md"]
 
 
 def dirty() -> None:
@@ -194,17 +241,17 @@ def behind() -> None:
 
 
 def nothing_to_say() -> None:
-    Path("CHANGELOG.md").write_text("# Changelog\n\n## [Unreleased]\n\n## [0.1.0] - 2026-11-01\n\n- All.\n")
-    git("commit", "--all", "--message=Nothing")
+    git("rm", *(f"changelog.d/{name}" for name in FRAGMENTS))
+    git("commit", "--message=Nothing")
 
 
 def no_such_category() -> None:
-    Path("CHANGELOG.md").write_text(LOG.replace("### Fixed", "### Mended"))
-    git("commit", "--all", "--message=Mended")
+    git("mv", "changelog.d/another.fixed.md", "changelog.d/another.mended.md")
+    git("commit", "--message=Mended")
 
 
 def no_heading() -> None:
-    Path("CHANGELOG.md").write_text(LOG.replace("[Unreleased]", "[Next]"))
+    Path("CHANGELOG.md").write_text(LOG.replace("releases start here", "Next"))
     git("commit", "--all", "--message=No heading")
 
 
@@ -218,7 +265,7 @@ def a_later_one_is_released() -> None:
 
 
 def the_project_is_further() -> None:
-    Path("pyproject.toml").write_text(PROJECT.replace('version = "0.1.0"', 'version = "0.3.0"'))
+    Path("pyproject.toml").write_text((PROJECT + TOWNCRIER).replace('version = "0.1.0"', 'version = "0.3.0"'))
     git("commit", "--all", "--message=Further")
 
 
@@ -229,62 +276,59 @@ def the_project_is_further() -> None:
         (on_a_branch, "feature is checked out; releases are made on main"),
         (detached, "no branch is checked out"),
         (behind, "commits of origin/main that are missing: 1"),
-        (nothing_to_say, '"Unreleased" has no entry'),
-        (no_such_category, '"### Mended" is none of Added, '),
-        (no_heading, 'there is no heading "## [Unreleased]"'),
-        (written_already, "there is a heading for 0.2.0 already"),
+        (nothing_to_say, "changelog.d/ has no file"),
+        (no_such_category, "changelog.d/another.mended.md: no <name>.<category>.md of added, "),
+        (no_heading, 'CHANGELOG.md has no line "<!-- releases start here -->"'),
+        (written_already, "CHANGELOG.md has a heading for 0.2.0 already"),
         (a_later_one_is_released, "0.2.0 does not come after 0.2.0, which is released"),
         (the_project_is_further, "0.2.0 comes before 0.3.0, which pyproject.toml has"),
     ],
 )
 def test_what_stands_against_a_release_is_told_and_nothing_is_changed(
-    repository: Path,
-    make: Targets,
-    capsys: pytest.CaptureFixture[str],
-    trouble: Callable[[], None],
-    says: str,
+    repository: Path, make: Targets, trouble: Callable[[], None], says: str
 ) -> None:
     trouble()
     before = everything(repository)
-    assert run(make, "--version", "0.2.0") == 1
-    assert says in capsys.readouterr().out
-    assert run(make, "--version", "0.2.0", "--yes", "1") == 1
-    told = capsys.readouterr().out
-    assert says in told
-    assert "FAILED" in told
-    assert told.endswith("0.2.0 is not released: 1 of the checks failed, nothing is changed\n")
+    dry_run = release(VERSION="0.2.0")
+    assert dry_run.returncode == 1
+    assert says in dry_run.stdout
+    done = release(VERSION="0.2.0", YES="1")
+    assert done.returncode == 1
+    assert says in done.stdout
+    assert "FAILED" in done.stdout
+    assert done.stdout.endswith("0.2.0 may not be released: 1 of the checks failed, nothing is changed\n")
     assert everything(repository) == before
 
 
 @pytest.mark.parametrize("target", ["compatibility", "migrations", "locked"])
 def test_a_check_that_is_a_target_of_its_own_counts_and_its_words_are_told(
-    repository: Path, make: Targets, capsys: pytest.CaptureFixture[str], target: str
+    repository: Path, make: Targets, target: str
 ) -> None:
-    make.fails[target] = "first\nthe reason why\n"
+    make.fail(target, "first\nthe reason why\n")
     before = everything(repository)
-    assert run(make, "--version", "0.2.0", "--yes", "1") == 1
-    told = capsys.readouterr().out
-    assert f"`make {target}`:" in told
-    assert "the reason why" in told
+    done = release(VERSION="0.2.0", YES="1")
+    assert done.returncode == 1
+    assert re.search(rf"^  FAILED  {target} +first\nthe reason why$", done.stdout, re.MULTILINE)
     assert everything(repository) == before
     assert make.made == ["compatibility", "migrations", "locked"], "the others are asked all the same"
 
 
 def test_a_shallow_clone_does_not_know_what_was_released(
-    repository: Path, make: Targets, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    repository: Path, make: Targets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     git("clone", "--depth=1", f"file://{repository}", "../shallow")
     monkeypatch.chdir("../shallow")
-    assert run(make, "--version", "0.2.0") == 1
-    assert "git fetch --unshallow --tags" in capsys.readouterr().out
+    done = release(VERSION="0.2.0")
+    assert done.returncode == 1
+    assert "git fetch --unshallow --tags" in done.stdout
 
 
 def contracts_fail(make: Targets) -> None:
-    make.fails["contracts"] = "no models"
+    make.fail("contracts", "no models\n")
 
 
 def contracts_bring_more(make: Targets) -> None:
-    make.then = lambda: (Path("README.md").write_text("more"), Path("contracts/new.json").write_text("{}"))
+    make.then("echo more >README.md; echo '{}' >contracts/new.json")
 
 
 def nobody_may_commit(make: Targets) -> None:
@@ -294,59 +338,52 @@ def nobody_may_commit(make: Targets) -> None:
 
 
 def the_tag_comes_meanwhile(make: Targets) -> None:
-    make.then = lambda: git("tag", "v0.2.0")
+    make.then("git tag v0.2.0")
 
 
 @pytest.mark.parametrize(
     ("trouble", "says"),
     [
-        (contracts_fail, "make contracts: no models"),
+        (contracts_fail, "no models"),
         (contracts_bring_more, "something else changed meanwhile: README.md"),
-        (nobody_may_commit, "git commit: the hook says no"),
-        (the_tag_comes_meanwhile, "git tag: fatal: tag 'v0.2.0' already exists"),
+        (nobody_may_commit, "the hook says no"),
+        (the_tag_comes_meanwhile, "fatal: tag 'v0.2.0' already exists"),
     ],
 )
 def test_a_release_that_breaks_off_leaves_nothing_behind(
-    repository: Path,
-    make: Targets,
-    capsys: pytest.CaptureFixture[str],
-    trouble: Callable[[Targets], None],
-    says: str,
+    repository: Path, make: Targets, trouble: Callable[[Targets], None], says: str
 ) -> None:
     trouble(make)
     head = git("rev-parse", "HEAD")
-    assert run(make, "--version", "0.2.0", "--yes", "1") == 1
-    assert says in capsys.readouterr().err
+    done = release(VERSION="0.2.0", YES="1")
+    assert done.returncode != 0
+    assert says in done.stdout + done.stderr
+    assert done.stderr.endswith("release: a step failed, nothing is changed\n")
     Path("README.md").unlink(missing_ok=True)
     assert git("rev-parse", "HEAD") == head
     assert git("status", "--porcelain") == ""
-    assert Path("pyproject.toml").read_text() == PROJECT
+    assert Path("pyproject.toml").read_text() == PROJECT + TOWNCRIER
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("variables", "says"),
     [
-        (["--version", "1.2"], "VERSION: '1.2' is no version x.y.z"),
-        (["--version", "v1.2.3"], "VERSION: 'v1.2.3' is no version x.y.z"),
-        (["--version", "1.2.3rc1"], "VERSION: '1.2.3rc1' is no version x.y.z"),
-        (["--version", "next"], "VERSION: 'next' is no version x.y.z"),
-        (["--bump", "huge"], "BUMP: 'huge' is none of major, minor, patch"),
-        (["--version", "1.0.0", "--bump", "major"], "VERSION or BUMP, not both"),
-        (["--yes", "1"], "which version? VERSION=x.y.z or BUMP="),
-        (["--bump", "minor", "--yes", "yes"], "YES: 'yes' is not 1"),
+        ({"VERSION": "1.2"}, "VERSION: '1.2' is no version x.y.z"),
+        ({"VERSION": "v1.2.3"}, "VERSION: 'v1.2.3' is no version x.y.z"),
+        ({"VERSION": "1.2.3rc1"}, "VERSION: '1.2.3rc1' is no version x.y.z"),
+        ({"VERSION": "next"}, "VERSION: 'next' is no version x.y.z"),
+        ({"BUMP": "huge"}, "BUMP: 'huge' is none of major, minor, patch"),
+        ({"VERSION": "1.0.0", "BUMP": "major"}, "VERSION or BUMP, not both"),
+        ({"YES": "1"}, "which version? VERSION=x.y.z or BUMP="),
+        ({"BUMP": "minor", "YES": "yes"}, "YES: 'yes' is not 1"),
     ],
 )
 def test_wrong_words_are_named_and_nothing_is_asked(
-    repository: Path,
-    make: Targets,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    says: str,
+    repository: Path, make: Targets, variables: dict[str, str], says: str
 ) -> None:
-    with pytest.raises(SystemExit) as ended:
-        run(make, *arguments)
-    assert ended.value.code == 2
-    assert says in capsys.readouterr().err
+    done = release(**variables)
+    assert done.returncode == 2
+    assert says in done.stderr
     assert make.made == []
 
 
@@ -356,15 +393,24 @@ def test_wrong_words_are_named_and_nothing_is_asked(
         ("1.4.2", "major", "2.0.0"),
         ("1.4.2", "minor", "1.5.0"),
         ("1.4.2", "patch", "1.4.3"),
+        ("1.9.10", "minor", "1.10.0"),
         ("", "minor", "0.1.0"),
     ],
 )
-def test_a_part_counts_on_and_those_after_it_begin_anew(last: str, part: str, next_one: str) -> None:
-    assert str(release.bumped(release.exact(last) if last else None, part)) == next_one
+def test_a_part_counts_on_and_those_after_it_begin_anew(
+    repository: Path, make: Targets, last: str, part: str, next_one: str
+) -> None:
+    git("tag", f"v{last}") if last else git("tag", "--delete", "v0.1.0")
+    assert release(BUMP=part).stdout.startswith(f"{next_one}: a dry run, nothing is changed.")
 
 
 def test_the_projects_own_changelog_can_be_released() -> None:
-    log = changelog.read((Path(__file__).parents[3] / "CHANGELOG.md").read_text())
-    assert log.released("97.53.11", DAY).count("## [97.53.11] - 2026-11-26") == 1
-    with pytest.raises(ChangelogError):
-        changelog.check(changelog.read("## [Unreleased]\n"), "97.53.11")
+    towncrier = str(Path(sys.executable).with_name("towncrier"))
+    command = [towncrier, "build", "--draft", "--version", "97.53.11", "--date", "2026-11-26"]
+    draft = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert draft.startswith("## [97.53.11] - 2026-11-26\n")
+    assert "<!-- releases start here -->\n" in (ROOT / "CHANGELOG.md").read_text()
+    for fragment in (ROOT / "changelog.d").glob("*.md"):
+        assert re.fullmatch(r".+\.(added|changed|deprecated|removed|fixed|security)\.md", fragment.name)
+        assert re.fullmatch(r"(- .+\n(  .+\n)*)+", fragment.read_text()), fragment.name
+        assert fragment.read_text() in draft

@@ -1,4 +1,4 @@
-"""What SonarQube says of an analysis, read: recorded answers, of runs of `make sonar` over this project."""
+"""SonarQube's answers gate an analysis, recorded from runs of `make sonar` on this project."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from pipeline.sonarqube import SonarQube
 
 ROOT = Path(__file__).parents[3]
 RECORDED = json.loads((Path(__file__).parent / "sonarqube_answers.json").read_text())
-"""By run, then by path; without the authors of issues."""
+"""By run, then by path; the authors of issues are removed."""
 SETTINGS = ROOT / "sonar-project.properties"
 
 
 class Answers:
-    """Gives what was recorded; of a path that was asked more than once, one after the other."""
+    """Returns the recorded answers; of several for one path one after the other, and the last one repeatedly."""
 
     def __init__(self, run: str, **others: Sequence[Any]) -> None:
-        self._left = {path: list(answers) for path, answers in RECORDED[run].items()}
-        self._left |= {path.replace("__", "/"): list(answers) for path, answers in others.items()}
-        self.asked: list[tuple[str, Mapping[str, str | int]]] = []
+        self._answers = {path: list(answers) for path, answers in RECORDED[run].items()}
+        self._answers |= {path.replace("__", "/"): list(answers) for path, answers in others.items()}
+        self.requests: list[tuple[str, Mapping[str, str | int]]] = []
 
     def __call__(self, path: str, /, **parameters: str | int) -> dict[str, Any]:
-        self.asked.append((path, parameters))
-        left = self._left[path]
-        found: dict[str, Any] = left.pop(0) if len(left) > 1 else left[0]
-        return found
+        self.requests.append((path, parameters))
+        answers = self._answers[path]
+        answer: dict[str, Any] = answers.pop(0) if len(answers) > 1 else answers[0]
+        return answer
 
 
 class Recorded:
-    """Stands for the scanner: notes what it is to do, and writes the report that the scanner writes."""
+    """A stand-in for the scanner: records its commands, and writes the scanner's report."""
 
     def __init__(self, *, code: int = 0) -> None:
         self.commands: list[list[str]] = []
         self.environments: list[Mapping[str, str]] = []
         self._code = code
 
-    def __call__(self, command: Sequence[str], more: Mapping[str, str], /) -> int:
+    def __call__(self, command: Sequence[str], variables: Mapping[str, str], /) -> int:
         self.commands.append(list(command))
-        self.environments.append(more)
+        self.environments.append(variables)
         folders = [
             each.partition("=")[2] for each in command if each.startswith("-Dsonar.working.directory=")
         ]
@@ -58,45 +58,44 @@ def report_of(file: Path) -> Path:
     return file
 
 
-def told(run: str) -> list[str]:
-    answers = Answers(run)
-    about = sonar.verdict(answers, "an analysis")
-    return list(
-        sonar.lines(sonar.open_issues(answers), sonar.to_review(answers), sonar.measured(answers), about)
-    )
+def summary(run: str) -> list[str]:
+    get = Answers(run)
+    gate = sonar.verdict(get, "an analysis")
+    issues = sonar.open_issues(get)
+    return list(sonar.summary(issues, sonar.hotspots_to_review(get), sonar.measures(get), gate))
 
 
 def test_a_gate_that_fails_says_which_condition_is_not_met() -> None:
-    about = sonar.verdict(Answers("failed"), "an analysis")
-    assert not about.passed
-    assert [each.metric for each in about.conditions if not each.met] == ["new_coverage", "new_violations"]
-    assert told("failed")[-1] == "quality gate 'Sonar way' over all code: FAILED"
-    assert [each for each in told("failed") if each.startswith("NOT MET")] == [
+    gate = sonar.verdict(Answers("failed"), "an analysis")
+    assert not gate.passed
+    assert [each.metric for each in gate.conditions if not each.met] == ["new_coverage", "new_violations"]
+    assert summary("failed")[-1] == "quality gate 'Sonar way' over all code: FAILED"
+    assert [each for each in summary("failed") if each.startswith("NOT MET")] == [
         "NOT MET  new_coverage is 57.3, 80 or more is wanted",
         "NOT MET  new_violations is 2, 0 or less is wanted",
     ]
 
 
 def test_a_gate_that_passes_says_so_with_the_counts_before() -> None:
-    said = told("passed")
-    assert said[-1] == "quality gate 'Sonar way' over all code: passed"
-    assert "0 open issues, 0 security hotspots to review" in said
-    assert [line.split() for line in said if line.startswith(("security ", "reliability", "maintain"))] == [
+    lines = summary("passed")
+    assert lines[-1] == "quality gate 'Sonar way' over all code: passed"
+    assert "0 open issues, 0 security hotspots to review" in lines
+    assert [line.split() for line in lines if line.startswith(("security ", "reliability", "maintain"))] == [
         [quality, "0", "0", "0", "0", "0"] for quality in ("security", "reliability", "maintainability")
     ]
-    assert len([line for line in said if line.startswith("met ")]) == 3
+    assert len([line for line in lines if line.startswith("met ")]) == 3
 
 
 def test_every_open_issue_is_counted_for_each_quality_that_it_bears_on() -> None:
-    found = sonar.open_issues(Answers("failed"))
-    assert len(found) == 2
-    impacts = [(quality, severity) for issue in found for quality, severity in issue.impacts.items()]
+    issues = sonar.open_issues(Answers("failed"))
+    assert len(issues) == 2
+    impacts = [(quality, severity) for issue in issues for quality, severity in issue.impacts.items()]
     for quality in sonar.QUALITIES:
-        row = next(line for line in told("failed") if line.startswith(quality.lower()))
+        row = next(line for line in summary("failed") if line.startswith(quality.lower()))
         assert [int(word) for word in row.split()[1:]] == [
             impacts.count((quality, severity)) for severity in sonar.SEVERITIES
         ]
-    assert all(issue.rule in str(issue) and issue.text in str(issue) for issue in found)
+    assert all(issue.rule in str(issue) and issue.text in str(issue) for issue in issues)
 
 
 def test_all_pages_of_issues_are_read() -> None:
@@ -106,7 +105,7 @@ def test_all_pages_of_issues_are_read() -> None:
         "failed", issues__search=[page, one | {"issues": one["issues"][:1], "paging": {"total": 501}}]
     )
     assert len(sonar.open_issues(answers)) == 501
-    assert [parameters["p"] for _, parameters in answers.asked] == [1, 2]
+    assert [parameters["p"] for _, parameters in answers.requests] == [1, 2]
     with pytest.raises(NoVerdictError, match="more than 10000"):
         sonar.open_issues(Answers("failed", issues__search=[page | {"paging": {"total": 10_001}}]))
 
@@ -126,8 +125,8 @@ def test_a_condition_reads_as_the_server_means_it() -> None:
             ],
         }
     }
-    about = sonar.verdict(Answers("passed", qualitygates__project_status=[status]), "an analysis")
-    assert about.conditions == (Condition("new_coverage", "unknown", "80 or more", met=False),)
+    gate = sonar.verdict(Answers("passed", qualitygates__project_status=[status]), "an analysis")
+    assert gate.conditions == (Condition("new_coverage", "unknown", "80 or more", met=False),)
 
 
 def test_an_analysis_is_waited_for_and_one_that_the_server_could_not_take_in_is_no_verdict(
@@ -137,24 +136,24 @@ def test_an_analysis_is_waited_for_and_one_that_the_server_could_not_take_in_is_
     done = RECORDED["passed"]["ce/task"][0]
     waiting = {"task": {"status": "PENDING"}}
     answers = Answers("passed", ce__task=[waiting, done])
-    assert sonar.judged(answers, report) == done["task"]["analysisId"]
-    assert answers.asked == [("ce/task", {"id": "4711"})] * 2
+    assert sonar.wait_for_analysis(answers, report) == done["task"]["analysisId"]
+    assert answers.requests == [("ce/task", {"id": "4711"})] * 2
     failed = {"task": {"status": "FAILED", "errorMessage": "no space left"}}
     with pytest.raises(NoVerdictError, match="FAILED: no space left"):
-        sonar.judged(Answers("passed", ce__task=[failed]), report)
+        sonar.wait_for_analysis(Answers("passed", ce__task=[failed]), report)
     with pytest.raises(NoVerdictError, match="after 0 s"):
-        sonar.judged(Answers("passed", ce__task=[waiting]), report, seconds=0)
+        sonar.wait_for_analysis(Answers("passed", ce__task=[waiting]), report, seconds=0)
     with pytest.raises(NoVerdictError, match="names no task"):
-        sonar.judged(answers, tmp_path / "nothing")
+        sonar.wait_for_analysis(answers, tmp_path / "nothing")
 
 
 class Server(SonarQube):
-    """Whose answers are recorded."""
+    """A server with recorded answers."""
 
-    def ask(self, path: str, /, **parameters: str | int) -> dict[str, Any]:
+    def get(self, path: str, /, **parameters: str | int) -> dict[str, Any]:
         return Answers("passed")(path, **parameters)
 
-    def tell(self, path: str, /, **parameters: str | int) -> dict[str, Any]:
+    def post(self, path: str, /, **parameters: str | int) -> dict[str, Any]:
         assert path == "settings/set", parameters
         return {}
 
@@ -194,25 +193,25 @@ def test_without_coverage_nothing_is_started(
 
 
 def settings(text: str) -> dict[str, str]:
-    """The properties, lines that go on in the next one joined."""
+    """The properties; a line that ends with a backslash continues in the next one."""
     joined = text.replace("\\\n", "")
     pairs = (line.partition("=") for line in joined.splitlines() if line and not line.startswith("#"))
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def faults_of(text: str) -> list[str]:
-    """What is wrong with the issues that are accepted."""
+    """What is faults with the accepted issues."""
     head = "sonar.issue.ignore.multicriteria"
-    found = settings(text)
-    listed = [each.strip() for each in found[head].split(",")]
-    kept = {name.split(".")[4] for name in found if name.startswith(f"{head}.")}
-    wrong = [f"{name} is not listed" for name in kept - set(listed)]
-    wrong += [f"{name} is listed twice" for name in set(listed) if listed.count(name) > 1]
+    properties = settings(text)
+    listed = [each.strip() for each in properties[head].split(",")]
+    defined = {name.split(".")[4] for name in properties if name.startswith(f"{head}.")}
+    faults = [f"{name} is not listed" for name in defined - set(listed)]
+    faults += [f"{name} is listed twice" for name in set(listed) if listed.count(name) > 1]
     for name in listed:
-        wrong += [
+        faults += [
             f"{name} has no {part}"
             for part in ("ruleKey", "resourceKey")
-            if f"{head}.{name}.{part}" not in found
+            if f"{head}.{name}.{part}" not in properties
         ]
     reason = False
     for line in text.replace("\\\n", "").splitlines():
@@ -221,8 +220,8 @@ def faults_of(text: str) -> list[str]:
         elif not line.strip():
             reason = False
         elif line.startswith(f"{head}.") and not reason:
-            wrong.append(f"{line.split('.')[4]} has no reason")
-    return wrong
+            faults.append(f"{line.split('.')[4]} has no reason")
+    return faults
 
 
 def test_whatever_is_accepted_has_a_rule_a_place_and_a_reason() -> None:
@@ -238,9 +237,9 @@ def test_whatever_is_accepted_has_a_rule_a_place_and_a_reason() -> None:
 
 
 def test_the_settings_and_the_program_speak_of_the_same_project_and_files() -> None:
-    found = settings(SETTINGS.read_text())
-    assert found["sonar.projectKey"] == sonar.PROJECT
-    assert found["sonar.working.directory"] == str(sonar.REPORT.parent)
-    assert found["sonar.python.coverage.reportPaths"] == str(sonar.COVERAGE)
-    for path in [*found["sonar.sources"].split(","), *found["sonar.tests"].split(",")]:
+    properties = settings(SETTINGS.read_text())
+    assert properties["sonar.projectKey"] == sonar.PROJECT
+    assert properties["sonar.working.directory"] == str(sonar.REPORT.parent)
+    assert properties["sonar.python.coverage.reportPaths"] == str(sonar.COVERAGE)
+    for path in [*properties["sonar.sources"].split(","), *properties["sonar.tests"].split(",")]:
         assert (ROOT / path).exists(), path

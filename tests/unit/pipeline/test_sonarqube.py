@@ -1,6 +1,6 @@
-"""A SonarQube for a while: what it needs, how it is told that it is up, and that nothing of it is left.
+"""A temporary SonarQube: its requirements, how its start is detected, and that it leaves nothing behind.
 
-The server is a program of a few lines here; `make sonar` runs the real one.
+Here the server is a short program; `make sonar` runs the real one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from support.waiting import until
 
 from orderflow_sandbox.servers.errors import ServerFailedError
 from pipeline.commands import NotReadyError
-from pipeline.sonarqube import jdk, must_have_room, runner, served
+from pipeline.sonarqube import jdk, require_resources, runner, served
 
 SERVER = """\
 import json, subprocess, sys, time
@@ -32,32 +32,32 @@ if Path(sys.argv[2]).with_name("broken").exists():
 below = subprocess.Popen(["sleep", "600"])
 Path(settings["sonar.path.temp"], "below").write_text(str(below.pid))
 (logs / "below").write_text(str(below.pid))
-asked = 0
+requests = 0
 password = "admin"
 
 
 class Handler(BaseHTTPRequestHandler):
-    def answer(self, code, told=None):
+    def answer(self, code, content=None):
         self.send_response(code)
         self.end_headers()
-        self.wfile.write(json.dumps(told).encode() if told else b"")
+        self.wfile.write(json.dumps(content).encode() if content else b"")
 
     def do_GET(self):
-        global asked
-        asked += 1
-        self.answer(200, {"status": "UP" if asked > 2 else "STARTING"})
+        global requests
+        requests += 1
+        self.answer(200, {"status": "UP" if requests > 2 else "STARTING"})
 
     def do_POST(self):
         global password
-        given = dict(parse_qsl(self.rfile.read(int(self.headers["Content-Length"])).decode()))
+        form = dict(parse_qsl(self.rfile.read(int(self.headers["Content-Length"])).decode()))
         expected = "Basic " + base64.b64encode(f"admin:{password}".encode()).decode()
         if self.headers["Authorization"] != expected:
             return self.answer(401)
         if self.path.endswith("users/change_password"):
-            password = given["password"]
+            password = form["password"]
             return self.answer(204)
         if self.path.endswith("user_tokens/generate"):
-            return self.answer(200, {"token": f"of {given['type']}"})
+            return self.answer(200, {"token": f"of {form['type']}"})
         self.answer(404, {"errors": [{"msg": "no such thing"}]})
 
     def log_message(self, *_):
@@ -101,13 +101,13 @@ def modules(file: Path, *names: str) -> Path:
 
 def test_it_is_up_with_a_password_of_its_own_and_a_token(java: Path, home: Path, state: Path) -> None:
     with served(java, home, state, None) as server:
-        assert server.ask("system/status") == {"status": "UP"}
+        assert server.get("system/status") == {"status": "UP"}
         assert server.token == "of GLOBAL_ANALYSIS_TOKEN"
         assert server.password != "admin"
         assert server.password not in repr(server)
         assert server.token not in repr(server)
         with pytest.raises(ServerFailedError, match="no such thing"):
-            server.tell("nothing")
+            server.post("nothing")
 
 
 @pytest.mark.parametrize("end", [None, KeyboardInterrupt, RuntimeError])
@@ -125,7 +125,7 @@ def test_nothing_of_it_is_left_but_its_logs_however_it_ends(
     until(lambda: not runs(below))
     assert [each.name for each in state.iterdir()] == ["logs"]
     with pytest.raises(ServerFailedError, match="did not answer"):
-        server.ask("system/status")
+        server.get("system/status")
 
 
 def test_one_that_does_not_come_up_says_why(java: Path, home: Path, state: Path) -> None:
@@ -133,20 +133,20 @@ def test_one_that_does_not_come_up_says_why(java: Path, home: Path, state: Path)
     with (
         pytest.raises(
             ServerFailedError, match=r"ended with exit code 0(?s:.*)it failed(?s:.*)because of this"
-        ) as said,
+        ) as raised,
         served(java, home, state, None),
     ):
         pass
-    assert "more" not in str(said.value)
-    assert str(state / "logs") in str(said.value)
+    assert "more" not in str(raised.value)
+    assert str(state / "logs") in str(raised.value)
 
 
 def test_a_machine_that_is_too_small_is_told_before_anything_is_fetched() -> None:
-    must_have_room(3_000_000_000, 4_000_000_000)
+    require_resources(3_000_000_000, 4_000_000_000)
     with pytest.raises(NotReadyError, match=r"of memory, and 1\.0 GB are free"):
-        must_have_room(1_000_000_000, 4_000_000_000)
+        require_resources(1_000_000_000, 4_000_000_000)
     with pytest.raises(NotReadyError, match=r"of disk, and 1\.0 GB are free"):
-        must_have_room(3_000_000_000, 1_000_000_000)
+        require_resources(3_000_000_000, 1_000_000_000)
 
 
 def test_a_jre_or_an_old_jdk_will_not_do(tmp_path: Path) -> None:
@@ -157,8 +157,8 @@ def test_a_jre_or_an_old_jdk_will_not_do(tmp_path: Path) -> None:
     good = modules(tmp_path / "c/bin/java", "java.base@21.0.1", "jdk.jlink@21.0.1")
     assert jdk(None, None, tmp_path) == good
     assert jdk(None, str(good), tmp_path / "nowhere") == good
-    given = modules(tmp_path / "given/jdk/bin/java", "jdk.jlink@25.0.1")
-    assert jdk(str(given.parents[1]), str(good), tmp_path) == given
+    named = modules(tmp_path / "given/jdk/bin/java", "jdk.jlink@25.0.1")
+    assert jdk(str(named.parents[1]), str(good), tmp_path) == named
 
 
 def test_root_does_not_run_it_and_only_root_can_have_another_user_do_so() -> None:

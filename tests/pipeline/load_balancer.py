@@ -1,4 +1,4 @@
-"""A load balancer before a cluster's gateway: an address of this machine for a Service whose name nobody looks up."""
+"""A load balancer in front of a cluster's gateway: an address on this machine for a Service without a DNS name."""
 
 import asyncio
 import threading
@@ -14,12 +14,13 @@ _HOP_BY_HOP: Final = frozenset({"connection", "keep-alive", "transfer-encoding",
 _BYTES: Final = 16 * 2**20
 
 
-class Front:
-    """Use as a context manager. ingress is the gateway's host:port, name gives the Service's own, once it is there."""
+class LoadBalancer:
+    """Use as a context manager. `ingress` is the gateway's host:port. `name` returns the host name of the Service, and
+    is called at the first request, because the Service is deployed after the start."""
 
     def __init__(self, ingress: str, name: Callable[[], str]) -> None:
         self._ingress = ingress
-        self._ask = name
+        self._find_name = name
         self._name = ""
         self._port = free_port(_HOST)
         self.url = f"http://{_HOST}:{self._port}"
@@ -39,7 +40,7 @@ class Front:
     async def _start(self) -> None:
         self._session = ClientSession(auto_decompress=False)
         app = web.Application(client_max_size=_BYTES)
-        app.router.add_route("*", "/{path:.*}", self._pass_on)
+        app.router.add_route("*", "/{path:.*}", self._forward)
         self._runner = web.AppRunner(app)
         await self._runner.setup()
         await web.TCPSite(self._runner, _HOST, self._port).start()
@@ -48,9 +49,9 @@ class Front:
         await self._runner.cleanup()
         await self._session.close()
 
-    async def _pass_on(self, request: web.Request) -> web.Response:
+    async def _forward(self, request: web.Request) -> web.Response:
         if not self._name:
-            self._name = await asyncio.to_thread(self._ask)
+            self._name = await asyncio.to_thread(self._find_name)
         headers = [
             (name, value) for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP
         ]
@@ -61,11 +62,11 @@ class Front:
             data=await request.read(),
             allow_redirects=False,
         ) as answer:
-            told = [
+            answer_headers = [
                 (name, value) for name, value in answer.headers.items() if name.lower() not in _HOP_BY_HOP
             ]
             return web.Response(
                 status=answer.status,
-                headers=[pair for pair in told if pair[0].lower() != "content-length"],
+                headers=[pair for pair in answer_headers if pair[0].lower() != "content-length"],
                 body=await answer.read(),
             )

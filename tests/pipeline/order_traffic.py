@@ -1,4 +1,4 @@
-"""Orders that come to production while it is released, and what became of them."""
+"""Orders that are sent to production during its release, and an account of them."""
 
 import asyncio
 import threading
@@ -10,13 +10,13 @@ from tests.cluster.kube import ClusterError
 from tests.cluster.orders import accounted, endless, patient
 from tests.cluster.stack import Stack
 
-_AT_ONCE: Final = 256
+_CONCURRENCY: Final = 256
 _TRIES: Final = 10
-_LOOK_SECONDS: Final = 10.0
+_POLL_SECONDS: Final = 10.0
 
 
-class Selling:
-    """Use as a context manager; account() ends it. rate is orders a second."""
+class OrderTraffic:
+    """Use as a context manager. `rate` is in orders a second. account() ends the traffic."""
 
     def __init__(self, stack: Stack, rate: float, seed: int) -> None:
         self._stack = stack
@@ -29,32 +29,32 @@ class Selling:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._told = asyncio.run_coroutine_threadsafe(self._sell(), self._loop)
+        self._result = asyncio.run_coroutine_threadsafe(self._send_orders(), self._loop)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._ended.set)
-        self._told.cancel()
+        self._result.cancel()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
     def account(self) -> Account:
-        """Once every stage has had everything. Raises NotSettledError where that takes too long, and ClusterError where
-        production did not take an order, which ended the selling."""
+        """Waits until every stage has processed all orders. Raises NotSettledError where that takes too long, and
+        ClusterError where production refused an order."""
         self._loop.call_soon_threadsafe(self._ended.set)
         try:
-            return self._told.result()
+            return self._result.result()
         except ExceptionGroup as group:
-            raise ClusterError(f"production took an order no more: {group.exceptions[0]}") from group
+            raise ClusterError(f"production refused an order: {group.exceptions[0]}") from group
 
-    async def _sell(self) -> Account:
+    async def _send_orders(self) -> Account:
         async with patient(self._stack) as to:
             stories = endless(self._seed, "sold", self._ended)
-            await to.tell(stories, at_once=_AT_ONCE, pause=1 / self._rate)
-            deadline = time.monotonic() + _TRIES * _LOOK_SECONDS
+            await to.tell(stories, at_once=_CONCURRENCY, pause=1 / self._rate)
+            deadline = time.monotonic() + _TRIES * _POLL_SECONDS
             while True:
-                found = await accounted(self._stack, to.sent)
-                # What the audit finds missing it makes good, and it comes by the minute.
-                if found.settled or time.monotonic() > deadline:
-                    return found
-                await asyncio.sleep(_LOOK_SECONDS)
+                account = await accounted(self._stack, to.sent)
+                # The audit runs every minute, and publishes what is missing again.
+                if account.settled or time.monotonic() > deadline:
+                    return account
+                await asyncio.sleep(_POLL_SECONDS)
