@@ -339,3 +339,7 @@ schemas: $(VENV)/dev  ## take the schemas of tests/manifests/schemas anew from t
 .PHONY: clean
 clean:  ## forget the sandbox's data, the environment and what was built
 	rm -rf .orderflow $(VENV) build dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.PHONY: docs
+docs: $(VENV)/docs  ## the documentation as a site, build/site; a broken link or anchor fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -1,4 +1,4 @@
-"""While partitions are added: events of the new ones wait until the old ones are empty (docs/scaling.md).
+"""While partitions are added: events of the new ones wait until the old ones are empty (docs/how-to/add-partitions.md).
 
 An order whose key moves to a new partition may have earlier events in its old one. Refused, the new ones come again,
 and stay in sequence: their partition waits.

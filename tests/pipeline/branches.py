@@ -1,6 +1,6 @@
 """Every kind of build of the Jenkinsfile, by the harness with recorded steps: what it ran and what became of it.
 
-`python -m tests.pipeline.branches` prints them as the table of docs/pipeline.md.
+`python -m tests.pipeline.branches` prints them as the table of docs/reference/pipeline.md.
 """
 
 import json
