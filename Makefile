@@ -353,3 +353,7 @@ schemas: $(VENV)/dev  ## update tests/manifests/schemas from the packages that h
 .PHONY: clean
 clean:  ## remove the data of the sandbox, the environment and everything built
 	rm -rf .orderflow $(VENV) build dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.PHONY: docs
+docs: $(VENV)/docs  ## the documentation as a site, build/site; a broken link or anchor fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -1,6 +1,7 @@
-"""Command line: `python -m bench.sizing [orders a second ...]`: what so many orders need, from docs/benchmarks.md.
+"""Command line: `python -m bench.sizing [orders a second ...]`: what so many orders need, computed
+from docs/reference/benchmarks.md.
 
-The table in docs/scaling.md is what this prints; a test holds the two together.
+The table in docs/reference/scaling.md is what this prints; a test holds the two together.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ ROW_BYTES: Final = 2_200
 """Of one event of the benchmark's in PostgreSQL, all tables and indexes. The order itself is one row of them."""
 
 CPU_US: Final = {
-    # Stage -> its own CPU per event, in microseconds, one process at 64 in flight (docs/benchmarks.md).
+    # Stage -> its own CPU per event, in microseconds, one process at 64 in flight (docs/reference/benchmarks.md).
     "intake": 370,
     "validate": 360,
     "track": 353,
@@ -54,7 +55,7 @@ OTHER_NODES: Final = 3
 """At least. Knative, Strimzi, KEDA, Prometheus and the canary controller are there without any order, too."""
 PLATFORM_VCPUS: Final = 4.0
 
-# US dollars a month, from DigitalOcean's published lists (docs/scaling.md says which); look today's up.
+# US dollars a month, from DigitalOcean's published lists (docs/reference/scaling.md says which); look today's up.
 PER_NODE: Final = 84.0
 """Four dedicated vCPUs, 8 GiB: c-4, as twice a c-2."""
 PER_GIB: Final = 0.10

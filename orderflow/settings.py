@@ -92,7 +92,7 @@ class SourceSettings(KafkaSettings):
     """Of the stages that a KafkaSource feeds."""
 
     hold_from_partition: Annotated[int, Field(ge=1)] | None = None
-    """Events of this partition and those after it are refused for now: docs/scaling.md, adding partitions."""
+    """Events of this partition and those after it are refused for now: docs/how-to/add-partitions.md."""
 
 
 class DatabaseSettings(StageSettings):

@@ -1,4 +1,5 @@
-"""`python -m orderflow.commands.repartition --from 64`: says when the new partitions can be let in (docs/scaling.md).
+"""`python -m orderflow.commands.repartition --from 64`: says when to let the new partitions in
+(docs/how-to/add-partitions.md).
 
 Ends when every producer goes by the new number of partitions and every stage has taken what lies in the old ones as
 it was meant by the old number. It changes nothing and needs the audit's rights.

@@ -34,7 +34,7 @@ _CHANNELS: Final = (
     _Channel(
         "inbox",
         topics.INBOX,
-        "What shops, payment providers, warehouses and operators say happened to an order.",
+        "What happened to an order, from shops, payment providers, warehouses and operators.",
         "validate",
         ("intake", "query", "shelve"),
         _INBOX_BYTES,
@@ -42,11 +42,11 @@ _CHANNELS: Final = (
     _Channel(
         "events", topics.EVENTS, "Verdicts on placed orders, and well-formed updates.", "track", ("validate",)
     ),
-    _Channel("status", topics.STATUS, "What an order is after each change.", "notify", ("track",)),
+    _Channel("status", topics.STATUS, "The state of an order after each change.", "notify", ("track",)),
     _Channel(
         "parked",
         topics.PARKED,
-        "What could not be handled, whole, and what operators did about it.",
+        "Events that could not be handled, whole, and what operators did about them.",
         "shelve",
         ("validate", "track", "notify", "shelve", "park", "query"),
     ),
@@ -125,8 +125,8 @@ _TRAIT: Final[Json] = {
     },
 }
 _AT_LEAST_ONCE: Final[Json] = {
-    "description": "Every event comes at least once, those of one key in sequence. What has the same source and id is"
-    " the same event, and takes effect once."
+    "description": "Every event is delivered at least once, the events of one key in sequence. The same source and id"
+    " is the same event, and takes effect once."
 }
 _CONFIRMED: Final[Json] = {
     "description": "An idempotent producer; an event counts as written when all in-sync replicas have it."

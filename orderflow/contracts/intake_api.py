@@ -40,7 +40,7 @@ _ATTRIBUTES: Final = (
         "ce-id",
         "header",
         _ID,
-        "Binary mode: the same source and id are the same event, however often it comes.",
+        "Binary mode: the same source and id are the same event, however often it is sent.",
     ),
     Parameter("ce-subject", "header", _SUBJECT, "Binary mode: the order id."),
     Parameter("ce-time", "header", _TIME, "Binary mode: when it happened; left out: now."),
@@ -54,13 +54,13 @@ _KEY: Final = Parameter(
 )
 
 _TAKEN: Final = Answer(
-    202, "Taken for good.", Taken, headers=(("Location", "Where the order can be looked at."),)
+    202, "Stored: all in-sync replicas have it.", Taken, headers=(("Location", "The address of the order."),)
 )
-_BAD: Final = problem(400, "Not taken; errors names each field at fault.")
+_BAD: Final = problem(400, "Refused; errors names each field at fault.")
 _NO_KEY: Final = problem(401, "No valid API key.", ("WWW-Authenticate", "How to send one."))
 _FORBIDDEN: Final = problem(403, "The key may not send as this source.")
-_TOO_LARGE: Final = problem(413, f"A body may have {MAX_BODY} bytes at most.")
-_FAILED: Final = problem(500, "Our fault; send the same again.")
+_TOO_LARGE: Final = problem(413, f"A body has {MAX_BODY} bytes at most.")
+_FAILED: Final = problem(500, "An error of ours; send the same again.")
 _UNAVAILABLE: Final = problem(
     503, "Kafka did not confirm; send the same again.", ("Retry-After", "Seconds until then.")
 )
@@ -96,7 +96,7 @@ OPERATIONS: Final = (
         "post",
         "/orders/dry-run",
         "tryOrder",
-        "What would become of an order, and why; nothing is sent",
+        "What would become of an order, and why; nothing is published",
         "orders",
         (Answer(200, "The verdict by the shop's rules.", DryRun), _BAD, _NO_KEY, _TOO_LARGE, _FAILED),
         body=Body({JSON: OrderPlaced}),

@@ -21,12 +21,12 @@ _TRACE: Final = ("traceparent", "tracestate")
 
 EXTENSIONS: Final = {
     PARTITION_KEY: "The order id, which is the Kafka key too.",
-    "originsource": "The source of the inbox event that all this began with.",
+    "originsource": "The source of the inbox event that this event came from.",
     "originid": "The id of that event.",
-    "origindigest": "SHA-256 over that event's type, order id and data: two events under one id are told apart by it.",
+    "origindigest": "SHA-256 over that event's type, order id and data: it distinguishes two events under one id.",
     "validatedby": "The revision of validate whose verdict this is.",
     "sequence": "The number that the producer gave the event among those of its order.",
-    "replay": "The id of the operator's action that sent this again.",
+    "replay": "The id of the operator action that replayed this event.",
     "traceparent": "W3C Trace Context.",
     "tracestate": "W3C Trace Context.",
 }
@@ -77,7 +77,7 @@ def all_messages() -> Iterator[Message]:
             (model,),
             "An order as a shop places it."
             if kind == "placed"
-            else f"The order was {kind}, says whoever did it.",
+            else f"The order was {kind}, says the producer.",
             optional=(PARTITION_KEY, "sequence", "replay", *_TRACE),
             written=False,
         )
@@ -99,7 +99,7 @@ def all_messages() -> Iterator[Message]:
             kind,
             type_of(kind),
             (StatusChange,),
-            f"What the order is since it was {kind}.",
+            f"The state of the order after it was {kind}.",
             source=SOURCE,
             required=(PARTITION_KEY, *_ORIGIN),
             optional=("traceparent", "replay"),
@@ -109,7 +109,7 @@ def all_messages() -> Iterator[Message]:
         "parked",
         type_of("parked"),
         (Parked,),
-        "An event that a stage could not handle, whole, with why.",
+        "An event that a stage could not handle, whole, with the reason.",
         source=parked_event.SOURCE,
         subject=False,
         optional=(PARTITION_KEY,),
@@ -121,7 +121,7 @@ def all_messages() -> Iterator[Message]:
             action.kind,
             action.type,
             (action,),
-            "What an operator did, carried out by shelve.",
+            "An operator action, executed by shelve.",
             source=events.SOURCE,
             subject=False,
             optional=(PARTITION_KEY,),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _STAGES: Final[dict[str, tuple[str, Sequence[Operation], str]]] = {
     "intake": ("Where shops send orders and events.", intake_api.OPERATIONS, "http://127.0.0.1:8080"),
-    "query": ("What became of orders, and what operators do.", query_api.OPERATIONS, "http://127.0.0.1:8081"),
+    "query": ("What became of orders, and operator actions.", query_api.OPERATIONS, "http://127.0.0.1:8081"),
 }
 
 
@@ -25,7 +25,7 @@ def describe(stage: str, *, strict: bool = False) -> dict[str, Any]:
     info = {
         "title": f"Orderflow: {stage}",
         "version": version(),
-        "description": f"{text} Every error is problem+json (RFC 9457). Pass over members that you do not know.",
+        "description": f"{text} Every error is problem+json (RFC 9457). Ignore members that you do not know.",
         "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
     }
     server = {

@@ -24,29 +24,29 @@ _STAGE: Final = Parameter(
     "stage", "path", {"type": "string", "enum": list(STAGES)}, "The stage that is released."
 )
 _REVEAL: Final = Parameter(
-    "reveal", "query", {"type": "string", "enum": ["1"]}, "Show personal data; the log says who saw it."
+    "reveal", "query", {"type": "string", "enum": ["1"]}, "Show personal data; the log records who asked."
 )
 _KEY: Final = Parameter(
     "Idempotency-Key",
     "header",
     {"type": "string", "maxLength": 255, "pattern": "^[\\x20-\\x7e]*$"},
-    "One value per request: with it, a repeated request is the same. Left out, each is another.",
+    "One value per request: with it, a repeated request is the same. Without it, each request is another.",
 )
 _WHO: Final = Parameter(
     OPERATOR,
     "header",
     {"type": "string", "maxLength": 64, "pattern": "^[A-Za-z0-9@._-]+$"},
-    "Who acts, in a local run without keys; else the key says it.",
+    "Who acts, in a local run without keys; otherwise the key says it.",
 )
 _ACTING: Final = (_KEY, _WHO)
 
-_BAD: Final = problem(400, "Cannot be asked for; errors names each field at fault.")
+_BAD: Final = problem(400, "Invalid request; errors names each field at fault.")
 _NO_KEY: Final = problem(401, "No valid API key.", ("WWW-Authenticate", "How to send one."))
 _MAY_NOT: Final = problem(403, "The key may only read, or the request comes from another site.")
 _UNKNOWN: Final = problem(404, "There is no such thing.")
-_CONFLICT: Final = problem(409, "Somebody else was quicker: read again.")
+_CONFLICT: Final = problem(409, "Somebody else changed it first: read it again.")
 _TOO_LARGE: Final = problem(413, "The body is too large.")
-_OTHER_TYPE: Final = problem(415, "The body is to be application/json.")
+_OTHER_TYPE: Final = problem(415, "The body must be application/json.")
 _FAILED: Final = problem(500, "This failed; the log says where.")
 _UNAVAILABLE: Final = problem(
     503, "The database or Kafka did not answer.", ("Retry-After", "Seconds until then.")
@@ -54,7 +54,7 @@ _UNAVAILABLE: Final = problem(
 _TROUBLE: Final = (_FAILED, _UNAVAILABLE)
 _READING: Final = (_NO_KEY, *_TROUBLE)
 _REFUSALS: Final = (_BAD, _NO_KEY, _MAY_NOT, _UNKNOWN, _TOO_LARGE, _OTHER_TYPE, *_TROUBLE)
-_TAKEN: Final = Answer(202, "Taken; href tells the outcome once there is one.", answers.ReceiptShown)
+_TAKEN: Final = Answer(202, "Accepted; href has the outcome once there is one.", answers.ReceiptShown)
 _OPTIONAL: Final = Body({JSON: Why}, required=False)
 
 
@@ -101,7 +101,7 @@ OPERATIONS: Final = (
     _read(
         "/api/orders/{order_id}",
         "readOrder",
-        "An order, its history and all that was sent",
+        "An order, its history and everything that was sent",
         "orders",
         answers.OrderDetail,
         _UNKNOWN,
@@ -169,7 +169,12 @@ OPERATIONS: Final = (
         _CONFLICT,
     ),
     _act(
-        "/api/parked/{parked_id}/edit", "editParked", "Send it edited", Body({JSON: Edit}), _PARKED, _CONFLICT
+        "/api/parked/{parked_id}/edit",
+        "editParked",
+        "Correct a parked event and send it again",
+        Body({JSON: Edit}),
+        _PARKED,
+        _CONFLICT,
     ),
     _act(
         "/api/parked/{parked_id}/discard",
@@ -182,14 +187,12 @@ OPERATIONS: Final = (
     _read(
         "/api/actions/{request_id}",
         "readActions",
-        "What came of a request",
+        "The outcome of a request",
         "actions",
         answers.ActionsOf,
         of=Parameter("request_id", "path", _TEXT, "The receipt's request."),
     ),
-    _read(
-        "/api/rates", "readRates", "What each stage brought about in the last minutes", "state", answers.Rates
-    ),
+    _read("/api/rates", "readRates", "What each stage did in the last minutes", "state", answers.Rates),
     _read("/api/outcomes", "readOutcomes", "What became of everything so far", "state", Outcomes),
     Operation(
         "get",
@@ -241,7 +244,7 @@ OPERATIONS: Final = (
     _read(
         "/api/rollouts",
         "listRollouts",
-        "Releases on their way",
+        "Releases in progress",
         "releases",
         answers.Rollouts,
         _UNKNOWN,

@@ -18,11 +18,11 @@ _HEAD: Final = """# Contracts
 
 - [openapi/intake.json](openapi/intake.json), [openapi/query.json](openapi/query.json): OpenAPI 3.1
 - [asyncapi.json](asyncapi.json): AsyncAPI 3, the topics
-- [schemas/](schemas): a JSON Schema (2020-12) per topic and type of event; `read` is what the topic's readers take,
+- `schemas/`: a JSON Schema (2020-12) per topic and type of event; `read` is what the readers of the topic accept,
   `written` what our stages write
 
-A running query serves them under `/contracts`, its own description under `/openapi.json`. New members and types may
-come at any time: pass over what you do not know. What goes or changes gets a new version in its type.
+A running query serves them under `/contracts`, and its own description under `/openapi.json`. New members and types may
+be added at any time: ignore what you do not know. A member that is removed or changed gets a new version in its type.
 """
 _METHODS: Final = {"get": "GET", "post": "POST"}
 

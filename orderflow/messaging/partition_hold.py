@@ -1,4 +1,4 @@
-"""Holds back the events of new partitions until the old partitions are empty (docs/scaling.md, adding partitions).
+"""Holds back the events of new partitions until the old partitions are empty (docs/how-to/add-partitions.md).
 
 An order whose key moves to a new partition may still have earlier events in its old partition. An event that is held
 back is answered 503, so KafkaSource sends it again and its partition keeps its sequence.

@@ -189,7 +189,7 @@ def test_the_table_of_make_pipeline_knows_every_stage(report: dict[str, Any]) ->
 
 
 def test_the_table_of_branches_in_the_docs_is_what_the_builds_did(report: dict[str, Any]) -> None:
-    assert as_markdown(report) in (ROOT / "docs/pipeline.md").read_text()
+    assert as_markdown(report) in (ROOT / "docs/reference/pipeline.md").read_text()
 
 
 def test_the_repository_is_ours_unless_jenkins_names_another(report: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What docs/scaling.md reckons with, held against a real Kafka and a real PostgreSQL."""
+"""What docs/reference/scaling.md reckons with, held against a real Kafka and a real PostgreSQL."""
 
 from collections.abc import Iterator
 

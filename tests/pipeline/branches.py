@@ -1,6 +1,6 @@
 """Every kind of build of the Jenkinsfile, by the harness with recorded steps: which commands it ran, and its result.
 
-`python -m tests.pipeline.branches` prints them as the table of docs/pipeline.md.
+`python -m tests.pipeline.branches` prints them as the table of docs/reference/pipeline.md.
 """
 
 import json

@@ -78,7 +78,7 @@ def test_an_alert_says_how_bad_it_is_what_it_means_and_where_to_read_on(name: st
     assert rule["labels"]["severity"] in {"critical", "warning"}
     told = rule["annotations"]
     assert set(told) == {"summary", "description", "runbook_url"}
-    assert told["runbook_url"] == f"docs/runbooks.md#{name.lower()}"
+    assert told["runbook_url"] == f"docs/how-to/runbooks.md#{name.lower()}"
     used = set(re.findall(r"\$labels\.(\w+)", told["summary"] + told["description"]))
     for case in CASES:
         if case.alert == name and case.fires is not None:
@@ -86,7 +86,7 @@ def test_an_alert_says_how_bad_it_is_what_it_means_and_where_to_read_on(name: st
 
 
 def test_each_alert_has_its_runbook_and_each_runbook_its_alert() -> None:
-    text = (ROOT / "docs/runbooks.md").read_text()
+    text = (ROOT / "docs/how-to/runbooks.md").read_text()
     sections = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
     assert [section.splitlines()[0] for section in sections] == list(ALERTS)
     for section in sections:
@@ -101,7 +101,7 @@ def test_each_alert_has_its_runbook_and_each_runbook_its_alert() -> None:
 
 
 def test_every_command_of_ours_in_a_runbook_is_there_with_its_options() -> None:
-    text = " ".join((ROOT / "docs/runbooks.md").read_text().split())
+    text = " ".join((ROOT / "docs/how-to/runbooks.md").read_text().split())
     commands = re.findall(r"`kn (order|rollout) ([^`]+)`", text)
     assert len(commands) > 20
     for tool, line in commands:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FRAGMENTS = {
     "one.added.md": "- One thing, which takes\n  two lines.\n- Another.\n",
     "another.fixed.md": "- A third.\n",

@@ -1,14 +1,25 @@
-"""The documents say what is there: tests that exist, links that lead somewhere, tables that are tables."""
+"""The documents name only what exists: tests, files, settings. Links and anchors are checked by `make docs`."""
 
 import itertools
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from orderflow.settings import StageSettings
+
 ROOT = Path(__file__).parents[3]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-GUARANTEES = ROOT / "docs/guarantees.md"
+FILES = subprocess.run(
+    ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+).stdout.splitlines()
+TEXT = {".md", ".py", ".yaml", ".properties", ".sql", ".toml", ""}
+DOCUMENTS = [ROOT / file for file in FILES if file.endswith(".md") and (ROOT / file).exists()]
+GUARANTEES = ROOT / "docs/reference/guarantees.md"
 _NAMED = re.compile(r"`(?:(test_\w+\.py)::)?(test_\w+)`")
 _DEFINED = re.compile(r"^ *(?:async )?def (test_\w+)", re.MULTILINE)
 _LINK = re.compile(r"\]\(([^)#]+)[^)]*\)")
@@ -39,7 +50,11 @@ def test_every_test_that_the_guarantees_name_is_there() -> None:
     assert [f"{file}::{test}" for file, test in named if test not in defined.get(file, set())] == []
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def of_a_document(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=of_a_document)
 def test_every_table_has_a_head_and_rows_of_its_width(document: Path) -> None:
     lines = enumerate(document.read_text().splitlines(), 1)
     for is_table, group in itertools.groupby(lines, lambda line: line[1].startswith("|")):
@@ -52,7 +67,45 @@ def test_every_table_has_a_head_and_rows_of_its_width(document: Path) -> None:
         assert [number for number, row in rows if len(_CELLS.findall(row)) != width] == []
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=of_a_document)
 def test_every_link_to_a_file_leads_to_one(document: Path) -> None:
     linked = [each for each in _LINK.findall(document.read_text()) if "://" not in each]
     assert [each for each in linked if not (document.parent / each).exists()] == []
+
+
+def test_every_document_is_a_page_of_the_site() -> None:
+    nav = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
+    pages = set(re.findall(r"[\w/.-]+\.md$", nav, re.MULTILINE))
+    documents = {of_a_document(document) for document in DOCUMENTS if "changelog.d" not in document.parts}
+    assert {
+        path.removeprefix("docs/") if path.startswith("docs/") else f"repository/{path}" for path in documents
+    } == pages
+
+
+def test_every_path_in_docs_that_a_file_names_is_there() -> None:
+    missing = []
+    for file in FILES:
+        # The changelog says what was there at its time.
+        if Path(file).suffix not in TEXT or file.startswith("CHANGELOG") or not (ROOT / file).is_file():
+            continue
+        named = re.findall(r"(?<![\w/.-])docs/[\w/-]+\.md", (ROOT / file).read_text())
+        missing += [f"{file}: {path}" for path in named if not (ROOT / path).exists()]
+    assert missing == []
+
+
+def test_every_decision_is_in_the_index() -> None:
+    index = (ROOT / "docs/decisions.md").read_text()
+    for file in sorted((ROOT / "docs/decisions").glob("*.md")):
+        titles = re.findall(r"^## (.*)$", file.read_text(), re.MULTILINE)
+        assert titles
+        assert [title for title in titles if f"- [{title}](decisions/{file.name}#" not in index] == []
+
+
+def settings_of(kind: type[StageSettings]) -> set[str]:
+    return set(kind.model_fields).union(*(settings_of(each) for each in kind.__subclasses__()))
+
+
+def test_the_reference_has_every_setting_and_no_other() -> None:
+    text = (ROOT / "docs/reference/settings.md").read_text().partition("| variable of `kn order`")[0]
+    described = set(re.findall(r"^\| `([A-Z_]+)`", text, re.MULTILINE))
+    assert described == {name.upper() for name in settings_of(StageSettings)}

@@ -1,4 +1,5 @@
-"""The table in docs/scaling.md is what `python -m bench.sizing` prints, from figures that docs/benchmarks.md has."""
+"""The table in docs/reference/scaling.md is what `python -m bench.sizing` prints, computed from the
+figures of docs/reference/benchmarks.md."""
 
 import re
 from itertools import pairwise
@@ -12,14 +13,14 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_the_table_in_the_docs_is_what_the_command_prints() -> None:
-    text = (ROOT / "docs/scaling.md").read_text()
+    text = (ROOT / "docs/reference/scaling.md").read_text()
     match = re.search(r"<!-- bench\.sizing -->\n(.*?)<!-- end -->", text, re.DOTALL)
     assert match is not None
     assert match.group(1) == sizing.table(sizing.RATES)
 
 
 def test_the_cpu_of_each_stage_is_the_benchmarks() -> None:
-    lines = (ROOT / "docs/benchmarks.md").read_text().splitlines()
+    lines = (ROOT / "docs/reference/benchmarks.md").read_text().splitlines()
     cpu = {"intake": "intake, POST /orders", "validate": "validate", "notify": "notify, e-mail"}
     cpu["track"] = "track, 64 in flight"
     for stage, named in cpu.items():
