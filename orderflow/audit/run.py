@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from orderflow.audit.scan import Reading
     from orderflow.audit.store import AuditStore
     from orderflow.messaging.publisher import Publisher
-    from orderflow.notify.model import NotificationSettings
+    from orderflow.notify.settings import NotificationSettings
     from orderflow.shelve.parked_store import Shelf
 
 log = logging.getLogger(__name__)

@@ -60,13 +60,13 @@ async def _happen(url: str, events: Sequence[Envelope], fail_for: Sequence[str])
         await database.close()
 
 
-async def _notify(database: Database, announced: Sequence[Envelope], fail_for: Sequence[str]) -> None:
+async def _notify(database: Database, status_events: Sequence[Envelope], fail_for: Sequence[str]) -> None:
     claims = ClaimStore(database, revision="notify-00001", lease_seconds=60)
-    for told in announced:
-        change = model.read(told)
+    for status_event in status_events:
+        change = model.read(status_event)
         recipients = [(model.EMAIL, change.order.customer.email), (model.WEBHOOK, "shop")]
-        due = [model.Notification(told, change, channel, who) for channel, who in recipients]
-        for claim in await claims.claim(due, failed_too=False):
+        due = [model.Notification(status_event, change, channel, who) for channel, who in recipients]
+        for claim in await claims.claim(due, retry_failed=False):
             if change.order_id in fail_for and claim.notification.channel == model.EMAIL:
                 await claims.fail(claim, "smtp_550", gone=False)
             else:
