@@ -24,7 +24,7 @@ from orderflow.audit.store import AuditStore
 from orderflow.domain.rules import Waiting
 from orderflow.notify import settings as notify_settings
 from orderflow.settings import AuditSettings
-from orderflow.shelve.parked_store import Shelf
+from orderflow.shelve.parked_store import ParkedEventStore
 from orderflow.track.handler import Tracker
 from orderflow.track.store import OrderStore
 
@@ -61,7 +61,7 @@ def build() -> AuditRun:
                     log=Log(client_config(settings)),
                     store=store,
                     publisher=publisher,
-                    shelf=Shelf(database),
+                    shelf=ParkedEventStore(database),
                     sweep=Tracker(orders, publisher, settings.k_revision).sweep,
                     told=notifications,
                     terms=terms,

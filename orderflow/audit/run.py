@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from orderflow.audit.store import AuditStore
     from orderflow.messaging.publisher import Publisher
     from orderflow.notify.settings import NotificationSettings
-    from orderflow.shelve.parked_store import Shelf
+    from orderflow.shelve.parked_store import ParkedEventStore
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Audit:
         log: Log,
         store: AuditStore,
         publisher: Publisher,
-        shelf: Shelf,
+        shelf: ParkedEventStore,
         sweep: Callable[[], Awaitable[int]],
         told: NotificationSettings,
         terms: Terms,

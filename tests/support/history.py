@@ -15,7 +15,7 @@ from orderflow.messaging.cloudevent import Envelope
 from orderflow.notify import model
 from orderflow.notify.claims import ClaimStore
 from orderflow.settings import DatabaseSettings
-from orderflow.shelve.parked_store import Shelf
+from orderflow.shelve.parked_store import ParkedEventStore
 from orderflow.track.handler import Tracker
 from orderflow.track.store import OrderStore
 from orderflow.validate.handler import validate
@@ -55,7 +55,7 @@ async def _happen(url: str, events: Sequence[Envelope], fail_for: Sequence[str])
                 )
         await _notify(database, kept.events[topics.STATUS], fail_for)
         for parked in kept.events[topics.PARKED]:
-            await Shelf(database).put(parked, parked_event.read(parked))
+            await ParkedEventStore(database).upsert(parked, parked_event.read(parked))
     finally:
         await database.close()
 
@@ -87,7 +87,7 @@ def park(url: str, body: bytes, *, reason: Reason, stage: str = "validate", **at
 
     async def put() -> None:
         database = Database(DatabaseSettings(database_url=SecretStr(url)))
-        await Shelf(database).put(parked, parked_event.read(parked))
+        await ParkedEventStore(database).upsert(parked, parked_event.read(parked))
         await database.close()
 
     asyncio.run(put())

@@ -29,7 +29,7 @@ from orderflow.notify.handler import Notifier
 from orderflow.notify.model import EMAIL, Delivery, DeliveryResult, Notification
 from orderflow.notify.settings import NotificationSettings
 from orderflow.settings import DatabaseSettings, KafkaSettings
-from orderflow.shelve.parked_store import Shelf
+from orderflow.shelve.parked_store import ParkedEventStore
 from orderflow.track.handler import Tracker
 from orderflow.track.store import OrderStore
 from orderflow.validate.handler import validate
@@ -215,7 +215,7 @@ class Stages:
                 channels = {EMAIL: self._line.mailbox}
                 await Notifier(NOTIFICATIONS, channels, claims, lease_seconds=60).handle(event)
             case "shelve":
-                await Shelf(self._database).put(event, parked_event.read(event))
+                await ParkedEventStore(self._database).upsert(event, parked_event.read(event))
 
     async def audit(
         self, grace: float, publisher: Publisher | None, terms: dict[str, Any], log: Log | None = None
@@ -236,7 +236,7 @@ class Stages:
                 log=log or self._log,
                 store=store,
                 publisher=through,
-                shelf=Shelf(self._database),
+                shelf=ParkedEventStore(self._database),
                 sweep=Tracker(orders, through, "audit-00001").sweep,
                 told=NOTIFICATIONS,
                 terms=Terms(**given),
