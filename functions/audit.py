@@ -22,9 +22,9 @@ from orderflow.audit.handler import AuditEndpoint
 from orderflow.audit.run import Audit, Terms
 from orderflow.audit.store import AuditStore
 from orderflow.domain.rules import Waiting
-from orderflow.notify import model
+from orderflow.notify import settings as notify_settings
 from orderflow.settings import AuditSettings
-from orderflow.shelve.parked_store import Shelf
+from orderflow.shelve.parked_store import ParkedEventStore
 from orderflow.track.handler import Tracker
 from orderflow.track.store import OrderStore
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 def build() -> AuditRun:
     settings = startup.configure(AuditSettings, "audit")
-    notifications = model.load(settings.notifications_file)
+    notifications = notify_settings.load(settings.notifications_file)
     terms = Terms(
         grace=timedelta(seconds=settings.audit_grace_seconds),
         settle_seconds=settings.audit_settle_seconds,
@@ -61,7 +61,7 @@ def build() -> AuditRun:
                     log=Log(client_config(settings)),
                     store=store,
                     publisher=publisher,
-                    shelf=Shelf(database),
+                    shelf=ParkedEventStore(database),
                     sweep=Tracker(orders, publisher, settings.k_revision).sweep,
                     told=notifications,
                     terms=terms,

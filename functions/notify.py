@@ -1,4 +1,4 @@
-"""Status -> e-mail and webhooks, each once. Depends on PostgreSQL, SMTP and the shop's webhook endpoints.
+"""Status -> e-mails and webhooks, each sent once. Depends on PostgreSQL, SMTP and the shop's webhook endpoints.
 
 The handler is orderflow/notify/handler.py.
 """
@@ -14,6 +14,7 @@ from orderflow.adapters.http.event_endpoint import EventEndpoint
 from orderflow.adapters.telemetry.noop import NoopTelemetry
 from orderflow.messaging.partition_hold import hold_back
 from orderflow.notify import model
+from orderflow.notify import settings as notify_settings
 from orderflow.notify.claims import ClaimStore
 from orderflow.notify.handler import Notifier
 from orderflow.settings import NotifySettings
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
 
     from orderflow.adapters.http.endpoint import Endpoint
     from orderflow.notify.handler import Channel
-    from orderflow.notify.model import NotificationSettings
+    from orderflow.notify.settings import NotificationSettings
 
 
 def build() -> Endpoint:
     settings = startup.configure(NotifySettings, "notify")
-    notifications = model.load(settings.notifications_file, settings.smtp_url)
+    notifications = notify_settings.load(settings.notifications_file, settings.smtp_url)
     lease = settings.claim_seconds
     database = startup.database(settings)
     claims = ClaimStore(database, revision=settings.k_revision, lease_seconds=lease)
@@ -48,7 +49,7 @@ def build() -> Endpoint:
 
 
 def _channels(notifications: NotificationSettings, folder: Path) -> dict[str, Channel]:
-    """Imports only the channels that are used: a stage that starts from zero is waited for."""
+    """Imports only the channels that are used, because each import makes a start from zero slower."""
     channels: dict[str, Channel] = {}
     if notifications.email is not None:
         from orderflow.notify.email import EmailChannel

@@ -11,7 +11,7 @@ import functions_framework
 from werkzeug.wrappers import Response
 
 from orderflow import startup
-from orderflow.actions.service import Desk
+from orderflow.actions.service import OperatorActions
 from orderflow.adapters.http.api_keys import Door
 from orderflow.adapters.kafka.blocking_producer import BlockingPublisher
 from orderflow.adapters.kafka.producer import KafkaPublisher
@@ -34,7 +34,7 @@ def build() -> Flask:
     reader = DeskReader(settings, Alerts(rules.stuck, rules.gaps))
     telemetry = startup.telemetry(settings, "query")
     publisher = BlockingPublisher(telemetry.publisher(KafkaPublisher(settings)))
-    actions = Desk(reader, publisher.publish)
+    actions = OperatorActions(reader, publisher.publish)
     rollouts = None
     if settings.rollouts:
         from orderflow.query.clients.rollouts import Rollouts

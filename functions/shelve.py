@@ -1,4 +1,4 @@
-"""Parked -> PostgreSQL: what operators browse, edit and replay. Depends on PostgreSQL and Kafka.
+"""Parked -> PostgreSQL, for operators; executes their actions. Depends on PostgreSQL and Kafka.
 
 The handler is orderflow/shelve/handler.py.
 """
@@ -13,9 +13,9 @@ from orderflow import startup
 from orderflow.adapters.http.event_endpoint import EventEndpoint
 from orderflow.messaging.partition_hold import hold_back
 from orderflow.settings import ShelveSettings
-from orderflow.shelve.action_store import ActionRecord
-from orderflow.shelve.handler import Carrier
-from orderflow.shelve.parked_store import Shelf
+from orderflow.shelve.action_store import ActionStore
+from orderflow.shelve.handler import ActionHandler
+from orderflow.shelve.parked_store import ParkedEventStore
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -29,7 +29,7 @@ def build() -> Endpoint:
     telemetry = startup.telemetry(settings, "shelve")
     database = startup.database(settings)
     publisher = startup.kafka_publisher(settings, telemetry)
-    handler = Carrier(Shelf(database), ActionRecord(database), publisher)
+    handler = ActionHandler(ParkedEventStore(database), ActionStore(database), publisher)
     handle = hold_back(handler.handle, settings.hold_from_partition)
     return telemetry.endpoint(EventEndpoint("shelve", settings.k_revision, handle, publisher))
 

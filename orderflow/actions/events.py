@@ -1,4 +1,4 @@
-"""An operator's action as an event: who did what to which order or parked event, and why."""
+"""Operators' actions as events: who did what to which order or parked event, and why."""
 
 from __future__ import annotations
 
@@ -14,25 +14,22 @@ from orderflow.errors import PoisonError, Reason
 from orderflow.messaging.cloudevent import Envelope, derived_id
 
 if TYPE_CHECKING:
-    from orderflow.actions.resend import Letter
+    from orderflow.actions.parked_event import ParkedEvent
 
 M = TypeVar("M", bound=Frozen)
 
 SOURCE: Final = "/orderflow/operators"
 ORDER_KINDS: Final = {"hold": "held", "release": "released", "cancel": "cancelled"}
-"""The verbs that are ordinary events of an order, and the events' kinds."""
-MOST_HOURS: Final = 24 * 365
+"""By verb, the kind of the order's event. These actions are ordinary events of an order."""
+MAX_HOURS: Final = 24 * 365
 
 Operator = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9@._-]+$")]
-"""As an order's event takes it in `by`."""
+"""The form that an order's event requires of `by`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What somebody asked for. The same id is the same request: however often it comes, it takes effect once.
-
-    time is RFC 3339.
-    """
+class ActionRequest:
+    """A request with the same id takes effect once, however often it is sent. time is in RFC 3339."""
 
     id: str
     by: str
@@ -41,7 +38,7 @@ class Request:
 
 
 class Action(Frozen):
-    """What every action's data says."""
+    """The data of an action."""
 
     type: ClassVar[str]
     kind: ClassVar[str]
@@ -50,17 +47,17 @@ class Action(Frozen):
     reason: Text | None = None
 
 
-class LetterAction(Action):
+class ParkedEventAction(Action):
     parked_id: Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
-class LetterReplayed(LetterAction):
+class ParkedEventReplayed(ParkedEventAction):
     type: ClassVar[str] = "dev.orderflow.parked.replayed.v1"
     kind: ClassVar[str] = "replayed"
 
 
-class LetterEdited(LetterAction):
-    """event is the event that is sent in its place, in CloudEvents' JSON form; fields are the paths that differ."""
+class ParkedEventEdited(ParkedEventAction):
+    """event replaces the parked event and is in CloudEvents' JSON form. fields are the paths in which it differs."""
 
     type: ClassVar[str] = "dev.orderflow.parked.edited.v1"
     kind: ClassVar[str] = "edited"
@@ -68,23 +65,23 @@ class LetterEdited(LetterAction):
     fields: tuple[str, ...] = ()
 
 
-class LetterDiscarded(LetterAction):
+class ParkedEventDiscarded(ParkedEventAction):
     type: ClassVar[str] = "dev.orderflow.parked.discarded.v1"
     kind: ClassVar[str] = "discarded"
     reason: Text
 
 
 class WaitingExtended(Action):
-    """The events that wait for something to happen to the order may wait that much longer."""
+    """Events that wait for something to happen to the order may wait for so many hours more."""
 
     type: ClassVar[str] = "dev.orderflow.waiting.extended.v1"
     kind: ClassVar[str] = "extended"
-    hours: Annotated[float, Field(gt=0, le=MOST_HOURS)]
+    hours: Annotated[float, Field(gt=0, le=MAX_HOURS)]
 
 
 class OrderActionAsked(Action):
-    """That an order's event is an operator's. The event itself went to the inbox; this is for the record, since
-    the ledger keeps no name and no reason of an event that was refused."""
+    """Records that an operator sent an order's event, which itself went to the inbox. The ledger stores neither the
+    operator's name nor the reason of an event that is refused."""
 
     type: ClassVar[str] = "dev.orderflow.action.asked.v1"
     kind: ClassVar[str] = "asked"
@@ -94,7 +91,13 @@ class OrderActionAsked(Action):
 
 MODELS: Final[dict[str, type[Action]]] = {
     model.type: model
-    for model in (LetterReplayed, LetterEdited, LetterDiscarded, WaitingExtended, OrderActionAsked)
+    for model in (
+        ParkedEventReplayed,
+        ParkedEventEdited,
+        ParkedEventDiscarded,
+        WaitingExtended,
+        OrderActionAsked,
+    )
 }
 
 
@@ -103,69 +106,74 @@ def is_action(event_type: str) -> bool:
 
 
 def read(event: Envelope) -> Action:
-    """Raises PoisonError where the event is no action, or its data is not its type's."""
+    """Raises PoisonError where the event is not an action, or its data does not fit its type."""
     model = MODELS.get(event.type)
     if model is None:
-        raise PoisonError(Reason("type_unknown", "type", "this is no operator's action"))
+        raise PoisonError(Reason("type_unknown", "type", "this is not an operator's action"))
     return parse(model, event.data)
 
 
-def action_id(request: str, of: str) -> str:
-    """The id of a request's action on one letter or order."""
-    return derived_id("action", request, of)
+def action_id(request_id: str, target: str) -> str:
+    """target tells the actions of one request apart: the id of a parked event or order, or what record_of() and
+    extend() derive from it."""
+    return derived_id("action", request_id, target)
 
 
-def replay(letter: Letter, asked: Request) -> Envelope:
-    return _event(letter.order_id, letter.id, asked, LetterReplayed, {"parked_id": letter.id})
+def replay(parked: ParkedEvent, request: ActionRequest) -> Envelope:
+    return _event(parked.order_id, parked.id, request, ParkedEventReplayed, {"parked_id": parked.id})
 
 
-def discard(letter: Letter, asked: Request) -> Envelope:
-    return _event(letter.order_id, letter.id, asked, LetterDiscarded, {"parked_id": letter.id})
+def discard(parked: ParkedEvent, request: ActionRequest) -> Envelope:
+    return _event(parked.order_id, parked.id, request, ParkedEventDiscarded, {"parked_id": parked.id})
 
 
-def edit(letter: Letter, asked: Request, event: dict[str, Any], fields: tuple[str, ...]) -> Envelope:
-    more = {"parked_id": letter.id, "event": event, "fields": fields}
-    return _event(letter.order_id, letter.id, asked, LetterEdited, more)
+def edit(
+    parked: ParkedEvent, request: ActionRequest, event: dict[str, Any], fields: tuple[str, ...]
+) -> Envelope:
+    values = {"parked_id": parked.id, "event": event, "fields": fields}
+    return _event(parked.order_id, parked.id, request, ParkedEventEdited, values)
 
 
-def extend(order_id: str, asked: Request, hours: float) -> Envelope:
-    return _event(order_id, f"waiting of {order_id}", asked, WaitingExtended, {"hours": hours})
+def extend(order_id: str, request: ActionRequest, hours: float) -> Envelope:
+    return _event(order_id, f"waiting of {order_id}", request, WaitingExtended, {"hours": hours})
 
 
-def order_event(kind: str, order_id: str, asked: Request) -> Envelope:
-    """The inbox event that holds, releases or cancels an order; kind is the event's, such as `held`."""
-    fact = _checked(UPDATES[kind], {"by": asked.by, "reason": asked.reason})
+def order_event(kind: str, order_id: str, request: ActionRequest) -> Envelope:
+    """The inbox event that holds, releases or cancels an order. kind is the event's, such as `held`."""
+    fact = _parsed(UPDATES[kind], {"by": request.by, "reason": request.reason})
     return Envelope(
         type=type_of(kind),
         source=SOURCE,
-        id=action_id(asked.id, order_id),
+        id=action_id(request.id, order_id),
         subject=order_id,
-        time=asked.time,
+        time=request.time,
         data=fact.model_dump_json(exclude_none=True).encode(),
         extensions={"partitionkey": order_id},
     )
 
 
-def record_of(event: Envelope, kind: str, asked: Request) -> Envelope:
-    """What keeps the operator's name and reason with an order's event, whatever becomes of it."""
-    more = {"asked": kind, "event_id": event.id}
-    return _event(event.subject, f"record of {event.id}", asked, OrderActionAsked, more)
+def record_of(event: Envelope, kind: str, request: ActionRequest) -> Envelope:
+    """The action that records the operator's name and reason for an order's event."""
+    values = {"asked": kind, "event_id": event.id}
+    return _event(event.subject, f"record of {event.id}", request, OrderActionAsked, values)
 
 
-def _event(order_id: str, of: str, asked: Request, model: type[Action], more: dict[str, Any]) -> Envelope:
-    action = _checked(model, {"request": asked.id, "by": asked.by, "reason": asked.reason} | more)
+def _event(
+    order_id: str, target: str, request: ActionRequest, model: type[Action], values: dict[str, Any]
+) -> Envelope:
+    action = _parsed(model, {"request": request.id, "by": request.by, "reason": request.reason} | values)
     return Envelope(
         type=model.type,
         source=SOURCE,
-        id=action_id(asked.id, of),
+        id=action_id(request.id, target),
         subject=order_id,
-        time=asked.time,
+        time=request.time,
         data=action.model_dump_json(exclude_none=True).encode(),
         extensions={"partitionkey": order_id} if order_id else {},
     )
 
 
-def _checked(model: type[M], given: dict[str, Any]) -> M:
-    """Raises PoisonError naming the field, as for an event that came from outside."""
-    known = {name: value for name, value in given.items() if value is not None}
-    return parse(model, json.dumps(known).encode())
+def _parsed(model: type[M], values: dict[str, Any]) -> M:
+    """Raises PoisonError naming the field at fault, as for an event from outside."""
+    present = {name: value for name, value in values.items() if value is not None}
+    return parse(model, json.dumps(present).encode())

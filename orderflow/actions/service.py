@@ -1,4 +1,4 @@
-"""Takes what operators ask for: checks it against what is known, and publishes it as events."""
+"""Operators' actions: checks a request against the database, and publishes it as events."""
 
 from __future__ import annotations
 
@@ -8,38 +8,41 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from orderflow.actions import events, resend
+from orderflow.actions import events, json_document, resend
+from orderflow.actions.parked_event import in_order, not_open
 from orderflow.domain.orders import Frozen, OrderId
 from orderflow.errors import ConflictError, PoisonError, Reason, UnknownError
 from orderflow.messaging import topics
-from orderflow.shelve.handler import not_open
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Protocol
 
-    from orderflow.actions.events import Request
-    from orderflow.actions.resend import Letter
+    from orderflow.actions.events import ActionRequest
+    from orderflow.actions.parked_event import ParkedEvent
     from orderflow.messaging.cloudevent import Envelope
 
-    class Book(Protocol):
-        """What is known; orderflow.query.store.action_results.DeskReader says more."""
+    class ActionReader(Protocol):
+        """The port to orderflow.query.store.action_results."""
 
         def has_order(self, order_id: str) -> bool: ...
-        def letters(self, wanted: Selection, most: int) -> list[Letter]: ...
-        def done(self, request: str) -> Sequence[str]: ...
+        def parked_events(self, selection: Selection, limit: int) -> list[ParkedEvent]: ...
+        def parked_ids_of(self, request_id: str) -> Sequence[str]: ...
 
 
-MOST_AT_ONCE: Final = 1000
+MAX_AT_ONCE: Final = 1000
+"""Of the parked events that one request replays."""
+_MAX_FIELDS: Final = 50
 
 Name = Annotated[str, StringConstraints(max_length=100, pattern=r"^[A-Za-z0-9._-]*$")]
-LetterId = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9-]+$")]
+ParkedEventId = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9-]+$")]
 
 
 class Selection(Frozen):
-    """Which parked events: those named, an order's open ones, or a stage's open ones of one reason."""
+    """Which parked events: those with the given ids, the open ones of an order, or the open ones of a stage that were
+    parked for one reason."""
 
-    ids: Annotated[tuple[LetterId, ...], Field(max_length=MOST_AT_ONCE)] = ()
+    ids: Annotated[tuple[ParkedEventId, ...], Field(max_length=MAX_AT_ONCE)] = ()
     order: OrderId | None = None
     stage: Name = ""
     code: Name = ""
@@ -55,15 +58,14 @@ class Selection(Frozen):
 
     @property
     def by(self) -> str:
-        """Which of the three ways it is."""
         if self.ids:
             return "ids"
         return "order" if self.order is not None else "code"
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """An action that was published. event_id is that of an order's event, which the ledger will know."""
+class Accepted:
+    """An action that was published. event_id is the id of an order's event, under which the ledger stores it."""
 
     id: str
     order_id: str
@@ -73,8 +75,8 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
-    """A letter on which nothing was done, and why."""
+class Skipped:
+    """A parked event for which no action was published, and why."""
 
     parked_id: str
     order_id: str
@@ -83,109 +85,117 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """more: letters that were not looked at, since there are more than go at once."""
+    """more: the selection has further parked events, beyond the number that one request handles. The names of the
+    fields are those of the API."""
 
     request: str
     kind: str
-    taken: list[Taken] = field(default_factory=list)
-    left: list[Left] = field(default_factory=list)
+    taken: list[Accepted] = field(default_factory=list)
+    left: list[Skipped] = field(default_factory=list)
     more: bool = False
 
 
-class Desk:
-    """publish returns when all events are confirmed. What has raised UnavailableError may be asked for again with
-    the same request, as often as it takes."""
+class OperatorActions:
+    """publish returns when Kafka has confirmed all events. A request that raised UnavailableError may be repeated under
+    the same id until it succeeds."""
 
-    def __init__(self, book: Book, publish: Callable[[str, Sequence[Envelope]], None]) -> None:
-        self._book = book
+    def __init__(self, reader: ActionReader, publish: Callable[[str, Sequence[Envelope]], None]) -> None:
+        self._reader = reader
         self._publish = publish
 
-    def order(self, verb: str, order_id: str, asked: Request) -> Receipt:
+    def order(self, verb: str, order_id: str, request: ActionRequest) -> Receipt:
         """verb is hold, release or cancel. Raises UnknownError where there is no such order."""
         kind = events.ORDER_KINDS[verb]
-        self._must_know(order_id)
-        event = events.order_event(kind, order_id, asked)
+        self._require_order(order_id)
+        event = events.order_event(kind, order_id, request)
         self._publish(topics.INBOX, [event])
-        record = events.record_of(event, kind, asked)
+        record = events.record_of(event, kind, request)
         self._publish(topics.PARKED, [record])
-        return Receipt(asked.id, kind, [Taken(record.id, order_id, event_type=event.type, event_id=event.id)])
+        accepted = Accepted(record.id, order_id, event_type=event.type, event_id=event.id)
+        return Receipt(request.id, kind, [accepted])
 
-    def extend(self, order_id: str, hours: float, asked: Request) -> Receipt:
+    def extend(self, order_id: str, hours: float, request: ActionRequest) -> Receipt:
         """Raises UnknownError where there is no such order."""
-        self._must_know(order_id)
-        event = events.extend(order_id, asked, hours)
+        self._require_order(order_id)
+        event = events.extend(order_id, request, hours)
         self._publish(topics.PARKED, [event])
-        return Receipt(asked.id, "extended", [Taken(event.id, order_id)])
+        return Receipt(request.id, "extended", [Accepted(event.id, order_id)])
 
-    def replay(self, wanted: Selection, asked: Request, *, dry_run: bool = False) -> Receipt:
-        """Replays what can be replayed, in the order in which it happened, and says what cannot."""
-        found = self._book.letters(wanted, MOST_AT_ONCE + 1)
-        done = set(self._book.done(asked.id))
-        receipt = Receipt(asked.id, "replayed", more=len(found) > MOST_AT_ONCE)
-        for parked_id in sorted(set(wanted.ids) - {letter.id for letter in found}):
+    def replay(self, selection: Selection, request: ActionRequest, *, dry_run: bool = False) -> Receipt:
+        """Replays what can be replayed, in the order in which the events happened, and says what is skipped and why.
+        With dry_run nothing is published."""
+        parked_events = self._reader.parked_events(selection, MAX_AT_ONCE + 1)
+        already_replayed = set(self._reader.parked_ids_of(request.id))
+        receipt = Receipt(request.id, "replayed", more=len(parked_events) > MAX_AT_ONCE)
+        for parked_id in sorted(set(selection.ids) - {parked.id for parked in parked_events}):
             receipt.left.append(
-                Left(parked_id, "", Reason("unknown", "ids", "there is no such parked event"))
+                Skipped(parked_id, "", Reason("unknown", "ids", "there is no such parked event"))
             )
-        published = []
-        for letter in resend.in_order(found[:MOST_AT_ONCE]):
-            event = events.replay(letter, asked)
+        actions = []
+        for parked in in_order(parked_events[:MAX_AT_ONCE]):
+            action = events.replay(parked, request)
             try:
-                if letter.id not in done:
-                    _must_be_open(letter)
-                resend.replayed(letter, event.id)
+                if parked.id not in already_replayed:
+                    _require_open(parked)
+                resend.original_event(parked, action.id)
             except PoisonError as error:
-                receipt.left.append(Left(letter.id, letter.order_id, error.reasons[0]))
+                receipt.left.append(Skipped(parked.id, parked.order_id, error.reasons[0]))
                 continue
-            published.append(event)
-            receipt.taken.append(_taken(letter, event))
+            actions.append(action)
+            receipt.taken.append(_accepted(parked, action))
         if not dry_run:
-            self._publish(topics.PARKED, published)
+            self._publish(topics.PARKED, actions)
         return receipt
 
     def edit(
-        self, parked_id: str, changes: dict[str, Any], written: dict[str, Any] | None, asked: Request
+        self,
+        parked_id: str,
+        changes: dict[str, Any],
+        replacement: dict[str, Any] | None,
+        request: ActionRequest,
     ) -> Receipt:
-        """Sends a letter with changes by path, or written anew. Raises PoisonError naming the fields at fault."""
-        letter = self._open_letter(parked_id, asked)
-        before = resend.document(letter)
-        after = resend.changed(written if written is not None else before, changes)
-        fields = tuple(resend.differing(before, after)[:50])
-        event = events.edit(letter, asked, after, fields)
-        resend.edited(letter, after, event.id)
-        self._publish(topics.PARKED, [event])
-        return Receipt(asked.id, "edited", [_taken(letter, event)])
+        """Sends a parked event with changes by path, made to the event or to its replacement. Raises PoisonError naming
+        the fields at fault."""
+        parked = self._open_parked_event(parked_id, request)
+        before = resend.document(parked)
+        after = json_document.changed(replacement if replacement is not None else before, changes)
+        fields = tuple(json_document.differences(before, after)[:_MAX_FIELDS])
+        action = events.edit(parked, request, after, fields)
+        resend.edited_event(parked, after, action.id)
+        self._publish(topics.PARKED, [action])
+        return Receipt(request.id, "edited", [_accepted(parked, action)])
 
-    def discard(self, parked_id: str, asked: Request) -> Receipt:
-        letter = self._open_letter(parked_id, asked)
-        event = events.discard(letter, asked)
-        self._publish(topics.PARKED, [event])
-        return Receipt(asked.id, "discarded", [_taken(letter, event)])
+    def discard(self, parked_id: str, request: ActionRequest) -> Receipt:
+        parked = self._open_parked_event(parked_id, request)
+        action = events.discard(parked, request)
+        self._publish(topics.PARKED, [action])
+        return Receipt(request.id, "discarded", [_accepted(parked, action)])
 
-    def letter(self, parked_id: str) -> Letter:
+    def parked_event(self, parked_id: str) -> ParkedEvent:
         """Raises UnknownError where there is none."""
         try:
-            found = self._book.letters(Selection(ids=(parked_id,)), 1)
-        except ValidationError:  # no id of ours looks like that
-            found = []
-        if not found:
+            parked_events = self._reader.parked_events(Selection(ids=(parked_id,)), 1)
+        except ValidationError:  # not an id that this system makes
+            parked_events = []
+        if not parked_events:
             raise UnknownError("there is no such parked event")
-        return found[0]
+        return parked_events[0]
 
-    def _open_letter(self, parked_id: str, asked: Request) -> Letter:
-        found = self.letter(parked_id)
-        if found.state != "open" and parked_id not in self._book.done(asked.id):
-            raise ConflictError(not_open(found).text)
-        return found
+    def _open_parked_event(self, parked_id: str, request: ActionRequest) -> ParkedEvent:
+        parked = self.parked_event(parked_id)
+        if parked.state != "open" and parked_id not in self._reader.parked_ids_of(request.id):
+            raise ConflictError(not_open(parked).text)
+        return parked
 
-    def _must_know(self, order_id: str) -> None:
-        if not self._book.has_order(order_id):
+    def _require_order(self, order_id: str) -> None:
+        if not self._reader.has_order(order_id):
             raise UnknownError("there is no such order")
 
 
-def _must_be_open(letter: Letter) -> None:
-    if letter.state != "open":
-        raise PoisonError(not_open(letter))
+def _require_open(parked: ParkedEvent) -> None:
+    if parked.state != "open":
+        raise PoisonError(not_open(parked))
 
 
-def _taken(letter: Letter, event: Envelope) -> Taken:
-    return Taken(event.id, letter.order_id, letter.id, letter.attributes.get("type", ""))
+def _accepted(parked: ParkedEvent, action: Envelope) -> Accepted:
+    return Accepted(action.id, parked.order_id, parked.id, parked.attributes.get("type", ""))

@@ -9,14 +9,14 @@ from orderflow.audit.report import Fate
 from orderflow.domain.lifecycle import Outcome
 from orderflow.errors import PoisonError
 from orderflow.messaging import inbox_event, topics
-from orderflow.notify import model
+from orderflow.notify import due
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from orderflow.audit.kafka_record import Identity
     from orderflow.audit.store import AuditStore, Entry
-    from orderflow.notify.model import NotificationSettings
+    from orderflow.notify.settings import NotificationSettings
 
 _FATES: Final = {
     Outcome.APPLIED: Fate.APPLIED,
@@ -107,11 +107,9 @@ class StatusCheck:
     def _is_due(self, record: Record) -> bool:
         """An event that cannot be read is due: to be parked."""
         try:
-            event = read(record)
-            wanted = model.due(event, model.read(event), self._told)
+            return due.is_due(read(record), self._gone, settings=self._told)
         except PoisonError:
             return True
-        return any(each.channel != model.WEBHOOK or each.recipient not in self._gone for each in wanted)
 
 
 class ParkedCheck:

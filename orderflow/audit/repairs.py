@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from orderflow.audit.store import AuditStore
     from orderflow.messaging.cloudevent import Envelope
     from orderflow.messaging.publisher import Publisher
-    from orderflow.shelve.parked_store import Shelf
+    from orderflow.shelve.parked_store import ParkedEventStore
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Pace:
 
 class Remedies:
     def __init__(
-        self, store: AuditStore, publisher: Publisher, shelf: Shelf, pace: Pace, revision: str
+        self, store: AuditStore, publisher: Publisher, shelf: ParkedEventStore, pace: Pace, revision: str
     ) -> None:
         self._store = store
         self._publisher = publisher
@@ -84,7 +84,7 @@ class Remedies:
     async def _put(self, record: Record, event: Envelope) -> Missing:
         """Straight onto the shelf: where shelve did not take it, going round once more would not help."""
         try:
-            await self._shelf.put(event, parked_event.read(event))
+            await self._shelf.upsert(event, parked_event.read(event))
         except PoisonError as error:
             return await self._park(record, error.reasons[0])
         return _missing(record, event.subject, _LOST, Remedy.SHELVED)

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from orderflow.audit.scan import Reading
     from orderflow.audit.store import AuditStore
     from orderflow.messaging.publisher import Publisher
-    from orderflow.notify.model import NotificationSettings
-    from orderflow.shelve.parked_store import Shelf
+    from orderflow.notify.settings import NotificationSettings
+    from orderflow.shelve.parked_store import ParkedEventStore
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Audit:
         log: Log,
         store: AuditStore,
         publisher: Publisher,
-        shelf: Shelf,
+        shelf: ParkedEventStore,
         sweep: Callable[[], Awaitable[int]],
         told: NotificationSettings,
         terms: Terms,

@@ -1,7 +1,7 @@
-"""Claims in PostgreSQL: a row per (event, channel, recipient), so that each is sent once.
+"""Claims in PostgreSQL: one row per (event, channel, recipient), so that each notification is sent once.
 
-A row's state is `claimed` (somebody sends, until the lease ends), `released` (not sent, free), `sent` or
-`failed` (for good). Leases are measured by the database's clock alone.
+A row's state is `claimed` (a process is sending, until its lease ends), `released` (not sent, free to claim), `sent`,
+or `failed` (for good). Only the database's clock measures leases.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from orderflow.messaging.batching import Batcher
-from orderflow.notify.handler import Claim, Found
+from orderflow.notify.handler import Claim, ClaimStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ WITH due AS (
         WITH ORDINALITY AS d (event_id, channel, recipient, order_id, kind, position)
     LEFT JOIN notifications n USING (event_id, channel, recipient)
     LEFT JOIN webhook_endpoints_gone g ON d.channel = 'webhook' AND g.endpoint = d.recipient
-), taken AS (
+), claimed AS (
     INSERT INTO notifications AS n
            (event_id, channel, recipient, order_id, kind, state, claim, claimed_until, revision)
     SELECT event_id, channel, recipient, order_id, kind, 'claimed', %(claim)s,
@@ -40,15 +40,16 @@ WITH due AS (
         attempts = n.attempts + 1, error = NULL, finished_at = NULL, revision = excluded.revision
     WHERE n.state = 'released'
        OR n.state = 'claimed' AND n.claimed_until < now()
-       OR n.state = 'failed' AND %(failed_too)s
+       OR n.state = 'failed' AND %(retry_failed)s
     RETURNING event_id, channel, recipient
 )
-SELECT due.state, due.error, due.gone, taken.event_id IS NOT NULL AS taken
-FROM due LEFT JOIN taken USING (event_id, channel, recipient)
+SELECT due.state, due.error, due.gone, claimed.event_id IS NOT NULL AS claimed
+FROM due LEFT JOIN claimed USING (event_id, channel, recipient)
 ORDER BY due.position
 """
-"""Claims what is due and free. One row for each that is due, in their order: the state before, and whether
-it is ours now. What somebody else inserted at this very moment has no state yet and is not ours."""
+"""Claims the notifications that are due and free. Returns one row per notification, in the order given: its state
+before, and whether this statement claimed it. A row that another process inserts at the same moment has no state here,
+and this statement does not claim it."""
 
 CONFIRM: Final = """
 UPDATE notifications n SET state = 'sent', finished_at = now()
@@ -78,78 +79,81 @@ RETURNING 1
 
 
 @dataclass(slots=True)
-class _Due:
-    """What one event asks for; claims is the answer."""
+class _ClaimRequest:
+    """The notifications of one event. ClaimStore fills in claims."""
 
     notifications: Sequence[Notification]
     claims: list[Claim] = field(default_factory=list)
 
 
 @dataclass(slots=True)
-class _Sent:
+class _Confirmation:
+    """recorded is False where the claim was taken over."""
+
     claim: Claim
-    kept: bool = False
+    recorded: bool = False
 
 
 class ClaimStore:
-    """What is claimed or confirmed at one moment goes to the database as one statement.
+    """Claims and confirmations that are submitted at the same moment become one statement.
 
-    An endpoint in `webhook_endpoints_gone` is claimed no more until its row is deleted.
+    No notification to an endpoint in `webhook_endpoints_gone` is claimed until the endpoint's row is deleted.
     """
 
     def __init__(self, database: Database, *, revision: str, lease_seconds: float) -> None:
         self._database = database
         self._revision = revision
         self._lease_seconds = lease_seconds
-        self._claiming = Batcher(self._claim, lambda due: due.notifications[0].event.id)
-        self._confirming = Batcher(self._confirm, lambda sent: _key(sent.claim.notification))
+        self._claims = Batcher(self._claim, lambda request: request.notifications[0].event.id)
+        self._confirmations = Batcher(self._confirm, lambda each: _key(each.claim.notification))
 
-    async def claim(self, due: Sequence[Notification], *, failed_too: bool) -> list[Claim]:
-        """Claims what is free of one event's; failed_too: what failed for good is free as well."""
-        asked = _Due(due)
-        if failed_too:
-            await self._claim([asked], failed_too=True)
+    async def claim(self, notifications: Sequence[Notification], *, retry_failed: bool) -> list[Claim]:
+        """Claims those notifications of one event that are free. With retry_failed, notifications that failed for
+        good are free too."""
+        request = _ClaimRequest(notifications)
+        if retry_failed:
+            await self._claim([request], retry_failed=True)
         else:
-            await self._claiming.submit(asked)
-        return asked.claims
+            await self._claims.submit(request)
+        return request.claims
 
     async def confirm(self, claim: Claim) -> bool:
-        sent = _Sent(claim)
-        await self._confirming.submit(sent)
-        return sent.kept
+        confirmation = _Confirmation(claim)
+        await self._confirmations.submit(confirmation)
+        return confirmation.recorded
 
-    async def _claim(self, asked: Sequence[_Due], *, failed_too: bool = False) -> None:
+    async def _claim(self, requests: Sequence[_ClaimRequest], *, retry_failed: bool = False) -> None:
         token = uuid4()
-        due = [notification for each in asked for notification in each.notifications]
-        values = _keys(due) | {
-            "order_id": [each.change.order_id for each in due],
-            "kind": [each.change.kind for each in due],
+        notifications = [notification for request in requests for notification in request.notifications]
+        values = _key_columns(notifications) | {
+            "order_id": [each.change.order_id for each in notifications],
+            "kind": [each.change.kind for each in notifications],
             "claim": token,
             "lease_seconds": self._lease_seconds,
             "revision": self._revision,
-            "failed_too": failed_too,
+            "retry_failed": retry_failed,
         }
         async with self._database.connection() as connection:
             rows = iter(await (await connection.execute(CLAIM, values)).fetchall())
-        for each in asked:
-            its = islice(rows, len(each.notifications))
-            each.claims = [
-                Claim(notification, token, _found(row), row["error"] or "")
-                for notification, row in zip(each.notifications, its, strict=True)
+        for request in requests:
+            request_rows = islice(rows, len(request.notifications))
+            request.claims = [
+                Claim(notification, token, _status(row), row["error"] or "")
+                for notification, row in zip(request.notifications, request_rows, strict=True)
             ]
 
-    async def _confirm(self, sent: Sequence[_Sent]) -> None:
-        values = _keys([each.claim.notification for each in sent]) | {
-            "claim": [each.claim.token for each in sent]
+    async def _confirm(self, confirmations: Sequence[_Confirmation]) -> None:
+        values = _key_columns([each.claim.notification for each in confirmations]) | {
+            "claim": [each.claim.token for each in confirmations]
         }
         async with self._database.connection() as connection:
             rows = await (await connection.execute(CONFIRM, values)).fetchall()
-        kept = {(row["event_id"], row["channel"], row["recipient"]) for row in rows}
-        for each in sent:
-            each.kept = _key(each.claim.notification) in kept
+        recorded = {(row["event_id"], row["channel"], row["recipient"]) for row in rows}
+        for each in confirmations:
+            each.recorded = _key(each.claim.notification) in recorded
 
     async def fail(self, claim: Claim, code: str, *, gone: bool) -> bool:
-        """gone disables the recipient, whoever holds the claim by now."""
+        """gone disables the recipient, even if another process holds the claim by now."""
         return await self._record(FAIL, claim, error=code, gone=gone)
 
     async def release(self, claim: Claim, code: str) -> bool:
@@ -166,8 +170,7 @@ def _key(notification: Notification) -> tuple[str, str, str]:
     return notification.event.id, notification.channel, notification.recipient
 
 
-def _keys(notifications: Sequence[Notification]) -> Row:
-    """The keys as columns."""
+def _key_columns(notifications: Sequence[Notification]) -> Row:
     return {
         "event_id": [each.event.id for each in notifications],
         "channel": [each.channel for each in notifications],
@@ -175,11 +178,11 @@ def _keys(notifications: Sequence[Notification]) -> Row:
     }
 
 
-def _found(row: Row) -> Found:
-    if row["taken"]:
-        return Found.OURS
+def _status(row: Row) -> ClaimStatus:
+    if row["claimed"]:
+        return ClaimStatus.OURS
     if row["state"] == "sent":
-        return Found.SENT
+        return ClaimStatus.SENT
     if row["state"] == "failed":
-        return Found.FAILED
-    return Found.DISABLED if row["gone"] else Found.BUSY
+        return ClaimStatus.FAILED
+    return ClaimStatus.DISABLED if row["gone"] else ClaimStatus.BUSY

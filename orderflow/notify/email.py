@@ -1,6 +1,6 @@
-"""E-mail to customers: letters from templates, and SMTP over a few connections that are kept.
+"""E-mail to customers: mails rendered from templates, and SMTP over a few connections that are reused.
 
-A copy of a letter always has the Message-ID of the first, so that a mail server or a reader can drop it.
+Every copy of a mail has the same Message-ID, so that a mail server or a mail reader can drop the duplicate.
 """
 
 from __future__ import annotations
@@ -25,27 +25,29 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from orderflow.domain.money import show
 from orderflow.errors import BadSettingsError
 from orderflow.messaging.cloudevent import derived_id
-from orderflow.notify.model import Fate, Outcome
+from orderflow.notify.model import Delivery, DeliveryResult
 
 if TYPE_CHECKING:
-    from orderflow.notify.model import Email, Notification, Shop
+    from orderflow.notify.model import Notification
+    from orderflow.notify.settings import Email, Shop
 
 TEMPLATES: Final = Path(__file__).parent / "templates" / "email"
 IDLE_SECONDS: Final = 30.0
-"""How long a connection without use is trusted: firewalls forget it without telling."""
+"""How long an idle connection is reused. Firewalls drop idle connections without notice."""
 MAX_SUBJECT: Final = 200
 _PERMANENT: Final = 500
 _POLICY: Final = compat32.clone(linesep="\r\n")
-# Quoted-printable: not every server on the way takes 8BITMIME.
+# Quoted-printable: not every server that relays a mail supports 8BITMIME.
 _UTF8: Final = Charset("utf-8")
 _UTF8.body_encoding = QP
 
 
-class Letters:
-    """Renders a notification. A kind has `<kind>.txt` with the block `subject`, and `<kind>.html`.
+class MailRenderer:
+    """Renders a notification from the templates of its kind: `<kind>.txt`, which has a block `subject`, and
+    `<kind>.html`.
 
-    The standard library's older Message does in 1.0 ms what EmailMessage does in 2.3 ms. It lets a line end
-    into a header, so every value goes through one_line.
+    Uses the standard library's older Message, which takes 1.0 ms per mail where EmailMessage takes 2.3 ms. Message
+    accepts line ends in a header, so every value goes through one_line.
     """
 
     def __init__(self, shop: Shop, sender: str) -> None:
@@ -63,29 +65,30 @@ class Letters:
         )
         self._environment.filters["money"] = show
 
-    def write(self, notification: Notification) -> bytes:
-        """The letter as it goes over the wire, in ASCII with CRLF."""
+    def render(self, notification: Notification) -> bytes:
+        """The mail as SMTP transmits it: ASCII, with CRLF line ends."""
         change = notification.change
         values = {"shop": self._shop, "change": change, "order": change.order, "detail": change.detail}
         text = self._environment.get_template(f"{change.kind}.txt")
         html = self._environment.get_template(f"{change.kind}.html")
         message_id = derived_id("email", notification.event.id, notification.recipient)
-        letter: Message[Any, Any] = Message(_POLICY)
-        letter["MIME-Version"] = "1.0"
-        # The library would compile a pattern for each letter to choose one. Both parts are in base64.
-        letter["Content-Type"] = f'multipart/alternative; boundary="={message_id}"'
+        mail: Message[Any, Any] = Message(_POLICY)
+        mail["MIME-Version"] = "1.0"
+        # Without a boundary, the library compiles a pattern for each mail to choose one. Both parts are in
+        # quoted-printable, which writes `=` as `=3D`, so that no text contains this boundary.
+        mail["Content-Type"] = f'multipart/alternative; boundary="={message_id}"'
         subject = "".join(text.blocks["subject"](text.new_context(values)))
-        letter["Subject"] = Header(one_line(subject)[:MAX_SUBJECT])
-        letter["From"] = self._from
-        letter["To"] = Header(one_line(notification.recipient))
-        letter["Date"] = format_datetime(datetime.now(UTC))
-        letter["Message-ID"] = f"<{message_id}@{self._domain}>"
-        # Readers show the letters about one order as one conversation.
-        letter["References"] = f"<{derived_id('email', change.order_id)}@{self._domain}>"
-        letter["Auto-Submitted"] = "auto-generated"
-        letter.attach(_part("plain", text.render(values)))
-        letter.attach(_part("html", html.render(values)))
-        return letter.as_bytes()
+        mail["Subject"] = Header(one_line(subject)[:MAX_SUBJECT])
+        mail["From"] = self._from
+        mail["To"] = Header(one_line(notification.recipient))
+        mail["Date"] = format_datetime(datetime.now(UTC))
+        mail["Message-ID"] = f"<{message_id}@{self._domain}>"
+        # Mail readers show all mails about one order as one conversation.
+        mail["References"] = f"<{derived_id('email', change.order_id)}@{self._domain}>"
+        mail["Auto-Submitted"] = "auto-generated"
+        mail.attach(_part("plain", text.render(values)))
+        mail.attach(_part("html", html.render(values)))
+        return mail.as_bytes()
 
 
 def _part(subtype: str, text: str) -> Message:
@@ -96,42 +99,42 @@ def _part(subtype: str, text: str) -> Message:
 
 
 def one_line(text: str) -> str:
-    """A header's text: nothing that ends a line, and no control or invisible characters."""
+    """The text as a header value: without line ends, control characters and invisible characters."""
     visible = (character if unicodedata.category(character)[0] != "C" else " " for character in text)
     return " ".join("".join(visible).split())
 
 
 class EmailChannel:
-    """Sends over at most `connections` connections at once. Raises BadSettingsError for an unreadable password."""
+    """Uses at most `connections` connections at once. Raises BadSettingsError for an unreadable password file."""
 
     def __init__(self, shop: Shop, settings: Email, folder: Path) -> None:
-        self._letters = Letters(shop, settings.sender)
+        self._renderer = MailRenderer(shop, settings.sender)
         self._settings = settings
         self._sender = parseaddr(settings.sender)[1]
         self._password = _password(settings, folder)
-        self._free = asyncio.Semaphore(settings.connections)
-        self._kept: list[tuple[float, SMTP]] = []
+        self._connections = asyncio.Semaphore(settings.connections)
+        self._idle: list[tuple[float, SMTP]] = []
 
-    async def send(self, notification: Notification) -> Outcome:
+    async def send(self, notification: Notification) -> Delivery:
         try:
             recipient, options = envelope_address(notification.recipient)
         except UnicodeError:
-            return Outcome(Fate.REFUSED, "address_invalid")
-        content = self._letters.write(notification)
-        async with self._free:
-            return await self._hand_over(recipient, options, content)
+            return Delivery(DeliveryResult.REFUSED, "address_invalid")
+        content = self._renderer.render(notification)
+        async with self._connections:
+            return await self._transmit(recipient, options, content)
 
     async def close(self) -> None:
-        while self._kept:
-            _, smtp = self._kept.pop()
+        while self._idle:
+            _, smtp = self._idle.pop()
             with contextlib.suppress(SMTPException, OSError):
                 await smtp.quit()
 
-    async def _hand_over(self, recipient: str, options: list[str], content: bytes) -> Outcome:
+    async def _transmit(self, recipient: str, options: list[str], content: bytes) -> Delivery:
         try:
-            smtp = await self._greeted(options)
+            smtp = await self._begin_mail(options)
         except (SMTPException, OSError, ValueError) as error:
-            return Outcome(Fate.NOT_NOW, _code(error))
+            return Delivery(DeliveryResult.NOT_NOW, _code(error))
         done = False
         try:
             try:
@@ -139,27 +142,28 @@ class EmailChannel:
             except SMTPRecipientRefused as error:
                 return _refusal(error)
             except ValueError:
-                return Outcome(Fate.REFUSED, "address_invalid")
+                return Delivery(DeliveryResult.REFUSED, "address_invalid")
             except (SMTPException, OSError) as error:
-                return Outcome(Fate.NOT_NOW, _code(error))
+                return Delivery(DeliveryResult.NOT_NOW, _code(error))
             try:
                 await smtp.data(content)
             except SMTPDataError as error:
                 return _refusal(error)
             except (SMTPException, OSError) as error:
-                return Outcome(Fate.UNKNOWN, _code(error))
+                return Delivery(DeliveryResult.UNKNOWN, _code(error))
             done = True
         finally:
             if done:
-                self._kept.append((time.monotonic(), smtp))
+                self._idle.append((time.monotonic(), smtp))
             else:
                 smtp.close()
-        return Outcome(Fate.SENT)
+        return Delivery(DeliveryResult.SENT)
 
-    async def _greeted(self, options: list[str]) -> SMTP:
-        """A connection that has taken MAIL FROM: a kept one if it still does, else a new one."""
-        while self._kept:
-            since, smtp = self._kept.pop()
+    async def _begin_mail(self, options: list[str]) -> SMTP:
+        """Returns a connection on which MAIL FROM has succeeded: an idle connection where one still works, else a new
+        connection."""
+        while self._idle:
+            since, smtp = self._idle.pop()
             if time.monotonic() - since < IDLE_SECONDS and smtp.is_connected:
                 try:
                     await smtp.mail(self._sender, options=options)
@@ -192,9 +196,9 @@ class EmailChannel:
 
 
 def envelope_address(address: str) -> tuple[str, list[str]]:
-    """The address for RCPT TO, its domain in ASCII, and the options that MAIL FROM needs for it.
+    """Returns the address for RCPT TO, with its domain in ASCII, and the options that MAIL FROM needs.
 
-    Raises UnicodeError for a domain that has no ASCII form.
+    Raises UnicodeError where the domain has no ASCII form.
     """
     if address.isascii():
         return address, []
@@ -203,12 +207,13 @@ def envelope_address(address: str) -> tuple[str, list[str]]:
     return address, [] if local.isascii() else ["SMTPUTF8"]
 
 
-def _refusal(error: SMTPRecipientRefused | SMTPDataError) -> Outcome:
-    return Outcome(Fate.REFUSED if error.code >= _PERMANENT else Fate.NOT_NOW, _code(error))
+def _refusal(error: SMTPRecipientRefused | SMTPDataError) -> Delivery:
+    permanent = error.code >= _PERMANENT
+    return Delivery(DeliveryResult.REFUSED if permanent else DeliveryResult.NOT_NOW, _code(error))
 
 
 def _code(error: Exception) -> str:
-    """What went wrong, for machines; a server's sentence may quote the address and is left out."""
+    """A code for machines. The server's own sentence is left out, because it may quote the recipient's address."""
     code = getattr(error, "code", None)
     if code is not None:
         return f"smtp_{code}"

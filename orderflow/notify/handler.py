@@ -1,4 +1,4 @@
-"""Notify's work: claim what is due for an event, send all of it at once, record what became of each."""
+"""Claims the notifications that are due for an event, sends them at once, and records the result of each."""
 
 from __future__ import annotations
 
@@ -10,62 +10,62 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
 from orderflow.errors import PoisonError, Reason, UnavailableError
-from orderflow.notify import model
-from orderflow.notify.model import Fate, Outcome
+from orderflow.notify import due
+from orderflow.notify.model import Delivery, DeliveryResult
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from uuid import UUID
 
     from orderflow.messaging.cloudevent import Envelope
-    from orderflow.notify.model import Notification, NotificationSettings
+    from orderflow.notify.model import Notification
+    from orderflow.notify.settings import NotificationSettings
 
 log = logging.getLogger(__name__)
 
 LEASE_USED: Final = 0.8
-"""The part of a lease in which to send; the rest is for recording it."""
+"""The part of a lease in which to send. The rest is for recording the result."""
 RECORD_ATTEMPTS: Final = 4
 RECORD_PAUSE_SECONDS: Final = 0.2
 
-_SENTENCES: Final = {
+_REASON_TEXTS: Final = {
     "endpoint_gone": "the endpoint answered 410 and gets nothing any more",
     "address_refused": "the endpoint's address is not a public one",
 }
 
 
-class Found(StrEnum):
-    """What a claim met."""
-
+class ClaimStatus(StrEnum):
     OURS = "ours"
     BUSY = "busy"
-    """Somebody else claimed it, and their lease is not over."""
+    """Another process holds the claim, and its lease has not ended."""
     SENT = "sent"
     FAILED = "failed"
     DISABLED = "disabled"
-    """The recipient wants nothing any more."""
+    """The recipient wants no notifications any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """token is the fence: only who holds the newest one can record an outcome. code is that of a failure."""
+    """token is a fencing token: only the process that holds the newest token can record a result. code is the code of
+    a notification that failed before."""
 
     notification: Notification
     token: UUID
-    found: Found
+    status: ClaimStatus
     code: str = ""
 
 
 class Channel(Protocol):
-    """One way to reach people. A trouble that is the recipient's or the network's is an outcome, no error."""
+    """One medium, such as e-mail. A fault of the recipient or the network is a Delivery, not an error."""
 
-    async def send(self, notification: Notification) -> Outcome: ...
+    async def send(self, notification: Notification) -> Delivery: ...
 
 
 class Claims(Protocol):
-    """Who sends what; orderflow.notify.claims.ClaimStore says more. The last three are False for a claim
-    that was taken over. All raise UnavailableError when the database is away."""
+    """The port to orderflow.notify.claims.ClaimStore. confirm, fail and release return False where another process has
+    taken the claim over. Each method raises UnavailableError where the database is unavailable."""
 
-    async def claim(self, due: Sequence[Notification], *, failed_too: bool) -> list[Claim]: ...
+    async def claim(self, notifications: Sequence[Notification], *, retry_failed: bool) -> list[Claim]: ...
     async def confirm(self, claim: Claim) -> bool: ...
     async def fail(self, claim: Claim, code: str, *, gone: bool) -> bool: ...
     async def release(self, claim: Claim, code: str) -> bool: ...
@@ -74,10 +74,11 @@ class Claims(Protocol):
 class Notifier:
     """Sends each notification once.
 
-    What can still send one twice: a process that dies, hangs or loses the database between handing a
-    message over and recording it, and a server that takes a message but does not answer. Then the claim
-    stays until its lease ends, and whoever takes it over sends again: at most one more copy per lease, with
-    the same Message-ID or webhook-id, by which a receiver can tell. A late sender's record is refused.
+    Two faults can still send a notification twice: a process that dies, hangs or loses the database between
+    transmitting a message and recording it, and a server that accepts a message and does not answer. In both cases the
+    claim stays until its lease ends, and the process that claims next sends again: at most one more copy per lease,
+    with the same Message-ID or webhook-id, so that a receiver can recognise the copy. A process whose lease has ended
+    cannot record its result.
     """
 
     def __init__(
@@ -94,72 +95,74 @@ class Notifier:
         self._lease_seconds = lease_seconds
 
     async def handle(self, event: Envelope) -> str:
-        """Returns `sent`, `duplicate` where all had been sent before, or `nothing_due`.
+        """Returns `sent`, `duplicate` where every notification had been sent before, or `nothing_due`.
 
-        Raises UnavailableError where anything is to be sent later, else PoisonError with a reason for each
-        notification that failed for good. A replayed event tries these again, a redelivered one does not.
+        Raises UnavailableError where a notification must be sent later. Raises PoisonError, with one reason for each
+        notification that failed for good, where none must be sent later. A replayed event sends failed notifications
+        again, a redelivered event does not.
         """
-        due = model.due(event, model.read(event), self._settings)
-        if not due:
+        notifications = due.notifications(event, self._settings)
+        if not notifications:
             return "nothing_due"
-        until = time.monotonic() + self._lease_seconds * LEASE_USED
-        claims = await self._claims.claim(due, failed_too="replay" in event.extensions)
+        deadline = time.monotonic() + self._lease_seconds * LEASE_USED
+        claims = await self._claims.claim(notifications, retry_failed="replay" in event.extensions)
         results = await asyncio.gather(
-            *(self._carry_out(claim, until) for claim in claims), return_exceptions=True
+            *(self._deliver(claim, deadline) for claim in claims), return_exceptions=True
         )
-        later: list[str] = []
-        failed: list[Reason] = []
-        for claim, result in zip(claims, results, strict=True):
-            if isinstance(result, BaseException):
-                raise result
-            if result.fate in {Fate.NOT_NOW, Fate.UNKNOWN}:
-                later.append(f"{claim.notification.place} {result.code}")
-            elif result.fate is not Fate.SENT:
-                text = _SENTENCES.get(result.code, "the notification was refused for good")
-                failed.append(Reason(result.code, claim.notification.place, text))
-        if later:
-            raise UnavailableError("not sent yet: " + ", ".join(later))
-        if failed:
-            raise PoisonError(*failed)
-        return "sent" if any(claim.found is Found.OURS for claim in claims) else "duplicate"
+        unsent: list[str] = []
+        failures: list[Reason] = []
+        for claim, delivery in zip(claims, results, strict=True):
+            if isinstance(delivery, BaseException):
+                raise delivery
+            target = claim.notification.target
+            if delivery.result in {DeliveryResult.NOT_NOW, DeliveryResult.UNKNOWN}:
+                unsent.append(f"{target} {delivery.code}")
+            elif delivery.result is not DeliveryResult.SENT:
+                text = _REASON_TEXTS.get(delivery.code, "the notification was refused for good")
+                failures.append(Reason(delivery.code, target, text))
+        if unsent:
+            raise UnavailableError("not sent yet: " + ", ".join(unsent))
+        if failures:
+            raise PoisonError(*failures)
+        return "sent" if any(claim.status is ClaimStatus.OURS for claim in claims) else "duplicate"
 
-    async def _carry_out(self, claim: Claim, until: float) -> Outcome:
-        match claim.found:
-            case Found.SENT | Found.DISABLED:
-                return Outcome(Fate.SENT)
-            case Found.FAILED:
-                return Outcome(Fate.REFUSED, claim.code)
-            case Found.BUSY:
-                return Outcome(Fate.NOT_NOW, "claimed")
-            case Found.OURS:
-                outcome = await self._send(claim.notification, until)
-                if outcome.fate is not Fate.SENT:
-                    _log_trouble(claim.notification, outcome)
-                return await self._record(claim, outcome)
+    async def _deliver(self, claim: Claim, deadline: float) -> Delivery:
+        match claim.status:
+            case ClaimStatus.SENT | ClaimStatus.DISABLED:
+                return Delivery(DeliveryResult.SENT)
+            case ClaimStatus.FAILED:
+                return Delivery(DeliveryResult.REFUSED, claim.code)
+            case ClaimStatus.BUSY:
+                return Delivery(DeliveryResult.NOT_NOW, "claimed")
+            case ClaimStatus.OURS:
+                delivery = await self._send(claim.notification, deadline)
+                if delivery.result is not DeliveryResult.SENT:
+                    _log_failure(claim.notification, delivery)
+                return await self._record(claim, delivery)
 
-    async def _send(self, notification: Notification, until: float) -> Outcome:
+    async def _send(self, notification: Notification, deadline: float) -> Delivery:
         try:
-            async with asyncio.timeout(until - time.monotonic()):
+            async with asyncio.timeout(deadline - time.monotonic()):
                 return await self._channels[notification.channel].send(notification)
         except TimeoutError:
-            return Outcome(Fate.UNKNOWN, "lease_over")
+            return Delivery(DeliveryResult.UNKNOWN, "lease_over")
 
-    async def _record(self, claim: Claim, outcome: Outcome) -> Outcome:
-        match outcome.fate:
-            case Fate.SENT:
-                kept = await _insist(lambda: self._claims.confirm(claim))
-            case Fate.REFUSED | Fate.GONE:
-                gone = outcome.fate is Fate.GONE
-                kept = await _insist(lambda: self._claims.fail(claim, outcome.code, gone=gone))
-            case Fate.NOT_NOW:
-                kept = await self._claims.release(claim, outcome.code)
-            case Fate.UNKNOWN:
-                return outcome
-        return outcome if kept else Outcome(Fate.NOT_NOW, "taken_over")
+    async def _record(self, claim: Claim, delivery: Delivery) -> Delivery:
+        match delivery.result:
+            case DeliveryResult.SENT:
+                recorded = await _retry(lambda: self._claims.confirm(claim))
+            case DeliveryResult.REFUSED | DeliveryResult.GONE:
+                gone = delivery.result is DeliveryResult.GONE
+                recorded = await _retry(lambda: self._claims.fail(claim, delivery.code, gone=gone))
+            case DeliveryResult.NOT_NOW:
+                recorded = await self._claims.release(claim, delivery.code)
+            case DeliveryResult.UNKNOWN:
+                return delivery
+        return delivery if recorded else Delivery(DeliveryResult.NOT_NOW, "taken_over")
 
 
-async def _insist(record: Callable[[], Awaitable[bool]]) -> bool:
-    """What was sent and is not recorded is sent again: that is worth more than one try."""
+async def _retry(record: Callable[[], Awaitable[bool]]) -> bool:
+    """Retries while the database is unavailable. A notification that was sent and not recorded is sent again."""
     for attempt in range(1, RECORD_ATTEMPTS):
         try:
             return await record()
@@ -168,12 +171,12 @@ async def _insist(record: Callable[[], Awaitable[bool]]) -> bool:
     return await record()
 
 
-def _log_trouble(notification: Notification, outcome: Outcome) -> None:
+def _log_failure(notification: Notification, delivery: Delivery) -> None:
     extra = {
         "order_id": notification.change.order_id,
         "event_id": notification.event.id,
-        "place": notification.place,
-        "fate": outcome.fate,
-        "code": outcome.code,
+        "place": notification.target,
+        "fate": delivery.result,
+        "code": delivery.code,
     }
     log.warning("notification not sent", extra=extra)

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Final
 from opentelemetry.trace import SpanKind
 
 from orderflow.adapters.telemetry.traces import describe, extract, mark_failed
-from orderflow.notify.model import Fate
+from orderflow.notify.model import DeliveryResult
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from orderflow.adapters.telemetry.traces import Attributes, Telemetry
     from orderflow.notify.handler import Channel
-    from orderflow.notify.model import Notification, Outcome
+    from orderflow.notify.model import Delivery, Notification
 
-_TROUBLE: Final = frozenset({Fate.NOT_NOW, Fate.UNKNOWN})
+_FAILURES: Final = frozenset({DeliveryResult.NOT_NOW, DeliveryResult.UNKNOWN})
 
 
 def traced(channels: Mapping[str, Channel], telemetry: Telemetry) -> dict[str, Channel]:
@@ -24,25 +24,28 @@ def traced(channels: Mapping[str, Channel], telemetry: Telemetry) -> dict[str, C
 
 
 class TracedChannel:
-    """A span for each attempt to send a notification. Where an e-mail goes is personal data; a webhook is told by
-    its name. The receiver gets no `traceparent`: it is somebody else's system."""
+    """Records a span for each attempt to send a notification.
+
+    The span names a webhook endpoint by its name and never names an e-mail address, which is personal data. The
+    receiver gets no `traceparent`: it is another party's system.
+    """
 
     def __init__(self, telemetry: Telemetry, inner: Channel) -> None:
         self._telemetry = telemetry
         self._inner = inner
 
-    async def send(self, notification: Notification) -> Outcome:
+    async def send(self, notification: Notification) -> Delivery:
         parent = extract(notification.event.extensions)
         attributes: Attributes = {
             "orderflow.channel": notification.channel,
-            "orderflow.place": notification.place,
+            "orderflow.place": notification.target,
         }
         name = f"notify {notification.channel}"
         with self._telemetry.span(name, parent, SpanKind.CLIENT, attributes) as span:
-            outcome = await self._inner.send(notification)
-            describe(span, notification.event, outcome.fate.value)
-            if outcome.fate is not Fate.SENT:
-                span.set_attribute("orderflow.reason", outcome.code)
-            if outcome.fate in _TROUBLE:
-                mark_failed(span, outcome.code)
-            return outcome
+            delivery = await self._inner.send(notification)
+            describe(span, notification.event, delivery.result.value)
+            if delivery.result is not DeliveryResult.SENT:
+                span.set_attribute("orderflow.reason", delivery.code)
+            if delivery.result in _FAILURES:
+                mark_failed(span, delivery.code)
+            return delivery

@@ -1,4 +1,7 @@
-"""Signed webhooks: Standard Webhooks 1.0.0 (standardwebhooks.com), to public addresses only unless told otherwise."""
+"""Signed webhooks, as Standard Webhooks 1.0.0 defines them (standardwebhooks.com).
+
+Webhooks go to public addresses only, unless an endpoint's allow_private says otherwise.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from orderflow.errors import BadSettingsError
 from orderflow.messaging.cloudevent import derived_id
-from orderflow.notify.model import Fate, Outcome
+from orderflow.notify.model import Delivery, DeliveryResult
 from orderflow.version import user_agent
 
 if TYPE_CHECKING:
@@ -35,22 +38,23 @@ if TYPE_CHECKING:
 
     from aiohttp import AddrInfoType
 
-    from orderflow.notify.model import Notification, Webhook
+    from orderflow.notify.model import Notification
+    from orderflow.notify.settings import Webhook
 
 KEEP_SECONDS: Final = 2.0
-"""How long a connection is kept: less than servers do, for one that they close under a request leaves us
-without knowing whether it was taken."""
+"""How long an idle connection is reused: less than servers do. Where a server closes a connection during a request,
+nobody knows whether it accepted the webhook."""
 _RETRIED: Final = frozenset({408, 409, 425, 429})
 _GONE: Final = 410
 _UNICAST: Final = ipaddress.ip_network("2000::/3")
 _SIX_TO_FOUR: Final = ipaddress.ip_network("2002::/16")
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
-# Of the clouds' metadata services, the one that has a public address (Azure's).
+# Azure's metadata service. Those of the other clouds have no public address.
 _METADATA: Final = frozenset({ipaddress.ip_address("168.63.129.16")})
 
 
 class RefusedAddressError(OSError):
-    """Nothing of ours may be sent there."""
+    """The address is not a public one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +65,13 @@ class _Endpoint:
 
 
 class WebhookChannel:
-    """Every endpoint of the settings. Raises BadSettingsError for a secret that cannot be used."""
+    """Raises BadSettingsError where a secret cannot be used."""
 
     def __init__(self, endpoints: Sequence[Webhook], folder: Path) -> None:
         self._endpoints = {each.name: _endpoint(each, folder) for each in endpoints}
         self._sessions: dict[bool, ClientSession] = {}
 
-    async def send(self, notification: Notification) -> Outcome:
+    async def send(self, notification: Notification) -> Delivery:
         endpoint = self._endpoints[notification.recipient]
         content = body(notification)
         message_id = derived_id("webhook", notification.event.id, notification.recipient)
@@ -76,26 +80,26 @@ class WebhookChannel:
             async with session.post(
                 str(endpoint.settings.url),
                 data=content,
-                headers=signed(endpoint.signers, message_id, content, datetime.now(UTC)),
+                headers=signature_headers(endpoint.signers, message_id, content, datetime.now(UTC)),
                 timeout=endpoint.timeout,
                 allow_redirects=False,
             ) as response:
-                # The answer's body is not read, however long: leaving the block closes what is not finished.
-                return outcome_of(response.status)
+                # The response's body is not read. Leaving the block closes the connection where the body is unfinished.
+                return delivery_from_status(response.status)
         except ClientSSLError:
-            return Outcome(Fate.NOT_NOW, "tls_failed")
+            return Delivery(DeliveryResult.NOT_NOW, "tls_failed")
         except ClientConnectorError as error:
             if isinstance(error.os_error, RefusedAddressError):
-                return Outcome(Fate.REFUSED, "address_refused")
-            return Outcome(Fate.NOT_NOW, "connect_failed")
+                return Delivery(DeliveryResult.REFUSED, "address_refused")
+            return Delivery(DeliveryResult.NOT_NOW, "connect_failed")
         except ConnectionTimeoutError:
-            return Outcome(Fate.NOT_NOW, "connect_timeout")
+            return Delivery(DeliveryResult.NOT_NOW, "connect_timeout")
         except TimeoutError:
-            return Outcome(Fate.UNKNOWN, "http_timeout")
+            return Delivery(DeliveryResult.UNKNOWN, "http_timeout")
         except ClientConnectionError:
-            return Outcome(Fate.UNKNOWN, "http_disconnected")
+            return Delivery(DeliveryResult.UNKNOWN, "http_disconnected")
         except ClientError:
-            return Outcome(Fate.UNKNOWN, "http_invalid")
+            return Delivery(DeliveryResult.UNKNOWN, "http_invalid")
 
     async def close(self) -> None:
         for session in self._sessions.values():
@@ -116,7 +120,7 @@ class WebhookChannel:
 
 
 def body(notification: Notification) -> bytes:
-    """What a shop's own system needs: no customer, no addresses, no lines. Amounts are minor units."""
+    """The status change as JSON, without the order: no customer, no addresses, no lines. Amounts are minor units."""
     change = notification.change
     document = {
         "type": notification.event.type,
@@ -126,8 +130,9 @@ def body(notification: Notification) -> bytes:
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def signed(signers: Sequence[Signer], message_id: str, content: bytes, now: datetime) -> dict[str, str]:
-    """The headers; a signature of each signer."""
+def signature_headers(
+    signers: Sequence[Signer], message_id: str, content: bytes, now: datetime
+) -> dict[str, str]:
     text = content.decode()
     return {
         "webhook-id": message_id,
@@ -136,35 +141,35 @@ def signed(signers: Sequence[Signer], message_id: str, content: bytes, now: date
     }
 
 
-def outcome_of(status: int) -> Outcome:
-    """What an answer's status says. A redirect is not followed: the shop gave the address that it means."""
+def delivery_from_status(status: int) -> Delivery:
+    """A redirect is not followed and counts as refused: the shop has to give the address itself."""
     code = f"http_{status}"
     if 200 <= status < 300:  # noqa: PLR2004 - HTTP's own classes
-        return Outcome(Fate.SENT)
+        return Delivery(DeliveryResult.SENT)
     if status == _GONE:
-        return Outcome(Fate.GONE, "endpoint_gone")
+        return Delivery(DeliveryResult.GONE, "endpoint_gone")
     if status in _RETRIED or status >= 500:  # noqa: PLR2004
-        return Outcome(Fate.NOT_NOW, code)
-    return Outcome(Fate.REFUSED, code)
+        return Delivery(DeliveryResult.NOT_NOW, code)
+    return Delivery(DeliveryResult.REFUSED, code)
 
 
 def public_socket(address: AddrInfoType) -> socket.socket:
-    """Makes the socket for one address that is about to be connected to, whether it was written in the URL or
-    a name resolved to it at this moment: so a name cannot change its address after the check.
+    """Creates the socket for one resolved address, just before the connection is made. The check is made here, so that
+    a host name cannot resolve to another address after the check.
 
     Raises RefusedAddressError for an address that is not public.
     """
-    family, kind, protocol, _, place = address
-    if not is_public(str(place[0]).partition("%")[0]):
+    family, kind, protocol, _, socket_address = address
+    if not is_public(str(socket_address[0]).partition("%")[0]):
         raise RefusedAddressError("not a public address")
     return socket.socket(family, kind, protocol)
 
 
 def is_public(text: str) -> bool:
-    """Whether an IP address is a global unicast one, and so is the IPv4 address that a gateway makes of it.
+    """Whether an IP address is global unicast and, where it stands for an IPv4 address, whether that address is too.
 
-    IPv6 is 2000::/3 without 6to4 (RFC 4291, 3056) and NAT64's well-known prefix (RFC 6052): `is_global`
-    alone lets through multicast and several dead ways to write an IPv4 address.
+    Of IPv6, 2000::/3 without 6to4 (RFC 4291, RFC 3056) is accepted, and NAT64's well-known prefix (RFC 6052).
+    `is_global` alone accepts multicast and several obsolete forms of an IPv4 address.
     """
     address = ipaddress.ip_address(text)
     if isinstance(address, ipaddress.IPv6Address):
@@ -180,14 +185,14 @@ def _endpoint(settings: Webhook, folder: Path) -> _Endpoint:
     except (OSError, UnicodeDecodeError) as error:
         raise _bad(settings, f"cannot read it: {type(error).__name__}") from None
     if not lines or not all(line.startswith("whsec_") for line in lines):
-        raise _bad(settings, "it holds one whsec_... a line")
+        raise _bad(settings, "each line must be whsec_...")
     signers = []
     with suppress(ValueError, EmptyWebhookSecretError):
         signers = [Signer(line) for line in lines]
     if not signers:
-        raise _bad(settings, "a secret is whsec_ and base64")
+        raise _bad(settings, "a secret must be whsec_ followed by base64")
     seconds = settings.timeout_seconds
-    # Connecting gets half of the time, so that a dead address is told from a slow answer.
+    # Connecting gets half of the time, so that an unreachable address differs from a slow response.
     return _Endpoint(settings, tuple(signers), ClientTimeout(total=seconds, sock_connect=seconds / 2))
 
 

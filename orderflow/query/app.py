@@ -24,7 +24,7 @@ from orderflow.query.html import forms, pages, theme
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orderflow.actions.service import Desk
+    from orderflow.actions.service import OperatorActions
     from orderflow.adapters.http.api_keys import Door
     from orderflow.errors import Reason
     from orderflow.query.clients.rollouts import Rollouts
@@ -75,7 +75,7 @@ def create_app(
     reader: DeskReader,
     guard: Door,
     streams: Streams,
-    desk: Desk,
+    desk: OperatorActions,
     audit_url: str | None = None,
     releases: Rollouts | None = None,
 ) -> Flask:

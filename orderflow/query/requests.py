@@ -10,8 +10,8 @@ from uuid import uuid4
 from flask import abort, g, request
 from pydantic import Field
 
-from orderflow.actions.events import MOST_HOURS, Operator
-from orderflow.actions.events import Request as Asked
+from orderflow.actions.events import MAX_HOURS, Operator
+from orderflow.actions.events import ActionRequest as Asked
 from orderflow.actions.service import Selection
 from orderflow.domain.events import parse
 from orderflow.domain.orders import Frozen, Text
@@ -42,7 +42,7 @@ class MustSayWhy(Frozen):
 
 
 class Longer(Why):
-    hours: float = Field(gt=0, le=MOST_HOURS)
+    hours: float = Field(gt=0, le=MAX_HOURS)
 
 
 class Edit(Why):

@@ -1,4 +1,4 @@
-"""Shelve's part of an action: it sends what is to be sent, then writes what was done."""
+"""Stores parked events, and executes operators' actions: publishes what an action sends, then records the action."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orderflow.actions import events, resend
-from orderflow.actions.events import LetterAction, LetterDiscarded, LetterEdited
+from orderflow.actions.events import ParkedEventAction, ParkedEventDiscarded, ParkedEventEdited
+from orderflow.actions.parked_event import not_open
 from orderflow.errors import PoisonError, Reason
 from orderflow.messaging import parked_event, topics, trace_context
 
@@ -15,86 +16,85 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from orderflow.actions.events import Action
-    from orderflow.actions.resend import Letter
+    from orderflow.actions.parked_event import ParkedEvent
     from orderflow.messaging.cloudevent import Envelope
     from orderflow.messaging.parked_event import Parked
     from orderflow.messaging.publisher import Publisher
 
-    class Shelf(Protocol):
-        async def put(self, event: Envelope, parked: Parked) -> None: ...
+    class ParkedEvents(Protocol):
+        """The port to orderflow.shelve.parked_store."""
 
-    class Record(Protocol):
-        """What was done so far; orderflow.shelve.action_store.ActionRecord says more."""
+        async def upsert(self, event: Envelope, parked: Parked) -> None: ...
 
-        async def look(self, action_id: str, parked_id: str) -> tuple[bool, Letter | None]: ...
-        async def enter(self, event: Envelope, action: Action, refusal: Reason | None) -> None: ...
+    class Actions(Protocol):
+        """The port to orderflow.shelve.action_store."""
+
+        async def find(self, action_id: str, parked_id: str) -> tuple[bool, ParkedEvent | None]: ...
+        async def record(self, event: Envelope, action: Action, refusal: Reason | None) -> None: ...
 
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
-    """What an action comes to: an event to send, if any, or why it is refused."""
+class Command:
+    """What an action requires: an event to publish to a topic, a refusal, or neither."""
 
     topic: str = ""
     event: Envelope | None = None
     refusal: Reason | None = None
 
 
-def errand(action: Action, action_id: str, letter: Letter | None) -> Errand:
-    """Decides an action on what is known of its letter (None: there is none)."""
-    if not isinstance(action, LetterAction):
-        return Errand()
-    if letter is None:
-        return Errand(refusal=Reason("letter_unknown", "parked_id", "there is no such parked event"))
-    if letter.state != "open":
-        return Errand(refusal=not_open(letter))
-    if isinstance(action, LetterDiscarded):
-        return Errand()
+def decide(action: Action, action_id: str, parked: ParkedEvent | None) -> Command:
+    """parked is the action's parked event, None where it is not known."""
+    if not isinstance(action, ParkedEventAction):
+        return Command()
+    if parked is None:
+        return Command(refusal=Reason("letter_unknown", "parked_id", "there is no such parked event"))
+    if parked.state != "open":
+        return Command(refusal=not_open(parked))
+    if isinstance(action, ParkedEventDiscarded):
+        return Command()
     try:
-        if isinstance(action, LetterEdited):
-            return Errand(topics.INBOX, resend.edited(letter, action.event, action_id))
-        return Errand(*resend.replayed(letter, action_id))
+        if isinstance(action, ParkedEventEdited):
+            return Command(topics.INBOX, resend.edited_event(parked, action.event, action_id))
+        return Command(*resend.original_event(parked, action_id))
     except PoisonError as error:
-        return Errand(refusal=error.reasons[0])
+        return Command(refusal=error.reasons[0])
 
 
-def not_open(letter: Letter) -> Reason:
-    done = "discarded" if letter.state == "discarded" else "replayed"
-    return Reason(f"already_{done}", "state", f"the parked event was {done} before")
+class ActionHandler:
+    """Handles the events of the parked topic.
 
-
-class Carrier:
-    """Takes the events of the parked topic: letters go on the shelf, actions are carried out.
-
-    What an action sends is in its topic before the action is on record; if the process dies in between, the
-    next delivery sends it again under the same ids, and it takes effect once.
+    An action's event is published before the action is recorded. If the process dies in between, the next delivery
+    publishes the event again under the same id, and it takes effect once.
     """
 
-    def __init__(self, shelf: Shelf, record: Record, publisher: Publisher) -> None:
-        self._shelf = shelf
-        self._record = record
+    def __init__(self, parked_events: ParkedEvents, actions: Actions, publisher: Publisher) -> None:
+        self._parked_events = parked_events
+        self._actions = actions
         self._publisher = publisher
 
     async def handle(self, event: Envelope) -> str:
         """Returns `shelved`, `done`, `refused` or `duplicate`.
 
-        Raises PoisonError for an event that is neither, UnavailableError for trouble.
+        Raises PoisonError where the event is neither a parked event nor an action, UnavailableError where Kafka or the
+        database is unavailable.
         """
         if not events.is_action(event.type):
-            await self._shelf.put(event, parked_event.read(event))
+            await self._parked_events.upsert(event, parked_event.read(event))
             return "shelved"
         action = events.read(event)
-        parked_id = action.parked_id if isinstance(action, LetterAction) else ""
-        done, letter = await self._record.look(event.id, parked_id)
-        if done:
+        parked_id = action.parked_id if isinstance(action, ParkedEventAction) else ""
+        recorded, parked = await self._actions.find(event.id, parked_id)
+        if recorded:
             return "duplicate"
-        work = errand(action, event.id, letter)
-        if work.event is not None:
-            # It goes on in the operator's trace; the one in which it was parked is linked to.
-            await self._publisher.publish(work.topic, [trace_context.relink(work.event, event)])
-        await self._record.enter(event, action, work.refusal)
-        told = {"order_id": event.subject, "action_id": event.id, "by": action.by, "parked_id": parked_id}
-        log.info("%s", f"{action.kind} by an operator" if work.refusal is None else "refused", extra=told)
-        return "done" if work.refusal is None else "refused"
+        command = decide(action, event.id, parked)
+        if command.event is not None:
+            # The event continues the operator's trace and links to the trace in which it was parked.
+            await self._publisher.publish(command.topic, [trace_context.relink(command.event, event)])
+        await self._actions.record(event, action, command.refusal)
+        extra = {"order_id": event.subject, "action_id": event.id, "by": action.by, "parked_id": parked_id}
+        text = f"{action.kind} by an operator" if command.refusal is None else "refused"
+        log.info("%s", text, extra=extra)
+        return "done" if command.refusal is None else "refused"

@@ -1,4 +1,4 @@
-"""Where parked events lie for operators."""
+"""Stores parked events in PostgreSQL, where operators browse, edit and replay them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from orderflow.messaging.cloudevent import Envelope
     from orderflow.messaging.parked_event import Parked
 
-PUT: Final = """
+UPSERT: Final = """
 INSERT INTO parked (id, order_id, stage, reasons, code, event_type, source, event_id, topic, partition, "offset",
                     http_code, attributes, payload, parked_at, revision, returned)
 VALUES (%(id)s, %(order_id)s, %(stage)s, %(reasons)s, %(code)s, %(event_type)s, %(source)s, %(event_id)s,
@@ -22,15 +22,16 @@ SET times = parked.times + 1, seen_at = now(), revision = %(revision)s,
     returned = coalesce(%(replay)s, parked.returned),
     state = CASE WHEN parked.state = 'replayed' AND parked.replay = %(replay)s THEN 'open' ELSE parked.state END
 """
-"""The same event parked again counts up. What an operator did with it stays, unless it is their last replay that
-brought it back: then it needs a hand again."""
+"""Counts how often the same event was parked. The state that an operator's action gave it stays, except where the
+operators' last replay was parked again: then the parked event is open again."""
 
 
-class Shelf:
+class ParkedEventStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def put(self, event: Envelope, parked: Parked) -> None:
+    async def upsert(self, event: Envelope, parked: Parked) -> None:
+        """parked is the data of event."""
         attributes = parked.attributes
         values = {
             "id": event.id,
@@ -52,4 +53,4 @@ class Shelf:
             "replay": attributes.get("replay"),
         }
         async with self._database.connection() as connection:
-            await connection.execute(PUT, values)
+            await connection.execute(UPSERT, values)

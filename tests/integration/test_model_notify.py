@@ -17,8 +17,8 @@ from support.statuses import announced
 from orderflow.adapters.postgres.schema import migrate
 from orderflow.errors import PoisonError, UnavailableError
 from orderflow.messaging.cloudevent import Envelope
-from orderflow.notify import model
-from orderflow.notify.model import NotificationSettings
+from orderflow.notify import due
+from orderflow.notify.settings import NotificationSettings
 
 PROFILES = {"quick": (250, 20), "deep": (5000, 40)}
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "quick")
@@ -102,7 +102,7 @@ class Sending(RuleBasedStateMachine):
         """Each message is known to be sent and was taken, unless its recipient wants nothing any more."""
         gone = self.bench.column("SELECT endpoint FROM webhook_endpoints_gone")
         for event in done:
-            for notification in model.due(event, model.read(event), self.settings):
+            for notification in due.notifications(event, self.settings):
                 key = key_of(notification)
                 known = self.world.recorded.get(key) == "sent" and self.world.taken[key]
                 assert known or key[2] in gone, "done, and not sent"

@@ -28,11 +28,11 @@ from orderflow.adapters.postgres.schema import migrate
 from orderflow.errors import PoisonError, UnavailableError
 from orderflow.messaging import parked_event, topics
 from orderflow.messaging.cloudevent import Envelope
-from orderflow.notify import model
+from orderflow.notify import due, model
 from orderflow.notify.claims import ClaimStore
 from orderflow.notify.email import EmailChannel
-from orderflow.notify.handler import Channel, Found, Notifier
-from orderflow.notify.model import NotificationSettings
+from orderflow.notify.handler import Channel, ClaimStatus, Notifier
+from orderflow.notify.settings import NotificationSettings
 from orderflow.notify.webhooks import WebhookChannel
 from orderflow.settings import DatabaseSettings
 from orderflow_sandbox.address import free_port
@@ -139,7 +139,7 @@ def rows(database: str, order_id: str) -> dict[str, dict[str, Any]]:
 
 
 def state(database: str, order_id: str) -> dict[str, tuple[str, str | None]]:
-    return {place: (row["state"], row["error"]) for place, row in rows(database, order_id).items()}
+    return {target: (row["state"], row["error"]) for target, row in rows(database, order_id).items()}
 
 
 async def delivered(notifier: Notifier, event: Envelope) -> int:
@@ -188,11 +188,11 @@ def test_what_is_delivered_eight_times_in_parallel_is_sent_once(
 def test_what_a_killed_process_had_claimed_is_sent_by_another_after_the_lease(
     kafka_bootstrap: str, database: str, outside: Outside, tmp_path: Path
 ) -> None:
-    told = environment(tmp_path, kafka_bootstrap, database, outside) | {"CLAIM_SECONDS": "8"}
+    variables = environment(tmp_path, kafka_bootstrap, database, outside) | {"CLAIM_SECONDS": "8"}
     event = announced("delivered", "killed-1")
     with (
-        Stage("notify", tmp_path / "first.log", **told) as first,
-        Stage("notify", tmp_path / "second.log", **told) as second,
+        Stage("notify", tmp_path / "first.log", **variables) as first,
+        Stage("notify", tmp_path / "second.log", **variables) as second,
         ThreadPoolExecutor(1) as pool,
     ):
         with outside.trouble("smtp", "hang", times=1):
@@ -224,21 +224,21 @@ def test_a_mail_refused_for_good_is_parked_with_its_reason(
 
 def test_without_the_database_the_event_comes_again(outside: Outside, tmp_path: Path) -> None:
     nobody = f"postgresql://127.0.0.1:{free_port()}/none"
-    told = environment(tmp_path, "127.0.0.1:1", nobody, outside) | {"DATABASE_WAIT_SECONDS": "0.5"}
-    with Stage("notify", tmp_path / "log", **told) as stage:
+    variables = environment(tmp_path, "127.0.0.1:1", nobody, outside) | {"DATABASE_WAIT_SECONDS": "0.5"}
+    with Stage("notify", tmp_path / "log", **variables) as stage:
         answer = stage.binary(announced("paid", "no-database-1"))
     assert answer.status_code == 503
     assert outside.mails("no-database-1") == []
 
 
 def test_a_bad_setting_ends_the_process_with_its_name(outside: Outside, tmp_path: Path) -> None:
-    told = environment(tmp_path, "127.0.0.1:1", "postgresql://nowhere", outside) | {
+    variables = environment(tmp_path, "127.0.0.1:1", "postgresql://nowhere", outside) | {
         "SMTP_URL": "http://me:secret@x"
     }
     ended = subprocess.run(
         [sys.executable, "-c", "import functions.notify"],
         cwd=ROOT,
-        env={"PATH": os.environ["PATH"]} | told,
+        env={"PATH": os.environ["PATH"]} | variables,
         capture_output=True,
         check=False,
         text=True,
@@ -249,12 +249,12 @@ def test_a_bad_setting_ends_the_process_with_its_name(outside: Outside, tmp_path
 
 
 def test_a_shop_without_webhooks_does_not_wait_for_what_sends_them(outside: Outside, tmp_path: Path) -> None:
-    told = environment(tmp_path, "127.0.0.1:1", "postgresql://nowhere", outside)
-    file = Path(told["NOTIFICATIONS_FILE"])
+    variables = environment(tmp_path, "127.0.0.1:1", "postgresql://nowhere", outside)
+    file = Path(variables["NOTIFICATIONS_FILE"])
     file.write_text(file.read_text().partition("[[webhooks]]")[0])
     script = "import functions.notify, sys; sys.exit('aiohttp' in sys.modules)"
     started = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, env={"PATH": os.environ["PATH"]} | told, check=False
+        [sys.executable, "-c", script], cwd=ROOT, env={"PATH": os.environ["PATH"]} | variables, check=False
     )
     assert started.returncode == 0
 
@@ -264,25 +264,27 @@ async def test_a_late_sender_cannot_record_anything(workshop: Workshop) -> None:
         {"shop": {"name": "x", "url": "https://x.example"}, "webhooks": [workshop.endpoint()]}
     )
     event = announced("paid", "fence-1")
-    due = model.due(event, model.read(event), settings)
+    notifications = due.notifications(event, settings)
     first, second = workshop.claims(SHORT_LEASE_SECONDS), workshop.claims(LEASE_SECONDS)
-    (late,) = await first.claim(due, failed_too=False)
-    assert late.found is Found.OURS
-    assert [claim.found for claim in await second.claim(due, failed_too=False)] == [Found.BUSY]
+    (late,) = await first.claim(notifications, retry_failed=False)
+    assert late.status is ClaimStatus.OURS
+    assert [claim.status for claim in await second.claim(notifications, retry_failed=False)] == [
+        ClaimStatus.BUSY
+    ]
     deadline = time.monotonic() + DEADLINE_SECONDS
-    while (now := (await second.claim(due, failed_too=False))[0]).found is Found.BUSY:
+    while (now := (await second.claim(notifications, retry_failed=False))[0]).status is ClaimStatus.BUSY:
         assert time.monotonic() < deadline, "the claim was not taken over"
         await asyncio.sleep(0.02)
-    assert now.found is Found.OURS
+    assert now.status is ClaimStatus.OURS
 
     assert not await first.confirm(late)
     assert not await first.release(late, "http_500")
     assert not await first.fail(late, "http_400", gone=False)
-    assert (await second.claim(due, failed_too=False))[0].found is Found.BUSY
+    assert (await second.claim(notifications, retry_failed=False))[0].status is ClaimStatus.BUSY
     assert await second.confirm(now)
     assert not await second.release(now, "http_500")
     assert not await first.fail(late, "http_400", gone=False)
-    assert (await second.claim(due, failed_too=True))[0].found is Found.SENT
+    assert (await second.claim(notifications, retry_failed=True))[0].status is ClaimStatus.SENT
 
 
 async def test_a_mail_taken_without_an_answer_comes_once_more_after_the_lease_with_the_same_message_id(

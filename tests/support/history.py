@@ -15,7 +15,7 @@ from orderflow.messaging.cloudevent import Envelope
 from orderflow.notify import model
 from orderflow.notify.claims import ClaimStore
 from orderflow.settings import DatabaseSettings
-from orderflow.shelve.parked_store import Shelf
+from orderflow.shelve.parked_store import ParkedEventStore
 from orderflow.track.handler import Tracker
 from orderflow.track.store import OrderStore
 from orderflow.validate.handler import validate
@@ -55,18 +55,18 @@ async def _happen(url: str, events: Sequence[Envelope], fail_for: Sequence[str])
                 )
         await _notify(database, kept.events[topics.STATUS], fail_for)
         for parked in kept.events[topics.PARKED]:
-            await Shelf(database).put(parked, parked_event.read(parked))
+            await ParkedEventStore(database).upsert(parked, parked_event.read(parked))
     finally:
         await database.close()
 
 
-async def _notify(database: Database, announced: Sequence[Envelope], fail_for: Sequence[str]) -> None:
+async def _notify(database: Database, status_events: Sequence[Envelope], fail_for: Sequence[str]) -> None:
     claims = ClaimStore(database, revision="notify-00001", lease_seconds=60)
-    for told in announced:
-        change = model.read(told)
+    for status_event in status_events:
+        change = model.read(status_event)
         recipients = [(model.EMAIL, change.order.customer.email), (model.WEBHOOK, "shop")]
-        due = [model.Notification(told, change, channel, who) for channel, who in recipients]
-        for claim in await claims.claim(due, failed_too=False):
+        due = [model.Notification(status_event, change, channel, who) for channel, who in recipients]
+        for claim in await claims.claim(due, retry_failed=False):
             if change.order_id in fail_for and claim.notification.channel == model.EMAIL:
                 await claims.fail(claim, "smtp_550", gone=False)
             else:
@@ -87,7 +87,7 @@ def park(url: str, body: bytes, *, reason: Reason, stage: str = "validate", **at
 
     async def put() -> None:
         database = Database(DatabaseSettings(database_url=SecretStr(url)))
-        await Shelf(database).put(parked, parked_event.read(parked))
+        await ParkedEventStore(database).upsert(parked, parked_event.read(parked))
         await database.close()
 
     asyncio.run(put())

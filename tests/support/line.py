@@ -26,9 +26,10 @@ from orderflow.messaging.cloudevent import Envelope
 from orderflow.messaging.publisher import Publisher
 from orderflow.notify.claims import ClaimStore
 from orderflow.notify.handler import Notifier
-from orderflow.notify.model import EMAIL, Fate, Notification, NotificationSettings, Outcome
+from orderflow.notify.model import EMAIL, Delivery, DeliveryResult, Notification
+from orderflow.notify.settings import NotificationSettings
 from orderflow.settings import DatabaseSettings, KafkaSettings
-from orderflow.shelve.parked_store import Shelf
+from orderflow.shelve.parked_store import ParkedEventStore
 from orderflow.track.handler import Tracker
 from orderflow.track.store import OrderStore
 from orderflow.validate.handler import validate
@@ -37,7 +38,7 @@ from orderflow_sandbox.servers.kafka import admin_client
 from support.waiting import until
 
 PARTITIONS = 4
-TOLD = NotificationSettings.model_validate(
+NOTIFICATIONS = NotificationSettings.model_validate(
     {
         "shop": {"name": "Shop", "url": "https://shop.example"},
         "email": {"from": "orders@shop.example", "smtp_url": "smtp://127.0.0.1:1"},
@@ -52,14 +53,14 @@ STAGES = {
 
 
 class Mailbox:
-    """A channel that keeps what it is given."""
+    """A channel that keeps what it is to send."""
 
     def __init__(self) -> None:
         self.mails: list[tuple[str, str]] = []
 
-    async def send(self, notification: Notification) -> Outcome:
+    async def send(self, notification: Notification) -> Delivery:
         self.mails.append((notification.event.id, notification.recipient))
-        return Outcome(Fate.SENT)
+        return Delivery(DeliveryResult.SENT)
 
 
 class DeadError(Exception):
@@ -212,9 +213,9 @@ class Stages:
             case "notify":
                 claims = ClaimStore(self._database, revision="r", lease_seconds=60)
                 channels = {EMAIL: self._line.mailbox}
-                await Notifier(TOLD, channels, claims, lease_seconds=60).handle(event)
+                await Notifier(NOTIFICATIONS, channels, claims, lease_seconds=60).handle(event)
             case "shelve":
-                await Shelf(self._database).put(event, parked_event.read(event))
+                await ParkedEventStore(self._database).upsert(event, parked_event.read(event))
 
     async def audit(
         self, grace: float, publisher: Publisher | None, terms: dict[str, Any], log: Log | None = None
@@ -235,9 +236,9 @@ class Stages:
                 log=log or self._log,
                 store=store,
                 publisher=through,
-                shelf=Shelf(self._database),
+                shelf=ParkedEventStore(self._database),
                 sweep=Tracker(orders, through, "audit-00001").sweep,
-                told=TOLD,
+                told=NOTIFICATIONS,
                 terms=Terms(**given),
             )
             return await audit.run()

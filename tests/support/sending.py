@@ -10,7 +10,8 @@ from orderflow.adapters.postgres.pool import Database
 from orderflow.errors import PoisonError, UnavailableError
 from orderflow.notify.claims import ClaimStore
 from orderflow.notify.handler import Claim, Notifier
-from orderflow.notify.model import Fate, Notification, NotificationSettings, Outcome
+from orderflow.notify.model import Delivery, DeliveryResult, Notification
+from orderflow.notify.settings import NotificationSettings
 from support.faults import DiedError
 
 QUICK = ("sent", "not_now", "refused", "gone", "unknown, taken", "unknown, lost")
@@ -72,12 +73,12 @@ class Worker:
         if self.dead:
             raise DiedError
 
-    async def send(self, notification: Notification) -> Outcome:
+    async def send(self, notification: Notification) -> Delivery:
         key = key_of(notification)
         self._world.begin(key, self)
         self._live("before sending")
         await asyncio.sleep(0)
-        answer = self.answers.get(notification.place, "sent")
+        answer = self.answers.get(notification.target, "sent")
         if answer.startswith("slow"):
             self._world.end_lease(key)
             async with self._database.connection() as connection:
@@ -88,12 +89,13 @@ class Worker:
         if answer.endswith(("sent", "taken")):
             self._world.taken[key] += 1
         self._live("after sending")
-        fate = Fate(answer.partition(",")[0] if answer.startswith("unknown") else answer.rpartition(" ")[2])
-        return Outcome(fate, "" if fate is Fate.SENT else "told_to")
+        name = answer.partition(",")[0] if answer.startswith("unknown") else answer.rpartition(" ")[2]
+        result = DeliveryResult(name)
+        return Delivery(result, "" if result is DeliveryResult.SENT else "told_to")
 
-    async def claim(self, due: Sequence[Notification], *, failed_too: bool) -> list[Claim]:
+    async def claim(self, notifications: Sequence[Notification], *, retry_failed: bool) -> list[Claim]:
         self._live("claiming")
-        return await self._store.claim(due, failed_too=failed_too)
+        return await self._store.claim(notifications, retry_failed=retry_failed)
 
     async def confirm(self, claim: Claim) -> bool:
         return await self._record(claim, "sent", lambda: self._store.confirm(claim))
@@ -108,8 +110,8 @@ class Worker:
         key = key_of(claim.notification)
         self._live("recording")
         self._world.end(key, self)
-        kept = await record()
-        if kept:
+        recorded = await record()
+        if recorded:
             self._world.recorded[key] = what
         self._live("after recording")
-        return kept
+        return recorded

@@ -14,13 +14,13 @@ from orderflow.query.clients import audit
 from orderflow.query.requests import Edit, Longer, MustSayWhy, ReplayMany, Why, asked, body
 
 if TYPE_CHECKING:
-    from orderflow.actions.service import Desk, Receipt
+    from orderflow.actions.service import OperatorActions, Receipt
     from orderflow.query.store.action_results import DeskReader
 
 _OF_AN_ORDER = "hold, release, cancel"
 
 
-def blueprint(desk: Desk, reader: DeskReader, audit_url: str | None) -> Blueprint:
+def blueprint(desk: OperatorActions, reader: DeskReader, audit_url: str | None) -> Blueprint:
     api = _Actions(desk, reader, audit_url)
     routes = Blueprint("actions", "orderflow.query.api.actions")
     routes.before_request(_guard)
@@ -48,7 +48,7 @@ def receipt_of(receipt: Receipt) -> dict[str, object]:
 
 
 class _Actions:
-    def __init__(self, desk: Desk, reader: DeskReader, audit_url: str | None) -> None:
+    def __init__(self, desk: OperatorActions, reader: DeskReader, audit_url: str | None) -> None:
         self._desk = desk
         self._reader = reader
         self._audit_url = audit_url
@@ -68,7 +68,7 @@ class _Actions:
 
     def replay(self, parked_id: str) -> tuple[Response, int]:
         why = body(Why)
-        letter = self._desk.letter(parked_id)
+        letter = self._desk.parked_event(parked_id)
         receipt = self._desk.replay(Selection(ids=(letter.id,)), asked(why.reason))
         for left in receipt.left:
             raise ConflictError(left.reason.text)

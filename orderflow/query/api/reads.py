@@ -9,8 +9,7 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, Response, abort, jsonify, request
 
-from orderflow.actions import resend
-from orderflow.actions.resend import Letter
+from orderflow.actions import parked_event, resend
 from orderflow.errors import PoisonError
 from orderflow.query import labels, masking
 from orderflow.query.api import metrics
@@ -145,10 +144,10 @@ def editable(event: ParkedEvent) -> Json:
         return {"editable": None, "not_editable": error.reasons[0].text}
 
 
-def letter_of(event: ParkedEvent) -> Letter:
+def letter_of(event: ParkedEvent) -> parked_event.ParkedEvent:
     head = event.summary
     codes = tuple(reason["code"] for reason in head.reasons)
-    return Letter(
+    return parked_event.ParkedEvent(
         head.id,
         head.order_id,
         head.stage,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from werkzeug.wrappers import Response as AnyResponse
 
-    from orderflow.actions.service import Desk, Receipt
+    from orderflow.actions.service import OperatorActions, Receipt
     from orderflow.query.store.action_results import DeskReader
 
 OUTCOME_SECONDS: Final = 3.0
@@ -34,7 +34,7 @@ _POLL_SECONDS: Final = 0.1
 _ORDER_VERBS: Final = "hold, release, cancel"
 
 
-def blueprint(desk: Desk, reader: DeskReader) -> Blueprint:
+def blueprint(desk: OperatorActions, reader: DeskReader) -> Blueprint:
     forms = _Forms(desk, reader)
     routes = Blueprint("forms", "orderflow.query.html.forms")
     routes.before_request(_guard)
@@ -68,7 +68,7 @@ def _why(*, needed: bool) -> str | None:
 
 
 class _Forms:
-    def __init__(self, desk: Desk, reader: DeskReader) -> None:
+    def __init__(self, desk: OperatorActions, reader: DeskReader) -> None:
         self._desk = desk
         self._reader = reader
 
@@ -87,7 +87,7 @@ class _Forms:
         )
 
     def replay(self, parked_id: str) -> str | AnyResponse:
-        self._desk.letter(parked_id)
+        self._desk.parked_event(parked_id)
         return self._replay(Selection(ids=(parked_id,)), f"/parked/{parked_id}", "Replay this event?")
 
     def replay_many(self) -> str | AnyResponse:
@@ -111,7 +111,7 @@ class _Forms:
         )
 
     def discard(self, parked_id: str) -> str | AnyResponse:
-        letter = self._desk.letter(parked_id)
+        letter = self._desk.parked_event(parked_id)
         return self._ask(
             lambda: self._desk.discard(parked_id, asked(_why(needed=True))),
             title="Discard this event?",
@@ -123,7 +123,7 @@ class _Forms:
         )
 
     def edit(self, parked_id: str) -> str | AnyResponse:
-        letter = self._desk.letter(parked_id)
+        letter = self._desk.parked_event(parked_id)
         document = resend.document(letter)
         if request.method == "GET":
             requests.note_revealed(parked_id)

@@ -1,4 +1,4 @@
-"""What the operators' desk reads: letters with their content, what was done, the last audit."""
+"""Reads for operators' actions: parked events with their content, actions and their outcomes, the last audit."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any, Final
 from psycopg.rows import class_row, dict_row
 from psycopg.sql import SQL
 
+from orderflow.actions import parked_event
 from orderflow.query.store.orders import Reader
 from orderflow.query.store.read_model import ActionResult
-from orderflow.shelve.action_store import LETTER, letter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import LiteralString
 
-    from orderflow.actions.resend import Letter
+    from orderflow.actions.parked_event import ParkedEvent
     from orderflow.actions.service import Selection
 
-LETTERS: Final[dict[str, LiteralString]] = {
+SELECTED: Final[dict[str, LiteralString]] = {
     "ids": "id = ANY(%(ids)s)",
     "order": "order_id = %(order)s AND state = 'open'",
     "code": "stage = %(stage)s AND code = %(code)s AND state = 'open'",
@@ -54,17 +54,17 @@ SELECT finished_at, state, report FROM audit_runs WHERE finished_at IS NOT NULL 
 
 
 class DeskReader(Reader):
-    def letters(self, wanted: Selection, most: int) -> list[Letter]:
-        """Those that are named, in any state, or the open ones of an order or of a stage and reason; the oldest
-        `most`."""
-        values: dict[str, Any] = wanted.model_dump() | {"ids": list(wanted.ids), "most": most}
-        statement = SQL(f"{LETTER} WHERE {LETTERS[wanted.by]} ORDER BY parked_at, id LIMIT %(most)s")
+    def parked_events(self, selection: Selection, limit: int) -> list[ParkedEvent]:
+        """The oldest events of a selection. Those selected by id may have any state."""
+        values: dict[str, Any] = selection.model_dump() | {"ids": list(selection.ids), "limit": limit}
+        condition = SELECTED[selection.by]
+        statement = SQL(f"{parked_event.SELECT} WHERE {condition} ORDER BY parked_at, id LIMIT %(limit)s")
         with self._snapshot() as connection:
             rows = connection.cursor(row_factory=dict_row).execute(statement, values).fetchall()
-        return [letter(row) for row in rows]
+        return [parked_event.from_row(row) for row in rows]
 
     def results(self, of: str, value: str) -> list[ActionResult]:
-        """The actions of a request (`request`) or on a letter (`parked_id`), the oldest first."""
+        """The actions of a request (`request`) or on a parked event (`parked_id`), the oldest first."""
         from orderflow.actions.events import SOURCE
 
         statement = SQL(RESULTS).format(condition=SQL(RESULTS_OF[of]))
@@ -72,9 +72,9 @@ class DeskReader(Reader):
             cursor = connection.cursor(row_factory=class_row(ActionResult))
             return cursor.execute(statement, {"value": value, "operators": SOURCE}).fetchall()
 
-    def done(self, request: str) -> Sequence[str]:
-        """The letters that a request has acted on so far."""
-        return [result.parked_id for result in self.results("request", request)]
+    def parked_ids_of(self, request_id: str) -> Sequence[str]:
+        """The parked events on which a request has acted so far."""
+        return [result.parked_id for result in self.results("request", request_id)]
 
     def last_audit(self) -> dict[str, Any] | None:
         with self._snapshot() as connection:

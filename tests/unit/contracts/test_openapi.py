@@ -9,7 +9,7 @@ import pytest
 from openapi_spec_validator import validate
 from pydantic import SecretStr
 
-from orderflow.actions.service import Desk
+from orderflow.actions.service import OperatorActions
 from orderflow.adapters.http.api_keys import Door
 from orderflow.contracts.asyncapi import describe as describe_topics
 from orderflow.contracts.openapi import describe
@@ -47,7 +47,7 @@ def test_every_address_that_query_has_for_programs_is_described_and_no_other() -
         database_url=SecretStr("postgresql://nobody@127.0.0.1:1/none"), kafka_bootstrap="127.0.0.1:1"
     )
     reader = DeskReader(settings, Alerts(Stuck(), Gaps()))
-    app = create_app(reader, Door(None), Streams(0), Desk(reader, lambda _topic, _events: None))
+    app = create_app(reader, Door(None), Streams(0), OperatorActions(reader, lambda _topic, _events: None))
     found = set()
     for rule in app.url_map.iter_rules():
         if FOR_PEOPLE.fullmatch(rule.rule):

@@ -14,8 +14,8 @@ from jsonschema import Draft202012Validator
 from support.events import event, order, paid, placed
 
 from orderflow.actions import events
-from orderflow.actions.events import Request
-from orderflow.actions.resend import Letter
+from orderflow.actions.events import ActionRequest
+from orderflow.actions.parked_event import ParkedEvent
 from orderflow.contracts.documents import documents, files
 from orderflow.contracts.messages import all_messages
 from orderflow.domain.events import INBOX, kind_of, parse, type_of
@@ -150,9 +150,9 @@ def test_whatever_is_parked_fits_its_schema(body: bytes) -> None:
 
 
 def test_every_action_of_an_operator_fits_its_schema() -> None:
-    asked = Request("r-1", "ada", "2026-11-23T10:00:00Z", "a test")
+    request = ActionRequest("r-1", "ada", "2026-11-23T10:00:00Z", "a test")
     source = paid("o-1")
-    letter = Letter(
+    parked = ParkedEvent(
         "p-1",
         "o-1",
         "track",
@@ -163,13 +163,13 @@ def test_every_action_of_an_operator_fits_its_schema() -> None:
         source.data,
         moment("2026-11-23T10:00:00Z"),
     )
-    held = events.order_event("held", "o-1", asked)
+    held = events.order_event("held", "o-1", request)
     found = [
-        events.replay(letter, asked),
-        events.discard(letter, asked),
-        events.edit(letter, asked, {"type": "t", "data": {}}, ("data.amount",)),
-        events.extend("o-1", asked, 24),
-        events.record_of(held, "held", asked),
+        events.replay(parked, request),
+        events.discard(parked, request),
+        events.edit(parked, request, {"type": "t", "data": {}}, ("data.amount",)),
+        events.extend("o-1", request, 24),
+        events.record_of(held, "held", request),
     ]
     assert {each.type for each in found} == events.MODELS.keys()
     for each in found:

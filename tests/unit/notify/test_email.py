@@ -1,4 +1,4 @@
-"""The letters: both bodies of every kind, and nothing that a customer wrote becomes a header or markup."""
+"""The mails: both bodies of every kind, and nothing that a customer wrote becomes a header or markup."""
 
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from support.statuses import announced, notification
 
 from orderflow.errors import BadSettingsError
-from orderflow.notify.email import TEMPLATES, EmailChannel, Letters, envelope_address, one_line
-from orderflow.notify.model import CustomerKind, Email, Shop
+from orderflow.notify.email import TEMPLATES, EmailChannel, MailRenderer, envelope_address, one_line
+from orderflow.notify.model import CustomerKind
+from orderflow.notify.settings import Email, Shop
 
 SHOP = Shop.model_validate({"name": "Büro & Co", "url": "https://shop.example"})
-LETTERS = Letters(SHOP, "Büro <orders@shop.example>")
+RENDERER = MailRenderer(SHOP, "Büro <orders@shop.example>")
 DETAILS: dict[str, dict[str, Any]] = {
     "rejected": {"reasons": [{"code": "c", "field": "f", "text": "the shop does not ship <there>"}]},
     "shipped": {"carrier": "Post <b>", "tracking": "T-1"},
@@ -35,9 +36,9 @@ HEADERS = {
 }
 
 
-def letter(kind: str, recipient: str = "ada@example.org", **changes: Any) -> EmailMessage:
+def mail(kind: str, recipient: str = "ada@example.org", **changes: Any) -> EmailMessage:
     event = announced(kind, detail=DETAILS.get(kind, {}), **changes)
-    return parsed(LETTERS.write(notification(event, "email", recipient)))
+    return parsed(RENDERER.render(notification(event, "email", recipient)))
 
 
 def parsed(content: bytes) -> EmailMessage:
@@ -57,7 +58,7 @@ def body(message: EmailMessage, subtype: str) -> str:
 @pytest.mark.parametrize("kind", get_args(CustomerKind))
 def test_every_kind_has_a_subject_a_text_and_a_page_that_name_the_order(kind: str) -> None:
     event = announced(kind, "A-1", DETAILS.get(kind, {}))
-    message = parsed(LETTERS.write(notification(event, "email", "ada@example.org")))
+    message = parsed(RENDERER.render(notification(event, "email", "ada@example.org")))
     assert set(message.keys()) == HEADERS
     assert "A-1" in message["Subject"]
     assert message["To"] == "ada@example.org"
@@ -75,32 +76,30 @@ def test_there_is_a_pair_of_templates_for_every_kind_and_no_other() -> None:
 
 
 def test_details_are_told_as_text_and_escaped_as_markup() -> None:
-    rejected, shipped = letter("rejected"), letter("shipped")
+    rejected, shipped = mail("rejected"), mail("shipped")
     assert "- the shop does not ship <there>" in body(rejected, "plain")
     assert "<li>the shop does not ship &lt;there&gt;</li>" in body(rejected, "html")
     assert "Tracking number: T-1" in body(shipped, "plain")
     assert "Carrier: Post &lt;b&gt;" in body(shipped, "html")
-    assert "10.00 EUR" in body(letter("refunded"), "plain")
+    assert "10.00 EUR" in body(mail("refunded"), "plain")
 
 
 def test_details_that_are_left_out_are_left_out() -> None:
-    message = parsed(LETTERS.write(notification(announced("shipped"), "email", "ada@example.org")))
+    message = parsed(RENDERER.render(notification(announced("shipped"), "email", "ada@example.org")))
     assert "Carrier" not in body(message, "plain") + body(message, "html")
 
 
 def test_why_the_shop_hesitates_is_not_told_to_the_customer() -> None:
     for kind in ("held", "cancelled", "declined", "returned"):
         event = announced(kind, detail={"reason": "suspected fraud", "by": "operator"})
-        message = parsed(LETTERS.write(notification(event, "email", "ada@example.org")))
+        message = parsed(RENDERER.render(notification(event, "email", "ada@example.org")))
         assert "fraud" not in body(message, "plain") + body(message, "html")
 
 
 def test_what_a_customer_wrote_stays_text() -> None:
     script = "<script>alert(1)</script>{{ shop }}"
     lines = [{"sku": "X", "name": script, "quantity": 1, "unit_price": 2900}]
-    message = letter(
-        "accepted", customer={"name": script, "email": "ada@example.org"}, lines=lines, shipping=0
-    )
+    message = mail("accepted", customer={"name": script, "email": "ada@example.org"}, lines=lines, shipping=0)
     assert "<script>" not in body(message, "html")
     assert "{{ shop }}" in body(message, "html")
     assert body(message, "plain").count(script) == 2
@@ -109,7 +108,7 @@ def test_what_a_customer_wrote_stays_text() -> None:
 def test_the_message_id_is_the_same_for_the_same_event_and_recipient_only() -> None:
     event = announced("accepted")
     ids = [
-        parsed(LETTERS.write(notification(each, "email", recipient)))["Message-ID"]
+        parsed(RENDERER.render(notification(each, "email", recipient)))["Message-ID"]
         for each, recipient in (
             (event, "a@x.org"),
             (event, "a@x.org"),
@@ -136,7 +135,7 @@ def test_the_message_id_is_the_same_for_the_same_event_and_recipient_only() -> N
     ],
 )
 def test_no_recipient_adds_a_header_or_a_body(nasty: str) -> None:
-    message = letter("accepted", nasty)
+    message = mail("accepted", nasty)
     assert set(message.keys()) == HEADERS
     assert "another body" not in body(message, "plain")
 
@@ -164,6 +163,6 @@ def test_an_address_beyond_ascii_asks_only_for_what_it_needs(
 
 
 def test_a_password_file_that_cannot_be_read_is_named_at_the_start(tmp_path: Path) -> None:
-    told = {"from": "a@x.org", "smtp_url": "smtps://x.org", "user": "u", "password_file": "missing"}
+    settings = {"from": "a@x.org", "smtp_url": "smtps://x.org", "user": "u", "password_file": "missing"}
     with pytest.raises(BadSettingsError, match=r"email\.password_file"):
-        EmailChannel(SHOP, Email.model_validate(told), tmp_path)
+        EmailChannel(SHOP, Email.model_validate(settings), tmp_path)

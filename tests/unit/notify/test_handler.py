@@ -1,4 +1,4 @@
-"""What becomes of an event whose notifications fare differently; claims and channels are fakes."""
+"""The result of an event whose notifications have different results. Claims and channels are fakes."""
 
 import asyncio
 import logging
@@ -10,8 +10,9 @@ import pytest
 from support.statuses import announced
 
 from orderflow.errors import PoisonError, UnavailableError
-from orderflow.notify.handler import Claim, Found, Notifier
-from orderflow.notify.model import Fate, Notification, NotificationSettings, Outcome
+from orderflow.notify.handler import Claim, ClaimStatus, Notifier
+from orderflow.notify.model import Delivery, DeliveryResult, Notification
+from orderflow.notify.settings import NotificationSettings
 
 SETTINGS = NotificationSettings.model_validate(
     {
@@ -23,22 +24,25 @@ SETTINGS = NotificationSettings.model_validate(
         ],
     }
 )
-SENT = Outcome(Fate.SENT)
+SENT = Delivery(DeliveryResult.SENT)
 
 
 @dataclass
 class FakeClaims:
-    """Hands out claims; keeps what was recorded by place. taken_over: every record comes too late."""
+    """Grants claims and keeps each recorded result by target. taken_over: every result is recorded too late."""
 
-    found: dict[str, Found] = field(default_factory=dict)
+    statuses: dict[str, ClaimStatus] = field(default_factory=dict)
     taken_over: bool = False
     records: dict[str, str] = field(default_factory=dict)
-    failed_too: bool | None = None
+    retry_failed: bool | None = None
     outages: int = 0
 
-    async def claim(self, due: Sequence[Notification], *, failed_too: bool) -> list[Claim]:
-        self.failed_too = failed_too
-        return [Claim(each, uuid4(), self.found.get(each.place, Found.OURS), "http_400") for each in due]
+    async def claim(self, notifications: Sequence[Notification], *, retry_failed: bool) -> list[Claim]:
+        self.retry_failed = retry_failed
+        return [
+            Claim(each, uuid4(), self.statuses.get(each.target, ClaimStatus.OURS), "http_400")
+            for each in notifications
+        ]
 
     async def confirm(self, claim: Claim) -> bool:
         return self._record(claim, "sent")
@@ -54,32 +58,32 @@ class FakeClaims:
             self.outages -= 1
             raise UnavailableError("away")
         if not self.taken_over:
-            self.records[claim.notification.place] = what
+            self.records[claim.notification.target] = what
         return not self.taken_over
 
 
 @dataclass
 class FakeChannel:
-    """Answers by place; sent keeps what it was given."""
+    """Results by target; sent keeps the targets of the notifications."""
 
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    deliveries: dict[str, Delivery] = field(default_factory=dict)
     sent: list[str] = field(default_factory=list)
 
-    async def send(self, notification: Notification) -> Outcome:
-        self.sent.append(notification.place)
+    async def send(self, notification: Notification) -> Delivery:
+        self.sent.append(notification.target)
         for _ in range(5):  # later than an error that comes at once
             await asyncio.sleep(0)
-        return self.outcomes.get(notification.place, SENT)
+        return self.deliveries.get(notification.target, SENT)
 
 
 class StuckChannel(FakeChannel):
-    async def send(self, notification: Notification) -> Outcome:
+    async def send(self, notification: Notification) -> Delivery:
         await super().send(notification)
         return await asyncio.Event().wait() and SENT
 
 
 class BrokenChannel(FakeChannel):
-    async def send(self, notification: Notification) -> Outcome:
+    async def send(self, notification: Notification) -> Delivery:
         raise RuntimeError(notification.recipient)
 
 
@@ -100,12 +104,12 @@ async def test_what_is_not_due_claims_nothing() -> None:
     claims = FakeClaims()
     quiet = SETTINGS.model_copy(update={"webhooks": ()})
     await Notifier(quiet, {}, claims, lease_seconds=60).handle(announced("packed"))
-    assert claims.failed_too is None
+    assert claims.retry_failed is None
 
 
 async def test_one_recipients_trouble_stops_no_other_and_the_event_comes_again() -> None:
     claims = FakeClaims()
-    channel = FakeChannel({"webhook.erp": Outcome(Fate.NOT_NOW, "http_503")})
+    channel = FakeChannel({"webhook.erp": Delivery(DeliveryResult.NOT_NOW, "http_503")})
     with pytest.raises(UnavailableError, match=r"webhook\.erp http_503"):
         await notifier(claims, channel).handle(announced("paid"))
     assert claims.records == {"email": "sent", "webhook.erp": "released http_503", "webhook.crm": "sent"}
@@ -114,12 +118,15 @@ async def test_one_recipients_trouble_stops_no_other_and_the_event_comes_again()
 async def test_what_failed_for_good_is_recorded_and_parked_with_a_reason_each() -> None:
     claims = FakeClaims()
     channel = FakeChannel(
-        {"email": Outcome(Fate.REFUSED, "smtp_550"), "webhook.crm": Outcome(Fate.GONE, "endpoint_gone")}
+        {
+            "email": Delivery(DeliveryResult.REFUSED, "smtp_550"),
+            "webhook.crm": Delivery(DeliveryResult.GONE, "endpoint_gone"),
+        }
     )
     with pytest.raises(PoisonError) as caught:
         await notifier(claims, channel).handle(announced("paid"))
-    told = [(reason.code, reason.field) for reason in caught.value.reasons]
-    assert told == [("smtp_550", "email"), ("endpoint_gone", "webhook.crm")]
+    reasons = [(reason.code, reason.field) for reason in caught.value.reasons]
+    assert reasons == [("smtp_550", "email"), ("endpoint_gone", "webhook.crm")]
     assert claims.records == {
         "email": "failed smtp_550",
         "webhook.erp": "sent",
@@ -129,14 +136,19 @@ async def test_what_failed_for_good_is_recorded_and_parked_with_a_reason_each() 
 
 async def test_what_failed_is_parked_only_when_nothing_is_to_be_retried() -> None:
     channel = FakeChannel(
-        {"email": Outcome(Fate.REFUSED, "smtp_550"), "webhook.crm": Outcome(Fate.NOT_NOW, "http_500")}
+        {
+            "email": Delivery(DeliveryResult.REFUSED, "smtp_550"),
+            "webhook.crm": Delivery(DeliveryResult.NOT_NOW, "http_500"),
+        }
     )
     with pytest.raises(UnavailableError):
         await notifier(FakeClaims(), channel).handle(announced("paid"))
 
 
 async def test_a_redelivery_sends_nothing_that_was_sent_and_parks_again_what_failed() -> None:
-    claims = FakeClaims({"email": Found.SENT, "webhook.erp": Found.FAILED, "webhook.crm": Found.DISABLED})
+    claims = FakeClaims(
+        {"email": ClaimStatus.SENT, "webhook.erp": ClaimStatus.FAILED, "webhook.crm": ClaimStatus.DISABLED}
+    )
     channel = FakeChannel()
     with pytest.raises(PoisonError) as caught:
         await notifier(claims, channel).handle(announced("paid"))
@@ -148,13 +160,13 @@ async def test_only_a_replay_asks_for_what_failed_to_be_tried_again() -> None:
     claims = FakeClaims()
     event = announced("paid")
     await notifier(claims, FakeChannel()).handle(event)
-    assert claims.failed_too is False
+    assert claims.retry_failed is False
     await notifier(claims, FakeChannel()).handle(event.with_extensions(replay="1"))
-    assert claims.failed_too is True
+    assert claims.retry_failed is True
 
 
 async def test_while_somebody_else_sends_the_event_comes_again() -> None:
-    claims, channel = FakeClaims({"email": Found.BUSY}), FakeChannel()
+    claims, channel = FakeClaims({"email": ClaimStatus.BUSY}), FakeChannel()
     with pytest.raises(UnavailableError, match="email claimed"):
         await notifier(claims, channel).handle(announced("paid"))
     assert channel.sent == ["webhook.erp", "webhook.crm"]
@@ -162,7 +174,7 @@ async def test_while_somebody_else_sends_the_event_comes_again() -> None:
 
 async def test_what_may_have_been_taken_keeps_its_claim() -> None:
     claims = FakeClaims()
-    channel = FakeChannel({"email": Outcome(Fate.UNKNOWN, "smtp_timeout")})
+    channel = FakeChannel({"email": Delivery(DeliveryResult.UNKNOWN, "smtp_timeout")})
     with pytest.raises(UnavailableError, match="email smtp_timeout"):
         await notifier(claims, channel).handle(announced("paid"))
     assert "email" not in claims.records
@@ -196,10 +208,10 @@ async def test_a_fault_of_ours_in_one_channel_comes_through_after_the_others_are
 
 async def test_neither_error_nor_log_names_the_customer(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    channel = FakeChannel({"email": Outcome(Fate.NOT_NOW, "smtp_451")})
+    channel = FakeChannel({"email": Delivery(DeliveryResult.NOT_NOW, "smtp_451")})
     event = replace(announced("paid"), subject="A-9", data=announced("paid", "A-9").data)
     with pytest.raises(UnavailableError) as caught:
         await notifier(FakeClaims(), channel).handle(event)
-    told = str(caught.value) + "".join(str(record.__dict__) for record in caplog.records)
-    assert "A-9" in told
-    assert "ada@" not in told
+    text = str(caught.value) + "".join(str(record.__dict__) for record in caplog.records)
+    assert "A-9" in text
+    assert "ada@" not in text

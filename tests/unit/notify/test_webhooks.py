@@ -1,4 +1,4 @@
-"""Webhooks: what an answer means, which addresses are refused, what is signed and what is told."""
+"""Webhooks: what a response means, which addresses are refused, what is signed and what is sent."""
 
 import json
 import socket
@@ -10,15 +10,16 @@ from standardwebhooks import Webhook as Signer
 from support.statuses import announced, notification
 
 from orderflow.errors import BadSettingsError
-from orderflow.notify.model import Fate, Webhook
+from orderflow.notify.model import DeliveryResult
+from orderflow.notify.settings import Webhook
 from orderflow.notify.webhooks import (
     RefusedAddressError,
     WebhookChannel,
     body,
+    delivery_from_status,
     is_public,
-    outcome_of,
     public_socket,
-    signed,
+    signature_headers,
 )
 
 OLD, NEW = "whsec_b2xkIG9sZCBvbGQgb2xk", "whsec_bmV3IG5ldyBuZXcgbmV3"
@@ -88,35 +89,37 @@ def test_no_socket_is_made_for_an_address_that_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "fate", "code"),
+    ("status", "result", "code"),
     [
-        (200, Fate.SENT, ""),
-        (204, Fate.SENT, ""),
-        (299, Fate.SENT, ""),
-        (301, Fate.REFUSED, "http_301"),
-        (307, Fate.REFUSED, "http_307"),
-        (400, Fate.REFUSED, "http_400"),
-        (401, Fate.REFUSED, "http_401"),
-        (404, Fate.REFUSED, "http_404"),
-        (408, Fate.NOT_NOW, "http_408"),
-        (409, Fate.NOT_NOW, "http_409"),
-        (410, Fate.GONE, "endpoint_gone"),
-        (422, Fate.REFUSED, "http_422"),
-        (425, Fate.NOT_NOW, "http_425"),
-        (429, Fate.NOT_NOW, "http_429"),
-        (500, Fate.NOT_NOW, "http_500"),
-        (503, Fate.NOT_NOW, "http_503"),
-        (599, Fate.NOT_NOW, "http_599"),
+        (200, DeliveryResult.SENT, ""),
+        (204, DeliveryResult.SENT, ""),
+        (299, DeliveryResult.SENT, ""),
+        (301, DeliveryResult.REFUSED, "http_301"),
+        (307, DeliveryResult.REFUSED, "http_307"),
+        (400, DeliveryResult.REFUSED, "http_400"),
+        (401, DeliveryResult.REFUSED, "http_401"),
+        (404, DeliveryResult.REFUSED, "http_404"),
+        (408, DeliveryResult.NOT_NOW, "http_408"),
+        (409, DeliveryResult.NOT_NOW, "http_409"),
+        (410, DeliveryResult.GONE, "endpoint_gone"),
+        (422, DeliveryResult.REFUSED, "http_422"),
+        (425, DeliveryResult.NOT_NOW, "http_425"),
+        (429, DeliveryResult.NOT_NOW, "http_429"),
+        (500, DeliveryResult.NOT_NOW, "http_500"),
+        (503, DeliveryResult.NOT_NOW, "http_503"),
+        (599, DeliveryResult.NOT_NOW, "http_599"),
     ],
 )
-def test_an_answers_status_says_what_becomes_of_the_webhook(status: int, fate: Fate, code: str) -> None:
-    outcome = outcome_of(status)
-    assert (outcome.fate, outcome.code) == (fate, code)
+def test_an_answers_status_says_what_becomes_of_the_webhook(
+    status: int, result: DeliveryResult, code: str
+) -> None:
+    delivery = delivery_from_status(status)
+    assert (delivery.result, delivery.code) == (result, code)
 
 
 def test_every_secret_signs_and_each_is_enough_to_verify() -> None:
     content = body(notification(announced("paid", detail={"reference": "é€"}), "webhook", "erp"))
-    headers = signed([Signer(OLD), Signer(NEW)], "m-1", content, datetime.now(UTC))
+    headers = signature_headers([Signer(OLD), Signer(NEW)], "m-1", content, datetime.now(UTC))
     for secret in (OLD, NEW):
         assert Signer(secret).verify(content, headers) == json.loads(content)
 

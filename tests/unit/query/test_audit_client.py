@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 from werkzeug.test import Client
 
-from orderflow.actions.service import Desk
+from orderflow.actions.service import OperatorActions
 from orderflow.adapters.http.api_keys import Door
 from orderflow.domain.deadlines import Gaps, Stuck
 from orderflow.query.app import create_app
@@ -47,8 +47,8 @@ def query(audit_url: str | None) -> Client:
         database_url=SecretStr("postgresql://nobody@127.0.0.1:1/none"), kafka_bootstrap="127.0.0.1:1"
     )
     reader = DeskReader(settings, Alerts(Stuck(), Gaps()))
-    desk = Desk(reader, lambda _topic, _events: None)
-    return Client(create_app(reader, Door(None), Streams(0), desk, audit_url))
+    actions = OperatorActions(reader, lambda _topic, _events: None)
+    return Client(create_app(reader, Door(None), Streams(0), actions, audit_url))
 
 
 @pytest.mark.parametrize(
