@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 from orderflow import settings, startup
 from orderflow.adapters.kafka.log import Log, partition_of
 from orderflow.adapters.kafka.producer import client_config
-from orderflow.audit.consumer_lag import GROUP
 from orderflow.errors import UnavailableError
 from orderflow.messaging import topics
 from orderflow.messaging.parked_event import TOPIC_OF
@@ -101,7 +100,7 @@ class Barrier:
         """How many records of the old partitions the stage has still to take."""
         topic = TOPIC_OF[stage]
         extents = self._log.extents(topic)
-        committed = self._log.committed(GROUP.format(stage=stage), topic, range(self._old))
+        committed = self._log.committed(topics.consumer_group(stage), topic, range(self._old))
         return sum(
             max(0, end - max(committed.get(partition, 0), extents[partition].start))
             for partition, end in ends[topic].items()

@@ -30,7 +30,6 @@ TOPIC_OF: Final = {
     "notify": topics.STATUS,
     "shelve": topics.PARKED,
 }
-_ORDER_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _STAGE_IN_URL: Final = re.compile(r"^https?://([a-z0-9-]{1,63})(?![a-z0-9-])")
 _FORWARDED: Final = re.compile(r"(ce-.*|content-type)")
 
@@ -113,7 +112,7 @@ class Letter:
         """The order id where the attributes or the record's key tell one, else empty."""
         for name in ("subject", "partitionkey", "key"):
             value = self.attributes.get(name, "")
-            if _ORDER_ID.fullmatch(value):
+            if ce.SUBJECT.fullmatch(value):
                 return value
         return ""
 

@@ -202,6 +202,6 @@ def _http_error(error: HTTPException) -> Response:
 
 
 def _unexpected(error: Exception) -> Response:
-    extra = {"endpoint": request.endpoint, "error": type(error).__name__, "where": logs.where(error)}
+    extra = {"endpoint": request.endpoint, "error": type(error).__name__, "where": logs.location(error)}
     log.error("unexpected", extra=extra)
     return _failure(500, "internal_error", "This failed; the log says where")

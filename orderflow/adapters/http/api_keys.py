@@ -117,7 +117,7 @@ class Door:
 
 
 def _credentials(headers: Mapping[str, str]) -> tuple[str | None, str]:
-    """The key's name and the key. The name is None where the scheme has no name; the key is empty where it is missing."""
+    """The key's name (None where the scheme sends no name) and the key (empty where there is none)."""
     scheme, _, rest = headers.get("authorization", "").partition(" ")
     credentials = rest.strip()
     if len(credentials) > _MAX_CREDENTIALS:
