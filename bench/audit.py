@@ -25,7 +25,6 @@ from bench.machine import ROOT, hardware
 from bench.workload import SMALL_ORDER
 from orderflow.adapters.kafka.producer import producer_config
 from orderflow.adapters.postgres.schema import migrate
-from orderflow.audit.consumer_lag import GROUP
 from orderflow.domain.events import type_of
 from orderflow.domain.rules import Rules
 from orderflow.messaging import topics
@@ -163,7 +162,7 @@ def _rows(plan: Plan, order_id: str) -> Iterator[tuple[str, tuple[Any, ...]]]:
 
 def _commit(bootstrap: str) -> None:
     for stage, topic in _STAGES.items():
-        consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": GROUP.format(stage=stage)})
+        consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": topics.consumer_group(stage)})
         ends = [
             TopicPartition(topic, p, consumer.get_watermark_offsets(TopicPartition(topic, p), 30)[1])
             for p in admin_client(bootstrap).list_topics(topic, timeout=30).topics[topic].partitions

@@ -41,7 +41,7 @@ def build() -> Flask:
 
         rollouts = Rollouts.connect()
     streams = Streams(settings.live_streams)
-    api_keys = Door.open(settings, "query")
+    api_keys = Door.from_settings(settings, "query")
     check_schema(settings)
     app = create_app(reader, api_keys, streams, actions, settings.audit_url, rollouts)
     if not isinstance(telemetry, NoopTelemetry):

@@ -1,4 +1,5 @@
-"""Logs: one JSON object a line on stderr. Order and event ids, never personal data, a body or a stack trace."""
+"""Logs: one JSON object per line on stderr. They have order ids and event ids, never personal data, bodies or stack
+traces."""
 
 from __future__ import annotations
 
@@ -9,11 +10,12 @@ from typing import Final
 
 from pythonjsonlogger.json import JsonFormatter
 
-_IDENTIFIER: Final = re.compile(r"[A-Za-z0-9._:/#-]{0,256}")
+SAFE_IDENTIFIER: Final = re.compile(r"[A-Za-z0-9._:/#-]{1,256}")
+"""Ids that may be shown. An id with any other character may be somebody's address."""
 
 
 def configure(level: str, **fields: str) -> None:
-    """Every line carries the fields: what process it is that speaks."""
+    """Sets up the root logger. fields identify the process and are in every line."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         JsonFormatter(
@@ -28,15 +30,15 @@ def configure(level: str, **fields: str) -> None:
 
 
 def identifier(text: str) -> str:
-    """An id as a log may have it: one that has more in it than ids have may be somebody's address."""
-    return text if _IDENTIFIER.fullmatch(text) else f"({len(text)} characters)"
+    """The id itself where it is safe to log, else only its length."""
+    return text if not text or SAFE_IDENTIFIER.fullmatch(text) else f"({len(text)} characters)"
 
 
-def where(error: BaseException) -> str:
-    """The innermost file and line of an error: what a stack trace would tell, without what it might give away."""
+def location(error: BaseException) -> str:
+    """The innermost file and line of an error's stack trace, which has no data of the event."""
     trace = error.__traceback__
-    place = ""
+    innermost = ""
     while trace is not None:
-        place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+        innermost = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
         trace = trace.tb_next
-    return place
+    return innermost

@@ -102,7 +102,7 @@ class DatabaseSettings(StageSettings):
     database_wait_seconds: Annotated[float, Field(gt=0, le=60)] = 5
 
 
-class DoorSettings(StageSettings):
+class ApiKeySettings(StageSettings):
     """Of the stages that outsiders call."""
 
     api_keys_file: Path | None = None
@@ -110,7 +110,7 @@ class DoorSettings(StageSettings):
     """Serve without API keys: for one's own machine only."""
 
 
-class IntakeSettings(DoorSettings, KafkaSettings):
+class IntakeSettings(ApiKeySettings, KafkaSettings):
     rules_file: Path
     public_url: str = ""
     """What the Location of an accepted order begins with: the address of query."""
@@ -147,7 +147,7 @@ class AuditSettings(DatabaseSettings, KafkaSettings):
     audit_republish_per_second: Annotated[int, Field(ge=1, le=10_000)] = 100
 
 
-class QuerySettings(DoorSettings, DatabaseSettings, KafkaSettings):
+class QuerySettings(ApiKeySettings, DatabaseSettings, KafkaSettings):
     rules_file: Path | None = None
     """For the limits after which an order counts as stuck; without it they are the defaults."""
     audit_url: str | None = None

@@ -6,11 +6,11 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
+from orderflow.messaging.topics import consumer_group
+
 if TYPE_CHECKING:
     from orderflow.adapters.kafka.log import Log
 
-GROUP: Final = "orderflow-{stage}"
-"""The consumer group of a stage's KafkaSource, as the manifests have it."""
 _PAUSE_SECONDS: Final = 0.5
 
 
@@ -28,7 +28,7 @@ class Settling:
         deadline = time.monotonic() + self._wait_seconds
         while True:
             committed = await asyncio.to_thread(
-                self._log.committed, GROUP.format(stage=stage), topic, list(extents)
+                self._log.committed, consumer_group(stage), topic, list(extents)
             )
             left = {partition for partition, end in ends.items() if committed.get(partition, 0) < end}
             if not left or time.monotonic() > deadline:

@@ -14,7 +14,7 @@ from uuid import uuid4
 from orderflow.audit import scan
 from orderflow.audit.announcements import OVERLAP, Announcements
 from orderflow.audit.checks import EventsCheck, InboxCheck, ParkedCheck, StatusCheck, identity
-from orderflow.audit.consumer_lag import GROUP, Settling
+from orderflow.audit.consumer_lag import Settling
 from orderflow.audit.repairs import Pace, Remedies
 from orderflow.audit.report import Fate, Report
 from orderflow.messaging import topics
@@ -113,7 +113,7 @@ class Audit:
         readings = []
         for check in checks:
             extents = await asyncio.to_thread(self._log.extents, check.topic)
-            group = GROUP.format(stage=check.stage)
+            group = topics.consumer_group(check.stage)
             committed = await asyncio.to_thread(self._log.committed, group, check.topic, list(extents))
             known = await self._store.positions(check.topic)
             found, notes = scan.begin(check, extents, committed, known)

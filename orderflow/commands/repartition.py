@@ -1,8 +1,9 @@
-"""`python -m orderflow.commands.repartition --from 64`: says when to let the new partitions in
-(docs/how-to/add-partitions.md).
+"""`python -m orderflow.commands.repartition --from 64`: waits until the new partitions can be let in.
 
-Ends when every producer goes by the new number of partitions and every stage has taken what lies in the old ones as
-it was meant by the old number. It changes nothing and needs the audit's rights.
+docs/how-to/add-partitions.md says when to run it.
+
+It ends when every producer uses the new number of partitions, and every stage has handled the records that the old
+partitions had by then. It changes nothing. It needs the audit's rights in Kafka.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 from orderflow import settings, startup
 from orderflow.adapters.kafka.log import Log, partition_of
 from orderflow.adapters.kafka.producer import client_config
-from orderflow.audit.consumer_lag import GROUP
 from orderflow.errors import UnavailableError
 from orderflow.messaging import topics
 from orderflow.messaging.parked_event import TOPIC_OF
@@ -28,29 +28,28 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
 _METADATA_SECONDS: Final = 300.0
-"""After so long Kafka's clients ask again how many partitions there are (metadata.max.age.ms; librdkafka's
-topic.metadata.refresh.interval.ms), unless they are told otherwise."""
+"""The default time after which Kafka's clients ask for the number of partitions again (metadata.max.age.ms;
+topic.metadata.refresh.interval.ms of librdkafka)."""
 _PAUSE_SECONDS: Final = 0.5
-_TELL_SECONDS: Final = 10.0
+_PROGRESS_SECONDS: Final = 10.0
 
 
 class NotYetError(Exception):
-    """Letting the new partitions in now would break some order's sequence; the message says why."""
+    """If the new partitions were let in now, the events of some order could be handled out of sequence. The message
+    names the cause."""
 
 
-class WrongNumberError(Exception):
-    """The topics' partitions are not what this is for."""
+class PartitionCountError(Exception):
+    """The topics' numbers of partitions do not fit each other or the old number."""
 
 
 @dataclass(frozen=True, slots=True)
-class Numbers:
-    """Of partitions, before and after."""
-
+class PartitionCounts:
     old: int
     new: int
 
-    def strays(self, message: Message) -> bool:
-        """Whether a record lies where only the old number puts it."""
+    def is_misplaced(self, message: Message) -> bool:
+        """Whether the record is in a partition that only the old number gives for its key."""
         key, partition = message.key(), message.partition()
         if not isinstance(key, bytes) or partition is None:
             return False
@@ -59,66 +58,69 @@ class Numbers:
 
 class Barrier:
     def __init__(self, log: Log, old: int, wait_seconds: float) -> None:
-        """wait_seconds is how long a producer may go by the old number after the topics have the new one."""
+        """wait_seconds: how long a producer may use the old number after the topics have the new one."""
         self._log = log
         self._old = old
         self._wait_seconds = wait_seconds
 
-    def numbers(self) -> Numbers:
-        """Raises WrongNumberError, UnavailableError.
+    def partition_counts(self) -> PartitionCounts:
+        """Raises PartitionCountError and UnavailableError.
 
-        Only with a multiple a key either stays where it is or moves to a new partition; else keys would move from
-        one old partition to another, and could not be told from those that stay.
+        The new number must be a multiple of the old one. Then a key stays in its partition or moves to a new partition.
+        Otherwise some keys would move from one old partition to another, where they could not be held back.
         """
-        found = {topic: len(self._log.extents(topic)) for topic in topics.ALL}
-        new = found[topics.INBOX]
-        if set(found.values()) != {new}:
-            told = ", ".join(f"{topic} {number}" for topic, number in found.items())
-            raise WrongNumberError(f"not all topics have the same number of partitions: {told}")
+        counts = {topic: len(self._log.extents(topic)) for topic in topics.ALL}
+        new = counts[topics.INBOX]
+        if set(counts.values()) != {new}:
+            listing = ", ".join(f"{topic} {count}" for topic, count in counts.items())
+            raise PartitionCountError(f"not all topics have the same number of partitions: {listing}")
         if new <= self._old or new % self._old:
-            raise WrongNumberError(f"{new} partitions are no multiple of {self._old}: add up to one")
-        return Numbers(self._old, new)
+            raise PartitionCountError(
+                f"{new} partitions are no multiple of {self._old}: add partitions up to a multiple"
+            )
+        return PartitionCounts(self._old, new)
 
-    def waits(self) -> Iterator[str]:
-        """Yields what it waits for; ends when the new partitions can be let in.
+    def wait(self) -> Iterator[str]:
+        """Yields one sentence of progress at each pause; ends when the new partitions can be let in.
 
-        Raises NotYetError, WrongNumberError, UnavailableError."""
-        numbers = self.numbers()
-        until = time.monotonic() + self._wait_seconds
-        while (left := until - time.monotonic()) > 0:
-            yield f"{left:.0f} s until every producer goes by {numbers.new} partitions"
-            time.sleep(min(_PAUSE_SECONDS, left))
+        Raises NotYetError, PartitionCountError and UnavailableError.
+        """
+        counts = self.partition_counts()
+        deadline = time.monotonic() + self._wait_seconds
+        while (seconds := deadline - time.monotonic()) > 0:
+            yield f"{seconds:.0f} s until every producer uses {counts.new} partitions"
+            time.sleep(min(_PAUSE_SECONDS, seconds))
         ends = {topic: self._ends(topic) for topic in topics.ALL}
-        while behind := {stage: left for stage in TOPIC_OF if (left := self._left(stage, ends))}:
-            yield "in old partitions: " + ", ".join(f"{stage} {left}" for stage, left in behind.items())
+        while lags := {stage: lag for stage in TOPIC_OF if (lag := self._lag(stage, ends))}:
+            yield "in old partitions: " + ", ".join(f"{stage} {lag}" for stage, lag in lags.items())
             time.sleep(_PAUSE_SECONDS)
         for topic in topics.ALL:
-            self._check(topic, ends[topic], numbers)
+            self._check_placement(topic, ends[topic], counts)
 
     def _ends(self, topic: str) -> dict[int, int]:
         return self._log.ends(topic, range(self._old))
 
-    def _left(self, stage: str, ends: Mapping[str, Mapping[int, int]]) -> int:
-        """How many records of the old partitions the stage has still to take."""
+    def _lag(self, stage: str, ends: Mapping[str, Mapping[int, int]]) -> int:
+        """How many records of the old partitions, up to these ends, the stage has not handled yet."""
         topic = TOPIC_OF[stage]
         extents = self._log.extents(topic)
-        committed = self._log.committed(GROUP.format(stage=stage), topic, range(self._old))
+        committed = self._log.committed(topics.consumer_group(stage), topic, range(self._old))
         return sum(
             max(0, end - max(committed.get(partition, 0), extents[partition].start))
             for partition, end in ends[topic].items()
         )
 
-    def _check(self, topic: str, ends: Mapping[int, int], numbers: Numbers) -> None:
-        """Whoever still goes by the old number has written since: a metadata.max.age of its own, or another
-        partitioner."""
-        now = self._ends(topic)
-        ranges = {partition: (end, now[partition]) for partition, end in ends.items()}
+    def _check_placement(self, topic: str, ends: Mapping[int, int], counts: PartitionCounts) -> None:
+        """Checks the records since `ends`. A record of a producer that still uses the old number is misplaced; such a
+        producer has its own metadata.max.age or another partitioner."""
+        current_ends = self._ends(topic)
+        ranges = {partition: (end, current_ends[partition]) for partition, end in ends.items()}
         for batch in self._log.read(topic, ranges):
             for message in batch:
-                if numbers.strays(message):
+                if counts.is_misplaced(message):
                     place = f"{topic} partition {message.partition()} offset {message.offset()}"
                     raise NotYetError(
-                        f"somebody still writes by {numbers.old} partitions: {place} belongs into another"
+                        f"a producer still writes by {counts.old} partitions: {place} belongs to another partition"
                     )
 
 
@@ -126,23 +128,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m orderflow.commands.repartition",
         description="Waits until new partitions can be let in without breaking any order's sequence.",
-        epilog="Exit code 0: let them in; 1: not yet, the reason is told, run it again;"
-        " 2: wrong usage, bad settings, or the topics' partitions are not as they must be; 3: Kafka is away.",
+        epilog="Exit code 0: let them in; 1: not yet, stderr has the reason, run it again;"
+        " 2: wrong usage, bad settings, or the topics' numbers of partitions do not fit; 3: Kafka is away.",
     )
-    parser.add_argument("--from", dest="old", type=int, required=True, help="partitions before")
+    parser.add_argument("--from", dest="old", type=int, required=True, help="number of partitions before")
     parser.add_argument(
         "--wait",
         type=float,
         default=_METADATA_SECONDS,
-        help="seconds after which every producer has asked anew (the longest metadata.max.age)",
+        help="seconds until every producer knows the new number (the longest metadata.max.age)",
     )
     add_option(parser)
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     config = startup.or_exit(lambda: settings.load(settings.KafkaSettings))
-    barrier = Barrier(Log(client_config(config)), given.old, given.wait)
+    barrier = Barrier(Log(client_config(config)), options.old, options.wait)
     try:
-        _tell(barrier.waits())
-    except WrongNumberError as error:
+        _print_progress(barrier.wait())
+    except PartitionCountError as error:
         sys.stderr.write(f"repartition: {error}\n")
         return 2
     except NotYetError as error:
@@ -155,11 +157,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _tell(waits: Iterator[str]) -> None:
-    told = float("-inf")
-    for sentence in waits:
-        if time.monotonic() - told >= _TELL_SECONDS:
-            told = time.monotonic()
+def _print_progress(sentences: Iterator[str]) -> None:
+    """Writes at most one sentence every _PROGRESS_SECONDS to stderr."""
+    written_at = float("-inf")
+    for sentence in sentences:
+        if time.monotonic() - written_at >= _PROGRESS_SECONDS:
+            written_at = time.monotonic()
             sys.stderr.write(f"{sentence}\n")
 
 

@@ -152,7 +152,7 @@ def _channel(channel: _Channel, messages: list[Message]) -> Json:
 
 def _operations(channel: _Channel) -> Json:
     ref = {"$ref": f"#/channels/{channel.name}"}
-    group = {"type": "string", "const": f"orderflow-{channel.reader}"}
+    group = {"type": "string", "const": topics.consumer_group(channel.reader)}
     return {
         f"{channel.reader}.reads": {
             "action": "receive",

@@ -1,4 +1,4 @@
-"""What can happen to an order: frozen facts in the past tense, and their CloudEvent types."""
+"""The events of an order: frozen facts in the past tense, and their CloudEvent types."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def type_of(kind: str) -> str:
 
 
 def kind_of(event_type: str) -> str | None:
-    """The kind in a CloudEvent type, `dev.orderflow.order.paid.v1` -> `paid`; None for a foreign type."""
+    """The kind in a CloudEvent type, `dev.orderflow.order.paid.v1` -> `paid`; None where the type is not an order's."""
     if event_type.startswith(TYPE_PREFIX) and event_type.endswith(TYPE_SUFFIX):
         return event_type[len(TYPE_PREFIX) : -len(TYPE_SUFFIX)]
     return None
 
 
 class Fact(Frozen):
-    """The data of an event. `by` is who did it: an operator's or a system's name, no customer's."""
+    """The data of an event. `by` names the operator or the system that caused the event, never a customer."""
 
     kind: ClassVar[str]
     by: Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9@._-]+$")] | None = None
@@ -42,7 +42,7 @@ class OrderPlaced(Order):
 
 
 class Verdict(Fact):
-    """What validation made of a placed order."""
+    """The result of validating a placed order."""
 
     order: Order
     reasons: tuple[Reason, ...] = ()
@@ -57,7 +57,7 @@ class OrderRejected(Verdict):
 
 
 class OrderReviewed(Verdict):
-    """Validation held the order for a person to look at; on the wire it is a held event with the order."""
+    """Validation held the order for review by a person. On the wire it is a held event that has the order."""
 
     kind: ClassVar[str] = "held"
 
@@ -135,38 +135,38 @@ Update = (
 )
 UPDATES: Final[dict[str, type[Update]]] = {model.kind: model for model in get_args(Update)}
 INBOX: Final[dict[str, type[OrderPlaced | Update]]] = {"placed": OrderPlaced, **UPDATES}
-"""What a shop, a payment provider, a warehouse or an operator may send."""
+"""The events that a shop, a payment provider, a warehouse or an operator may send, by kind."""
 
 VERDICTS: Final[dict[str, type[Verdict]]] = {
     model.kind: model for model in (OrderAccepted, OrderRejected, OrderReviewed)
 }
 
-# pydantic's own sentence would show a regular expression to whoever sent the order.
-_MOST_REASONS: Final = 100
-"""A megabyte of unknown fields would give a hundred thousand."""
+_MAX_REASONS: Final = 100
+"""Without a limit, a megabyte of unknown fields would give a hundred thousand reasons."""
 
-_SENTENCES: Final = {
+_TEXTS: Final = {
     "string_pattern_mismatch": "this text has a form or a character that is not allowed here",
     "recursion_loop": "this is nested too deeply",
 }
+"""Texts by pydantic's error type, in place of pydantic's own, which would show the sender a regular expression."""
 
 
 def parse(model: type[Model], data: bytes) -> Model:
     """The JSON in data as the model.
 
-    Raises PoisonError with every fault, 100 at most: its code, the path of its field, a sentence. No fault
-    quotes a value of the input.
+    Raises PoisonError with a reason for each fault, at most 100: code, path of the field, text. No reason quotes a
+    value of the input.
     """
     try:
         return model.model_validate_json(data)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False, include_context=False)
-        raise PoisonError(*map(_reason, faults[:_MOST_REASONS])) from None
+        raise PoisonError(*map(_reason, faults[:_MAX_REASONS])) from None
 
 
 def _reason(fault: ErrorDetails) -> Reason:
-    """The path of an unknown field has the sender's own words in it, so it is cut and made printable."""
+    """The path of an unknown field contains the sender's own text, so the path is cut and made printable."""
     code = fault["type"]
     path = ".".join(str(part) for part in fault["loc"])[:200]
-    shown = path if path.isprintable() else ascii(path)[1:-1][:200]
-    return Reason(code=code, field=shown, text=_SENTENCES.get(code, fault["msg"]))
+    printable = path if path.isprintable() else ascii(path)[1:-1][:200]
+    return Reason(code=code, field=printable, text=_TEXTS.get(code, fault["msg"]))

@@ -1,4 +1,4 @@
-"""What an order can go through, as two tables, and the one function that reads them."""
+"""An order's lifecycle: two tables of transitions, one for the status and one for the payment, and decide()."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Payment(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What became of one event."""
+    """The result of one event."""
 
     APPLIED = "applied"
     WAITING = "waiting"
@@ -50,7 +50,8 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OrderState:
-    """Where an order stands. Amounts in minor units; resumes is what a release goes back to."""
+    """The state of an order. Amounts are in minor units. resumes is the status that a release returns to (None:
+    accepted)."""
 
     status: Status
     payment: Payment
@@ -71,89 +72,97 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One line of a table: from which states an event leads where, in which others it waits for
-    what must come first, and in which it comes too late to matter. In all others it is forbidden."""
+class Transition:
+    """What one kind of event does, by the order's state.
 
-    of: frozenset[StrEnum]
-    to: StrEnum | None
+    In the states of sources the event applies and leads to target (None: the target depends on the order). In the
+    states of waits the event waits for an earlier event. In the states of stale the event comes too late and is
+    refused. In every other state the event is forbidden.
+    """
+
+    sources: frozenset[StrEnum]
+    target: StrEnum | None
     waits: frozenset[StrEnum] = field(default_factory=frozenset)
     stale: frozenset[StrEnum] = field(default_factory=frozenset)
 
 
-def _step(
-    of: tuple[StrEnum, ...],
-    to: StrEnum | None,
+def _transition(
+    sources: tuple[StrEnum, ...],
+    target: StrEnum | None,
     *,
     waits: tuple[StrEnum, ...] = (),
     stale: tuple[StrEnum, ...] = (),
-) -> Step:
-    return Step(frozenset(of), to, frozenset(waits), frozenset(stale))
+) -> Transition:
+    return Transition(frozenset(sources), target, frozenset(waits), frozenset(stale))
 
 
 _S = Status
 _P = Payment
 
-STATUS: Final[dict[str, Step]] = {
-    "accepted": _step((_S.PLACED,), _S.ACCEPTED),
-    "rejected": _step((_S.PLACED,), _S.REJECTED),
-    "held": _step((_S.PLACED, _S.ACCEPTED, _S.PACKED), _S.HELD, stale=(_S.HELD,)),
-    "released": _step((_S.HELD,), None, stale=(_S.PLACED, _S.ACCEPTED, _S.PACKED, _S.SHIPPED, _S.DELIVERED)),
-    "cancelled": _step(
+STATUS: Final[dict[str, Transition]] = {
+    "accepted": _transition((_S.PLACED,), _S.ACCEPTED),
+    "rejected": _transition((_S.PLACED,), _S.REJECTED),
+    "held": _transition((_S.PLACED, _S.ACCEPTED, _S.PACKED), _S.HELD, stale=(_S.HELD,)),
+    "released": _transition(
+        (_S.HELD,), None, stale=(_S.PLACED, _S.ACCEPTED, _S.PACKED, _S.SHIPPED, _S.DELIVERED)
+    ),
+    "cancelled": _transition(
         (_S.PLACED, _S.HELD, _S.ACCEPTED, _S.PACKED), _S.CANCELLED, stale=(_S.CANCELLED, _S.REJECTED)
     ),
-    "packed": _step(
+    "packed": _transition(
         (_S.ACCEPTED,), _S.PACKED, waits=(_S.HELD,), stale=(_S.PACKED, _S.SHIPPED, _S.DELIVERED, _S.RETURNED)
     ),
-    "shipped": _step(
+    "shipped": _transition(
         (_S.ACCEPTED, _S.PACKED), _S.SHIPPED, waits=(_S.HELD,), stale=(_S.SHIPPED, _S.DELIVERED, _S.RETURNED)
     ),
-    "delivered": _step(
+    "delivered": _transition(
         (_S.SHIPPED,),
         _S.DELIVERED,
         waits=(_S.HELD, _S.ACCEPTED, _S.PACKED),
         stale=(_S.DELIVERED, _S.RETURNED),
     ),
-    "returned": _step(
+    "returned": _transition(
         (_S.SHIPPED, _S.DELIVERED), _S.RETURNED, waits=(_S.HELD, _S.ACCEPTED, _S.PACKED), stale=(_S.RETURNED,)
     ),
 }
 
-PAYMENT: Final[dict[str, Step]] = {
-    "authorised": _step((_P.UNPAID, _P.FAILED), _P.AUTHORISED, stale=(_P.AUTHORISED, _P.PAID, _P.REFUNDED)),
-    "paid": _step((_P.UNPAID, _P.AUTHORISED, _P.FAILED), _P.PAID, stale=(_P.PAID, _P.REFUNDED)),
-    "declined": _step((_P.UNPAID, _P.AUTHORISED), _P.FAILED, stale=(_P.FAILED, _P.PAID, _P.REFUNDED)),
-    "refunded": _step((_P.PAID,), None, waits=(_P.UNPAID, _P.AUTHORISED, _P.FAILED)),
+PAYMENT: Final[dict[str, Transition]] = {
+    "authorised": _transition(
+        (_P.UNPAID, _P.FAILED), _P.AUTHORISED, stale=(_P.AUTHORISED, _P.PAID, _P.REFUNDED)
+    ),
+    "paid": _transition((_P.UNPAID, _P.AUTHORISED, _P.FAILED), _P.PAID, stale=(_P.PAID, _P.REFUNDED)),
+    "declined": _transition((_P.UNPAID, _P.AUTHORISED), _P.FAILED, stale=(_P.FAILED, _P.PAID, _P.REFUNDED)),
+    "refunded": _transition((_P.PAID,), None, waits=(_P.UNPAID, _P.AUTHORISED, _P.FAILED)),
 }
 
 
-def place(verdict: Verdict, digest: str) -> OrderState:
-    """The state of an order that nobody has judged yet; digest is that of the placed order's content."""
+def initial_state(verdict: Verdict, digest: str) -> OrderState:
+    """The state of the order before the verdict applies. digest is the digest of the placed order's content."""
     return OrderState(
         Status.PLACED, Payment.UNPAID, verdict.order.currency, verdict.order.total, digest=digest
     )
 
 
 def decide(state: OrderState | None, fact: Verdict | Update, digest: str = "") -> Decision:
-    """What the fact does to an order in that state (None: no order of that id is known yet).
+    """Decides what the fact does to an order in that state (None: no order with that id is known yet).
 
-    digest is that of the content that the fact came from; it tells a placement repeated under
-    another event id from another order under the same order id.
+    digest is the digest of the content that the fact was made from. If an order is placed again under another event
+    id, the digest is the same; if another order has the same order id, the digest is different.
     """
     if isinstance(fact, Verdict):
         if state is not None:
-            return _placed_again(state, digest)
-        return _follow(STATUS, place(fact, digest), fact)
+            return _decide_second_placement(state, digest)
+        return _decide_by_table(STATUS, initial_state(fact, digest), fact)
     if state is None:
         return Decision(
             Outcome.WAITING, reason=Reason("order_unknown", "subject", "the order is not known yet")
         )
     if fact.kind in PAYMENT:
-        return _amount_trouble(state, fact) or _follow(PAYMENT, state, fact)
-    return _follow(STATUS, state, fact)
+        return _park_wrong_amount(state, fact) or _decide_by_table(PAYMENT, state, fact)
+    return _decide_by_table(STATUS, state, fact)
 
 
-def _placed_again(state: OrderState, digest: str) -> Decision:
+def _decide_second_placement(state: OrderState, digest: str) -> Decision:
     if digest == state.digest:
         return Decision(
             Outcome.REFUSED, state, Reason("already_placed", "subject", "the same order was placed before")
@@ -165,27 +174,31 @@ def _placed_again(state: OrderState, digest: str) -> Decision:
     )
 
 
-def _follow(table: dict[str, Step], state: OrderState, fact: Verdict | Update) -> Decision:
-    step = table[fact.kind]
-    now: StrEnum = state.payment if table is PAYMENT else state.status
-    if now in step.of:
-        return Decision(Outcome.APPLIED, _after(state, fact, step))
-    if now in step.waits:
+def _decide_by_table(table: dict[str, Transition], state: OrderState, fact: Verdict | Update) -> Decision:
+    transition = table[fact.kind]
+    current: StrEnum = state.payment if table is PAYMENT else state.status
+    if current in transition.sources:
+        return Decision(Outcome.APPLIED, _next_state(state, fact, transition))
+    if current in transition.waits:
         return Decision(
-            Outcome.WAITING, state, Reason("too_early", "type", f"{fact.kind} waits while the order is {now}")
+            Outcome.WAITING,
+            state,
+            Reason("too_early", "type", f"{fact.kind} waits while the order is {current}"),
         )
-    if now in step.stale:
+    if current in transition.stale:
         return Decision(
-            Outcome.REFUSED, state, Reason("stale", "type", f"{fact.kind} comes too late: the order is {now}")
+            Outcome.REFUSED,
+            state,
+            Reason("stale", "type", f"{fact.kind} comes too late: the order is {current}"),
         )
     return Decision(
         Outcome.PARKED,
         state,
-        Reason("forbidden_transition", "type", f"{fact.kind} is forbidden: the order is {now}"),
+        Reason("forbidden_transition", "type", f"{fact.kind} is forbidden: the order is {current}"),
     )
 
 
-def _after(state: OrderState, fact: Verdict | Update, step: Step) -> OrderState:
+def _next_state(state: OrderState, fact: Verdict | Update, transition: Transition) -> OrderState:
     version = state.version + 1
     if isinstance(fact, OrderRefunded):
         refunded = state.refunded + fact.amount
@@ -193,27 +206,30 @@ def _after(state: OrderState, fact: Verdict | Update, step: Step) -> OrderState:
         return replace(state, payment=payment, refunded=refunded, version=version)
     if isinstance(fact, OrderPaid):
         return replace(state, payment=Payment.PAID, captured=fact.amount, version=version)
-    if isinstance(step.to, Payment):
-        return replace(state, payment=step.to, version=version)
+    if isinstance(transition.target, Payment):
+        return replace(state, payment=transition.target, version=version)
     if isinstance(fact, OrderReleased):
         return replace(state, status=state.resumes or Status.ACCEPTED, resumes=None, version=version)
-    if isinstance(step.to, Status):
-        held = fact.kind == OrderHeld.kind and state.status is Status.PACKED
-        return replace(state, status=step.to, resumes=Status.PACKED if held else None, version=version)
+    if isinstance(transition.target, Status):
+        held_after_packing = fact.kind == OrderHeld.kind and state.status is Status.PACKED
+        resumes = Status.PACKED if held_after_packing else None
+        return replace(state, status=transition.target, resumes=resumes, version=version)
     raise AssertionError(fact.kind)
 
 
-def _amount_trouble(state: OrderState, fact: Update) -> Decision | None:
-    """A payment event whose money does not fit the order can never be applied."""
+def _park_wrong_amount(state: OrderState, fact: Update) -> Decision | None:
+    """Parks a payment event whose currency or amount can never fit the order; None where they fit."""
     if not isinstance(fact, PaymentFact):
         return None
     if fact.currency != state.currency:
         reason = Reason("currency_mismatch", "currency", f"the order is in {state.currency}")
     elif isinstance(fact, OrderRefunded):
-        left = state.captured - state.refunded
-        if state.payment in {Payment.UNPAID, Payment.AUTHORISED, Payment.FAILED} or fact.amount <= left:
+        refundable = state.captured - state.refunded
+        if state.payment in {Payment.UNPAID, Payment.AUTHORISED, Payment.FAILED} or fact.amount <= refundable:
             return None
-        reason = Reason("refund_exceeds_payment", "amount", f"{show(left, state.currency)} is left to refund")
+        reason = Reason(
+            "refund_exceeds_payment", "amount", f"{show(refundable, state.currency)} is left to refund"
+        )
     elif fact.amount != state.total:
         reason = Reason(
             "amount_mismatch", "amount", f"the order's total is {show(state.total, state.currency)}"

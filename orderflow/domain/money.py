@@ -1,4 +1,4 @@
-"""Money: integer minor units and an ISO 4217 currency."""
+"""Money: an integer amount in minor units, and an ISO 4217 currency."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType
 
 MAX_AMOUNT: Final = 2**53 - 1
-"""The largest amount, in minor units: the largest integer that every JSON reader keeps exact."""
+"""The largest amount, in minor units. It is the largest integer that every JSON reader keeps exact."""
 
-# ISO 4217 list one, active codes that are money, by their number of minor digits.
+# ISO 4217, list one: the active codes of money (no metals, funds or test codes), by their number of minor digits.
 _BY_MINOR_DIGITS: Final = {
     0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
     2: (
@@ -35,13 +35,13 @@ def _known_currency(code: str) -> str:
 
 _CODES: Final = WithJsonSchema({"type": "string", "enum": sorted(MINOR_DIGITS)})
 
-# An alias with a name, so that a JSON Schema has its 160 codes once.
+# A named alias, so that a JSON Schema lists the 160 codes once and refers to them.
 Currency = TypeAliasType("Currency", Annotated[str, AfterValidator(_known_currency), _CODES])
 Amount = Annotated[int, Field(strict=True, ge=0, le=MAX_AMOUNT)]
 
 
 def show(amount: int, currency: str) -> str:
-    """The amount as people read it: `1234, "EUR"` is `12.34 EUR`, `1234, "JPY"` is `1,234 JPY`."""
+    """The amount for people: `1234, "EUR"` gives `12.34 EUR`, `1234, "JPY"` gives `1,234 JPY`."""
     digits = MINOR_DIGITS.get(currency, 2)
     whole, rest = divmod(abs(amount), 10**digits)
     sign = "-" if amount < 0 else ""

@@ -8,7 +8,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from orderflow.domain.money import Amount, Currency
 
-# A control character has no place in a name or an address, and PostgreSQL cannot store U+0000.
+ORDER_ID_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+
+# A name or an address has no control characters, and PostgreSQL cannot store U+0000.
 _NO_CONTROLS: Final = r"^[^\x00-\x1f\x7f]*$"
 
 Text = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=200, pattern=_NO_CONTROLS)]
@@ -20,19 +22,19 @@ Email = Annotated[
     ),
 ]
 Country = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Z]{2}$")]
-OrderId = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+OrderId = Annotated[str, StringConstraints(strict=True, pattern=rf"^{ORDER_ID_PATTERN}$")]
 
 MAX_LINES: Final = 1000
 MAX_QUANTITY: Final = 1_000_000
 
 
 def _sorted(metadata: dict[str, str]) -> dict[str, str]:
-    """An object's members have no order in JSON: the same order sent twice must have the same digest."""
+    """The members of a JSON object have no sequence, but an order that is sent twice must have one digest."""
     return dict(sorted(metadata.items()))
 
 
 class Frozen(BaseModel):
-    """A value: immutable, and a field that it does not know is an error that names the field."""
+    """An immutable value. An unknown field in its input is an error that names the field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -60,7 +62,7 @@ class Customer(Frozen):
 
 
 class Order(Frozen):
-    """What was bought, by whom, for how much; amounts in minor units of the currency."""
+    """What was bought, by whom, and for how much. Amounts are in minor units of the currency."""
 
     order_id: OrderId | None = None
     currency: Currency
@@ -77,6 +79,6 @@ class Order(Frozen):
     )
 
     def computed_total(self) -> int:
-        """What the total must be, in minor units: lines + shipping + tax - discount."""
+        """The only total that is valid, in minor units: lines + shipping + tax - discount."""
         lines = sum(line.quantity * line.unit_price for line in self.lines)
         return lines + self.shipping + self.tax - self.discount

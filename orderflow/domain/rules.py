@@ -1,4 +1,4 @@
-"""The shop's rules: data that a shop changes without code, and the verdict that they give."""
+"""The shop's rules: data that a shop changes without code, and the verdict on an order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Hours = Annotated[float, Field(gt=0, le=24 * 366)]
 
 
 class Limits(Frozen):
-    """Upper bounds. Totals are minor units by currency; a currency without one has no bound."""
+    """Upper bounds. Totals are in minor units, by currency; a currency that is not listed has no bound."""
 
     lines: Annotated[int, Field(ge=1, le=MAX_LINES)] = MAX_LINES
     quantity_per_line: Annotated[int, Field(ge=1, le=MAX_QUANTITY)] = MAX_QUANTITY
@@ -28,14 +28,15 @@ class Limits(Frozen):
 
 
 class Article(Frozen):
-    """One entry of the catalogue. Prices are minor units by currency; a currency without one is not checked."""
+    """One entry of the catalogue. Prices are in minor units, by currency; other currencies are not checked."""
 
     prices: dict[Currency, Amount] = Field(default_factory=dict)
     in_stock: bool = True
 
 
 class Waiting(Frozen):
-    """How long an event waits for what must come before it, in hours; then it is parked. by_kind is of some kinds."""
+    """How many hours an event waits for the event that must come before it, until it is parked. by_kind overrides
+    hours for some kinds of event."""
 
     hours: Hours = 72.0
     by_kind: dict[str, Hours] = Field(default_factory=dict)
@@ -44,7 +45,7 @@ class Waiting(Frozen):
     @classmethod
     def _kinds_are_known(cls, by_kind: dict[str, float]) -> dict[str, float]:
         if unknown := sorted(by_kind.keys() - UPDATES.keys()):
-            raise ValueError(f"no event that could wait is called {unknown[0]}; {', '.join(UPDATES)} are")
+            raise ValueError(f"{unknown[0]} is no kind of event that waits; these are: {', '.join(UPDATES)}")
         return by_kind
 
     def hours_of(self, kind: str) -> float:
@@ -52,7 +53,8 @@ class Waiting(Frozen):
 
 
 class Rules(Frozen):
-    """An empty list or table does not restrict. review holds an order whose total reaches the threshold."""
+    """An empty list or table does not restrict. review: an order whose total reaches the threshold of its currency is
+    held for review."""
 
     currencies: frozenset[Currency] = frozenset()
     countries: frozenset[Country] = frozenset()
@@ -64,7 +66,7 @@ class Rules(Frozen):
     gaps: Gaps = Gaps()
 
     def judge(self, order: Order) -> Verdict:
-        """Accepted, rejected with every reason, or held for review."""
+        """Accepts the order, rejects it with every reason, or holds it for review."""
         faults = tuple(self._faults(order))
         if faults:
             return OrderRejected.model_construct(order=order, reasons=faults)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from orderflow.adapters.http.api_keys import Client, Door
+    from orderflow.adapters.http.api_keys import Door, Principal
     from orderflow.domain.rules import Rules
     from orderflow.messaging.publisher import Publisher
 
@@ -44,7 +44,7 @@ class Intake:
         self._rules = rules
         self._api_keys = api_keys
         self._public_url = public_url.rstrip("/")
-        self._routes: dict[str, Callable[[Request, Client], Awaitable[Response]]] = {
+        self._routes: dict[str, Callable[[Request, Principal], Awaitable[Response]]] = {
             "/": self._event,
             "/events": self._event,
             "/orders": self._order,
@@ -64,7 +64,7 @@ class Intake:
             )
         if request.method != "POST":
             return posts_only("POST is the one way in")
-        client = self._api_keys.who(request.headers)
+        client = self._api_keys.authenticate(request.headers)
         if client is None:
             headers = {"WWW-Authenticate": 'Bearer realm="orderflow"'}
             return problems.problem(401, "unauthorised", "this needs a valid API key", headers=headers)
@@ -80,14 +80,14 @@ class Intake:
         except ClientDisconnect:
             return Response(status_code=499)
 
-    async def _event(self, request: Request, client: Client) -> Response:
+    async def _event(self, request: Request, client: Principal) -> Response:
         event = cloudevent.from_http(request.scope["headers"], await _body(request), percent_encoded=True)
         if not client.may_send(event.source):
             return _forbidden("this API key may not send events of this source")
         inbox_event.read(event)
         return await self._publish(event, request)
 
-    async def _order(self, request: Request, client: Client) -> Response:
+    async def _order(self, request: Request, client: Principal) -> Response:
         key = request.headers.get("idempotency-key", "")
         if not 1 <= len(key) <= KEY_LENGTH or not key.isascii() or not key.isprintable():
             reason = Reason(
@@ -111,7 +111,7 @@ class Intake:
         )
         return await self._publish(event, request)
 
-    async def _dry_run(self, request: Request, _client: Client) -> Response:
+    async def _dry_run(self, request: Request, _client: Principal) -> Response:
         order = parse(OrderPlaced, await _body(request))
         verdict = self._rules.judge(Order.model_construct(**order.__dict__))
         reasons = [{"code": each.code, "field": each.field, "text": each.text} for each in verdict.reasons]

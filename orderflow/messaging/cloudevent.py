@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 from uuid import UUID
 
+from orderflow.domain.orders import ORDER_ID_PATTERN
 from orderflow.errors import PoisonError, Reason
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ FOREIGN_TYPE: Final = "dev.knative.kafka.event"
 ID: Final = re.compile(r"[\x21-\x7e]{1,256}")
 # The specification recommends at most 20 characters; KafkaSource's own knativekafkapartition has 21.
 EXTENSION: Final = re.compile(r"[a-z0-9]{1,64}")
-SUBJECT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+SUBJECT: Final = re.compile(ORDER_ID_PATTERN)
 MAX_EXTENSION_LENGTH: Final = 1024
 _VARIANTS: Final = "89ab" * 4
 """The 17th hexadecimal digit of a UUID by its raw value: RFC 9562 sets its first two bits to 10."""

@@ -30,7 +30,6 @@ TOPIC_OF: Final = {
     "notify": topics.STATUS,
     "shelve": topics.PARKED,
 }
-_ORDER_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _STAGE_IN_URL: Final = re.compile(r"^https?://([a-z0-9-]{1,63})(?![a-z0-9-])")
 _FORWARDED: Final = re.compile(r"(ce-.*|content-type)")
 
@@ -115,7 +114,7 @@ class ReceivedEvent:
         """The order id from the attributes or the record's key; empty where neither has one."""
         for name in ("subject", "partitionkey", "key"):
             value = self.attributes.get(name, "")
-            if _ORDER_ID.fullmatch(value):
+            if ce.SUBJECT.fullmatch(value):
                 return value
         return ""
 

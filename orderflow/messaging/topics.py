@@ -1,5 +1,7 @@
 """The Kafka topics. All have the same number of partitions and the order id as key."""
 
+from __future__ import annotations
+
 from typing import Final
 
 INBOX: Final = "orders.inbox.v1"
@@ -12,3 +14,8 @@ ALL: Final = (INBOX, EVENTS, STATUS, PARKED)
 MAX_BYTES: Final = 2 * 1024 * 1024
 """max.message.bytes of every topic but the inbox, which keeps the broker's 1 MiB. What a stage makes of a record (a
 verdict with its reasons, a parked event with the record in base64) is larger than the record."""
+
+
+def consumer_group(stage: str) -> str:
+    """The consumer group of the stage's KafkaSource, as in the manifests."""
+    return f"orderflow-{stage}"

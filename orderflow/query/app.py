@@ -126,7 +126,7 @@ def create_app(
 
     @app.before_request
     def ask_for_a_key() -> Response | None:
-        client = guard.who({name.lower(): value for name, value in request.headers.items()})
+        client = guard.authenticate({name.lower(): value for name, value in request.headers.items()})
         if client is None:
             answer = _failure(401, "unauthorised", "An API key for query is needed")
             answer.headers["WWW-Authenticate"] = api_keys.CHALLENGE
@@ -202,6 +202,6 @@ def _http_error(error: HTTPException) -> Response:
 
 
 def _unexpected(error: Exception) -> Response:
-    extra = {"endpoint": request.endpoint, "error": type(error).__name__, "where": logs.where(error)}
+    extra = {"endpoint": request.endpoint, "error": type(error).__name__, "where": logs.location(error)}
     log.error("unexpected", extra=extra)
     return _failure(500, "internal_error", "This failed; the log says where")

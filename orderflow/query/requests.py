@@ -19,7 +19,7 @@ from orderflow.errors import ForbiddenError, PoisonError, Reason
 from orderflow.messaging import cloudevent as ce
 
 if TYPE_CHECKING:
-    from orderflow.adapters.http.api_keys import Client
+    from orderflow.adapters.http.api_keys import Principal
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class _Named(Frozen):
     operator: Operator
 
 
-def operator(client: Client, *, local: bool) -> str:
+def operator(client: Principal, *, local: bool) -> str:
     """The name that goes into the event: the key's or, in a local run, what the header says."""
     given = request.headers.get(OPERATOR, "")
     if not (local and given):

@@ -9,7 +9,8 @@ from opentelemetry import trace
 from opentelemetry.context import attach, detach
 from opentelemetry.trace import SpanKind
 
-from orderflow.adapters.telemetry.traces import PLAIN, SERVER_ERROR, mark_failed, origin_of
+from orderflow.adapters.telemetry.traces import SERVER_ERROR, mark_failed, origin_of
+from orderflow.logs import SAFE_IDENTIFIER
 
 if TYPE_CHECKING:
     from flask import Flask, Response
@@ -29,7 +30,7 @@ def trace_requests(app: Flask, telemetry: Telemetry) -> None:
         )
         attributes = {"http.request.method": request.method, "http.route": request.url_rule.rule}
         order_id = (request.view_args or {}).get("order_id", "")
-        if PLAIN.fullmatch(order_id):
+        if SAFE_IDENTIFIER.fullmatch(order_id):
             attributes["orderflow.order_id"] = order_id
         g.span = telemetry.tracer.start_span(
             f"{request.method} {request.url_rule.rule}", parent, SpanKind.SERVER, attributes, links

@@ -82,7 +82,7 @@ class Tracker:
         except (UnavailableError, ConflictError) as error:
             log.warning("sweep put off", extra={"cause": str(error)})
         except Exception as error:  # noqa: BLE001 - asyncio would log its text and so the data
-            log.error("sweep failed", extra={"error": type(error).__name__, "where": logs.where(error)})  # noqa: TRY400
+            log.error("sweep failed", extra={"error": type(error).__name__, "where": logs.location(error)})  # noqa: TRY400
 
     async def sweep(self) -> int:
         """Parks the events that have waited too long, MAX_SWEPT at most; returns how many."""

@@ -1,4 +1,4 @@
-"""Publishing against a broker of its own, which stops answering when the test says so."""
+"""Publishing to a broker that the test can stop from answering; the module has its own broker."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
 
 @contextmanager
 def stopped(kafka: EmbeddedKafka) -> Iterator[None]:
-    """The broker is there and does not answer: its connections stay open, nothing is acknowledged."""
+    """Freezes the broker: its connections stay open, and it acknowledges nothing."""
     assert kafka.pid is not None
     os.kill(kafka.pid, signal.SIGSTOP)
     try:
@@ -54,10 +54,10 @@ def publisher_of(kafka: EmbeddedKafka, seconds: float) -> KafkaPublisher:
     return KafkaPublisher(KafkaSettings(kafka_bootstrap=kafka.bootstrap, kafka_ack_seconds=seconds))
 
 
-def read_all(kafka: EmbeddedKafka, order_id: str, how_many: int) -> list[Envelope]:
+def read_all(kafka: EmbeddedKafka, order_id: str, count: int) -> list[Envelope]:
     tap = Tap(kafka.bootstrap, *topics.ALL)
     try:
-        return tap.until(lambda _, event: event.subject == order_id, how_many)
+        return tap.until(lambda _, event: event.subject == order_id, count)
     finally:
         tap.close()
 
@@ -70,13 +70,13 @@ async def test_many_events_in_one_call_are_all_there_and_those_of_one_order_in_s
     await publisher.publish(topics.INBOX, events)
     publisher.close()
     tap = Tap(kafka.bootstrap, topics.INBOX)
-    found = tap.until(lambda _, event: event.subject.startswith("many-"), 700)
+    records = tap.until(lambda _, event: event.subject.startswith("many-"), 700)
     tap.close()
     for number in range(7):
-        sent, came = (
-            [each.id for each in all_ if each.subject == f"many-{number}"] for all_ in (events, found)
+        sent_ids, recorded_ids = (
+            [each.id for each in all_ if each.subject == f"many-{number}"] for all_ in (events, records)
         )
-        assert came == sent
+        assert recorded_ids == sent_ids
 
 
 async def test_as_long_as_the_broker_does_not_confirm_nothing_counts_as_published(
@@ -85,10 +85,10 @@ async def test_as_long_as_the_broker_does_not_confirm_nothing_counts_as_publishe
     publisher = publisher_of(kafka, 30)
     await publisher.publish(topics.INBOX, [paid("before")])
     with stopped(kafka):
-        waiting = asyncio.create_task(publisher.publish(topics.INBOX, [paid("unconfirmed")]))
-        done, _ = await asyncio.wait({waiting}, timeout=1)
+        publishing = asyncio.create_task(publisher.publish(topics.INBOX, [paid("unconfirmed")]))
+        done, _ = await asyncio.wait({publishing}, timeout=1)
         assert not done
-    await waiting
+    await publishing
     publisher.close()
     assert len(read_all(kafka, "unconfirmed", 1)) == 1
 
@@ -100,31 +100,31 @@ async def test_what_is_not_confirmed_in_time_is_told_and_the_next_event_is_publi
     await publisher.publish(topics.INBOX, [paid("before")])
     with stopped(kafka), pytest.raises(UnavailableError):
         await publisher.publish(topics.INBOX, [paid("lost")])
-    await published_in_the_end(publisher, paid("later"))
+    await publish_with_retries(publisher, paid("later"))
     publisher.close()
 
 
 async def test_what_is_sent_twice_because_the_broker_was_slow_to_answer_is_in_its_log_once(
     kafka: EmbeddedKafka,
 ) -> None:
-    """The broker wakes up to the first request and to its repetition, and takes the batch once: that is what an
-    idempotent producer is for."""
-    given_up = threading.Event()
+    """The woken broker gets the first request and its repetition, and appends the batch once, because the producer is
+    idempotent."""
+    timed_out = threading.Event()
 
-    def told(statistics: str) -> None:
+    def on_statistics(statistics: str) -> None:
         brokers = json.loads(statistics)["brokers"].values()
         if any(broker["req_timeouts"] for broker in brokers):
-            given_up.set()
+            timed_out.set()
 
-    impatient = {"socket.timeout.ms": 1000, "statistics.interval.ms": 100, "stats_cb": told}
+    short_timeout = {"socket.timeout.ms": 1000, "statistics.interval.ms": 100, "stats_cb": on_statistics}
     settings = KafkaSettings(kafka_bootstrap=kafka.bootstrap, kafka_ack_seconds=60)
-    publisher = KafkaPublisher(settings, lambda config: Producer(config | impatient))
-    await published_in_the_end(publisher, paid("sent-twice", id="first"))
+    publisher = KafkaPublisher(settings, lambda config: Producer(config | short_timeout))
+    await publish_with_retries(publisher, paid("sent-twice", id="first"))
     with stopped(kafka):
-        waiting = asyncio.create_task(publisher.publish(topics.INBOX, [paid("sent-twice", id="second")]))
-        assert await asyncio.to_thread(given_up.wait, DEADLINE_SECONDS)
-    await waiting
-    await published_in_the_end(publisher, paid("sent-twice", id="third"))
+        publishing = asyncio.create_task(publisher.publish(topics.INBOX, [paid("sent-twice", id="second")]))
+        assert await asyncio.to_thread(timed_out.wait, DEADLINE_SECONDS)
+    await publishing
+    await publish_with_retries(publisher, paid("sent-twice", id="third"))
     publisher.close()
     tap = Tap(kafka.bootstrap, topics.INBOX)
     tap.until(lambda _, event: event.id == "third", 1)
@@ -132,12 +132,12 @@ async def test_what_is_sent_twice_because_the_broker_was_slow_to_answer_is_in_it
     assert [each.id for _, each in tap.seen if each.subject == "sent-twice"] == ["first", "second", "third"]
 
 
-async def published_in_the_end(publisher: KafkaPublisher, sent: Envelope) -> None:
-    """A broker that slept longer than its session has to register anew."""
+async def publish_with_retries(publisher: KafkaPublisher, event: Envelope) -> None:
+    """Retries, because a broker that was frozen for longer than its session must register again."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while True:
         try:
-            return await publisher.publish(topics.INBOX, [sent])
+            return await publisher.publish(topics.INBOX, [event])
         except UnavailableError:
             assert time.monotonic() < deadline
 
@@ -153,16 +153,16 @@ def test_intake_answers_503_while_the_broker_sleeps_and_202_when_it_is_back(
                 "/orders", json=order(), headers={"Idempotency-Key": "asleep"}
             ).status_code
 
-        def taken_in_the_end() -> None:
+        def post_until_accepted() -> None:
             deadline = time.monotonic() + DEADLINE_SECONDS
             while (status := post()) != 202:
                 assert status == 503
                 assert time.monotonic() < deadline
 
-        taken_in_the_end()
+        post_until_accepted()
         with stopped(kafka):
             assert post() == 503
-        taken_in_the_end()
+        post_until_accepted()
 
 
 def test_a_process_killed_between_commit_and_announcement_leaves_nothing_unannounced(
@@ -175,25 +175,25 @@ def test_a_process_killed_between_commit_and_announcement_leaves_nothing_unannou
     with Stage("track", tmp_path / "first.log", **environment) as first:
         assert first.binary(warm).status_code == 204
         with stopped(kafka):
-            waiting = asyncio.run(committed_then_killed(first, sent, fresh_database))
-        assert waiting, "it was answered although nothing was announced"
+            unanswered = asyncio.run(kill_after_commit(first, sent, fresh_database))
+        assert unanswered, "it was answered although nothing was announced"
     with Stage("track", tmp_path / "second.log", K_REVISION="track-00002", **environment) as second:
         again = replace(sent, extensions=sent.extensions | {"traceparent": "00-again"})
         assert second.binary(again).status_code == 204
-    # What the first one had sent to the sleeping broker may have come through as well.
+    # The announcement that the first process sent to the frozen broker may be in the topic as well.
     tap = Tap(kafka.bootstrap, topics.STATUS)
     tap.until(lambda _, event: event.extensions.get("traceparent") == "00-again")
     tap.close()
-    told = {(event.id, event.data) for _, event in tap.seen if event.subject == "window"}
-    assert [json.loads(data)["status"] for _, data in told] == ["accepted"]
+    announcements = {(event.id, event.data) for _, event in tap.seen if event.subject == "window"}
+    assert [json.loads(data)["status"] for _, data in announcements] == ["accepted"]
     with psycopg.connect(fresh_database) as connection:
         revisions = connection.execute("SELECT revision FROM ledger WHERE order_id = 'window'").fetchall()
     assert revisions == [("track-00001",)]
 
 
-async def committed_then_killed(track: Stage, sent: Envelope, database: str) -> bool:
-    """Kills the process as soon as its rows are committed; True if nobody had an answer by then."""
-    answer = asyncio.create_task(asyncio.to_thread(track.binary, sent))
+async def kill_after_commit(track: Stage, sent: Envelope, database: str) -> bool:
+    """Kills the process as soon as its rows are committed; returns whether the request was unanswered by then."""
+    response = asyncio.create_task(asyncio.to_thread(track.binary, sent))
     deadline = time.monotonic() + DEADLINE_SECONDS
     async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
         while True:
@@ -201,7 +201,7 @@ async def committed_then_killed(track: Stage, sent: Envelope, database: str) -> 
             if await rows.fetchone():
                 break
             assert time.monotonic() < deadline
-    unanswered = not answer.done()
+    unanswered = not response.done()
     track.stop(signal.SIGKILL)
-    await asyncio.gather(answer, return_exceptions=True)
+    await asyncio.gather(response, return_exceptions=True)
     return unanswered

@@ -1,4 +1,4 @@
-"""The users of kafka/ on a real broker with TLS: each may do what it must, and nothing else."""
+"""The Kafka users of kafka/ on a real broker with TLS: each user may do what its stage needs, and nothing else."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,8 @@ DEADLINE_SECONDS = 20
 
 @dataclass(frozen=True)
 class Duties:
-    """What a user does to Kafka. watches are groups that it asks how far they have come, joins the one it reads in."""
+    """What a user does in Kafka. writes and reads are topics; watches are the groups whose committed offsets it reads;
+    joins is the group that it is a member of."""
 
     writes: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
@@ -67,47 +68,48 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         yield broker
 
 
-def write(kafka: Secured, user: str, *into: str, order_id: str = "o-1") -> None:
-    """As the stages do: idempotent, acks=all."""
+def write(kafka: Secured, user: str, *to_topics: str, order_id: str = "o-1") -> None:
+    """Publishes as the stages do: idempotent, acks=all."""
 
     async def publish() -> None:
         publisher = KafkaPublisher(kafka.settings(user))
-        tries = [publisher.publish(topic, [placed(order_id)]) for topic in into]
-        outcomes = await asyncio.gather(*tries, return_exceptions=True)
+        attempts = [publisher.publish(topic, [placed(order_id)]) for topic in to_topics]
+        errors = await asyncio.gather(*attempts, return_exceptions=True)
         publisher.close()
-        for failed in filter(None, outcomes):
-            raise failed
+        for error in filter(None, errors):
+            raise error
 
     asyncio.run(publish())
 
 
 def read(kafka: Secured, user: str, topic: str) -> None:
-    """As the audit does."""
+    """Reads as the audit does."""
     log = Log(client_config(kafka.settings(user)))
     ranges = {partition: (each.start, each.end) for partition, each in log.extents(topic).items()}
     assert [message for batch in log.read(topic, ranges) for message in batch]
 
 
 def watch(kafka: Secured, user: str, group: str) -> None:
-    """As the audit does. Asked first in another way: refused what the audit asks, librdkafka says nothing for 30 s."""
+    """Reads a group's offsets as the audit does. describe_consumer_groups comes first because it fails at once, while
+    librdkafka is silent for 30 s where the audit's own request is refused."""
     admin = AdminClient(client_config(kafka.settings(user)))
     try:
         admin.describe_consumer_groups([group])[group].result(DEADLINE_SECONDS)
     except KafkaException as error:
         if error.args[0].name() != "GROUP_ID_NOT_FOUND":
             raise
-    ask(kafka, user, group)
+    read_offsets(kafka, user, group)
 
 
-def ask(kafka: Secured, user: str, group: str) -> None:
+def read_offsets(kafka: Secured, user: str, group: str) -> None:
     topic = topics.ALL[GROUPS.index(group)]
     Log(client_config(kafka.settings(user))).committed(group, topic, range(4))
 
 
 def join(kafka: Secured, user: str, topic: str, group: str) -> None:
-    """As a KafkaSource does: takes part in the group and commits."""
-    mine = {"group.id": group, "auto.offset.reset": "earliest", "enable.auto.commit": False}
-    consumer = Consumer(client_config(kafka.settings(user)) | mine)
+    """Reads as a KafkaSource does: as a member of the group, with a commit."""
+    consumer_config = {"group.id": group, "auto.offset.reset": "earliest", "enable.auto.commit": False}
+    consumer = Consumer(client_config(kafka.settings(user)) | consumer_config)
     deadline = time.monotonic() + DEADLINE_SECONDS
     try:
         consumer.subscribe([topic])
@@ -134,11 +136,11 @@ def do_all(kafka: Secured, user: str) -> None:
 
 
 def refuses(action: Callable[[], None]) -> bool:
-    """Whether Kafka says that this user may not. Anything else that goes wrong is raised."""
+    """Whether Kafka denies the action to the user. Any other error is raised."""
     try:
         action()
     except (UnavailableError, KafkaException) as error:
-        # Who may write nowhere gets no producer's number at all, and what it wanted to send is thrown away.
+        # A user without any right to write gets no producer ID, and librdkafka purges its queued records.
         if any(code in str(error) for code in ("AUTHORIZATION_FAILED", "_PURGE_QUEUE")):
             return True
         raise
@@ -152,9 +154,9 @@ def _something_to_read(kafka: Secured) -> None:
 
 
 def answers(kafka: Secured, group: str) -> bool:
-    """A broker that has just started makes the topic of its groups at the first question."""
+    """False at first, because a broker that has just started creates its offsets topic at the first request."""
     with contextlib.suppress(UnavailableError):
-        ask(kafka, "audit", group)
+        read_offsets(kafka, "audit", group)
         return True
     return False
 
@@ -190,7 +192,8 @@ def test_no_user_can_write_or_read_what_is_not_its_own(kafka: Secured, user: str
 def test_a_reading_that_lasts_does_not_fail_over_a_group_that_it_takes_no_part_in(
     kafka: Secured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """librdkafka asks for the coordinator of the reader's group unasked, and is refused while records still come."""
+    """librdkafka looks for the coordinator of the reader's group of its own accord, and is refused while records still
+    come."""
     monkeypatch.setattr("orderflow.adapters.kafka.log.BATCH", 1)
     config = client_config(kafka.settings("audit"))
     partitions = len(Log(config).extents(topics.INBOX))
@@ -200,11 +203,11 @@ def test_a_reading_that_lasts_does_not_fail_over_a_group_that_it_takes_no_part_i
         write(kafka, "audit", topics.INBOX, order_id=order_id)
     log = Log(config | {"fetch.message.max.bytes": 1})
     extent = log.extents(topics.INBOX)[0]
-    came = 0
+    count = 0
     for batch in log.read(topics.INBOX, {0: (extent.start, extent.end)}):
-        came += len(batch)
+        count += len(batch)
         time.sleep(2)
-    assert came == extent.end - extent.start
+    assert count == extent.end - extent.start
 
 
 NOTIFICATIONS = """
@@ -225,12 +228,12 @@ def shop(kafka: Secured, fresh_database: str, tmp_path: Path) -> Iterator[Flow]:
 
 @pytest.fixture
 def alone(kafka: Secured, shop: Flow, tmp_path: Path) -> Iterator[Callable[[str], Stage]]:
-    """A stage that the flow does not have, as its own user."""
+    """Starts a stage that the flow does not have, with its own Kafka user."""
     (tmp_path / "notifications.toml").write_text(NOTIFICATIONS)
-    told = {"DATABASE_URL": shop.database, "NOTIFICATIONS_FILE": str(tmp_path / "notifications.toml")}
+    environment = {"DATABASE_URL": shop.database, "NOTIFICATIONS_FILE": str(tmp_path / "notifications.toml")}
     with ExitStack() as stack:
         yield lambda name: stack.enter_context(
-            Stage(name, tmp_path / f"{name}.log", **told | kafka.environment(name))
+            Stage(name, tmp_path / f"{name}.log", **environment | kafka.environment(name))
         )
 
 
@@ -240,15 +243,15 @@ def test_an_order_its_poison_and_its_operators_get_through_with_each_stage_as_it
     order_id = shop.prefix + "a"
     shop.send(placed(order_id), paid(order_id, amount=1), event("placed", order_id, order(total="no number")))
     shop.until(lambda: len(shop.parked(order_id)) == 2)
-    by_stage = {letter["stage"]: letter["id"] for letter in shop.parked(order_id)}
+    by_stage = {parked["stage"]: parked["id"] for parked in shop.parked(order_id)}
     assert set(by_stage) == {"validate", "track"}
     hold = shop.act(f"/api/orders/{order_id}/hold", {"reason": "looks odd"})
     replay = shop.act(f"/api/parked/{by_stage['track']}/replay")
     edit = shop.act(f"/api/parked/{by_stage['validate']}/edit", {"set": {"data.total": 2900}})
     shop.settle()
     assert [result["event_outcome"] for result in shop.results(hold)] == ["applied"]
-    done = [result["outcome"] for answer in (replay, edit) for result in shop.results(answer)]
-    assert done == ["done", "done"]
+    outcomes = [result["outcome"] for answer in (replay, edit) for result in shop.results(answer)]
+    assert outcomes == ["done", "done"]
     poison = replace(paid(order_id), data=b"{")
     for stage in ("track", "shelve"):
         assert shop.stages[stage].binary(poison).status_code == 204
@@ -264,17 +267,22 @@ def test_what_the_flow_lacks_gets_through_too(shop: Flow, alone: Callable[[str],
 
 
 def test_the_audit_gets_through(kafka: Secured, shop: Flow, tmp_path: Path) -> None:
-    """On topics that nobody has read to their end, so that it has nothing to judge, but everything to ask."""
+    """No group has read the topics to their end, so the audit judges no record, but it makes all of its requests."""
     (tmp_path / "notifications.toml").write_text(NOTIFICATIONS)
-    told = {
+    environment = {
         "PATH": os.environ["PATH"],
         "DATABASE_URL": shop.database,
         "NOTIFICATIONS_FILE": str(tmp_path / "notifications.toml"),
         "AUDIT_SETTLE_SECONDS": "0",
     }
     command = [sys.executable, "-m", "functions.audit", "--json"]
-    done = subprocess.run(
-        command, cwd=ROOT, env=told | kafka.environment("audit"), capture_output=True, text=True, check=False
+    run = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment | kafka.environment("audit"),
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert done.returncode in {0, 1}, done.stderr
-    assert set(json.loads(done.stdout)["topics"]) == set(topics.ALL)
+    assert run.returncode in {0, 1}, run.stderr
+    assert set(json.loads(run.stdout)["topics"]) == set(topics.ALL)

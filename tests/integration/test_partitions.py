@@ -1,4 +1,4 @@
-"""Adding partitions while events lie in the old ones: what it does to an order's sequence, and how it keeps it."""
+"""Partitions are added while the old ones still have events: how an order's sequence breaks, and how it is kept."""
 
 import asyncio
 import os
@@ -59,44 +59,44 @@ SOURCE = {
 
 @dataclass
 class Stage:
-    """What the source feeds. It refuses what ails says, for now, and what its hold says."""
+    """The sink of the source. It answers 503 to events for which fails() is true, and to held partitions."""
 
-    taken: list[str] = field(default_factory=list)
+    handled: list[str] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
-    ails: Callable[[str], bool] = lambda _: False
+    fails: Callable[[str], bool] = lambda _: False
     hold: int | None = None
 
     async def post(self, request: web.Request) -> web.Response:
-        found = cloudevent.from_http(
+        received = cloudevent.from_http(
             [(name.lower(), value) for name, value in request.raw_headers], await request.read()
         )
         try:
-            await hold_back(self._take, self.hold)(found)
+            await hold_back(self._handle, self.hold)(received)
         except UnavailableError:
-            self.refused[found.id] += 1
+            self.refused[received.id] += 1
             return web.Response(status=503)
         return web.Response(status=204)
 
-    async def _take(self, found: Envelope) -> str:
-        if self.ails(found.id):
+    async def _handle(self, received: Envelope) -> str:
+        if self.fails(received.id):
             raise UnavailableError("trouble")
-        self.taken.append(found.id)
+        self.handled.append(received.id)
         return ""
 
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Of this module's own: the topics are called as in a cluster."""
+    """A broker for this module only, because its topics have the same names as in a cluster."""
     with EmbeddedKafka(tmp_path_factory.mktemp("repartitioned")) as kafka:
         yield kafka.bootstrap
 
 
 @pytest.fixture
 def bootstrap(broker: str) -> str:
-    """With the topics as they were before, and empty."""
+    """The broker with empty topics that have the old number of partitions."""
     admin = admin_client(broker)
-    if known := sorted(set(admin.list_topics(timeout=20).topics) & set(topics.ALL)):
-        for future in admin.delete_topics(known).values():
+    if existing := sorted(set(admin.list_topics(timeout=20).topics) & set(topics.ALL)):
+        for future in admin.delete_topics(existing).values():
             future.result(20)
     until(lambda: not set(admin.list_topics(timeout=20).topics) & set(topics.ALL))
     create_order_topics(broker, OLD)
@@ -104,7 +104,7 @@ def bootstrap(broker: str) -> str:
 
 
 def put(bootstrap: str, *events: Envelope, partition: int = -1) -> None:
-    """By a producer that has asked for the number of partitions just now."""
+    """Uses a new producer, which knows the current number of partitions."""
     producer = Producer(
         {"bootstrap.servers": bootstrap, "enable.idempotence": True, "partitioner": "murmur2_random"}
     )
@@ -113,19 +113,19 @@ def put(bootstrap: str, *events: Envelope, partition: int = -1) -> None:
         assert producer.flush(20) == 0
 
 
-def add_partitions(bootstrap: str, *some: str) -> None:
+def add_partitions(bootstrap: str, *names: str) -> None:
     admin = admin_client(bootstrap)
-    for future in admin.create_partitions([NewPartitions(topic, NEW) for topic in some]).values():
+    for future in admin.create_partitions([NewPartitions(topic, NEW) for topic in names]).values():
         future.result(20)
-    known = lambda topic: len(admin.list_topics(topic, timeout=20).topics[topic].partitions)  # noqa: E731
-    until(lambda: all(known(topic) == NEW for topic in some))
+    count = lambda topic: len(admin.list_topics(topic, timeout=20).topics[topic].partitions)  # noqa: E731
+    until(lambda: all(count(topic) == NEW for topic in names))
 
 
 @asynccontextmanager
-async def serving(answer: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[str]:
-    """Its address."""
+async def serving(handler: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[str]:
+    """Yields the server's address."""
     app = web.Application()
-    app.router.add_post("/{any:.*}", answer)
+    app.router.add_post("/{any:.*}", handler)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -135,7 +135,7 @@ async def serving(answer: Callable[[web.Request], Awaitable[web.Response]]) -> A
 
 @asynccontextmanager
 async def delivering(bootstrap: str, folder: Path, manifests: Path, *options: str) -> AsyncIterator[None]:
-    """The delivery process, which asks for new partitions all the time."""
+    """The delivery process, which looks for new partitions every 200 ms."""
     (folder / "kafka.yaml").write_text(yaml.safe_dump({"topic.metadata.refresh.interval.ms": 200}))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "orderflow_sandbox.delivery"),
@@ -159,14 +159,14 @@ async def feeding(bootstrap: str, stage: Stage, folder: Path) -> AsyncIterator[N
             yield
 
 
-class Asked:
-    """`python -m orderflow.commands.repartition`, running."""
+class Repartition:
+    """A running `python -m orderflow.commands.repartition`."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
     @classmethod
-    async def start(cls, bootstrap: str, *options: str) -> "Asked":
+    async def start(cls, bootstrap: str, *options: str) -> "Repartition":
         return cls(
             await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "orderflow.commands.repartition", "--from", str(OLD), *options),
@@ -176,25 +176,25 @@ class Asked:
             )
         )
 
-    async def says(self, words: str) -> None:
-        """Waits for a line on its standard error that has these words."""
+    async def prints(self, text: str) -> None:
+        """Waits for a line on stderr that has this text."""
         assert self._process.stderr is not None
         async with asyncio.timeout(DEADLINE_SECONDS):
             async for line in self._process.stderr:
-                if words in line.decode():
+                if text in line.decode():
                     return
-        raise AssertionError(f"it ended without saying {words}")
+        raise AssertionError(f"it ended without {text!r} on stderr")
 
     async def ends(self) -> tuple[int, str]:
-        """Its exit code, and what it has said: the result, or since last the trouble."""
+        """The exit code, and its output: stdout where the code is 0, else the rest of stderr."""
         async with asyncio.timeout(DEADLINE_SECONDS):
-            told, trouble = await self._process.communicate()
+            stdout, stderr = await self._process.communicate()
         code = self._process.returncode
         assert code is not None
-        return code, (told if code == 0 else trouble).decode()
+        return code, (stdout if code == 0 else stderr).decode()
 
 
-async def until_so(condition: Callable[[], bool]) -> None:
+async def until_true(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + DEADLINE_SECONDS
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -205,37 +205,37 @@ async def test_partitions_that_are_simply_added_let_a_later_event_overtake_an_ea
     bootstrap: str, tmp_path: Path
 ) -> None:
     stage = Stage()
-    stage.ails = lambda event_id: event_id == "first" and "second" not in stage.taken
+    stage.fails = lambda event_id: event_id == "first" and "second" not in stage.handled
     put(bootstrap, FIRST)
     async with feeding(bootstrap, stage, tmp_path):
-        await until_so(lambda: stage.refused["first"] > 0)
+        await until_true(lambda: stage.refused["first"] > 0)
         add_partitions(bootstrap, *topics.ALL)
         put(bootstrap, SECOND)
-        await until_so(lambda: len(stage.taken) == 2)
-    assert stage.taken == ["second", "first"]
+        await until_true(lambda: len(stage.handled) == 2)
+    assert stage.handled == ["second", "first"]
 
 
 async def test_held_back_until_the_old_ones_are_empty_they_keep_every_orders_sequence(
     bootstrap: str, tmp_path: Path
 ) -> None:
-    ill = {"first"}
-    stage = Stage(ails=lambda event_id: event_id in ill, hold=OLD)
+    failing = {"first"}
+    stage = Stage(fails=lambda event_id: event_id in failing, hold=OLD)
     put(bootstrap, FIRST)
     async with feeding(bootstrap, stage, tmp_path):
-        await until_so(lambda: stage.refused["first"] > 0)
+        await until_true(lambda: stage.refused["first"] > 0)
         add_partitions(bootstrap, *topics.ALL)
         put(bootstrap, SECOND, OTHER)
-        asked = await Asked.start(bootstrap, "--wait", "1")
-        await asked.says("in old partitions: validate")
-        await until_so(lambda: stage.refused["second"] > 0)
-        assert "second" not in stage.taken
-        ill.clear()
-        assert await asked.ends() == (0, "the new partitions can be let in\n")
-        assert "second" not in stage.taken
-        assert set(stage.taken) == {"first", "other"}
+        command = await Repartition.start(bootstrap, "--wait", "1")
+        await command.prints("in old partitions: validate")
+        await until_true(lambda: stage.refused["second"] > 0)
+        assert "second" not in stage.handled
+        failing.clear()
+        assert await command.ends() == (0, "the new partitions can be let in\n")
+        assert "second" not in stage.handled
+        assert set(stage.handled) == {"first", "other"}
         stage.hold = None
-        await until_so(lambda: len(stage.taken) == 3)
-    assert stage.taken.index("first") < stage.taken.index("second")
+        await until_true(lambda: len(stage.handled) == 3)
+    assert stage.handled.index("first") < stage.handled.index("second")
 
 
 async def test_orders_whose_key_stays_are_not_held_up(bootstrap: str, tmp_path: Path) -> None:
@@ -243,29 +243,29 @@ async def test_orders_whose_key_stays_are_not_held_up(bootstrap: str, tmp_path: 
     async with feeding(bootstrap, stage, tmp_path):
         add_partitions(bootstrap, *topics.ALL)
         put(bootstrap, SECOND)
-        await until_so(lambda: stage.refused["second"] > 0)
+        await until_true(lambda: stage.refused["second"] > 0)
         put(bootstrap, OTHER)
-        await until_so(lambda: "other" in stage.taken)
-    assert stage.taken == ["other"]
+        await until_true(lambda: "other" in stage.handled)
+    assert stage.handled == ["other"]
 
 
 async def test_a_producer_that_goes_by_the_old_number_is_found(bootstrap: str, tmp_path: Path) -> None:
     put(bootstrap, OTHER, FIRST)
-    ill = {"first"}
-    stage = Stage(ails=lambda event_id: event_id in ill, hold=OLD)
+    failing = {"first"}
+    stage = Stage(fails=lambda event_id: event_id in failing, hold=OLD)
     async with feeding(bootstrap, stage, tmp_path):
         add_partitions(bootstrap, *topics.ALL)
-        asked = await Asked.start(bootstrap, "--wait", "0")
-        await asked.says("in old partitions: validate")
+        command = await Repartition.start(bootstrap, "--wait", "0")
+        await command.prints("in old partitions: validate")
         put(bootstrap, SECOND, partition=partition_of(MOVES.encode(), OLD))
-        ill.clear()
-        code, told = await asked.ends()
+        failing.clear()
+        code, output = await command.ends()
     assert code == 1
-    assert f"somebody still writes by {OLD} partitions: {topics.INBOX} partition" in told
+    assert f"a producer still writes by {OLD} partitions: {topics.INBOX} partition" in output
 
 
 @pytest.mark.parametrize(
-    ("old", "grown", "told"),
+    ("old", "grown_topics", "message"),
     [
         ("2", [topics.INBOX], "not all topics have the same number"),
         ("3", topics.ALL, "4 partitions are no multiple of 3"),
@@ -273,35 +273,35 @@ async def test_a_producer_that_goes_by_the_old_number_is_found(bootstrap: str, t
     ],
 )
 async def test_numbers_that_cannot_be_kept_apart_are_refused(
-    bootstrap: str, old: str, grown: tuple[str, ...], told: str
+    bootstrap: str, old: str, grown_topics: tuple[str, ...], message: str
 ) -> None:
-    add_partitions(bootstrap, *grown)
-    asked = await Asked.start(bootstrap, "--from", old)
-    code, said = await asked.ends()
-    assert (code, told in said) == (2, True)
+    add_partitions(bootstrap, *grown_topics)
+    command = await Repartition.start(bootstrap, "--from", old)
+    code, output = await command.ends()
+    assert (code, message in output) == (2, True)
 
 
 LIFE = ("placed", "held", "released", "paid", "packed", "shipped", "delivered")
-"""A story in which any event that comes too soon is refused or waits."""
+"""Events of which each is refused or waits where it comes too early."""
 ORDERS = 12
 
 
 class Shop:
-    """The stages as processes, fed by the delivery process from the manifests that a cluster gets."""
+    """The stages as processes. The delivery process feeds them from the same manifests as in a cluster."""
 
     def __init__(self, bootstrap: str, database: str, folder: Path) -> None:
         self.bootstrap = bootstrap
         self.database = database
         self._folder = folder
-        self._told = {"KAFKA_BOOTSTRAP": bootstrap, "DATABASE_URL": database}
+        self._environment = {"KAFKA_BOOTSTRAP": bootstrap, "DATABASE_URL": database}
         (folder / "client.properties").write_text("topic.metadata.refresh.interval.ms=500\n")
-        self._told["KAFKA_CONFIG_FILE"] = str(folder / "client.properties")
+        self._environment["KAFKA_CONFIG_FILE"] = str(folder / "client.properties")
         self._stages: dict[str, processes.Stage] = {}
 
-    def start(self, **told: str) -> None:
-        """The stages anew, at the addresses that they had."""
+    def start(self, **environment: str) -> None:
+        """Starts or restarts the stages. A restarted stage keeps its address."""
         for name in ("validate", "track", "shelve"):
-            stage = processes.Stage(name, self._folder / f"{name}.log", **self._told | told)
+            stage = processes.Stage(name, self._folder / f"{name}.log", **self._environment | environment)
             if name in self._stages:
                 stage.port = self._stages[name].port
                 self._stages[name].stop(signal.SIGTERM)
@@ -313,10 +313,10 @@ class Shop:
             stage.__exit__()
 
     @asynccontextmanager
-    async def feeding(self, others: str) -> AsyncIterator[None]:
-        """others is the address of what stands for notify and park."""
+    async def feeding(self, fake_sink: str) -> AsyncIterator[None]:
+        """fake_sink is the address of the server that replaces notify and park."""
         sinks = {name: f"http://127.0.0.1:{stage.port}" for name, stage in self._stages.items()}
-        sinks["notify"] = sinks["park"] = others
+        sinks["notify"] = sinks["park"] = fake_sink
         options = [option for name, url in sinks.items() for option in ("--sink", f"{name}={url}")]
         async with delivering(self.bootstrap, self._folder, processes.ROOT / "kafka-source/base", *options):
             yield
@@ -326,24 +326,25 @@ class Shop:
             rows = connection.execute(
                 "SELECT order_id, kind FROM history ORDER BY order_id, version"
             ).fetchall()
-        found: dict[str, list[str]] = {}
+        kinds: dict[str, list[str]] = {}
         for order_id, kind in rows:
-            found.setdefault(order_id, []).append(kind)
-        return found
+            kinds.setdefault(order_id, []).append(kind)
+        return kinds
 
     def outcomes(self) -> set[str]:
         with psycopg.connect(self.database) as connection:
             return {row[0] for row in connection.execute("SELECT DISTINCT outcome FROM ledger").fetchall()}
 
 
-def happens(kind: str, order_id: str) -> Envelope:
+def event_of(kind: str, order_id: str) -> Envelope:
     if kind == "placed":
         return placed(order_id)
     return paid(order_id) if kind == "paid" else event(kind, order_id)
 
 
 async def sell(bootstrap: str, kinds: tuple[str, ...]) -> None:
-    """Each order's events one after the other, confirmed, by one producer that asks for partitions now and then."""
+    """Publishes each order's events in sequence, each confirmed, by one producer that asks for the number of partitions
+    every 500 ms."""
     producer = Producer(
         {
             "bootstrap.servers": bootstrap,
@@ -354,7 +355,7 @@ async def sell(bootstrap: str, kinds: tuple[str, ...]) -> None:
     )
     for kind in kinds:
         for number in range(ORDERS):
-            each = happens(kind, f"o-{number}")
+            each = event_of(kind, f"o-{number}")
             producer.produce(topics.INBOX, each.data, each.key, headers=each.kafka_headers())
             assert await asyncio.to_thread(producer.flush, 20) == 0
 
@@ -367,18 +368,18 @@ async def test_a_shop_that_sells_on_while_partitions_are_added_has_every_story_i
     async with AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, shop.stop)
         await asyncio.to_thread(shop.start, HOLD_FROM_PARTITION=str(OLD))
-        await stack.enter_async_context(shop.feeding(await stack.enter_async_context(serving(taken))))
+        await stack.enter_async_context(shop.feeding(await stack.enter_async_context(serving(accept))))
         selling = asyncio.create_task(sell(bootstrap, LIFE[:4]))
-        await until_so(lambda: len(shop.histories()) > 2)
+        await until_true(lambda: len(shop.histories()) > 2)
         await asyncio.to_thread(add_partitions, bootstrap, *topics.ALL)
-        asked = await Asked.start(bootstrap, "--wait", "5")
+        command = await Repartition.start(bootstrap, "--wait", "5")
         await selling
-        assert await asked.ends() == (0, "the new partitions can be let in\n")
+        assert await command.ends() == (0, "the new partitions can be let in\n")
         await asyncio.gather(asyncio.to_thread(shop.start), sell(bootstrap, LIFE[4:]))
-        told = ["accepted", *LIFE[1:]]
-        await until_so(lambda: shop.histories() == {f"o-{number}": told for number in range(ORDERS)})
+        history = ["accepted", *LIFE[1:]]
+        await until_true(lambda: shop.histories() == {f"o-{number}": history for number in range(ORDERS)})
     assert shop.outcomes() == {"applied"}
 
 
-async def taken(_: web.Request) -> web.Response:
+async def accept(_: web.Request) -> web.Response:
     return web.Response(status=204)

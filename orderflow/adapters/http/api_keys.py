@@ -1,14 +1,14 @@
-"""Who may call a stage from outside: API keys, of which only the SHA-256 is on file.
+"""API keys: who may call intake and query. The key file has only the SHA-256 of each key.
 
     [[keys]]
     name = "storefront"
     sha256 = "64 hexadecimal digits"
     stages = ["intake"]
-    sources = ["/shop/*"]   # CloudEvent sources that this key may send as; left out: any
-    act = true              # may replay, edit, hold and so on through query; left out: may only read
+    sources = ["/shop/*"]   # CloudEvent sources that this key may send as; without it: any source
+    act = true              # query: may replay, edit, hold and so on; without it: may only read
 
-A plain SHA-256 is enough, and a slow hash would only cost every request: a key is 256 random bits, which
-nobody can guess through however fast a hash, unlike a password that a person chose.
+A plain SHA-256 is enough. A key is 256 random bits, so nobody can guess it, however fast the hash is; a password that
+a person chose would need a slow hash. A slow hash would only add cost to every request.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 
 SETTING: Final = "API_KEYS_FILE"
 CHALLENGE: Final = 'Basic realm="Orderflow", charset="UTF-8", Bearer realm="Orderflow"'
-"""The WWW-Authenticate of a 401: Basic makes a browser ask."""
+"""WWW-Authenticate of a 401 response. Basic makes a browser ask for a name and a key."""
 
-_PREFIX: Final = "ofk_"  # lets scanners of repositories and logs know a key that leaked
+_PREFIX: Final = "ofk_"  # lets scanners of repositories and logs recognise a leaked key
 _KEY_BYTES: Final = 32
-_LONGEST: Final = 1024
+_MAX_CREDENTIALS: Final = 1024
 
 
 class Key(Frozen):
-    """name has no colon, for HTTP Basic ends it there."""
+    """The name has no colon, because HTTP Basic separates name and password by a colon."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -54,32 +54,32 @@ class KeyFile(Frozen):
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
-    """Who calls. sources are patterns as fnmatch reads them; None stands for any source. act: may this client do
-    what operators do, or only look?"""
+class Principal:
+    """The caller of a request. sources are fnmatch patterns, None allows any source. act: the caller may do what
+    operators do; without it, the caller may only read."""
 
     name: str
     sources: tuple[str, ...] | None = None
     act: bool = False
 
     def may_send(self, source: str) -> bool:
-        """May this client send events of that CloudEvent source?"""
+        """Whether this caller may send events of that CloudEvent source."""
         return self.sources is None or any(fnmatchcase(source, pattern) for pattern in self.sources)
 
 
-LOCAL: Final = Client("local", act=True)
-"""Whoever calls a local run without keys."""
+LOCAL: Final = Principal("local", act=True)
+"""Every caller of a local run without keys."""
 
 
 class Door:
-    """Knows its clients by the keys that open one stage. Without keys everyone is the local client."""
+    """Authenticates callers by the API keys of one stage. Without keys, every caller is LOCAL."""
 
     def __init__(self, keys: Sequence[Key] | None) -> None:
         self._keys = keys
 
     @classmethod
-    def open(cls, config: settings.DoorSettings, stage: str) -> Door:
-        """Raises BadSettingsError where the key file is missing, unreadable, or opens nothing of that stage."""
+    def from_settings(cls, config: settings.ApiKeySettings, stage: str) -> Door:
+        """Raises BadSettingsError where the key file is missing or unreadable, or has no key for that stage."""
         if config.api_keys_file is None:
             if config.local_run:
                 return cls(None)
@@ -88,39 +88,39 @@ class Door:
                 " (LOCAL_RUN=true serves without keys, on one's own machine only)"
             )
         keys = settings.read_toml(KeyFile, config.api_keys_file, SETTING).keys
-        for what, values in (("name", [key.name for key in keys]), ("sha256", [key.sha256 for key in keys])):
+        for field, values in (("name", [key.name for key in keys]), ("sha256", [key.sha256 for key in keys])):
             if len(set(values)) < len(values):
-                raise BadSettingsError(f"{SETTING}: {config.api_keys_file}: two keys have the same {what}")
-        opening = [key for key in keys if stage in key.stages]
-        if not opening:
+                raise BadSettingsError(f"{SETTING}: {config.api_keys_file}: two keys have the same {field}")
+        stage_keys = [key for key in keys if stage in key.stages]
+        if not stage_keys:
             raise BadSettingsError(f"{SETTING}: {config.api_keys_file}: no key is for {stage}")
-        return cls(opening)
+        return cls(stage_keys)
 
-    def who(self, headers: Mapping[str, str]) -> Client | None:
-        """The client whose key the headers carry; None where they carry none that opens this stage.
+    def authenticate(self, headers: Mapping[str, str]) -> Principal | None:
+        """The owner of the key in the headers; None where the headers have no valid key for this stage.
 
-        headers are by lower-case name. Taken are `Authorization: Bearer KEY`, `X-API-Key: KEY` and, for
-        browsers, HTTP Basic with the key's name as the user and the key as the password.
+        headers are by lower-case name. A key may come as `Authorization: Bearer KEY`, as `X-API-Key: KEY` or, for
+        browsers, as HTTP Basic with the key's name as the user and the key as the password.
         """
         if self._keys is None:
             return LOCAL
-        name, key = _presented(headers)
-        if not key:
+        name, secret = _credentials(headers)
+        if not secret:
             return None
-        digest = hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
-        found = None
-        # Every key is looked at, the right one or not, so that the time taken tells nothing.
-        for known in self._keys:
-            if hmac.compare_digest(known.sha256, digest) and name in {None, known.name}:
-                found = Client(known.name, known.sources, known.act)
-        return found
+        digest = hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()
+        principal = None
+        # The loop compares every key, also after a match, so that the time of the answer reveals nothing.
+        for key in self._keys:
+            if hmac.compare_digest(key.sha256, digest) and name in {None, key.name}:
+                principal = Principal(key.name, key.sources, key.act)
+        return principal
 
 
-def _presented(headers: Mapping[str, str]) -> tuple[str | None, str]:
-    """The key's name, where the way of sending it has one, and the key; the key is empty where there is none."""
+def _credentials(headers: Mapping[str, str]) -> tuple[str | None, str]:
+    """The key's name (None where the scheme sends no name) and the key (empty where there is none)."""
     scheme, _, rest = headers.get("authorization", "").partition(" ")
     credentials = rest.strip()
-    if len(credentials) > _LONGEST:
+    if len(credentials) > _MAX_CREDENTIALS:
         return None, ""
     if scheme.lower() == "bearer":
         return None, credentials
@@ -130,13 +130,13 @@ def _presented(headers: Mapping[str, str]) -> tuple[str | None, str]:
         except ValueError:
             return None, ""
         return name, key if colon else ""
-    return None, headers.get("x-api-key", "")[:_LONGEST].strip()
+    return None, headers.get("x-api-key", "")[:_MAX_CREDENTIALS].strip()
 
 
 def new_key(
     name: str, stages: Sequence[str], sources: Sequence[str] | None = None, *, act: bool = False
 ) -> tuple[str, Key]:
-    """A key and its entry for the file. Raises pydantic's ValidationError for a name or stage that is none."""
+    """A key and its entry for the key file. Raises pydantic's ValidationError for an invalid name or stage."""
     key = _PREFIX + secrets.token_urlsafe(_KEY_BYTES)
     digest = hashlib.sha256(key.encode()).hexdigest()
     entry = {"name": name, "sha256": digest, "stages": tuple(stages), "sources": sources and tuple(sources)}
@@ -144,12 +144,12 @@ def new_key(
 
 
 def toml(key: Key) -> str:
-    def texts(values: Sequence[str]) -> str:
+    def array(values: Sequence[str]) -> str:
         return "[" + ", ".join(f'"{value}"' for value in values) + "]"
 
-    lines = ["[[keys]]", f'name = "{key.name}"', f'sha256 = "{key.sha256}"', f"stages = {texts(key.stages)}"]
+    lines = ["[[keys]]", f'name = "{key.name}"', f'sha256 = "{key.sha256}"', f"stages = {array(key.stages)}"]
     if key.sources is not None:
-        lines.append(f"sources = {texts(key.sources)}")
+        lines.append(f"sources = {array(key.sources)}")
     if key.act:
         lines.append("act = true")
     return "\n".join(lines) + "\n"

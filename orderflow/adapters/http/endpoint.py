@@ -55,7 +55,10 @@ def answers_every_error(
                 return problems.unavailable(str(error))
             except Exception as error:  # noqa: BLE001 - any error of ours must end here
                 request.scope[OUTCOME] = "failed"
-                extra = _event_id(request) | {"error": type(error).__name__, "where": logs.where(error)}
+                extra = _event_id(request) | {
+                    "error": type(error).__name__,
+                    "where": logs.location(error),
+                }
                 log.error("unexpected", extra=extra)  # noqa: TRY400 - a stack trace may quote the data
                 return problems.problem(500, "internal_error", title)
 

@@ -1,4 +1,4 @@
-"""Publishing from a thread that cannot await: one event loop beside the threads of a synchronous server."""
+"""Publishing from threads that cannot await: one event loop in a thread beside those of a synchronous server."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 
 class BlockingPublisher:
-    """Its loop starts with the first call, in the worker: a thread that was there before a fork is gone after it."""
+    """The event loop starts with the first call, in the worker: no thread survives a fork."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
-        self._starting = threading.Lock()
+        self._start_lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def publish(self, topic: str, events: Sequence[Envelope]) -> None:
-        """As Publisher.publish, and returns when every event is confirmed."""
-        work = self._publisher.publish(topic, events)
-        asyncio.run_coroutine_threadsafe(work, self._loop or self._start()).result()
+        """Blocks until every event is confirmed. Raises the same errors as Publisher.publish."""
+        publishing = self._publisher.publish(topic, events)
+        asyncio.run_coroutine_threadsafe(publishing, self._loop or self._start()).result()
 
     def _start(self) -> asyncio.AbstractEventLoop:
-        with self._starting:
+        with self._start_lock:
             if self._loop is None:
                 loop = asyncio.new_event_loop()
                 threading.Thread(target=loop.run_forever, name="publishing", daemon=True).start()

@@ -1,4 +1,4 @@
-"""The topics' logs as the audit reads them: where they begin and end, how far each stage has come, and the records."""
+"""The logs of the topics, for the audit: their offsets, the stages' committed offsets, and their records."""
 
 from __future__ import annotations
 
@@ -6,12 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from confluent_kafka import (
-    Consumer,
-    IsolationLevel,
-    KafkaException,
-    TopicPartition,
-)
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from orderflow.errors import UnavailableError
@@ -26,76 +21,86 @@ Place = tuple[str, int]
 """A topic and one of its partitions."""
 
 BATCH: Final = 5000
-_WAIT_SECONDS: Final = 30.0
+_REQUEST_SECONDS: Final = 30.0
 _SILENCE_SECONDS: Final = 30.0
 _FILL_SECONDS: Final = 0.05
-_OF_THE_GROUP: Final = {"GROUP_AUTHORIZATION_FAILED"}
-"""librdkafka asks for its group's coordinator unasked, and says of partition 0 that it was refused."""
+_GROUP_ERRORS: Final = {"GROUP_AUTHORIZATION_FAILED"}
+"""Errors that do not concern the records: librdkafka looks for its group's coordinator although no group is joined, and
+reports the refusal as an error of partition 0."""
 _EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """One partition's log: the first offset that is still there, and the one that the next record will get."""
+    """One partition's log: the first offset that is still there, and the offset that the next record will get."""
 
     start: int
     end: int
 
 
 class Log:
-    """Raises UnavailableError where Kafka does not answer. Reading joins no group and moves nobody's offsets."""
+    """Each method raises UnavailableError where Kafka does not answer. Reading joins no group and commits no offset."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        """config is librdkafka's, of a client."""
+        """config has librdkafka's properties for a client."""
         self._config = dict(config)
         self._admin = AdminClient(self._config)
 
     def extents(self, topic: str) -> dict[int, Extent]:
-        """By partition. Raises UnavailableError where there is no such topic, too."""
+        """The extents by partition. Raises UnavailableError also where the topic does not exist."""
         try:
-            found = self._admin.list_topics(topic, timeout=_WAIT_SECONDS).topics[topic]
-            if found.error is not None:
-                raise UnavailableError(f"Kafka has no topic {topic}: {found.error.name()}")
-            starts, ends = (self._offsets(topic, found.partitions, spec) for spec in (_EARLIEST, _LATEST))
+            metadata = self._admin.list_topics(topic, timeout=_REQUEST_SECONDS).topics[topic]
+            if metadata.error is not None:
+                raise UnavailableError(f"Kafka has no topic {topic}: {metadata.error.name()}")
+            starts, ends = (self._offsets(topic, metadata.partitions, spec) for spec in (_EARLIEST, _LATEST))
         except KafkaException as error:
-            raise _away(error) from None
+            raise _unavailable(error) from None
         return {partition: Extent(starts[partition], ends[partition]) for partition in starts}
 
     def ends(self, topic: str, partitions: Sequence[int]) -> dict[int, int]:
         try:
             return self._offsets(topic, partitions, _LATEST)
         except KafkaException as error:
-            raise _away(error) from None
+            raise _unavailable(error) from None
 
     def since(self, topic: str, partitions: Sequence[int], when: datetime) -> dict[int, int]:
-        """The offset of the first record of each partition that is not older; its end where all are."""
+        """By partition, the offset of the first record that is not older than `when`; the end offset where every record
+        is older."""
+        spec = OffsetSpec.for_timestamp(int(when.timestamp() * 1000))
         try:
-            found = self._offsets(topic, partitions, OffsetSpec.for_timestamp(int(when.timestamp() * 1000)))
+            offsets = self._offsets(topic, partitions, spec)
             ends = self._offsets(topic, partitions, _LATEST)
         except KafkaException as error:
-            raise _away(error) from None
-        return {partition: offset if offset >= 0 else ends[partition] for partition, offset in found.items()}
+            raise _unavailable(error) from None
+        return {
+            partition: offset if offset >= 0 else ends[partition] for partition, offset in offsets.items()
+        }
 
     def _offsets(self, topic: str, partitions: Iterable[int], spec: OffsetSpec) -> dict[int, int]:
-        wanted = {TopicPartition(topic, partition): spec for partition in partitions}
+        specs = {TopicPartition(topic, partition): spec for partition in partitions}
         futures = self._admin.list_offsets(
-            wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=_WAIT_SECONDS
+            specs, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=_REQUEST_SECONDS
         )
         return {place.partition: future.result().offset for place, future in futures.items()}
 
     def committed(self, group: str, topic: str, partitions: Sequence[int]) -> dict[int, int]:
-        """The offset of the next record that the group is to get; left out where it has committed none."""
+        """By partition, the group's committed offset: that of the next record for the group. A partition without a
+        committed offset is left out."""
+        places = [(topic, partition) for partition in partitions]
         try:
-            found = committed_offsets(self._config, group, [(topic, partition) for partition in partitions])
+            offsets = committed_offsets(self._config, group, places)
         except KafkaException as error:
-            raise _away(error) from None
-        return {partition: offset for (_, partition), offset in found.items() if offset >= 0}
+            raise _unavailable(error) from None
+        return {partition: offset for (_, partition), offset in offsets.items() if offset >= 0}
 
     def read(self, topic: str, ranges: Mapping[int, tuple[int, int]]) -> Generator[list[Message]]:
-        """The records of each partition from its first offset up to, without, its second, in batches; those of
-        one partition come in sequence. Offsets that a transaction or compaction took may be missing."""
-        left = {partition: until for partition, (begin, until) in ranges.items() if begin < until}
+        """Yields the records of each partition's range (first offset, end offset exclusive) in batches.
+
+        The records of one partition come in sequence. Offsets that belong to a transaction's markers or that compaction
+        removed are missing.
+        """
+        pending = {partition: end for partition, (start, end) in ranges.items() if start < end}
         consumer = Consumer(
             self._config
             | {
@@ -106,82 +111,79 @@ class Log:
                 "isolation.level": "read_uncommitted",
                 "enable.partition.eof": True,
                 "queued.min.messages": BATCH,
-                "queued.max.messages.kbytes": 2048,  # of each partition
+                "queued.max.messages.kbytes": 2048,  # per partition
                 "fetch.queue.backoff.ms": 10,
             }
         )
         try:
-            consumer.assign([TopicPartition(topic, partition, ranges[partition][0]) for partition in left])
-            heard = time.monotonic()
-            while left:
-                # It returns when the batch is full or the time is over, whatever has come by then.
+            consumer.assign([TopicPartition(topic, partition, ranges[partition][0]) for partition in pending])
+            last_records_at = time.monotonic()
+            while pending:
+                # consume() returns when the batch is full or the time is over, with the messages that have come.
                 if messages := consumer.consume(BATCH, _FILL_SECONDS):
-                    heard = time.monotonic()
-                    yield _within(consumer, topic, messages, left)
-                elif time.monotonic() - heard > _SILENCE_SECONDS:
+                    last_records_at = time.monotonic()
+                    yield _records_in_range(consumer, topic, messages, pending)
+                elif time.monotonic() - last_records_at > _SILENCE_SECONDS:
                     raise UnavailableError("Kafka sends no records")
         except KafkaException as error:
-            raise _away(error) from None
+            raise _unavailable(error) from None
         finally:
             consumer.close()
 
 
-def _within(
-    consumer: Consumer, topic: str, messages: Sequence[Message], left: dict[int, int]
+def _records_in_range(
+    consumer: Consumer, topic: str, messages: Sequence[Message], pending: dict[int, int]
 ) -> list[Message]:
-    """Takes partitions out of left as their ends are reached."""
-    wanted: list[Message] = []
-    done: list[int] = []
+    """Removes each partition whose end is reached from pending (end offset by partition) and from the consumer."""
+    records: list[Message] = []
+    completed: list[int] = []
     for message in messages:
         partition, offset, error = message.partition(), message.offset() or 0, message.error()
         if (
             partition is None
-            or partition not in left
-            or (error is not None and error.name() in _OF_THE_GROUP)
+            or partition not in pending
+            or (error is not None and error.name() in _GROUP_ERRORS)
         ):
             continue
         if error is not None and error.name() != "_PARTITION_EOF":
             raise UnavailableError(f"Kafka does not let its log be read: {error.name()}")
-        if error is None and offset < left[partition]:
-            wanted.append(message)
-        if error is not None or offset + 1 >= left[partition]:
-            del left[partition]
-            done.append(partition)
-    _let_go(consumer, topic, done)
-    return wanted
-
-
-def _let_go(consumer: Consumer, topic: str, partitions: Sequence[int]) -> None:
-    if partitions:
-        consumer.incremental_unassign([TopicPartition(topic, partition) for partition in partitions])
+        if error is None and offset < pending[partition]:
+            records.append(message)
+        if error is not None or offset + 1 >= pending[partition]:
+            del pending[partition]
+            completed.append(partition)
+    if completed:
+        consumer.incremental_unassign([TopicPartition(topic, partition) for partition in completed])
+    return records
 
 
 def committed_offsets(config: Mapping[str, Any], group: str, places: Sequence[Place]) -> dict[Place, int]:
-    """The offset of the next record that the group is to get of each place; negative where it has committed none.
-    Raises KafkaException.
+    """The group's committed offset at each place; negative where it has committed none. Raises KafkaException.
 
-    AdminClient.list_consumer_group_offsets would do, but librdkafka (2.16.0) follows a null pointer in it where the
-    group's coordinator is just loading. A consumer that only asks joins nothing.
+    It does not use AdminClient.list_consumer_group_offsets, because librdkafka (2.16.0) follows a null pointer in that
+    call while the group's coordinator is loading. A consumer that only asks for offsets joins no group.
     """
     consumer = Consumer(dict(config) | {"group.id": group, "enable.auto.commit": False})
     try:
-        found = consumer.committed([TopicPartition(*place) for place in places], timeout=_WAIT_SECONDS)
+        partitions = consumer.committed(
+            [TopicPartition(*place) for place in places], timeout=_REQUEST_SECONDS
+        )
     finally:
         consumer.close()
-    return {(place.topic, place.partition): place.offset for place in found}
+    return {(each.topic, each.partition): each.offset for each in partitions}
 
 
-def _away(error: KafkaException) -> UnavailableError:
+def _unavailable(error: KafkaException) -> UnavailableError:
     return UnavailableError(f"Kafka does not answer: {error.args[0].name()}")
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """Where our producers put a key: murmur2 as Kafka's own clients have it (DefaultPartitioner)."""
+    """The partition that our producers choose for a key: murmur2, as in Kafka's own clients (DefaultPartitioner)."""
     multiplier, mask = 0x5BD1E995, 0xFFFFFFFF
     value = (0x9747B28C ^ len(key)) & mask
     whole = len(key) & ~3
-    for place in range(0, whole, 4):
-        part = int.from_bytes(key[place : place + 4], "little") * multiplier & mask
+    for start in range(0, whole, 4):
+        part = int.from_bytes(key[start : start + 4], "little") * multiplier & mask
         part = (part ^ part >> 24) * multiplier & mask
         value = (value * multiplier & mask) ^ part
     if rest := key[whole:]:

@@ -1,4 +1,4 @@
-"""Publishing to Kafka: an event counts as published when all in-sync replicas have it, and not before."""
+"""Publishing to Kafka. An event is published when all in-sync replicas have it."""
 
 from __future__ import annotations
 
@@ -27,44 +27,44 @@ _QUEUE_MESSAGES: Final = 100_000
 
 
 class _Delivery:
-    """One publish call: counts the broker's answers."""
+    """One publish call: counts the delivery reports that are still to come."""
 
-    __slots__ = ("failed", "future", "pending")
+    __slots__ = ("error_name", "future", "pending")
 
     def __init__(self, pending: int, future: asyncio.Future[None]) -> None:
         self.pending = pending
         self.future = future
-        self.failed: str | None = None
+        self.error_name: str | None = None
 
 
 class KafkaPublisher:
-    """An idempotent producer with acks=all, made at first use or by connect().
+    """An idempotent producer with acks=all, created by connect() or at first use.
 
-    A producer made before a fork never delivers, and Functions Framework's gunicorn forks after it has
-    imported the function. librdkafka's own thread sends; one more of ours collects the answers and wakes
-    the event loop once for all that came together.
+    It is not created earlier because a producer that is created before a fork never delivers, and Functions Framework's
+    gunicorn forks after it has imported the function. librdkafka's own thread sends. A second thread collects the
+    delivery reports and wakes the event loop once for all reports that came together.
     """
 
     def __init__(
-        self, settings: KafkaSettings, new: Callable[[dict[str, Any]], Producer] | None = None
+        self, settings: KafkaSettings, create_producer: Callable[[dict[str, Any]], Producer] | None = None
     ) -> None:
-        """Raises BadSettingsError where the file of properties cannot be read or has what librdkafka does not know."""
+        """Raises BadSettingsError where the properties file cannot be read or librdkafka does not accept it."""
         self._config = producer_config(settings)
-        # With a logger of ours librdkafka's lines are JSON like all others, and not printed past us.
-        self._new = new or (lambda config: Producer(config, logger=log))
+        # With this logger librdkafka's log lines are JSON; without it librdkafka prints them to stderr itself.
+        self._create_producer = create_producer or (lambda config: Producer(config, logger=log))
         if settings.kafka_config_file is not None:
             try:
-                self._new(self._config)
+                self._create_producer(self._config)
             except KafkaException as error:
                 raise BadSettingsError(f"KAFKA_CONFIG_FILE: {error.args[0].str()}") from None
         self._producer: Producer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._done: list[_Delivery] = []
-        self._waking = False
+        self._completed: list[_Delivery] = []
+        self._wake_scheduled = False
         self._lock = threading.Lock()
 
     async def connect(self) -> None:
-        """Makes the producer before it is needed. Raises nothing where Kafka is away."""
+        """Creates the producer before it is needed. Raises nothing where Kafka is away."""
         if self._producer is None:
             self._start()
 
@@ -75,42 +75,45 @@ class KafkaPublisher:
         self._loop = asyncio.get_running_loop()
         delivery = _Delivery(len(events), self._loop.create_future())
 
-        def answered(error: KafkaError | None, _message: Message) -> None:
+        def on_delivery(error: KafkaError | None, _message: Message) -> None:
             if error is not None:
-                delivery.failed = error.name()
+                delivery.error_name = error.name()
                 self._drop_if_fatal(error)
             delivery.pending -= 1
             if delivery.pending == 0:
-                self._wake(delivery)
+                self._complete(delivery)
 
         try:
             for event in events:
                 producer.produce(
-                    topic, event.data, event.key or None, headers=event.kafka_headers(), on_delivery=answered
+                    topic,
+                    event.data,
+                    event.key or None,
+                    headers=event.kafka_headers(),
+                    on_delivery=on_delivery,
                 )
         except BufferError:
-            raise UnavailableError("Kafka takes no more events: the queue is full") from None
+            raise UnavailableError("Kafka takes no more events: the producer's queue is full") from None
         except KafkaException as error:
-            fault: KafkaError = error.args[0]
-            self._drop_if_fatal(fault)
-            raise _refused(fault.name()) from None
+            kafka_error: KafkaError = error.args[0]
+            self._drop_if_fatal(kafka_error)
+            raise _error_of(kafka_error.name()) from None
         await delivery.future
-        if delivery.failed is not None:
-            log.warning("kafka did not confirm", extra={"topic": topic, "kafka_error": delivery.failed})
-            raise _refused(delivery.failed)
+        if delivery.error_name is not None:
+            log.warning("kafka did not confirm", extra={"topic": topic, "kafka_error": delivery.error_name})
+            raise _error_of(delivery.error_name)
 
     def _drop_if_fatal(self, error: KafkaError) -> None:
-        """An idempotent producer that met a fatal error refuses everything from then on: the next call makes
-        a new one."""
+        """After a fatal error an idempotent producer refuses every event, so the next call creates a new producer."""
         if error.fatal() or error.name() == "_FATAL":
             self._producer = None
 
     def close(self) -> None:
-        """Lets go of the producer; nothing may be in flight."""
+        """Releases the producer. No event may be in flight."""
         self._producer = None
 
     def _start(self) -> Producer:
-        producer = self._new(self._config)
+        producer = self._create_producer(self._config)
         self._producer = producer
         threading.Thread(target=self._collect, args=(producer,), name="kafka-acks", daemon=True).start()
         return producer
@@ -120,43 +123,47 @@ class KafkaPublisher:
             try:
                 producer.poll(_POLL_SECONDS)
             except KafkaException as error:
-                # What is fatal is raised here too, such as no right to write anywhere. The answers are still to come.
+                # poll() raises fatal errors too, such as a missing right to write. The delivery reports still come.
                 log.error("kafka refuses this producer", extra={"kafka_error": error.args[0].name()})  # noqa: TRY400 - its text names the broker
                 self._drop_if_fatal(error.args[0])
 
-    def _wake(self, delivery: _Delivery) -> None:
+    def _complete(self, delivery: _Delivery) -> None:
+        """Runs in the collecting thread, so it only schedules _resolve() in the event loop."""
         with self._lock:
-            self._done.append(delivery)
-            if self._waking:
+            self._completed.append(delivery)
+            if self._wake_scheduled:
                 return
-            self._waking = True
+            self._wake_scheduled = True
         assert self._loop is not None  # noqa: S101 - publish() has set it
         try:
             self._loop.call_soon_threadsafe(self._resolve)
         except RuntimeError:
-            # That loop is closed: nobody waits there any more, and the next one must be woken.
+            # The loop is closed: no caller waits in it, and the next loop must be woken.
             with self._lock:
-                self._done.clear()
-                self._waking = False
+                self._completed.clear()
+                self._wake_scheduled = False
 
     def _resolve(self) -> None:
         with self._lock:
-            done, self._done = self._done, []
-            self._waking = False
-        for delivery in done:
+            completed, self._completed = self._completed, []
+            self._wake_scheduled = False
+        for delivery in completed:
             if not delivery.future.done():
                 delivery.future.set_result(None)
 
 
-def _refused(error_name: str) -> UnavailableError | PoisonError:
+def _error_of(error_name: str) -> UnavailableError | PoisonError:
     if error_name == "MSG_SIZE_TOO_LARGE":
         return PoisonError(Reason("too_large", "", "the event is larger than its topic takes"))
     return UnavailableError(f"Kafka did not confirm: {error_name}")
 
 
 def producer_config(settings: KafkaSettings) -> dict[str, Any]:
-    """librdkafka's properties. batch.size stays below KafkaSource's max.partition.fetch.bytes (65536):
-    larger batches leave all but one partition idle behind a slow sink."""
+    """librdkafka's properties for the producer. Raises BadSettingsError as client_config() does.
+
+    batch.size stays below KafkaSource's max.partition.fetch.bytes (65536): with larger batches, a slow sink leaves all
+    partitions but one idle.
+    """
     return client_config(settings) | {
         "acks": "all",
         "enable.idempotence": True,
@@ -171,6 +178,7 @@ def producer_config(settings: KafkaSettings) -> dict[str, Any]:
 
 
 def client_config(settings: KafkaSettings) -> dict[str, Any]:
+    """librdkafka's properties for any client. Raises BadSettingsError where the properties file cannot be read."""
     config: dict[str, Any] = {"bootstrap.servers": settings.kafka_bootstrap, "client.id": settings.k_revision}
     if settings.kafka_config_file is not None:
         try:
@@ -178,7 +186,7 @@ def client_config(settings: KafkaSettings) -> dict[str, Any]:
         except OSError as error:
             raise BadSettingsError(f"KAFKA_CONFIG_FILE: cannot read it: {error.strerror}") from None
         except UnicodeDecodeError:
-            raise BadSettingsError("KAFKA_CONFIG_FILE: this is no text file") from None
+            raise BadSettingsError("KAFKA_CONFIG_FILE: it is not a text file") from None
         pairs = (line.split("=", 1) for line in map(str.strip, lines) if line and not line.startswith("#"))
         for pair in pairs:
             if len(pair) != 2:  # noqa: PLR2004 - a name and a value

@@ -28,7 +28,8 @@ from starlette.requests import Request
 
 from orderflow.adapters.http.endpoint import EVENT, OUTCOME, REASON
 from orderflow.errors import PoisonError, UnavailableError
-from orderflow.messaging import parked_event, trace_context
+from orderflow.logs import SAFE_IDENTIFIER
+from orderflow.messaging import parked_event, topics, trace_context
 from orderflow.version import version
 
 if TYPE_CHECKING:
@@ -51,10 +52,8 @@ FLUSH_SECONDS: Final = 2.0
 _W3C: Final = TraceContextTextMapPropagator()
 NO_CONTEXT: Final = Context()
 """No parent: a trace of its own."""
-_GROUP: Final = "orderflow-{}"
 _TYPE: Final = re.compile(r"dev\.orderflow\.[a-z]+\.[a-z]+\.v[0-9]")
-PLAIN: Final = re.compile(r"[A-Za-z0-9._:/#-]{1,256}")
-"""An id that has more than this in it may be somebody's address."""
+
 _PLACE: Final = {b"ce-knativekafkapartition": "partition", b"ce-knativekafkaoffset": "offset"}
 SERVER_ERROR: Final = 500
 
@@ -210,7 +209,7 @@ class _EventEndpoint(_TracedEndpoint):
         if topic is not None:
             self._fixed |= {
                 "messaging.destination.name": topic,
-                "messaging.consumer.group.name": _GROUP.format(telemetry.stage),
+                "messaging.consumer.group.name": topics.consumer_group(telemetry.stage),
             }
 
     async def handle(self, request: Request) -> Response:
@@ -331,7 +330,7 @@ def describe(
         return
     if event is not None:
         told = {"orderflow.order_id": event.subject, "cloudevents.event_id": event.id}
-        span.set_attributes({name: value for name, value in told.items() if PLAIN.fullmatch(value)})
+        span.set_attributes({name: value for name, value in told.items() if SAFE_IDENTIFIER.fullmatch(value)})
         span.set_attribute("cloudevents.event_type", event.type if _TYPE.fullmatch(event.type) else "unknown")
     if outcome:
         span.set_attribute("orderflow.outcome", outcome)

@@ -1,4 +1,4 @@
-"""The publisher's dealings with librdkafka: what it answers, and when."""
+"""KafkaPublisher against a fake librdkafka: how each delivery report ends the call."""
 
 import asyncio
 import threading
@@ -16,85 +16,85 @@ from orderflow.settings import KafkaSettings
 
 SETTINGS = KafkaSettings(kafka_bootstrap="127.0.0.1:1")
 
-Answer = Callable[[KafkaError | None, Any], None]
+DeliveryCallback = Callable[[KafkaError | None, Any], None]
 
 
 class Librdkafka:
-    """A producer whose answers the test gives; they come from another thread, as librdkafka's do."""
+    """A producer whose delivery reports the test chooses. They come from another thread, as librdkafka's do."""
 
     def __init__(
         self,
-        refuses: Exception | None = None,
-        answers: tuple[KafkaError | None, ...] = (),
-        raises: list[Exception] | None = None,
+        produce_error: Exception | None = None,
+        reports: tuple[KafkaError | None, ...] = (),
+        poll_errors: list[Exception] | None = None,
     ) -> None:
-        """raises are what polling raises, one after the other."""
-        self.refuses = refuses
-        self.raises = raises or []
-        self.answers = list(answers)
-        self.waiting: list[Answer] = []
+        """produce() raises produce_error; each call of poll() raises the last of poll_errors, until none is left."""
+        self.produce_error = produce_error
+        self.poll_errors = poll_errors or []
+        self.reports = list(reports)
+        self.callbacks: list[DeliveryCallback] = []
         self.ready = threading.Event()
-        self.answered = threading.Event()
+        self.reported = threading.Event()
 
-    def produce(self, *_: Any, on_delivery: Answer, **__: Any) -> None:
-        if self.refuses is not None:
-            raise self.refuses
-        self.waiting.append(on_delivery)
+    def produce(self, *_: Any, on_delivery: DeliveryCallback, **__: Any) -> None:
+        if self.produce_error is not None:
+            raise self.produce_error
+        self.callbacks.append(on_delivery)
         self.ready.set()
 
     def poll(self, seconds: float) -> int:
         self.ready.wait(seconds)
-        if self.waiting and self.raises:
-            raise self.raises.pop()
-        while self.waiting and self.answers:
-            self.waiting.pop(0)(self.answers.pop(0), None)
-            self.answered.set()
+        if self.callbacks and self.poll_errors:
+            raise self.poll_errors.pop()
+        while self.callbacks and self.reports:
+            self.callbacks.pop(0)(self.reports.pop(0), None)
+            self.reported.set()
         self.ready.clear()
         return 0
 
     def __bool__(self) -> bool:
-        return True  # as confluent-kafka's, whatever its length
+        return True  # as confluent-kafka's producer, whatever its length
 
     def __len__(self) -> int:
-        return len(self.waiting)
+        return len(self.callbacks)
 
 
 def publisher_of(*producers: Librdkafka) -> KafkaPublisher:
-    made = iter(producers)
-    return KafkaPublisher(SETTINGS, lambda _: next(made))  # type: ignore[arg-type,return-value]
+    remaining = iter(producers)
+    return KafkaPublisher(SETTINGS, lambda _: next(remaining))  # type: ignore[arg-type,return-value]
 
 
 async def test_no_answer_means_not_published() -> None:
-    silent = Librdkafka(answers=(None,))
-    publisher = publisher_of(silent)
+    librdkafka = Librdkafka(reports=(None,))
+    publisher = publisher_of(librdkafka)
     task = asyncio.create_task(publisher.publish("t", [paid("o-1"), paid("o-1")]))
-    assert await asyncio.to_thread(silent.answered.wait, 10)
+    assert await asyncio.to_thread(librdkafka.reported.wait, 10)
     assert not task.done()
-    silent.answers.append(None)
-    silent.ready.set()
+    librdkafka.reports.append(None)
+    librdkafka.ready.set()
     await task
     publisher.close()
 
 
 def test_an_answer_after_the_loop_was_closed_leaves_the_next_loop_its_own() -> None:
-    slow = Librdkafka()
-    publisher = publisher_of(slow)
+    librdkafka = Librdkafka()
+    publisher = publisher_of(librdkafka)
 
     async def give_up() -> None:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(publisher.publish("t", [paid("o-1")]), 0.05)
 
     asyncio.run(give_up())
-    slow.answers.append(None)
-    slow.ready.set()
-    assert slow.answered.wait(10)
-    slow.answers.append(None)
+    librdkafka.reports.append(None)
+    librdkafka.ready.set()
+    assert librdkafka.reported.wait(10)
+    librdkafka.reports.append(None)
     asyncio.run(asyncio.wait_for(publisher.publish("t", [paid("o-2")]), 10))
     publisher.close()
 
 
 async def test_one_event_that_failed_fails_the_call() -> None:
-    publisher = publisher_of(Librdkafka(answers=(None, KafkaError(KafkaError._MSG_TIMED_OUT), None)))
+    publisher = publisher_of(Librdkafka(reports=(None, KafkaError(KafkaError._MSG_TIMED_OUT), None)))
     with pytest.raises(UnavailableError, match="_MSG_TIMED_OUT"):
         await publisher.publish("t", [paid("o-1")] * 3)
     publisher.close()
@@ -102,7 +102,7 @@ async def test_one_event_that_failed_fails_the_call() -> None:
 
 async def test_an_event_larger_than_its_topic_takes_is_poison_wherever_that_is_noticed() -> None:
     too_large = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
-    for producer in (Librdkafka(refuses=KafkaException(too_large)), Librdkafka(answers=(too_large,))):
+    for producer in (Librdkafka(produce_error=KafkaException(too_large)), Librdkafka(reports=(too_large,))):
         publisher = publisher_of(producer)
         with pytest.raises(PoisonError) as caught:
             await publisher.publish("t", [paid("o-1")])
@@ -111,7 +111,7 @@ async def test_an_event_larger_than_its_topic_takes_is_poison_wherever_that_is_n
 
 
 async def test_a_full_queue_is_trouble_that_time_cures() -> None:
-    publisher = publisher_of(Librdkafka(refuses=BufferError()))
+    publisher = publisher_of(Librdkafka(produce_error=BufferError()))
     with pytest.raises(UnavailableError):
         await publisher.publish("t", [paid("o-1")])
     publisher.close()
@@ -119,9 +119,9 @@ async def test_a_full_queue_is_trouble_that_time_cures() -> None:
 
 async def test_after_a_fatal_error_the_next_call_has_a_new_producer() -> None:
     fatal = KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, fatal=True)
-    dead = KafkaError(KafkaError._FATAL)
-    for first in (Librdkafka(answers=(fatal,)), Librdkafka(refuses=KafkaException(dead))):
-        publisher = publisher_of(first, Librdkafka(answers=(None,)))
+    after_fatal = KafkaException(KafkaError(KafkaError._FATAL))
+    for first in (Librdkafka(reports=(fatal,)), Librdkafka(produce_error=after_fatal)):
+        publisher = publisher_of(first, Librdkafka(reports=(None,)))
         with pytest.raises(UnavailableError):
             await publisher.publish("t", [paid("o-1")])
         await publisher.publish("t", [paid("o-1")])
@@ -130,8 +130,10 @@ async def test_after_a_fatal_error_the_next_call_has_a_new_producer() -> None:
 
 async def test_an_error_that_polling_raises_leaves_no_call_without_an_answer() -> None:
     fatal = KafkaException(KafkaError(KafkaError.CLUSTER_AUTHORIZATION_FAILED, fatal=True))
-    refused = KafkaError(KafkaError._FATAL)
-    publisher = publisher_of(Librdkafka(raises=[fatal], answers=(refused,)), Librdkafka(answers=(None,)))
+    after_fatal = KafkaError(KafkaError._FATAL)
+    publisher = publisher_of(
+        Librdkafka(poll_errors=[fatal], reports=(after_fatal,)), Librdkafka(reports=(None,))
+    )
     with pytest.raises(UnavailableError):
         await asyncio.wait_for(publisher.publish("t", [paid("o-1")]), 10)
     await publisher.publish("t", [paid("o-1")])

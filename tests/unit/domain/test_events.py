@@ -1,4 +1,4 @@
-"""Reading data from outside, and the currency table."""
+"""Parsing of untrusted data, and the currency table."""
 
 import json
 from typing import Any
@@ -46,7 +46,7 @@ def test_the_order_of_metadata_makes_no_difference() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "right"),
+    ("changes", "valid"),
     [
         ({"total": MAX_AMOUNT}, True),
         ({"total": MAX_AMOUNT + 1}, False),
@@ -66,13 +66,13 @@ def test_the_order_of_metadata_makes_no_difference() -> None:
         ({"shipping_address": order()["shipping_address"] | {"country": "de"}}, False),
     ],
 )
-def test_an_orders_bounds(changes: dict[str, Any], *, right: bool) -> None:
+def test_an_orders_bounds(changes: dict[str, Any], *, valid: bool) -> None:
     try:
         placed(**changes)
     except PoisonError:
-        assert not right
+        assert not valid
     else:
-        assert right
+        assert valid
 
 
 @given(st.sampled_from(sorted(INBOX)), st.binary(max_size=60))
@@ -100,7 +100,7 @@ def test_the_currency_table_is_iso_4217s() -> None:
     thousandths = " ".join(code for code, digits in MINOR_DIGITS.items() if digits == 3)
     assert thousandths == "BHD IQD JOD KWD LYD OMR TND"
     assert {"EUR", "USD", "GBP", "BRL", "CHF", "PLN", "SEK"} <= set(MINOR_DIGITS)
-    # Neither metals, funds and test codes nor what the euro replaced.
+    # No metals, funds and test codes, and no currencies that the euro replaced.
     assert not {"XXX", "XTS", "XAU", "XDR", "DEM", "HRK", "BGN", "eur", ""} & set(MINOR_DIGITS)
 
 

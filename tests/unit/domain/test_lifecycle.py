@@ -1,4 +1,4 @@
-"""The two tables, spelled out a second time and by hand: what the code says must be what the shop was told."""
+"""The lifecycle's two tables, written a second time by hand: the code and this copy must agree."""
 
 from itertools import permutations
 from typing import Any
@@ -14,8 +14,8 @@ from orderflow.domain.lifecycle import OrderState, Outcome, Payment, Status
 from orderflow.domain.orders import Order
 
 MONEY = {"amount": 2900, "currency": "EUR"}
-# Per event: what becomes of it in each status, in the order of Status. A word is the status that it leads to,
-# "w" waits, "s" is stale, "x" is forbidden.
+# Per event: its outcome in each status, in the sequence of Status. A word is the status that the event leads to;
+# "w" is waiting, "s" is stale, "x" is forbidden.
 STATUSES = (
     "placed",
     "held",
@@ -58,13 +58,13 @@ def verdict(kind: str = "accepted", **changes: Any) -> Verdict:
 def state(status: str = "accepted", payment: str = "unpaid", **changes: Any) -> OrderState:
     captured = 2900 if payment in {"paid", "refunded"} else 0
     refunded = 2900 if payment == "refunded" else 0
-    named: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "captured": captured,
         "refunded": refunded,
         "version": 1,
         "digest": "d",
     } | changes
-    return OrderState(Status(status), Payment(payment), "EUR", 2900, **named)
+    return OrderState(Status(status), Payment(payment), "EUR", 2900, **fields)
 
 
 @pytest.mark.parametrize(
@@ -178,55 +178,55 @@ def test_money_that_does_not_fit_the_order_is_parked(kind: str, data: dict[str, 
     st.lists(st.tuples(st.sampled_from(sorted(UPDATES)), st.integers(1, 4000)), max_size=30),
 )
 def test_no_sequence_of_events_breaks_the_money(
-    status: str, payment: str, told: list[tuple[str, int]]
+    status: str, payment: str, events: list[tuple[str, int]]
 ) -> None:
-    now = state(status, payment)
-    for kind, amount in told:
+    before = state(status, payment)
+    for kind, amount in events:
         data = {"amount": amount} if kind == "refunded" else {}
-        decision = lifecycle.decide(now, fact(kind, **data))
-        after = decision.state or now
+        decision = lifecycle.decide(before, fact(kind, **data))
+        after = decision.state or before
         assert 0 <= after.refunded <= after.captured <= after.total
         assert (after.payment is Payment.REFUNDED) == (0 < after.captured == after.refunded)
-        assert after.version == now.version + (decision.outcome is Outcome.APPLIED)
-        now = after
+        assert after.version == before.version + (decision.outcome is Outcome.APPLIED)
+        before = after
 
 
-def played(told: tuple[Update | Verdict, ...]) -> tuple[str, str]:
-    """Where an order ends if the events come in that order and what is early waits."""
-    now: OrderState | None = None
-    left: list[Update | Verdict] = []
-    for each in told:
-        left.append(each)
-        moved = True
-        while moved:
-            moved = False
-            for early in list(left):
-                decision = lifecycle.decide(now, early, "d")
+def end_of(facts: tuple[Update | Verdict, ...]) -> tuple[str, str]:
+    """Status and payment at the end, if the facts arrive in that sequence and early facts wait."""
+    current: OrderState | None = None
+    pending: list[Update | Verdict] = []
+    for arriving in facts:
+        pending.append(arriving)
+        applied = True
+        while applied:
+            applied = False
+            for each in list(pending):
+                decision = lifecycle.decide(current, each, "d")
                 if decision.outcome is Outcome.WAITING:
                     continue
-                left.remove(early)
+                pending.remove(each)
                 if decision.outcome is Outcome.APPLIED:
-                    now, moved = decision.state, True
+                    current, applied = decision.state, True
                     break
-    assert now is not None
-    assert left == []
-    return now.status, now.payment
+    assert current is not None
+    assert pending == []
+    return current.status, current.payment
 
 
 def test_whatever_the_order_of_arrival_a_normal_order_ends_delivered_and_paid() -> None:
-    told = (verdict(), fact("paid"), fact("shipped"), fact("delivered"))
-    assert {played(each) for each in permutations(told)} == {("delivered", "paid")}
+    facts = (verdict(), fact("paid"), fact("shipped"), fact("delivered"))
+    assert {end_of(arrivals) for arrivals in permutations(facts)} == {("delivered", "paid")}
 
 
 def test_whatever_the_order_of_arrival_a_returned_order_is_refunded() -> None:
-    told = (
+    facts = (
         verdict(),
         fact("paid"),
         fact("shipped"),
         fact("refunded", amount=900),
         fact("refunded", amount=2000),
     )
-    ends = {played((*each, fact("returned"))) for each in permutations(told)}
+    ends = {end_of((*arrivals, fact("returned"))) for arrivals in permutations(facts)}
     assert ends == {("returned", "refunded")}
 
 
@@ -250,19 +250,19 @@ def test_an_order_held_after_packing_can_still_be_cancelled() -> None:
 def test_whatever_the_order_of_arrival_a_life_in_which_nothing_is_undone_ends_the_same(
     data: st.DataObject,
 ) -> None:
-    """Events that only lead forward may come in any order; what is overtaken is stale. Holding, releasing,
-    cancelling and declining are decisions of a moment, and do not commute: see the matrices."""
+    """Events that only lead forward may come in any sequence; an event that another one overtook is stale. Holding,
+    releasing, cancelling and declining do not commute: their effect depends on the current state (see the matrices)."""
     goods = ["packed", "shipped", "delivered", "returned"]
     money = ["authorised", "paid"]
-    told: list[Update | Verdict] = [verdict()]
-    told += [fact(kind) for kind in goods[: data.draw(st.integers(0, len(goods)))]]
-    told += [fact(kind) for kind in money[: data.draw(st.integers(0, len(money)))]]
-    if any(each.kind == "paid" for each in told):
+    facts: list[Update | Verdict] = [verdict()]
+    facts += [fact(kind) for kind in goods[: data.draw(st.integers(0, len(goods)))]]
+    facts += [fact(kind) for kind in money[: data.draw(st.integers(0, len(money)))]]
+    if any(each.kind == "paid" for each in facts):
         first = data.draw(st.integers(1, 2899))
         parts = [first, 2900 - first][: data.draw(st.integers(0, 2))]
-        told += [fact("refunded", amount=part) for part in parts]
-    in_order = played(tuple(told))
-    assert played(tuple(data.draw(st.permutations(told)))) == in_order
+        facts += [fact("refunded", amount=part) for part in parts]
+    end_in_sequence = end_of(tuple(facts))
+    assert end_of(tuple(data.draw(st.permutations(facts)))) == end_in_sequence
 
 
 def test_only_verdicts_carry_an_order() -> None:

@@ -9,7 +9,6 @@ import yaml
 from support.strimzi import ROOT, resources
 
 from orderflow.adapters.kafka.producer import producer_config
-from orderflow.audit.consumer_lag import GROUP
 from orderflow.messaging import topics
 from orderflow.settings import KafkaSettings
 from orderflow_sandbox.delivery.manifest import read_manifests
@@ -67,7 +66,7 @@ def test_every_source_reads_one_topic_of_ours_as_the_group_that_the_audit_asks_f
     read = {source.spec.topics[0]: source for source in SOURCES if len(source.spec.topics) == 1}
     assert set(read) == set(topics.ALL)
     for source in SOURCES:
-        assert source.spec.consumer_group == GROUP.format(stage=source.metadata.name)
+        assert source.spec.consumer_group == topics.consumer_group(source.metadata.name)
 
 
 def test_each_source_has_a_user_of_its_own_and_its_overlays_name_its_secret() -> None:
