@@ -20,7 +20,7 @@ FILES = subprocess.run(
 TEXT = {".md", ".py", ".yaml", ".properties", ".sql", ".toml", ""}
 DOCUMENTS = [ROOT / file for file in FILES if file.endswith(".md") and (ROOT / file).exists()]
 GUARANTEES = ROOT / "docs/reference/guarantees.md"
-_NAMED = re.compile(r"`(?:(test_\w+\.py)::)?(test_\w+)`")
+_NAMED = re.compile(r"`(?:([\w/]*test_\w+\.py)::)?(test_\w+)`")
 _DEFINED = re.compile(r"^ *(?:async )?def (test_\w+)", re.MULTILINE)
 _LINK = re.compile(r"\]\(([^)#]+)[^)]*\)")
 _CELLS = re.compile(r"(?<!\\)\|")
@@ -29,7 +29,7 @@ _CELLS = re.compile(r"(?<!\\)\|")
 def defined_tests() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for file in (ROOT / "tests").rglob("test_*.py"):
-        found.setdefault(file.name, set()).update(_DEFINED.findall(file.read_text()))
+        found[str(file.relative_to(ROOT / "tests"))] = set(_DEFINED.findall(file.read_text()))
     return found
 
 
