@@ -93,6 +93,20 @@ def test_every_path_in_docs_that_a_file_names_is_there() -> None:
     assert missing == []
 
 
+def test_every_path_of_code_and_manifests_that_a_document_names_is_there() -> None:
+    folders = {file.partition("/")[0] for file in FILES if "/" in file}
+    paths = {*FILES, *(str(parent) for file in FILES for parent in Path(file).parents)}
+    missing = []
+    for document in DOCUMENTS:
+        for path in re.findall(r"`([\w.-]+/[\w./*-]*)`", document.read_text()):
+            # X and NNNN stand for any name; build/ is made.
+            if path.partition("/")[0] in folders and not re.search(r"\bX\b|NNNN|^build/", path):
+                named = path.rstrip("/")
+                if named not in paths and not any(ROOT.glob(named)) and not any(document.parent.glob(named)):
+                    missing.append(f"{of_a_document(document)}: {path}")
+    assert missing == []
+
+
 def test_every_decision_is_in_the_index() -> None:
     index = (ROOT / "docs/decisions.md").read_text()
     for file in sorted((ROOT / "docs/decisions").glob("*.md")):
