@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextvars import Context
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from orderflow import settings
 from orderflow.adapters.http.event_endpoint import DeadLetters, Reception
@@ -23,7 +23,7 @@ from orderflow.messaging.trace_context import Untraced
 from orderflow.validate import handler
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
     from pathlib import Path
 
     from flask import Flask
@@ -265,23 +265,30 @@ def query() -> Flask:
     from orderflow.adapters.kafka.blocking_producer import BlockingPublisher
     from orderflow.adapters.postgres.schema import check_schema
     from orderflow.query.app import create_app
-    from orderflow.query.server_sent_events import Streams
-    from orderflow.query.store.action_results import DeskReader
+    from orderflow.query.server_sent_events import EventStreams
     from orderflow.query.store.overdue import Alerts
+    from orderflow.query.store.reader import Reader
 
     config = settings.load(settings.QuerySettings)
     logs.configure(config.log_level, stage="query", revision=config.k_revision)
     rules = settings.read_toml(Rules, config.rules_file, "RULES_FILE") if config.rules_file else Rules()
-    reader = DeskReader(config, Alerts(rules.stuck, rules.gaps))
+    reader = Reader(config, Alerts(rules.stuck, rules.gaps))
     tracing = _tracing(config, "query")
-    desk = Desk(reader, BlockingPublisher(tracing.publisher(KafkaPublisher(config))).publish)
+    actions = Desk(reader, BlockingPublisher(tracing.publisher(KafkaPublisher(config))).publish)
     rollouts = None
     if config.rollouts:
         from orderflow.query.clients.rollouts import Rollouts
 
         rollouts = Rollouts.connect()
-    streams = Streams(config.live_streams)
-    door = Door.open(config, "query")
+    streams = EventStreams(config.live_streams)
+    keys = Door.open(config, "query")
     check_schema(config)
-    app = create_app(reader, door, streams, desk, config.audit_url, rollouts)
+    app = create_app(reader, keys, streams, actions, _contracts, config.audit_url, rollouts)
     return tracing.console(app)
+
+
+def _contracts() -> Mapping[str, dict[str, Any]]:
+    """Imported when a client first asks for a contract: the import takes a second, which no start should wait for."""
+    from orderflow.contracts.documents import documents
+
+    return documents()

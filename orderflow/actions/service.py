@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from orderflow.messaging.cloudevent import Envelope
 
     class Book(Protocol):
-        """What is known; orderflow.query.store.action_results.DeskReader says more."""
+        """What is known; orderflow.query.store.reader.Reader says more."""
 
         def has_order(self, order_id: str) -> bool: ...
         def letters(self, wanted: Selection, most: int) -> list[Letter]: ...
