@@ -5,7 +5,7 @@ The Flask application is orderflow/query/app.py.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import functions_framework
 from werkzeug.wrappers import Response
@@ -19,19 +19,21 @@ from orderflow.adapters.postgres.schema import check_schema
 from orderflow.adapters.telemetry.noop import NoopTelemetry
 from orderflow.domain.rules import Rules
 from orderflow.query.app import create_app
-from orderflow.query.server_sent_events import Streams
-from orderflow.query.store.action_results import DeskReader
+from orderflow.query.server_sent_events import EventStreams
 from orderflow.query.store.overdue import Alerts
+from orderflow.query.store.reader import Reader
 from orderflow.settings import QuerySettings, read_toml
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from flask import Flask, Request
 
 
 def build() -> Flask:
     settings = startup.configure(QuerySettings, "query")
     rules = read_toml(Rules, settings.rules_file, "RULES_FILE") if settings.rules_file else Rules()
-    reader = DeskReader(settings, Alerts(rules.stuck, rules.gaps))
+    reader = Reader(settings, Alerts(rules.stuck, rules.gaps))
     telemetry = startup.telemetry(settings, "query")
     publisher = BlockingPublisher(telemetry.publisher(KafkaPublisher(settings)))
     actions = OperatorActions(reader, publisher.publish)
@@ -40,15 +42,22 @@ def build() -> Flask:
         from orderflow.query.clients.rollouts import Rollouts
 
         rollouts = Rollouts.connect()
-    streams = Streams(settings.live_streams)
+    streams = EventStreams(settings.live_streams)
     api_keys = Door.from_settings(settings, "query")
     check_schema(settings)
-    app = create_app(reader, api_keys, streams, actions, settings.audit_url, rollouts)
+    app = create_app(reader, api_keys, streams, actions, _contracts, settings.audit_url, rollouts)
     if not isinstance(telemetry, NoopTelemetry):
         from orderflow.query.tracing import trace_requests
 
         trace_requests(app, telemetry)
     return app
+
+
+def _contracts() -> Mapping[str, dict[str, Any]]:
+    """Imported when a client first asks for a contract: the import takes a second, which no start should wait for."""
+    from orderflow.contracts.documents import documents
+
+    return documents()
 
 
 app = startup.or_exit(build)

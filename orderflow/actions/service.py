@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from orderflow.messaging.cloudevent import Envelope
 
     class ActionReader(Protocol):
-        """The port to orderflow.query.store.action_results."""
+        """The port to orderflow.query.store.reader.Reader."""
 
         def has_order(self, order_id: str) -> bool: ...
         def parked_events(self, selection: Selection, limit: int) -> list[ParkedEvent]: ...

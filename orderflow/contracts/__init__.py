@@ -1,1 +1,1 @@
-"""What others may rely on, from the code's models: JSON Schema for events, OpenAPI for HTTP, AsyncAPI for topics."""
+"""The contracts with other systems, generated from the code's models: JSON Schemas, OpenAPI and AsyncAPI."""

@@ -1,4 +1,4 @@
-"""`make contracts` writes the contracts; `make compatibility` holds their schemas against another revision's.
+"""`make contracts` writes the contracts; `make compatibility` compares their schemas with those of another revision.
 
 python -m orderflow.contracts write FOLDER
 python -m orderflow.contracts compatibility FOLDER [--base REVISION] [--readers-first]
@@ -21,48 +21,50 @@ if TYPE_CHECKING:
 
 
 def write(folder: Path) -> int:
-    """Writes every contract, and takes away what is none any more."""
-    wanted = {folder / path: text for path, text in files().items()}
-    for stale in {file for file in folder.rglob("*.json") if file not in wanted}:
-        stale.unlink()
-    for file, content in wanted.items():
+    """Writes every contract, and deletes files of contracts that no longer exist."""
+    contracts = {folder / path: text for path, text in files().items()}
+    for obsolete in {file for file in folder.rglob("*.json") if file not in contracts}:
+        obsolete.unlink()
+    for file, content in contracts.items():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content)
     return 0
 
 
-def compare(folder: Path, base: str, options: Sequence[str]) -> int:
-    """The exit code of orderflow.contracts.compatibility for the schemas in the folder and those of a revision."""
-    from orderflow.contracts import compatibility  # it needs jsonschema, which only developers have
+def compare(folder: Path, base: str, flags: Sequence[str]) -> int:
+    """Compares the folder's schemas with those of a revision. The exit code is orderflow.contracts.compatibility's."""
+    from orderflow.contracts import compatibility  # it needs jsonschema, a development dependency
 
     with tempfile.TemporaryDirectory() as old:
         try:
             revision = base or last_release(folder)
             if not revision:
-                sys.stdout.write(f"{NO_RELEASE}, so nothing to be compatible with.\n")
+                sys.stdout.write(f"{NO_RELEASE}, so there is nothing to be compatible with.\n")
                 return 0
             unpack(folder, revision, Path(old), "schemas")
         except NoHistoryError as error:
             sys.stderr.write(f"{error}\n")
             return 2
-        sys.stdout.write(f"held against {revision}:\n")
-        return compatibility.main([str(Path(old) / "schemas"), str(folder / "schemas"), *options])
+        sys.stdout.write(f"compared with {revision}:\n")
+        return compatibility.main([str(Path(old) / "schemas"), str(folder / "schemas"), *flags])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m orderflow.contracts", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    writing = verbs.add_parser("write", help="write every contract into a folder")
-    comparing = verbs.add_parser("compatibility", help="hold the schemas against another revision's")
-    for each in (writing, comparing):
-        each.add_argument("folder", type=Path)
-    comparing.add_argument("--base", default="", help="a revision of git; left out: the last release")
-    comparing.add_argument("--readers-first", action="store_true")
+    write_parser = verbs.add_parser("write", help="write every contract into a folder")
+    compare_parser = verbs.add_parser(
+        "compatibility", help="compare the schemas with those of another revision"
+    )
+    for subparser in (write_parser, compare_parser):
+        subparser.add_argument("folder", type=Path)
+    compare_parser.add_argument("--base", default="", help="a git revision; default: the last release")
+    compare_parser.add_argument("--readers-first", action="store_true")
     add_option(parser)
-    given = parser.parse_args(arguments)
-    if given.verb == "write":
-        return write(given.folder)
-    return compare(given.folder, given.base, ["--readers-first"] if given.readers_first else [])
+    options = parser.parse_args(arguments)
+    if options.verb == "write":
+        return write(options.folder)
+    return compare(options.folder, options.base, ["--readers-first"] if options.readers_first else [])
 
 
 if __name__ == "__main__":

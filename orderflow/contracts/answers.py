@@ -1,6 +1,6 @@
-"""What intake and query answer, as types: the code builds these answers from rows, and tests hold it to them."""
+"""The responses of intake and query as types. The code builds responses from rows; tests hold them to these types."""
 
-# pydantic reads these annotations, so that what they name has to be there.
+# pydantic reads these annotations, so the names must exist at runtime.
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -11,24 +11,24 @@ from typing_extensions import TypedDict
 
 from orderflow.actions.service import Receipt
 from orderflow.domain.deadlines import Alert
-from orderflow.domain.release_analysis import Compared, Presence, Verdict  # noqa: TC001
+from orderflow.domain.release_analysis import Comparison, Presence, Verdict  # noqa: TC001
 from orderflow.errors import Reason  # noqa: TC001
 from orderflow.query.store.read_model import (
     ActionDone,
     ActionResult,
-    Early,
-    Entry,
     Gap,
+    LedgerEntry,
     Notification,
+    OrderChange,
     OrderSummary,
     ParkedSummary,
-    Rate,
-    Step,
+    WaitingEvent,
 )
+from orderflow.query.store.statistics import Rate
 
 
 class Problem(TypedDict):
-    """An error as in RFC 9457. code stays the same over releases; errors has one entry per field at fault."""
+    """An error as in RFC 9457. code: the same in every release. errors: one entry per invalid field."""
 
     type: str
     title: str
@@ -37,8 +37,8 @@ class Problem(TypedDict):
     errors: NotRequired[list[Reason]]
 
 
-class Taken(TypedDict):
-    """The event is taken for good: all in-sync replicas have it."""
+class EventAccepted(TypedDict):
+    """The event is stored: all in-sync replicas have it."""
 
     order_id: str
     event_id: str
@@ -46,7 +46,7 @@ class Taken(TypedDict):
 
 
 class DryRun(TypedDict):
-    """What would become of the order, and why."""
+    """The verdict that the order would get, and the reasons for it."""
 
     would_be: Literal["accepted", "rejected", "held"]
     reasons: list[Reason]
@@ -58,7 +58,7 @@ class OrderRow(OrderSummary):
 
 
 class OrdersPage(TypedDict):
-    """older and newer are the addresses of the next pages, null where there is none."""
+    """older and newer: the addresses of the neighbouring pages, null where there is none."""
 
     orders: list[OrderRow]
     older: str | None
@@ -70,8 +70,8 @@ class StateChange(TypedDict("_Of", {"from": str})):
     to: str
 
 
-class Turn(TypedDict):
-    """One event of an order's life, in the order in which they took effect."""
+class TimelineEntry(TypedDict):
+    """One event in the life of an order. The entries are in the order in which the events took effect."""
 
     at: datetime
     kind: str
@@ -86,25 +86,26 @@ class Turn(TypedDict):
 
 
 @dataclass(frozen=True)
-class AlertTold(Alert):
+class AlertWithText(Alert):
     text: str
 
 
 @dataclass(frozen=True)
 class OrderDetail(OrderSummary):
-    """All that is known of an order. document is the order as it was placed, {} before it was."""
+    """Everything that is recorded about an order. document: the order as it was placed, {} before that. resumes: the
+    status that a held order returns to."""
 
     resumes: str | None
     document: dict[str, Any]
-    history: list[Step]
-    ledger: list[Entry]
-    waiting: list[Early]
+    history: list[OrderChange]
+    ledger: list[LedgerEntry]
+    waiting: list[WaitingEvent]
     notifications: list[Notification]
     parked: list[ParkedSummary]
     actions: list[ActionDone]
-    alerts: list[AlertTold]
+    alerts: list[AlertWithText]
     gaps: list[Gap]
-    timeline: list[Turn]
+    timeline: list[TimelineEntry]
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,8 @@ class ParkedPage(TypedDict):
 
 @dataclass(frozen=True)
 class ParkedDetail(ParkedSummary):
-    """payload is text for people; with masked, personal data is taken out of it. With reveal=1 there is the event as
-    it can be written anew, or why nobody can."""
+    """payload: a text for people; without personal data where masked is true. Only with reveal=1 there is editable, the
+    document that an operator can edit, or not_editable, the reason why there is none."""
 
     actions: list[ActionResult]
     attributes: dict[str, str]
@@ -134,35 +135,35 @@ class ParkedDetail(ParkedSummary):
 
 
 @dataclass(frozen=True)
-class ReceiptShown(Receipt):
-    """Where the outcome of what was asked for is told, and on which events nothing was done."""
+class ReceiptWithAddress(Receipt):
+    """href: the address where the outcome will be. left: the parked events on which nothing was done."""
 
     href: str = ""
 
 
-class ActionsOf(TypedDict):
-    """Empty until the first action of the request is on record."""
+class ActionResults(TypedDict):
+    """actions is empty until the first action of the request is recorded."""
 
     request: str
     actions: list[ActionResult]
 
 
 @dataclass(frozen=True)
-class RateShown(Rate):
+class RateWithSum(Rate):
     last_minute: int
 
 
 class Rates(TypedDict):
     seconds_each: int
-    rates: list[RateShown]
+    rates: list[RateWithSum]
 
 
-class Released(TypedDict):
+class ReleaseVerdict(TypedDict):
     """Whether a stage's new revision treats orders worse."""
 
     verdict: Verdict
     since: datetime | None
-    outcomes: list[Compared]
+    outcomes: list[Comparison]
     presence: Presence | None
 
 
@@ -178,7 +179,7 @@ class Missing(TypedDict):
 
 
 class AuditReport(TypedDict):
-    """What a run of the audit found. state is missing, unjudged, behind or complete."""
+    """The result of one run of the audit. state: missing, unjudged, behind or complete."""
 
     id: str
     state: str
@@ -197,7 +198,7 @@ class AuditReport(TypedDict):
 
 
 class AuditRun(TypedDict):
-    """state is running, killed, or what the report says."""
+    """state: running, killed, or the state of the report."""
 
     id: str
     started_at: datetime
@@ -207,7 +208,7 @@ class AuditRun(TypedDict):
 
 
 class RolloutRow(TypedDict):
-    """status is that of the KnativeRollout."""
+    """status: the status of the KnativeRollout."""
 
     name: str
     service: str
@@ -221,8 +222,8 @@ class Rollouts(TypedDict):
     rollouts: list[RolloutRow]
 
 
-class RolloutShown(TypedDict):
-    """asks is what can be asked for now, by verb, in words."""
+class RolloutDetail(TypedDict):
+    """asks: the commands that the release allows now, by verb; each in words."""
 
     name: str
     service: str
@@ -232,10 +233,10 @@ class RolloutShown(TypedDict):
     revisions: list[dict[str, Any]]
     asks: dict[str, str]
     verdict: Verdict | None
-    outcomes: list[Compared]
+    outcomes: list[Comparison]
 
 
 class Contracts(TypedDict):
-    """The paths of all contracts, below this address."""
+    """The paths of all contracts, relative to this address."""
 
     contracts: list[str]

@@ -1,4 +1,4 @@
-"""The AsyncAPI 3 description of the topics: what is in them, keys and headers, who writes and who reads."""
+"""The AsyncAPI 3 description of the topics: messages, keys, headers, writers and readers."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _INBOX_BYTES: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class _Channel:
-    """reader is the stage whose KafkaSource reads the topic, writers are those of ours that write it."""
+    """reader: the stage whose KafkaSource reads the topic. writers: our stages that write to it."""
 
     name: str
     topic: str
     text: str
     reader: str
     writers: tuple[str, ...]
-    most_bytes: int = topics.MAX_BYTES
+    max_bytes: int = topics.MAX_BYTES
 
 
 _CHANNELS: Final = (
     _Channel(
         "inbox",
         topics.INBOX,
-        "What happened to an order, from shops, payment providers, warehouses and operators.",
+        "What shops, payment providers, warehouses and operators report about orders.",
         "validate",
         ("intake", "query", "shelve"),
         _INBOX_BYTES,
@@ -46,7 +46,7 @@ _CHANNELS: Final = (
     _Channel(
         "parked",
         topics.PARKED,
-        "Events that could not be handled, whole, and what operators did about them.",
+        "Events that could not be handled, unchanged, and operators' actions on them.",
         "shelve",
         ("validate", "track", "notify", "shelve", "park", "query"),
     ),
@@ -54,7 +54,9 @@ _CHANNELS: Final = (
 
 
 def describe() -> Json:
-    of = {topic: list(found) for topic, found in groupby(all_messages(), key=lambda each: each.topic)}
+    by_topic = {
+        topic: list(messages) for topic, messages in groupby(all_messages(), key=lambda each: each.topic)
+    }
     components = Components()
     for kind, suffix in ((Read, ""), (Written, "Written"), (WrittenWithNulls, "Written")):
         models = [
@@ -67,7 +69,7 @@ def describe() -> Json:
     messages = {
         f"{channel.name}.{message.kind}": _message(message, components)
         for channel in _CHANNELS
-        for message in of[channel.topic]
+        for message in by_topic[channel.topic]
     }
     return {
         "asyncapi": "3.0.0",
@@ -75,7 +77,7 @@ def describe() -> Json:
             "title": "Orderflow: topics",
             "version": version(),
             "description": "CloudEvents 1.0 in Kafka's binary mode. All topics have the same number of partitions and"
-            " the order id as key, so that one order's events stay in sequence from topic to topic.",
+            " the order id as key, so that the events of one order stay in sequence from topic to topic.",
             "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
         },
         "defaultContentType": cloudevent.JSON,
@@ -87,7 +89,7 @@ def describe() -> Json:
                 "variables": {"bootstrap": {"default": "127.0.0.1:9092"}},
             }
         },
-        "channels": {channel.name: _channel(channel, of[channel.topic]) for channel in _CHANNELS},
+        "channels": {channel.name: _channel(channel, by_topic[channel.topic]) for channel in _CHANNELS},
         "operations": {
             name: operation for channel in _CHANNELS for name, operation in _operations(channel).items()
         },
@@ -105,7 +107,7 @@ _TRAIT: Final[Json] = {
     "headers": {
         "type": "object",
         "properties": {
-            "content-type": {"type": "string", "description": "The data's."},
+            "content-type": {"type": "string", "description": "The content type of the data."},
             "ce_specversion": {"type": "string", "const": "1.0"},
             "ce_id": {"type": "string", "pattern": f"^{cloudevent.ID.pattern}$"},
             "ce_time": {"type": "string", "format": "date-time"},
@@ -125,11 +127,11 @@ _TRAIT: Final[Json] = {
     },
 }
 _AT_LEAST_ONCE: Final[Json] = {
-    "description": "Every event is delivered at least once, the events of one key in sequence. The same source and id"
-    " is the same event, and takes effect once."
+    "description": "Every event is delivered at least once, events of one key in sequence. Events with the same source"
+    " and id are one event, which takes effect once."
 }
 _CONFIRMED: Final[Json] = {
-    "description": "An idempotent producer; an event counts as written when all in-sync replicas have it."
+    "description": "An idempotent producer; an event counts as written once all in-sync replicas have it."
 }
 
 
@@ -143,7 +145,7 @@ def _channel(channel: _Channel, messages: list[Message]) -> Json:
         "bindings": {
             "kafka": {
                 "topic": channel.topic,
-                "topicConfiguration": {"max.message.bytes": channel.most_bytes},
+                "topicConfiguration": {"max.message.bytes": channel.max_bytes},
                 "bindingVersion": _BINDING,
             }
         },
@@ -157,7 +159,7 @@ def _operations(channel: _Channel) -> Json:
         f"{channel.reader}.reads": {
             "action": "receive",
             "channel": ref,
-            "summary": f"{channel.reader} takes what its KafkaSource brings",
+            "summary": f"{channel.reader} handles what its KafkaSource delivers",
             "traits": [{"$ref": "#/components/operationTraits/atLeastOnce"}],
             "bindings": {"kafka": {"groupId": group, "bindingVersion": _BINDING}},
         }

@@ -1,17 +1,17 @@
-"""Can two releases share their topics? While a release goes on, the old and the new run at once.
+"""Whether two releases can share their topics: during a release the old and the new one run at the same time.
 
-Compares two folders of schemas and imports nothing of Orderflow but that comparison:
+Compares two folders of schemas, and imports nothing else of Orderflow:
 
-    read/<topic>/<type>.json      what the readers of a topic take
-    written/<topic>/<type>.json   what its writers write; where it is missing, others write it, and may write
-                                  whatever is taken
+    read/<topic>/<type>.json      what the readers of the topic accept
+    written/<topic>/<type>.json   what our stages write to it; without this file, others write the event, and may write
+                                  whatever is accepted
 
-Whatever the old release writes the new one must be able to read, for it is in the topics; and whatever the new one
-writes the old one must, for it runs beside it and may come back after a rollback. Exit code 0: both hold; 1: they do
-not, each finding says for which event and where; 2: the folders cannot be compared.
+The new release must read what the old one wrote, since it is still in the topics. The old release must read what the
+new one writes, since both run at once and a rollback leaves the old one alone. Exit code 0: both hold; 1: not, and each
+finding names the event and the place in it; 2: the folders cannot be compared.
 
-With --readers-first only the first counts: that is enough where each stage is released whole before the one whose
-events it reads, notify before track and track before validate, and none goes back once the next has begun.
+With --readers-first only the first direction counts. That suffices where each stage is released completely before the
+stage whose events it reads (notify before track, track before validate) and is not rolled back after that.
 
     python -m orderflow.contracts.compatibility OLD NEW
 """
@@ -37,7 +37,7 @@ BACKWARD: Final = "new producer -> old consumer"
 
 
 class FoldersError(Exception):
-    """There is nothing to compare, or it cannot be read; the message says what."""
+    """A folder has no schemas, or one that cannot be read; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """An event that one of the two releases writes and the other may refuse."""
+    """An event that one release writes and the other may refuse."""
 
     direction: str
     event: str
@@ -64,7 +64,7 @@ class Break:
 
 
 def load(folder: Path) -> Release:
-    """Raises FoldersError where there are no schemas, or one cannot be read."""
+    """Raises FoldersError where the folder has no schemas, or one that cannot be read."""
     read, written = (_schemas(folder / kind) for kind in ("read", "written"))
     if not read:
         raise FoldersError(f"{folder}: there are no schemas under read/")
@@ -72,29 +72,29 @@ def load(folder: Path) -> Release:
 
 
 def _schemas(folder: Path) -> dict[str, Schema]:
-    found: dict[str, Schema] = {}
+    schemas: dict[str, Schema] = {}
     for file in sorted(folder.glob("*/*.json")):
         try:
-            found[f"{file.parent.name}/{file.stem}"] = json.loads(file.read_bytes())
+            schemas[f"{file.parent.name}/{file.stem}"] = json.loads(file.read_bytes())
         except ValueError:
-            raise FoldersError(f"{file}: this is no JSON") from None
-    return found
+            raise FoldersError(f"{file}: this is not JSON") from None
+    return schemas
 
 
 def breaks(old: Release, new: Release, *, readers_first: bool = False) -> list[Break]:
-    """Raises FoldersError where a schema has what cannot be compared."""
-    found = list(_unreadable(FORWARD, old, new))
-    return found if readers_first else [*found, *_unreadable(BACKWARD, new, old)]
+    """Raises FoldersError where a schema cannot be compared."""
+    forward = list(_unreadable(FORWARD, old, new))
+    return forward if readers_first else [*forward, *_unreadable(BACKWARD, new, old)]
 
 
 def _unreadable(direction: str, producer: Release, consumer: Release) -> Iterator[Break]:
     for event, schema in producer.may_be_written().items():
-        taken = consumer.read.get(event)
-        if taken is None:
+        accepted = consumer.read.get(event)
+        if accepted is None:
             yield Break(direction, event, Finding("", "no event of this type is read from this topic"))
             continue
         try:
-            findings = excess(schema, taken)
+            findings = excess(schema, accepted)
         except NotUnderstoodError as error:
             raise FoldersError(f"{event}: this cannot be compared: {error}") from None
         yield from (Break(direction, event, finding) for finding in findings)
@@ -106,26 +106,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Whether two releases can share their topics, by the schemas of their events.",
     )
     parser.add_argument("old", type=Path, help="the old release's folder of schemas")
-    parser.add_argument("new", type=Path, help="the new one's")
+    parser.add_argument("new", type=Path, help="the new release's folder")
     parser.add_argument(
         "--readers-first",
         action="store_true",
         help="each stage is released before the one that it reads from",
     )
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        old, new = load(given.old), load(given.new)
-        found = breaks(old, new, readers_first=given.readers_first)
+        old, new = load(options.old), load(options.new)
+        incompatible = breaks(old, new, readers_first=options.readers_first)
     except FoldersError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    for each in found:
+    for each in incompatible:
         sys.stdout.write(f"{each}\n")
     events = len(old.may_be_written().keys() | new.may_be_written().keys())
-    ways = "from old to new" if given.readers_first else "both ways"
-    verdict = f"incompatible in {len(found)} places" if found else f"compatible {ways}"
+    directions = "from old to new" if options.readers_first else "both ways"
+    verdict = f"incompatible in {len(incompatible)} places" if incompatible else f"compatible {directions}"
     sys.stdout.write(f"{events} events compared: {verdict}\n")
-    return 1 if found else 0
+    return 1 if incompatible else 0
 
 
 if __name__ == "__main__":

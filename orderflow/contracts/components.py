@@ -1,10 +1,12 @@
-"""The schemas of one document that several of its parts refer to."""
+"""The schemas that the parts of one document share, under `components`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import TypeAdapter
+
+from orderflow.contracts.schemas import published_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,7 +19,7 @@ REF: Final = "#/components/schemas/"
 
 
 class Components:
-    """schemas is what goes under `components`. The same model may be described in several ways."""
+    """schemas: by name. One model may have several schemas, such as one for readers and one for writers."""
 
     def __init__(self) -> None:
         self.schemas: Json = {}
@@ -30,24 +32,26 @@ class Components:
         mode: JsonSchemaMode = "validation",
         suffix: str = "",
     ) -> None:
-        """Adds the schemas of the models and of what they are made of; one whose name another schema has gets the
-        suffix."""
+        """Adds the schemas of the models and of their parts. Where another schema has the same name, the suffix is
+        appended to the name."""
         inputs: list[tuple[Any, JsonSchemaMode, TypeAdapter[Any]]] = [
             (model, mode, TypeAdapter(model)) for model in models
         ]
-        of, found = TypeAdapter.json_schemas(inputs, schema_generator=generator, ref_template=REF + "{model}")
-        defined: Json = dict(found.get("$defs", {}))
-        for (model, _), schema in of.items():
+        top_level, definitions = TypeAdapter.json_schemas(
+            inputs, schema_generator=generator, ref_template=REF + "{model}"
+        )
+        defined: Json = dict(definitions.get("$defs", {}))
+        for (model, _), schema in top_level.items():
             if "$ref" not in schema:
-                defined.setdefault(model.__name__, schema)
+                defined.setdefault(published_name(model), schema)
         names = {
             name: name + suffix if self.schemas.get(name, schema) != schema else name
             for name, schema in defined.items()
         }
         for name, schema in defined.items():
             self.schemas[names[name]] = _renamed(schema, names)
-        for (model, _), schema in of.items():
-            own = schema["$ref"].removeprefix(REF) if "$ref" in schema else model.__name__
+        for (model, _), schema in top_level.items():
+            own = schema["$ref"].removeprefix(REF) if "$ref" in schema else published_name(model)
             self._names[id(model), generator.__name__] = names[own]
 
     def ref(self, model: Any, generator: type[GenerateJsonSchema]) -> Json:  # noqa: ANN401 - any type
@@ -58,17 +62,17 @@ class Components:
 
 
 def _renamed(schema: Any, names: dict[str, str]) -> Any:  # noqa: ANN401 - any JSON
-    """References follow their schemas' new names. A description is one line: its breaks are the code's."""
+    """Renames references, and joins the lines of descriptions: the line breaks are the docstring's."""
     if isinstance(schema, list):
         return [_renamed(each, names) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    found: Json = {}
+    result: Json = {}
     for key, value in schema.items():
         if key == "$ref":
-            found[key] = REF + names[value.removeprefix(REF)]
+            result[key] = REF + names[value.removeprefix(REF)]
         elif key == "description" and isinstance(value, str):
-            found[key] = " ".join(value.split())
+            result[key] = " ".join(value.split())
         else:
-            found[key] = _renamed(value, names)
-    return found
+            result[key] = _renamed(value, names)
+    return result

@@ -1,4 +1,4 @@
-"""All contracts as files: their paths under contracts/, and their text."""
+"""All contracts as files: paths under contracts/, and texts."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _WIDTH: Final = 100
 
 @cache
 def documents() -> dict[str, dict[str, Any]]:
-    """Every document by its path, such as `schemas/read/orders.inbox.v1/dev.orderflow.order.paid.v1.json`."""
-    found = {f"openapi/{stage}.json": openapi.describe(stage) for stage in ("intake", "query")}
-    found["asyncapi.json"] = asyncapi.describe()
-    return found | {
+    """Every JSON document by its path, such as `schemas/read/orders.inbox.v1/dev.orderflow.order.paid.v1.json`."""
+    descriptions = {f"openapi/{stage}.json": openapi.describe(stage) for stage in ("intake", "query")}
+    descriptions["asyncapi.json"] = asyncapi.describe()
+    return descriptions | {
         f"schemas/{side}/{message.name}.json": schemas.event(message, side)
         for message in all_messages()
         for side in schemas.SIDES
@@ -26,26 +26,24 @@ def documents() -> dict[str, dict[str, Any]]:
 
 
 def files() -> dict[str, str]:
-    """The text of every file under contracts/, by its path."""
-    found = documents()
-    return {path: text(document) for path, document in found.items()} | {
-        "README.md": reference.markdown(found)
-    }
+    """The text of every file, by its path."""
+    texts = {path: text(document) for path, document in documents().items()}
+    return texts | {"README.md": reference.markdown(documents())}
 
 
 def text(document: Any) -> str:  # noqa: ANN401 - any JSON
-    """JSON that shows in a diff what has changed: one member a line, lists of plain values filled up."""
-    return _shown(document, "") + "\n"
+    """JSON for readable diffs: one member per line, but lists of plain values in filled lines."""
+    return _formatted(document, "") + "\n"
 
 
-def _shown(value: Any, margin: str) -> str:  # noqa: ANN401 - any JSON
+def _formatted(value: Any, margin: str) -> str:  # noqa: ANN401 - any JSON
     inner = margin + "  "
     if isinstance(value, dict) and value:
-        members = (f"{inner}{json.dumps(name)}: {_shown(each, inner)}" for name, each in value.items())
+        members = (f"{inner}{json.dumps(name)}: {_formatted(each, inner)}" for name, each in value.items())
         return "{\n" + ",\n".join(members) + f"\n{margin}}}"
     if isinstance(value, list | tuple) and value:
         if any(isinstance(each, dict | list | tuple) for each in value):
-            return "[\n" + ",\n".join(inner + _shown(each, inner) for each in value) + f"\n{margin}]"
+            return "[\n" + ",\n".join(inner + _formatted(each, inner) for each in value) + f"\n{margin}]"
         return _filled([json.dumps(each, ensure_ascii=False) for each in value], margin)
     return json.dumps(value, ensure_ascii=False)
 

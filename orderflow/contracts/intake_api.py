@@ -1,10 +1,10 @@
-"""What intake takes over HTTP."""
+"""Intake's operations over HTTP."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from orderflow.contracts.answers import DryRun, Taken
+from orderflow.contracts.answers import DryRun, EventAccepted
 from orderflow.contracts.components import REF
 from orderflow.contracts.operations import JSON, Answer, Body, Operation, Parameter, problem
 from orderflow.domain.events import INBOX, OrderPlaced, type_of
@@ -35,32 +35,32 @@ _EVENT: Final[dict[str, Any]] = {
 _ATTRIBUTES: Final = (
     Parameter("ce-specversion", "header", {"const": "1.0"}, "Binary mode: always 1.0."),
     Parameter("ce-type", "header", _TYPES, "Binary mode: what happened."),
-    Parameter("ce-source", "header", _ID, "Binary mode: who says so."),
+    Parameter("ce-source", "header", _ID, "Binary mode: the producer."),
     Parameter(
         "ce-id",
         "header",
         _ID,
-        "Binary mode: the same source and id are the same event, however often it is sent.",
+        "Binary mode: events with the same source and id are one event, however often it is sent.",
     ),
     Parameter("ce-subject", "header", _SUBJECT, "Binary mode: the order id."),
-    Parameter("ce-time", "header", _TIME, "Binary mode: when it happened; left out: now."),
+    Parameter("ce-time", "header", _TIME, "Binary mode: when it happened; default: now."),
 )
 _KEY: Final = Parameter(
     "Idempotency-Key",
     "header",
     {"type": "string", "minLength": 1, "maxLength": KEY_LENGTH, "pattern": "^[\\x20-\\x7e]+$"},
-    "One value per order: with it, a repeated request is the same order.",
+    "One value per order: a repeated request with the same value places the same order.",
     required=True,
 )
 
-_TAKEN: Final = Answer(
-    202, "Stored: all in-sync replicas have it.", Taken, headers=(("Location", "The address of the order."),)
+_ACCEPTED: Final = Answer(
+    202, "The event is stored.", EventAccepted, headers=(("Location", "The address of the order."),)
 )
-_BAD: Final = problem(400, "Refused; errors names each field at fault.")
-_NO_KEY: Final = problem(401, "No valid API key.", ("WWW-Authenticate", "How to send one."))
+_BAD: Final = problem(400, "Refused; errors names each invalid field.")
+_NO_KEY: Final = problem(401, "No valid API key.", ("WWW-Authenticate", "How to send a key."))
 _FORBIDDEN: Final = problem(403, "The key may not send as this source.")
-_TOO_LARGE: Final = problem(413, f"A body has {MAX_BODY} bytes at most.")
-_FAILED: Final = problem(500, "An error of ours; send the same again.")
+_TOO_LARGE: Final = problem(413, f"A body may have at most {MAX_BODY} bytes.")
+_FAILED: Final = problem(500, "A fault of intake; send the same again.")
 _UNAVAILABLE: Final = problem(
     503, "Kafka did not confirm; send the same again.", ("Retry-After", "Seconds until then.")
 )
@@ -74,7 +74,7 @@ def _event(path: str, name: str) -> Operation:
         name,
         "Send an event",
         "events",
-        (_TAKEN, *_REFUSALS),
+        (_ACCEPTED, *_REFUSALS),
         parameters=_ATTRIBUTES,
         body=Body({JSON: _DATA, cloudevent.STRUCTURED: _EVENT}, models=tuple(INBOX.values())),
         details="A CloudEvent, in binary mode (attributes in headers, the data as the body) or structured.",
@@ -88,7 +88,7 @@ OPERATIONS: Final = (
         "placeOrder",
         "Place an order",
         "orders",
-        (_TAKEN, *_REFUSALS),
+        (_ACCEPTED, *_REFUSALS),
         parameters=(_KEY,),
         body=Body({JSON: OrderPlaced}),
     ),
@@ -96,7 +96,7 @@ OPERATIONS: Final = (
         "post",
         "/orders/dry-run",
         "tryOrder",
-        "What would become of an order, and why; nothing is published",
+        "The verdict that an order would get; nothing is stored",
         "orders",
         (Answer(200, "The verdict by the shop's rules.", DryRun), _BAD, _NO_KEY, _TOO_LARGE, _FAILED),
         body=Body({JSON: OrderPlaced}),

@@ -1,4 +1,4 @@
-"""Every event that is in a topic: its type, the models of its data, what its envelope has beyond CloudEvents' own."""
+"""Every event in a topic: its type, the models of its data, its extension attributes."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _ORIGIN: Final = ("originsource", "originid")
 _TRACE: Final = ("traceparent", "tracestate")
 
 EXTENSIONS: Final = {
-    PARTITION_KEY: "The order id, which is the Kafka key too.",
-    "originsource": "The source of the inbox event that this event came from.",
-    "originid": "The id of that event.",
-    "origindigest": "SHA-256 over that event's type, order id and data: it distinguishes two events under one id.",
-    "validatedby": "The revision of validate whose verdict this is.",
-    "sequence": "The number that the producer gave the event among those of its order.",
-    "replay": "The id of the operator action that replayed this event.",
+    PARTITION_KEY: "The order id, which is also the Kafka key.",
+    "originsource": "The source of the originating inbox event.",
+    "originid": "The id of the originating inbox event.",
+    "origindigest": "SHA-256 over that event's type, order id and data; it distinguishes two events with one id.",
+    "validatedby": "The revision of validate that decided.",
+    "sequence": "The number of the event among the producer's events of its order.",
+    "replay": "The id of the operator's action that sent the event again.",
     "traceparent": "W3C Trace Context.",
     "tracestate": "W3C Trace Context.",
 }
@@ -36,9 +36,9 @@ EXTENSIONS: Final = {
 class Message:
     """One type of event in one topic.
 
-    models are what its data is read as, the first that fits. source is whose events they are, None: anybody's.
-    required and optional are extension attributes. nulls: its writer writes a null where a value is missing, instead
-    of leaving the member out. Without a writer of ours, written is False.
+    models: the types of its data; the first that fits applies. source: the events' source, None for any. required and
+    optional: extension attributes. nulls: the writer writes null where a value is missing, instead of leaving the
+    member out. written: a stage of ours writes the event.
     """
 
     topic: str
@@ -55,16 +55,15 @@ class Message:
 
     @property
     def name(self) -> str:
-        """What tells it from all others: the same type is in several topics, with other data."""
+        """Unique; a type alone is not, since several topics may have it, each with other data."""
         return f"{self.topic}/{self.event_type}"
 
 
-def _what_it_is(kind: str) -> str:
-    """What track gets from validate."""
+def _validated_summary(kind: str) -> str:
     if kind not in VERDICTS:
         return "A well-formed update of an order."
     if kind in UPDATES:
-        return "Held by validate, with the order, or by an operator, without."
+        return "Held by validate, with the order, or by an operator, without the order."
     return "The verdict on a placed order, with the order."
 
 
@@ -77,7 +76,7 @@ def all_messages() -> Iterator[Message]:
             (model,),
             "An order as a shop places it."
             if kind == "placed"
-            else f"The order was {kind}, says the producer.",
+            else f"The producer reports that the order was {kind}.",
             optional=(PARTITION_KEY, "sequence", "replay", *_TRACE),
             written=False,
         )
@@ -88,7 +87,7 @@ def all_messages() -> Iterator[Message]:
             kind,
             type_of(kind),
             models,
-            _what_it_is(kind),
+            _validated_summary(kind),
             source=inbox_event.VALIDATED_SOURCE,
             required=(PARTITION_KEY, *_ORIGIN, "origindigest"),
             optional=("validatedby", "sequence", "replay", *_TRACE),
@@ -109,7 +108,7 @@ def all_messages() -> Iterator[Message]:
         "parked",
         type_of("parked"),
         (Parked,),
-        "An event that a stage could not handle, whole, with the reason.",
+        "An event that a stage could not handle, unchanged, with the reasons.",
         source=parked_event.SOURCE,
         subject=False,
         optional=(PARTITION_KEY,),
@@ -121,7 +120,7 @@ def all_messages() -> Iterator[Message]:
             action.kind,
             action.type,
             (action,),
-            "An operator action, executed by shelve.",
+            "An operator's action, executed by shelve.",
             source=events.SOURCE,
             subject=False,
             optional=(PARTITION_KEY,),

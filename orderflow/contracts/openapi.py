@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from orderflow.contracts.operations import Operation
 
 _STAGES: Final[dict[str, tuple[str, Sequence[Operation], str]]] = {
-    "intake": ("Where shops send orders and events.", intake_api.OPERATIONS, "http://127.0.0.1:8080"),
-    "query": ("What became of orders, and operator actions.", query_api.OPERATIONS, "http://127.0.0.1:8081"),
+    "intake": ("Takes orders and events from shops.", intake_api.OPERATIONS, "http://127.0.0.1:8080"),
+    "query": ("Shows orders, and takes operators' actions.", query_api.OPERATIONS, "http://127.0.0.1:8081"),
 }
 
 
 def describe(stage: str, *, strict: bool = False) -> dict[str, Any]:
-    """stage is intake or query. strict: answers have no member that is not described, which is for tests."""
+    """stage: intake or query. strict: a response may have only the members that are described; for tests."""
     text, operations, local = _STAGES[stage]
     info = {
         "title": f"Orderflow: {stage}",
@@ -30,7 +30,7 @@ def describe(stage: str, *, strict: bool = False) -> dict[str, Any]:
     }
     server = {
         "url": "{address}",
-        "description": f"Wherever {stage} is; the sandbox prints its addresses.",
+        "description": f"The address of {stage}; the sandbox prints its own.",
         "variables": {"address": {"default": local}},
     }
     return Description(info, server, operations, strict=strict).document()

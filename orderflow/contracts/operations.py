@@ -1,4 +1,4 @@
-"""How an operation over HTTP is written down, and its OpenAPI 3.1."""
+"""Operations over HTTP as data, and the OpenAPI 3.1 document of such operations."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Parameter:
     text: str
     required: bool = False
 
-    def shown(self) -> Json:
+    def document(self) -> Json:
         return {
             "name": self.name,
             "in": self.where,
@@ -56,7 +56,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One status. media are the content types of its body, model its type; without a model it is any text."""
+    """The response with one status. media: the content types of the body. model: the body's type; None means text."""
 
     status: int
     text: str
@@ -68,7 +68,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What may be sent, by content type: a model of ours, or a schema, which may refer to models by their names."""
+    """The body of a request, by content type: a model, or a schema that refers to models by their published names."""
 
     content: dict[str, Any]
     required: bool = True
@@ -77,7 +77,7 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """query is the model of all arguments of the address."""
+    """query: the model of the query string."""
 
     method: str
     path: str
@@ -92,8 +92,8 @@ class Operation:
 
 
 class Answered(Read):
-    """What is answered: every member is there, null where there is no value; only what has None for a default may be
-    missing. closed: a member that is not described is a fault, which is for tests; a client passes it over."""
+    """Response schema: all members are required unless they default to None. closed: no other members are allowed; for
+    tests, since clients ignore members that they do not know."""
 
     closed = False
 
@@ -129,7 +129,7 @@ def problem(status: int, text: str, *headers: tuple[str, str]) -> Answer:
 
 @dataclass(slots=True)
 class Description:
-    """An OpenAPI document in the making. strict: answers have no member that is not described."""
+    """An OpenAPI document. strict: responses may have only the members that are described."""
 
     info: Json
     server: Json
@@ -138,12 +138,12 @@ class Description:
     _components: Components = field(default_factory=Components)
 
     def document(self) -> Json:
-        sent, answered = self._models()
-        self._components.define(sent, Read)
-        self._components.define(answered, self._answered, "serialization", "Answered")
+        request_models, response_models = self._models()
+        self._components.define(request_models, Read)
+        self._components.define(response_models, self._answered, "serialization", "Answered")
         paths: Json = {}
         for operation in self.operations:
-            paths.setdefault(operation.path, {})[operation.method] = self._shown(operation)
+            paths.setdefault(operation.path, {})[operation.method] = self._operation(operation)
         return {
             "openapi": "3.1.1",
             "info": self.info,
@@ -160,7 +160,7 @@ class Description:
         return ClosedAnswered if self.strict else Answered
 
     def _models(self) -> tuple[list[Any], list[Any]]:
-        sent = [
+        request_models = [
             model
             for operation in self.operations
             for model in (
@@ -168,34 +168,34 @@ class Description:
             )
             if not isinstance(model, dict)
         ]
-        answered = [
+        response_models = [
             answer.model for each in self.operations for answer in each.answers if answer.model is not None
         ]
-        return list(dict.fromkeys(sent)), list(dict.fromkeys(answered))
+        return list(dict.fromkeys(request_models)), list(dict.fromkeys(response_models))
 
-    def _shown(self, operation: Operation) -> Json:
-        parameters = [each.shown() for each in operation.parameters]
+    def _operation(self, operation: Operation) -> Json:
+        parameters = [parameter.document() for parameter in operation.parameters]
         if operation.query is not None:
             parameters += list(_arguments(operation.query))
-        shown: Json = {"operationId": operation.id, "summary": operation.text, "tags": [operation.tag]}
+        document: Json = {"operationId": operation.id, "summary": operation.text, "tags": [operation.tag]}
         if operation.details:
-            shown["description"] = operation.details
+            document["description"] = operation.details
         if parameters:
-            shown["parameters"] = parameters
+            document["parameters"] = parameters
         if operation.body is not None:
             content = {
                 media: {"schema": model if isinstance(model, dict) else self._components.ref(model, Read)}
                 for media, model in operation.body.content.items()
             }
-            shown["requestBody"] = {"required": operation.body.required, "content": content}
+            document["requestBody"] = {"required": operation.body.required, "content": content}
         by_status = sorted(operation.answers, key=lambda each: each.status)
-        shown["responses"] = {str(answer.status): self._answer(answer) for answer in by_status}
-        return shown
+        document["responses"] = {str(answer.status): self._answer(answer) for answer in by_status}
+        return document
 
     def _answer(self, answer: Answer) -> Json:
-        shown: Json = {"description": answer.text or HTTPStatus(answer.status).phrase}
+        document: Json = {"description": answer.text or HTTPStatus(answer.status).phrase}
         if answer.headers:
-            shown["headers"] = {
+            document["headers"] = {
                 name: {"description": text, "required": True, "schema": {"type": "string"}}
                 for name, text in answer.headers
             }
@@ -204,8 +204,8 @@ class Description:
             if answer.model is not None
             else {"type": "string"}
         )
-        shown["content"] = {media: {"schema": schema} for media in answer.media}
-        return shown
+        document["content"] = {media: {"schema": schema} for media in answer.media}
+        return document
 
 
 def _arguments(model: type[Frozen]) -> Iterator[Json]:
@@ -222,7 +222,7 @@ def _arguments(model: type[Frozen]) -> Iterator[Json]:
 
 
 def _without_null(schema: Json) -> Json:
-    """An address has no null; an argument that is not there is one."""
+    """A query string has no null: a missing argument stands for it."""
     branches: list[Json] = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
     rest = {key: value for key, value in schema.items() if key != "anyOf"}
     if rest.get("default", ...) is None:
@@ -238,7 +238,7 @@ def _inlined(schema: Any, definitions: Json) -> Any:  # noqa: ANN401 - any JSON
     if not isinstance(schema, dict):
         return schema
     if "$ref" in schema:
-        found: Json = definitions[schema["$ref"].rpartition("/")[2]]
+        target: Json = definitions[schema["$ref"].rpartition("/")[2]]
         rest = {key: value for key, value in schema.items() if key != "$ref"}
-        return {key: value for key, value in found.items() if key != "title"} | rest
+        return {key: value for key, value in target.items() if key != "title"} | rest
     return {key: _inlined(value, definitions) for key, value in schema.items()}

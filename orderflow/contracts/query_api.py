@@ -1,4 +1,4 @@
-"""What query answers to programs. The pages for people have addresses of their own, and are no contract."""
+"""Query's operations for programs. The pages for people have other addresses and are not part of the contract."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING, Any, Final
 from orderflow.contracts import answers
 from orderflow.contracts.operations import JSON, Answer, Body, Operation, Parameter, problem
 from orderflow.query.api import metrics
-from orderflow.query.api.releases import AuditQuestion, Question
-from orderflow.query.requests import OPERATOR, Edit, Longer, MustSayWhy, ReplayMany, Why
+from orderflow.query.api.releases import AuditQuery, ReleaseQuery
+from orderflow.query.requests import (
+    OPERATOR,
+    EventEdit,
+    OptionalReason,
+    ReplayRequest,
+    RequiredReason,
+    WaitingExtension,
+)
 from orderflow.query.store.filters import OrderFilter, ParkedFilter
-from orderflow.query.store.read_model import Outcomes
 from orderflow.query.store.release_evidence import STAGES
+from orderflow.query.store.statistics import Outcomes
 
 if TYPE_CHECKING:
     from orderflow.domain.orders import Frozen
@@ -24,38 +31,41 @@ _STAGE: Final = Parameter(
     "stage", "path", {"type": "string", "enum": list(STAGES)}, "The stage that is released."
 )
 _REVEAL: Final = Parameter(
-    "reveal", "query", {"type": "string", "enum": ["1"]}, "Show personal data; the log records who asked."
+    "reveal", "query", {"type": "string", "enum": ["1"]}, "Show personal data; the log notes who sees it."
 )
 _KEY: Final = Parameter(
     "Idempotency-Key",
     "header",
     {"type": "string", "maxLength": 255, "pattern": "^[\\x20-\\x7e]*$"},
-    "One value per request: with it, a repeated request is the same. Without it, each request is another.",
+    "One value per action: a repeated request with the same value is the same action. Without it, each request is a"
+    " new action.",
 )
-_WHO: Final = Parameter(
+_OPERATOR: Final = Parameter(
     OPERATOR,
     "header",
     {"type": "string", "maxLength": 64, "pattern": "^[A-Za-z0-9@._-]+$"},
-    "Who acts, in a local run without keys; otherwise the key says it.",
+    "The operator's name, in a local run without API keys; else it is the key's name.",
 )
-_ACTING: Final = (_KEY, _WHO)
+_ACTION_HEADERS: Final = (_KEY, _OPERATOR)
 
-_BAD: Final = problem(400, "Invalid request; errors names each field at fault.")
-_NO_KEY: Final = problem(401, "No valid API key.", ("WWW-Authenticate", "How to send one."))
-_MAY_NOT: Final = problem(403, "The key may only read, or the request comes from another site.")
-_UNKNOWN: Final = problem(404, "There is no such thing.")
-_CONFLICT: Final = problem(409, "Somebody else changed it first: read it again.")
+_BAD: Final = problem(400, "Invalid; errors names each invalid field.")
+_NO_KEY: Final = problem(401, "No valid API key.", ("WWW-Authenticate", "How to send a key."))
+_FORBIDDEN: Final = problem(403, "The key may only read, or the request comes from another site.")
+_NOT_FOUND: Final = problem(404, "It does not exist.")
+_CONFLICT: Final = problem(409, "Somebody else has changed it: read again.")
 _TOO_LARGE: Final = problem(413, "The body is too large.")
 _OTHER_TYPE: Final = problem(415, "The body must be application/json.")
-_FAILED: Final = problem(500, "This failed; the log says where.")
+_FAILED: Final = problem(500, "The request failed; the log says where.")
 _UNAVAILABLE: Final = problem(
     503, "The database or Kafka did not answer.", ("Retry-After", "Seconds until then.")
 )
-_TROUBLE: Final = (_FAILED, _UNAVAILABLE)
-_READING: Final = (_NO_KEY, *_TROUBLE)
-_REFUSALS: Final = (_BAD, _NO_KEY, _MAY_NOT, _UNKNOWN, _TOO_LARGE, _OTHER_TYPE, *_TROUBLE)
-_TAKEN: Final = Answer(202, "Accepted; href has the outcome once there is one.", answers.ReceiptShown)
-_OPTIONAL: Final = Body({JSON: Why}, required=False)
+_SERVER_ERRORS: Final = (_FAILED, _UNAVAILABLE)
+_READ_ERRORS: Final = (_NO_KEY, *_SERVER_ERRORS)
+_ACTION_ERRORS: Final = (_BAD, _NO_KEY, _FORBIDDEN, _NOT_FOUND, _TOO_LARGE, _OTHER_TYPE, *_SERVER_ERRORS)
+_ACCEPTED: Final = Answer(
+    202, "Accepted; href has the outcome once there is one.", answers.ReceiptWithAddress
+)
+_OPTIONAL_REASON: Final = Body({JSON: OptionalReason}, required=False)
 
 
 def _read(
@@ -70,22 +80,33 @@ def _read(
     query: type[Frozen] | None = None,
     details: str = "",
 ) -> Operation:
-    given = tuple(each for each in (of, reveal) if each is not None)
-    told = (Answer(200, "", model), *more, *_READING)
-    return Operation("get", path, name, text, tag, told, parameters=given, query=query, details=details)
+    parameters = tuple(parameter for parameter in (of, reveal) if parameter is not None)
+    responses = (Answer(200, "", model), *more, *_READ_ERRORS)
+    return Operation(
+        "get", path, name, text, tag, responses, parameters=parameters, query=query, details=details
+    )
 
 
 def _act(path: str, name: str, text: str, body: Body, of: Parameter, *more: Answer) -> Operation:
     tag = "orders" if of is _ORDER else "parked"
     return Operation(
-        "post", path, name, text, tag, (_TAKEN, *_REFUSALS, *more), parameters=(of, *_ACTING), body=body
+        "post",
+        path,
+        name,
+        text,
+        tag,
+        (_ACCEPTED, *_ACTION_ERRORS, *more),
+        parameters=(of, *_ACTION_HEADERS),
+        body=body,
     )
 
 
 def _contract(
-    path: str, name: str, text: str, *told: Answer, parameters: tuple[Parameter, ...] = ()
+    path: str, name: str, text: str, *responses: Answer, parameters: tuple[Parameter, ...] = ()
 ) -> Operation:
-    return Operation("get", path, name, text, "contracts", (*told, _NO_KEY, _FAILED), parameters=parameters)
+    return Operation(
+        "get", path, name, text, "contracts", (*responses, _NO_KEY, _FAILED), parameters=parameters
+    )
 
 
 OPERATIONS: Final = (
@@ -101,14 +122,14 @@ OPERATIONS: Final = (
     _read(
         "/api/orders/{order_id}",
         "readOrder",
-        "An order, its history and everything that was sent",
+        "An order, its history and its notifications",
         "orders",
         answers.OrderDetail,
-        _UNKNOWN,
+        _NOT_FOUND,
         of=_ORDER,
     ),
     *(
-        _act(f"/api/orders/{{order_id}}/{verb}", f"{verb}Order", text, Body({JSON: MustSayWhy}), _ORDER)
+        _act(f"/api/orders/{{order_id}}/{verb}", f"{verb}Order", text, Body({JSON: RequiredReason}), _ORDER)
         for verb, text in (
             ("hold", "Hold an order"),
             ("release", "Release a held order"),
@@ -119,7 +140,7 @@ OPERATIONS: Final = (
         "/api/orders/{order_id}/extend",
         "extendWaiting",
         "Let an order's waiting events wait longer",
-        Body({JSON: Longer}),
+        Body({JSON: WaitingExtension}),
         _ORDER,
     ),
     _read(
@@ -137,7 +158,7 @@ OPERATIONS: Final = (
         "A parked event with its content",
         "parked",
         answers.ParkedDetail,
-        _UNKNOWN,
+        _NOT_FOUND,
         of=_PARKED,
         reveal=_REVEAL,
     ),
@@ -148,39 +169,39 @@ OPERATIONS: Final = (
         "Replay parked events in the order in which they happened",
         "parked",
         (
-            Answer(200, "With dry_run: what would be replayed.", answers.ReceiptShown),
-            _TAKEN,
+            Answer(200, "With dry_run: what would be replayed.", answers.ReceiptWithAddress),
+            _ACCEPTED,
             _BAD,
             _NO_KEY,
-            _MAY_NOT,
+            _FORBIDDEN,
             _TOO_LARGE,
             _OTHER_TYPE,
-            *_TROUBLE,
+            *_SERVER_ERRORS,
         ),
-        parameters=_ACTING,
-        body=Body({JSON: ReplayMany}),
+        parameters=_ACTION_HEADERS,
+        body=Body({JSON: ReplayRequest}),
     ),
     _act(
         "/api/parked/{parked_id}/replay",
         "replayParked",
         "Replay a parked event",
-        _OPTIONAL,
+        _OPTIONAL_REASON,
         _PARKED,
         _CONFLICT,
     ),
     _act(
         "/api/parked/{parked_id}/edit",
         "editParked",
-        "Correct a parked event and send it again",
-        Body({JSON: Edit}),
+        "Edit a parked event and send it",
+        Body({JSON: EventEdit}),
         _PARKED,
         _CONFLICT,
     ),
     _act(
         "/api/parked/{parked_id}/discard",
         "discardParked",
-        "Discard it",
-        Body({JSON: MustSayWhy}),
+        "Discard a parked event",
+        Body({JSON: RequiredReason}),
         _PARKED,
         _CONFLICT,
     ),
@@ -189,21 +210,26 @@ OPERATIONS: Final = (
         "readActions",
         "The outcome of a request",
         "actions",
-        answers.ActionsOf,
-        of=Parameter("request_id", "path", _TEXT, "The receipt's request."),
+        answers.ActionResults,
+        of=Parameter("request_id", "path", _TEXT, "The request in the receipt."),
     ),
     _read("/api/rates", "readRates", "What each stage did in the last minutes", "state", answers.Rates),
-    _read("/api/outcomes", "readOutcomes", "What became of everything so far", "state", Outcomes),
+    _read("/api/outcomes", "readOutcomes", "The outcomes of all events so far", "state", Outcomes),
     Operation(
         "get",
         "/metrics",
         "readMetrics",
-        "The same for Prometheus",
+        "The same, for Prometheus",
         "state",
-        (Answer(200, "Prometheus' text format.", media=(metrics.CONTENT_TYPE,)), *_READING),
+        (Answer(200, "Prometheus' text format.", media=(metrics.CONTENT_TYPE,)), *_READ_ERRORS),
     ),
     _read(
-        "/api/audits/last", "readLastAudit", "The last run of the audit", "audit", answers.AuditRun, _UNKNOWN
+        "/api/audits/last",
+        "readLastAudit",
+        "The last run of the audit",
+        "audit",
+        answers.AuditRun,
+        _NOT_FOUND,
     ),
     Operation(
         "post",
@@ -214,32 +240,32 @@ OPERATIONS: Final = (
         (
             Answer(200, "Its report.", answers.AuditReport),
             _NO_KEY,
-            _MAY_NOT,
+            _FORBIDDEN,
             _CONFLICT,
-            *_TROUBLE,
+            *_SERVER_ERRORS,
         ),
     ),
     _read(
         "/api/releases/{stage}",
         "judgeRelease",
-        "Does a stage's new revision treat orders worse?",
+        "Whether a stage's new revision treats orders worse",
         "releases",
-        answers.Released,
+        answers.ReleaseVerdict,
         _BAD,
-        _UNKNOWN,
+        _NOT_FOUND,
         of=_STAGE,
-        query=Question,
+        query=ReleaseQuery,
     ),
     _read(
         "/api/releases/{stage}/audit",
         "judgeReleaseByAudit",
-        "Has the audit missed more of its events lately?",
+        "Whether the audit recently found more of its events missing",
         "releases",
-        answers.Released,
+        answers.ReleaseVerdict,
         _BAD,
-        _UNKNOWN,
+        _NOT_FOUND,
         of=_STAGE,
-        query=AuditQuestion,
+        query=AuditQuery,
     ),
     _read(
         "/api/rollouts",
@@ -247,18 +273,18 @@ OPERATIONS: Final = (
         "Releases in progress",
         "releases",
         answers.Rollouts,
-        _UNKNOWN,
-        details="404 where query was not given a cluster.",
+        _NOT_FOUND,
+        details="404 where query has no cluster.",
     ),
     _read(
         "/api/rollouts/{name}",
         "readRollout",
         "A release, its steps and revisions",
         "releases",
-        answers.RolloutShown,
-        _UNKNOWN,
+        answers.RolloutDetail,
+        _NOT_FOUND,
         of=Parameter("name", "path", _TEXT, "The KnativeRollout's name."),
-        details="404 where query was not given a cluster.",
+        details="404 where query has no cluster.",
     ),
     _contract(
         "/openapi.json", "readOpenApi", "This description", Answer(200, "OpenAPI 3.1.", schema=_DOCUMENT)
@@ -269,7 +295,7 @@ OPERATIONS: Final = (
         "readContract",
         "A contract: a JSON Schema, an OpenAPI or an AsyncAPI description",
         Answer(200, "The document.", schema=_DOCUMENT),
-        _UNKNOWN,
-        parameters=(Parameter("path", "path", _TEXT, "As the list has it; its slashes are slashes."),),
+        _NOT_FOUND,
+        parameters=(Parameter("path", "path", _TEXT, "A path from the list, with its slashes."),),
     ),
 )

@@ -1,4 +1,4 @@
-"""The contracts for people: one page of Markdown, made from the documents."""
+"""The contracts for people: contracts/README.md, generated from the documents."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from orderflow.contracts.messages import all_messages
+from orderflow.contracts.schemas import published_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -14,15 +15,15 @@ Json = dict[str, Any]
 
 _HEAD: Final = """# Contracts
 
-`make contracts` writes this folder from the code's models. What others may rely on:
+`make contracts` writes this folder from the code's models. Other systems may rely on:
 
 - [openapi/intake.json](openapi/intake.json), [openapi/query.json](openapi/query.json): OpenAPI 3.1
 - [asyncapi.json](asyncapi.json): AsyncAPI 3, the topics
-- `schemas/`: a JSON Schema (2020-12) per topic and type of event; `read` is what the readers of the topic accept,
+- [schemas/](schemas): a JSON Schema (2020-12) per topic and type of event; `read` is what the topic's readers accept,
   `written` what our stages write
 
-A running query serves them under `/contracts`, and its own description under `/openapi.json`. New members and types may
-be added at any time: ignore what you do not know. A member that is removed or changed gets a new version in its type.
+A running query serves them under `/contracts`, its own description under `/openapi.json`. New members and types may
+appear at any time: ignore what you do not know. A type that loses or changes a member gets a new version.
 """
 _METHODS: Final = {"get": "GET", "post": "POST"}
 
@@ -57,7 +58,7 @@ def _topics(document: Json) -> Iterator[str]:
         yield "| type | what | data | schema |"
         yield "|---|---|---|---|"
         for message in messages:
-            data = " or ".join(f"[{model.__name__}](#{model.__name__.lower()})" for model in message.models)
+            data = " or ".join(f"[{name}](#{name.lower()})" for name in map(published_name, message.models))
             sides = ("read", "written") if message.written else ("read",)
             links = ", ".join(f"[{side}](schemas/{side}/{message.name}.json)" for side in sides)
             yield f"| `{message.event_type}` | {message.summary} | {data} | {links} |"
@@ -65,11 +66,11 @@ def _topics(document: Json) -> Iterator[str]:
 
 
 def _models(documents: Mapping[str, Json]) -> Iterator[str]:
-    found: Json = {}
+    definitions: Json = {}
     for message in all_messages():
-        found |= documents[f"schemas/read/{message.name}.json"]["$defs"]
-    yield "## Data\n\nAs it is read. Amounts are integers in minor units, times are RFC 3339.\n"
-    for name, schema in sorted(found.items()):
+        definitions |= documents[f"schemas/read/{message.name}.json"]["$defs"]
+    yield "## Data\n\nAs readers accept it. Amounts are integers in minor units, times are RFC 3339.\n"
+    for name, schema in sorted(definitions.items()):
         if "properties" not in schema:
             continue
         yield f"### {name}\n"
@@ -78,29 +79,29 @@ def _models(documents: Mapping[str, Json]) -> Iterator[str]:
         yield "| field | type | |"
         yield "|---|---|---|"
         for field, member in schema["properties"].items():
-            needed = "required" if field in schema.get("required", ()) else ""
-            yield f"| `{field}` | {_type(member, found)} | {needed} |"
+            required = "required" if field in schema.get("required", ()) else ""
+            yield f"| `{field}` | {_type(member, definitions)} | {required} |"
         yield ""
 
 
-def _type(schema: Json, found: Json) -> str:
+def _type(schema: Json, definitions: Json) -> str:
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
-        return _named(name, found[name])
+        return _named(name, definitions[name])
     if "anyOf" in schema:
-        return " or ".join(_type(each, found) for each in schema["anyOf"] if each.get("type") != "null")
+        return " or ".join(_type(each, definitions) for each in schema["anyOf"] if each.get("type") != "null")
     if "enum" in schema:
         return _one_of(schema["enum"])
     kind = schema.get("type", "any JSON")
     if kind == "array":
-        return f"list of {_type(schema['items'], found)}{_bounds(schema, 'Items', 'entries')}"
+        return f"list of {_type(schema['items'], definitions)}{_bounds(schema, 'Items', 'entries')}"
     if kind == "string":
         pattern = schema.get("pattern", "")
-        told = f", `{pattern}`" if pattern and "\\x" not in pattern else ""
-        return f"text{_bounds(schema, 'Length', 'characters')}{told.replace('|', chr(92) + '|')}"
+        shown = f", `{pattern}`" if pattern and "\\x" not in pattern else ""
+        return f"text{_bounds(schema, 'Length', 'characters')}{shown.replace('|', chr(92) + '|')}"
     if kind == "object":
         inner = schema.get("additionalProperties")
-        return f"map to {_type(inner, found)}" if isinstance(inner, dict) else "object"
+        return f"map to {_type(inner, definitions)}" if isinstance(inner, dict) else "object"
     return f"{kind}{_range(schema)}"
 
 

@@ -1,7 +1,8 @@
 """JSON Schema (2020-12) per event: the CloudEvent in its JSON form, with the data of its type.
 
-Two of each. What is read is what the readers take; what is written is what our own stages write, which is less: they
-always write what has a default, leave out what is missing, and add nothing that they do not know.
+Each event has two schemas: `read` is what readers accept, `written` is what our own stages write. The second is
+narrower: stages always write members that have a default, leave out members without a value, and write no members of
+other names.
 """
 
 from __future__ import annotations
@@ -30,8 +31,35 @@ SIDES: Final[tuple[Side, ...]] = ("read", "written")
 _REF: Final = "#/$defs/{model}"
 
 
+PUBLISHED_NAMES: Final = {
+    "ActionResults": "ActionsOf",
+    "AlertWithText": "AlertTold",
+    "Comparison": "Compared",
+    "EventAccepted": "Taken",
+    "EventEdit": "Edit",
+    "LedgerEntry": "Entry",
+    "OptionalReason": "Why",
+    "OrderChange": "Step",
+    "RateWithSum": "RateShown",
+    "ReceiptWithAddress": "ReceiptShown",
+    "ReleaseVerdict": "Released",
+    "ReplayRequest": "ReplayMany",
+    "RequiredReason": "MustSayWhy",
+    "RolloutDetail": "RolloutShown",
+    "TimelineEntry": "Turn",
+    "WaitingEvent": "Early",
+    "WaitingExtension": "Longer",
+}
+"""The names of classes that the contracts publish under another name: clients generate code from the published ones,
+so these stay where a class gets a better name."""
+
+
+def published_name(model: type[Any]) -> str:
+    return PUBLISHED_NAMES.get(model.__name__, model.__name__)
+
+
 class Read(GenerateJsonSchema):
-    """What a reader takes. Titles repeat names, so there are only those of models."""
+    """What a reader accepts. Only models have titles; a field's title would repeat its name."""
 
     @override
     def field_title_should_be_set(self, schema: Any) -> bool:
@@ -39,16 +67,25 @@ class Read(GenerateJsonSchema):
 
     @override
     def dict_schema(self, schema: core_schema.DictSchema) -> Json:
-        """pydantic puts a key's pattern into patternProperties, which lets other keys pass."""
-        found = super().dict_schema(schema)
-        for pattern, values in found.pop("patternProperties", {}).items():
-            found["additionalProperties"] = values
-            found["propertyNames"] = found.get("propertyNames", {}) | {"pattern": pattern}
-        return found
+        """pydantic puts the pattern of keys into patternProperties, which does not refuse other keys."""
+        json_schema = super().dict_schema(schema)
+        for pattern, values in json_schema.pop("patternProperties", {}).items():
+            json_schema["additionalProperties"] = values
+            json_schema["propertyNames"] = json_schema.get("propertyNames", {}) | {"pattern": pattern}
+        return json_schema
+
+    @override
+    def normalize_name(self, name: str) -> str:
+        return super().normalize_name(PUBLISHED_NAMES.get(name, name))
+
+    @override
+    def _update_class_schema(self, json_schema: Json, cls: type[Any], config: ConfigDict) -> None:
+        json_schema.setdefault("title", published_name(cls))
+        super()._update_class_schema(json_schema, cls, config)
 
 
 class Written(Read):
-    """What a writer of ours writes: every field but what has no value, and no other."""
+    """What our stages write: every field that has a value, and no others."""
 
     @override
     def field_is_required(
@@ -76,7 +113,7 @@ class Written(Read):
 
 
 class WrittenWithNulls(Written):
-    """A writer that writes every field, null where there is no value."""
+    """What a stage writes that writes every field, null where there is no value."""
 
     @override
     def field_is_required(
@@ -98,13 +135,13 @@ def generator(message: Message, side: Side) -> type[Read]:
 
 
 def event(message: Message, side: Side) -> Json:
-    """The whole schema of an event, on its own: it refers to nothing outside."""
-    kind = generator(message, side)
-    _, found = models_json_schema(
-        [(model, "validation") for model in message.models], schema_generator=kind, ref_template=_REF
+    """The complete schema of an event, without references to other documents."""
+    _, schemas = models_json_schema(
+        [(model, "validation") for model in message.models],
+        schema_generator=generator(message, side),
+        ref_template=_REF,
     )
-    names = [model.__name__ for model in message.models]
-    data = [{"$ref": f"#/$defs/{name}"} for name in names]
+    data = [{"$ref": _REF.format(model=published_name(model))} for model in message.models]
     return {
         "$schema": DIALECT,
         "$id": f"urn:orderflow:{side}:{message.topic}:{message.event_type}",
@@ -113,30 +150,34 @@ def event(message: Message, side: Side) -> Json:
         "type": "object",
         "properties": _attributes(message, side) | {"data": data[0] if len(data) == 1 else {"anyOf": data}},
         "required": _required(message, side),
-        "propertyNames": {"pattern": _whole(cloudevent.EXTENSION)},
+        "propertyNames": {"pattern": _anchored(cloudevent.EXTENSION)},
         "additionalProperties": {"type": ["string", "integer", "boolean"] if side == "read" else "string"},
-        "$defs": {name: _one_line(schema) for name, schema in sorted(found["$defs"].items())},
+        "$defs": {name: _one_line(schema) for name, schema in sorted(schemas["$defs"].items())},
     }
 
 
 def _required(message: Message, side: Side) -> list[str]:
-    needed = ["specversion", "type", "source", "id", "data"]
+    names = ["specversion", "type", "source", "id", "data"]
     if message.subject:
-        needed.append("subject")
+        names.append("subject")
     if side == "written" or message.topic == topics.PARKED:
-        needed.append("time")
-    return needed + [name for name in message.required if side == "written" or name != "partitionkey"]
+        names.append("time")
+    return names + [name for name in message.required if side == "written" or name != "partitionkey"]
 
 
 def _attributes(message: Message, side: Side) -> Json:
-    identifier = {"type": "string", "pattern": _whole(cloudevent.ID)}
+    identifier = {"type": "string", "pattern": _anchored(cloudevent.ID)}
     source = {"const": message.source} if message.source and side == "written" else identifier
     return {
         "specversion": {"const": "1.0"},
         "type": {"const": message.event_type},
         "source": source,
         "id": identifier,
-        "subject": {"type": "string", "pattern": _whole(cloudevent.SUBJECT), "description": "The order id."},
+        "subject": {
+            "type": "string",
+            "pattern": _anchored(cloudevent.SUBJECT),
+            "description": "The order id.",
+        },
         "time": {"type": "string", "format": "date-time"},
         "datacontenttype": {"type": "string"} if side == "read" else {"const": cloudevent.JSON},
     } | {
@@ -149,12 +190,12 @@ def _attributes(message: Message, side: Side) -> Json:
     }
 
 
-def _whole(pattern: re.Pattern[str]) -> str:
+def _anchored(pattern: re.Pattern[str]) -> str:
     return f"^{pattern.pattern}$"
 
 
 def _one_line(schema: Json) -> Json:
-    """A docstring's line breaks are the code's."""
+    """Joins the lines of a description: the line breaks are the docstring's."""
     return {
         key: " ".join(value.split()) if key == "description" and isinstance(value, str) else value
         for key, value in schema.items()

@@ -1,8 +1,8 @@
-"""Does one JSON Schema allow only what another allows?
+"""Whether every document that one JSON Schema allows is also allowed by another.
 
-For the part of draft 2020-12 that our models are written in. A keyword outside of it raises NotUnderstoodError, so
-that nothing is taken for compatible because it was not looked at. `format` counts as an assertion. The answer errs on
-one side only: where it cannot be shown that all documents fit, such as between two patterns, it is no.
+The comparison covers the part of draft 2020-12 that our models use. Any other keyword raises NotUnderstoodError, so
+that no schema counts as compatible because a keyword was ignored. `format` counts as an assertion. Where it cannot be
+shown that all documents fit, for example for two patterns, the answer is no.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ _ANY_TYPE: Final = frozenset({"type", "const", "enum", "anyOf", "$ref"})
 _KNOWN: Final = _ANY_TYPE.union(_ANNOTATIONS, *_KEYWORDS.values())
 _LOWEST: Final = ("minLength", "minItems", "minProperties")
 _HIGHEST: Final = ("maxLength", "maxItems", "maxProperties")
-_LONGEST_PATH: Final = 1000
+_MAX_PATH_LENGTH: Final = 1000
 
 
 class NotUnderstoodError(Exception):
-    """The schema has a keyword that is not compared here; the message names it and its place."""
+    """The schema has a keyword that cannot be compared; the message names the keyword and its place."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A document that the one schema allows and the other may refuse: where in it, and why."""
+    """A value that one schema allows and the other may refuse: its path in the document, and why."""
 
     path: str
     text: str
@@ -54,9 +54,9 @@ class Finding:
 
 
 def excess(narrow: Schema, wide: Schema) -> list[Finding]:
-    """What `narrow` allows that `wide` may refuse; nothing where every document of the one fits the other.
+    """What `narrow` allows and `wide` may refuse; empty where every document of `narrow` fits `wide`.
 
-    Raises NotUnderstoodError. Both are whole schema documents, whose references lead into their own `$defs`.
+    Both are complete documents whose references lead into their own `$defs`. Raises NotUnderstoodError.
     """
     return list(_Comparison(narrow, wide).compare(narrow, wide, ""))
 
@@ -67,13 +67,13 @@ class _Comparison:
         self._wide = wide
 
     def compare(self, narrow: Schema, wide: Schema, path: str) -> Iterator[Finding]:
-        if len(path) > _LONGEST_PATH:
-            raise NotUnderstoodError(f"{path[:80]}...: a schema that leads back into itself")
+        if len(path) > _MAX_PATH_LENGTH:
+            raise NotUnderstoodError(f"{path[:80]}...: a schema that refers to itself")
         a, b = _resolved(narrow, self._narrow, path), _resolved(wide, self._wide, path)
         if b is True or a is False:
             return
         if b is False:
-            yield Finding(path, "this is not taken at all")
+            yield Finding(path, "nothing is accepted here")
         elif a is True:
             yield from self._branches([{"type": each} for each in _TYPES], b, path)
         elif "anyOf" in a:
@@ -92,7 +92,7 @@ class _Comparison:
             yield from self.compare(branch, wide, path)
 
     def _some(self, narrow: dict[str, Json], branches: list[Schema], path: str) -> Iterator[Finding]:
-        """All of it has to fit into one of the branches; what is told is of the one that it misses by least."""
+        """The whole schema must fit one branch. The findings are those of the branch that fits best."""
         misses = [list(self.compare(narrow, branch, path)) for branch in branches]
         yield from min(misses, key=lambda miss: (len(miss), -max(map(_depth, miss), default=0)))
 
@@ -101,17 +101,17 @@ class _Comparison:
         validator = Draft202012Validator(whole | wide, format_checker=Draft202012Validator.FORMAT_CHECKER)
         for value in values:
             if not validator.is_valid(value):
-                yield Finding(path, f"the value {value!r} is not taken")
+                yield Finding(path, f"the value {value!r} is not accepted")
 
     def _of_one_type(self, a: dict[str, Json], b: dict[str, Json], path: str) -> Iterator[Finding]:
         kind = a["type"]
-        taken = b.get("type", _TYPES)
-        taken = [taken] if isinstance(taken, str) else taken
-        if kind not in taken and not (kind == "integer" and "number" in taken):
-            yield Finding(path, f"{kind} is not taken, {' or '.join(taken)} is")
+        types = b.get("type", _TYPES)
+        types = [types] if isinstance(types, str) else types
+        if kind not in types and not (kind == "integer" and "number" in types):
+            yield Finding(path, f"{kind} is not accepted, {' or '.join(types)} is")
         elif "const" in b or "enum" in b:
             allowed = b["enum"] if "enum" in b else [b["const"]]
-            yield Finding(path, f"anything but {', '.join(map(repr, allowed))} is not taken")
+            yield Finding(path, f"nothing but {', '.join(map(repr, allowed))} is accepted")
         else:
             yield from _bounds(a, b, path)
             if kind == "object":
@@ -126,15 +126,15 @@ class _Comparison:
         rest_of_theirs: Schema = b.get("additionalProperties", True)
         for name in b.get("required", ()):
             if name not in a.get("required", ()):
-                yield Finding(_member(path, name), "this may be missing, and must not be")
+                yield Finding(_member(path, name), "this may be missing, but is required")
         for name, schema in mine.items():
             if schema is False:
                 continue
             if name not in theirs and rest_of_theirs is False:
-                yield Finding(_member(path, name), "this is not known")
+                yield Finding(_member(path, name), "this member is unknown")
             else:
-                taken: Schema = theirs.get(name, rest_of_theirs)
-                yield from self.compare(schema, taken, _member(path, name))
+                wide: Schema = theirs.get(name, rest_of_theirs)
+                yield from self.compare(schema, wide, _member(path, name))
         if rest_of_mine is False:
             yield from _names(set(mine), b, path)
             return
@@ -152,7 +152,7 @@ class _Comparison:
 
 
 def _resolved(schema: Schema, document: Schema, path: str) -> Schema:
-    """The schema without a reference at its top; `{}` is True."""
+    """Follows references at the top of the schema. `{}` becomes True."""
     seen = 0
     while isinstance(schema, dict):
         unknown = schema.keys() - _KNOWN
@@ -222,11 +222,11 @@ def _ranges(a: dict[str, Json], b: dict[str, Json], path: str) -> Iterator[Findi
 
 
 def _names(names: set[str], b: dict[str, Json], path: str) -> Iterator[Finding]:
-    """Members that are known by name, held against the pattern that names must have."""
+    """Compares the members' names with the pattern that names must have."""
     validator = Draft202012Validator(b.get("propertyNames", True))
     for name in sorted(names):
         if not validator.is_valid(name):
-            yield Finding(_member(path, name), "this is no name that is taken")
+            yield Finding(_member(path, name), "this name is not accepted")
 
 
 def _member(path: str, name: str) -> str:

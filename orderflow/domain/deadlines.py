@@ -1,4 +1,4 @@
-"""How long the shop lets things stand, and the alerts that follow: each has a code that stays the same."""
+"""The shop's time limits, and the alerts for orders that exceed them. An alert's code is stable across releases."""
 
 from __future__ import annotations
 
@@ -13,60 +13,61 @@ from orderflow.domain.orders import Frozen
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Limit = Annotated[float, Field(ge=0, le=24 * 366)]
-"""Hours. 0: there is no limit."""
+LimitHours = Annotated[float, Field(ge=0, le=24 * 366)]
+"""0 means no limit."""
 
 STATUSES: Final = ("awaited", "held", "accepted", "packed", "shipped")
-"""In which an order can get stuck; in all others it has come to its end. `awaited`: events wait for its placing."""
-OWING: Final = ("accepted", "packed")
-"""In which a payment can get stuck. Before, the order itself is held; after, goods that are not paid are a need
-at once."""
+"""The statuses in which an order can get stuck; all others are final. `awaited`: events wait for the order to be
+placed."""
+PAYMENT_STATUSES: Final = ("accepted", "packed")
+"""The order statuses in which a payment can get stuck. Earlier, the order itself is held; later, unpaid goods need
+attention at once."""
 SEQUENCE_GAP: Final = "sequence_gap"
 WAITING_EXPIRES: Final = "waiting_expires"
 
 
-class StuckPayment(Frozen):
-    """Of orders that are accepted or packed."""
+class PaymentLimits(Frozen):
+    """The limits while an order is accepted or packed."""
 
-    unpaid: Limit = 72
-    authorised: Limit = 168
-
-
-class Stuck(Frozen):
-    """Hours that an order may be in one status, or a payment in one state, before it counts as stuck. waiting_left
-    is how many hours before it is parked an event that waits is told of."""
-
-    awaited: Limit = 4
-    held: Limit = 24
-    accepted: Limit = 48
-    packed: Limit = 24
-    shipped: Limit = 240
-    payment: StuckPayment = StuckPayment()
-    waiting_left: Limit = 4
-
-    def of_status(self) -> dict[str, float]:
-        """Hours by status, those without a limit left out."""
-        return {name: hours for name in STATUSES if (hours := getattr(self, name))}
-
-    def of_payment(self) -> dict[str, float]:
-        return {name: hours for name, hours in self.payment if hours}
-
-    def codes(self) -> dict[str, float]:
-        """Hours by code."""
-        return {code_of(name): hours for name, hours in (self.of_status() | self.of_payment()).items()}
+    unpaid: LimitHours = 72
+    authorised: LimitHours = 168
 
 
-class Gaps(Frozen):
-    """hours is how long a number may be missing from a producer's sequence: events do overtake one another. A source
-    that does not number each order's events on its own belongs into ignored_sources."""
+class StuckLimits(Frozen):
+    """Hours that an order may stay in one status, or its payment in one state, before the order counts as stuck.
 
-    hours: Limit = 1
+    waiting_left: hours before a waiting event is parked at which the alert for it begins.
+    """
+
+    awaited: LimitHours = 4
+    held: LimitHours = 24
+    accepted: LimitHours = 48
+    packed: LimitHours = 24
+    shipped: LimitHours = 240
+    payment: PaymentLimits = PaymentLimits()
+    waiting_left: LimitHours = 4
+
+    def hours_by_status(self) -> dict[str, float]:
+        """Without the statuses that have no limit."""
+        return {status: hours for status in STATUSES if (hours := getattr(self, status))}
+
+    def hours_by_payment(self) -> dict[str, float]:
+        return {payment: hours for payment, hours in self.payment if hours}
+
+
+class GapLimits(Frozen):
+    """hours: how long a number may be missing from a producer's sequence, since events overtake one another.
+
+    ignored_sources: sources that do not number the events of each order separately.
+    """
+
+    hours: LimitHours = 1
     ignored_sources: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """Where an order stands, and since when it does."""
+class OrderAge:
+    """An order's status and payment, and since when the order has had them."""
 
     status: str
     status_since: datetime
@@ -76,25 +77,26 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """since is when it began, hours the limit that it is over; of what is about to expire, when it will and how
-    many hours before that is told."""
+    """since: when the condition began; hours: the limit that is exceeded.
+
+    For `waiting_expires`, since is when the event will be parked, and hours is how long before that the alert begins.
+    """
 
     code: str
     since: datetime
     hours: float
 
 
-def code_of(name: str) -> str:
-    """The alert of a status or of a state of payment."""
+def stuck_code(name: str) -> str:
+    """The alert's code for a status of an order or a state of a payment."""
     return f"stuck_{name}"
 
 
-def stuck(limits: Stuck, where: Standing, now: datetime) -> Iterator[Alert]:
-    """The alerts of an order that stands there."""
-    spans = [(where.status, where.status_since, limits.of_status())]
-    if where.status in OWING:
-        spans.append((where.payment, where.payment_since, limits.of_payment()))
-    for name, since, by_name in spans:
-        hours = by_name.get(name)
+def stuck_alerts(limits: StuckLimits, age: OrderAge, now: datetime) -> Iterator[Alert]:
+    ages = [(age.status, age.status_since, limits.hours_by_status())]
+    if age.status in PAYMENT_STATUSES:
+        ages.append((age.payment, age.payment_since, limits.hours_by_payment()))
+    for name, since, hours_by_name in ages:
+        hours = hours_by_name.get(name)
         if hours is not None and since < now - timedelta(hours=hours):
-            yield Alert(code_of(name), since, hours)
+            yield Alert(stuck_code(name), since, hours)

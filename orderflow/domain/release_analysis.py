@@ -1,14 +1,13 @@
-"""Whether a new revision treats orders worse than the one before: counts of what became of them, compared.
+"""Whether a new revision treats orders worse than the one before: counts of outcomes, compared.
 
-The test is Fisher's exact one, one-sided: given how many were bad in both together, how
-likely is it that so many or more of them met the canary, were there no difference? It is
-exact at any size. It is asked for several outcomes and again and again while a release
-goes on, so the risk of a false alarm, alpha, is shared among all of these questions
-(Bonferroni).
+The comparison is Fisher's exact test, one-sided: given the number of bad orders at both revisions together, how
+likely is it that the canary has so many of them or more if the revisions are equal? The test is exact for every
+sample size. A release asks for several outcomes and asks many times, so alpha, the risk of a false alarm, is divided
+by the number of these tests (Bonferroni).
 
-A revision that takes deliveries and does nothing has no outcomes. It is found by what it
-does not leave: given the canary's share of the deliveries, how likely is it that so few of
-all traces are its own? (Binomial; every delivery is shared out by itself.)
+A revision that takes deliveries and does nothing has no outcomes. The missing activity shows it: given the canary's
+share of the deliveries, how likely is it that the canary has so little of all activity? (Binomial; every delivery is
+routed independently.)
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ class Verdict(StrEnum):
     WORSE = "worse"
     FINE = "fine"
     TOO_FEW = "too_few"
-    """So few that even a clearly worse revision might not have shown yet."""
+    """So few orders that even a clearly worse revision might not show yet."""
 
 
-class Terms(Frozen):
-    """alpha: risk of calling an equal revision worse, over the whole release, which is looked at `looks` times.
+class AnalysisSettings(Frozen):
+    """alpha: the risk of calling an equal revision worse, over the whole release, which is analysed `looks` times.
 
-    tolerance: a difference of rates that is no reason to go back, however sure it is.
-    margin: a canary that is worse by so much would have been found by now with the probability `power`, or else it is
-    too early to say fine.
+    tolerance: a difference of rates that never counts as worse, however significant it is.
+    margin: the verdict is fine only once a canary that is worse by this much would have been found with the
+    probability `power`.
     """
 
     minimum: Annotated[int, Field(ge=1, le=1_000_000)] = 50
@@ -60,8 +59,8 @@ class Count:
 
 
 @dataclass(frozen=True)
-class Compared:
-    """One outcome. detects is the canary's lowest rate that would have been called worse; None if none would."""
+class Comparison:
+    """One outcome at both revisions. detects: the canary's lowest rate that counts as worse; None if no rate does."""
 
     outcome: str
     canary: Count
@@ -73,9 +72,9 @@ class Compared:
 
 @dataclass(frozen=True)
 class Presence:
-    """How many traces each revision left while the canary had weight percent of the deliveries.
+    """The activity of each revision while the canary had weight percent of the deliveries.
 
-    probability: of so few at the canary, if it left half of what its share comes to.
+    probability: that the canary shows so little activity or less, if it shows half of its share.
     """
 
     canary: int
@@ -85,96 +84,106 @@ class Presence:
     verdict: Verdict
 
 
-def compare(outcomes: Sequence[tuple[str, Count, Count]], terms: Terms, beside: int = 0) -> list[Compared]:
-    """Each outcome as (name, canary's count, stable's count). beside: other questions that share the risk."""
-    threshold = _threshold(terms, len(outcomes) + beside)
-    return [_one(name, canary, stable, terms, threshold) for name, canary, stable in outcomes]
+def compare(
+    outcomes: Sequence[tuple[str, Count, Count]], settings: AnalysisSettings, other_tests: int = 0
+) -> list[Comparison]:
+    """Each outcome is (name, canary's count, stable's count). other_tests: further tests that share alpha."""
+    threshold = _threshold(settings, len(outcomes) + other_tests)
+    return [_comparison(name, canary, stable, settings, threshold) for name, canary, stable in outcomes]
 
 
-def presence(canary: int, stable: int, weight: int, terms: Terms, beside: int = 0) -> Presence:
-    """Worse: the canary surely leaves less than half of what it should. weight is 1 to 99.
+def presence(
+    canary: int, stable: int, weight: int, settings: AnalysisSettings, other_tests: int = 0
+) -> Presence:
+    """Worse: the canary certainly shows less than half of the activity of its share. weight is 1 to 99.
 
-    Half, since duplicates and orders that a customer is not told of leave nothing, and chance may give one
-    revision more of them. Too few: a canary that left nothing at all could not have been found yet.
+    Half, because duplicates and orders without a notification show no activity, and by chance one revision may get
+    more of them. Too few: even a canary without any activity could not be found yet.
     """
-    threshold, half = _threshold(terms, beside + 1), weight / 200
+    threshold, half = _threshold(settings, other_tests + 1), weight / 200
     total = canary + stable
-    probability = _at_most(canary, total, half)
-    verdict = Verdict.FINE if _at_most(0, total, half) < threshold else Verdict.TOO_FEW
+    probability = _binomial_at_most(canary, total, half)
+    verdict = Verdict.FINE if _binomial_at_most(0, total, half) < threshold else Verdict.TOO_FEW
     if probability < threshold:
         verdict = Verdict.WORSE
     return Presence(canary, stable, weight, probability, verdict)
 
 
-def overall(found: Sequence[Compared | Presence]) -> Verdict:
-    """One that is worse suffices; all must be fine."""
-    verdicts = {each.verdict for each in found}
+def overall(results: Sequence[Comparison | Presence]) -> Verdict:
+    """Worse if any result is worse; fine only if all are fine."""
+    verdicts = {result.verdict for result in results}
     if Verdict.WORSE in verdicts:
         return Verdict.WORSE
     return Verdict.FINE if verdicts == {Verdict.FINE} else Verdict.TOO_FEW
 
 
 def excess_probability(canary: Count, stable: Count) -> float:
-    """P(as many bad ones or more at the canary), hypergeometric: the one-sided p-value of Fisher's test."""
+    """P(the canary has this many bad orders or more), hypergeometric: the one-sided p-value of Fisher's test."""
     bad, total = canary.bad + stable.bad, canary.total + stable.total
-    most = min(bad, canary.total)
-    whole = _choices(total, canary.total)
+    highest = min(bad, canary.total)
+    all_ways = _log_choose(total, canary.total)
     ways = (
-        exp(_choices(bad, k) + _choices(total - bad, canary.total - k) - whole)
-        for k in range(canary.bad, most + 1)
+        exp(_log_choose(bad, k) + _log_choose(total - bad, canary.total - k) - all_ways)
+        for k in range(canary.bad, highest + 1)
         if canary.total - k <= total - bad
     )
     return min(1.0, sum(ways))
 
 
-def _threshold(terms: Terms, questions: int) -> float:
-    return terms.alpha / (terms.looks * max(1, questions))
+def _threshold(settings: AnalysisSettings, tests: int) -> float:
+    return settings.alpha / (settings.looks * max(1, tests))
 
 
-def _at_most(count: int, total: int, share: float) -> float:
-    """P(at most count of total), binomial."""
+def _binomial_at_most(count: int, total: int, share: float) -> float:
+    """P(at most count of total)."""
     if share >= 1:
         return 1.0 if count >= total else 0.0
-    ways = (exp(_choices(total, k) + k * log(share) + (total - k) * log1p(-share)) for k in range(count + 1))
+    ways = (
+        exp(_log_choose(total, k) + k * log(share) + (total - k) * log1p(-share)) for k in range(count + 1)
+    )
     return min(1.0, sum(ways))
 
 
-def _one(name: str, canary: Count, stable: Count, terms: Terms, threshold: float) -> Compared:
+def _comparison(
+    name: str, canary: Count, stable: Count, settings: AnalysisSettings, threshold: float
+) -> Comparison:
     probability = excess_probability(canary, stable)
-    fewest = _fewest_that_are_worse(canary.total, stable, terms, threshold)
-    found = 0.0
-    if fewest is not None:
-        found = 1 - _at_most(fewest - 1, canary.total, min(1.0, stable.rate + terms.margin))
+    lowest = _lowest_worse_count(canary.total, stable, settings, threshold)
+    power = 0.0
+    if lowest is not None:
+        power = 1 - _binomial_at_most(lowest - 1, canary.total, min(1.0, stable.rate + settings.margin))
     verdict = Verdict.TOO_FEW
-    if _is_worse(canary, stable, terms, threshold):
+    if _is_worse(canary, stable, settings, threshold):
         verdict = Verdict.WORSE
-    elif min(canary.total, stable.total) >= terms.minimum and found >= terms.power:
+    elif min(canary.total, stable.total) >= settings.minimum and power >= settings.power:
         verdict = Verdict.FINE
-    detects = fewest / canary.total if fewest is not None else None
-    return Compared(name, canary, stable, probability, detects, verdict)
+    detects = lowest / canary.total if lowest is not None else None
+    return Comparison(name, canary, stable, probability, detects, verdict)
 
 
-def _is_worse(canary: Count, stable: Count, terms: Terms, threshold: float) -> bool:
-    if canary.rate - stable.rate <= terms.tolerance:
+def _is_worse(canary: Count, stable: Count, settings: AnalysisSettings, threshold: float) -> bool:
+    if canary.rate - stable.rate <= settings.tolerance:
         return False
     return excess_probability(canary, stable) < threshold
 
 
-def _fewest_that_are_worse(total: int, stable: Count, terms: Terms, threshold: float) -> int | None:
-    """Of so many orders at the canary; None if not even all would do.
+def _lowest_worse_count(
+    total: int, stable: Count, settings: AnalysisSettings, threshold: float
+) -> int | None:
+    """The lowest number of bad orders among total that makes a canary worse; None if no number does.
 
-    By halving: more bad ones at the canary are never less of a sign.
+    A binary search: a larger number of bad orders never makes the canary look better.
     """
     low, high = 0, total + 1
     while low < high:
         middle = (low + high) // 2
-        if middle <= total and not _is_worse(Count(middle, total), stable, terms, threshold):
+        if middle <= total and not _is_worse(Count(middle, total), stable, settings, threshold):
             low = middle + 1
         else:
             high = middle
     return low if 0 < low <= total else None
 
 
-def _choices(of: int, chosen: int) -> float:
+def _log_choose(n: int, k: int) -> float:
     """The logarithm of the binomial coefficient."""
-    return lgamma(of + 1) - lgamma(chosen + 1) - lgamma(of - chosen + 1)
+    return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)

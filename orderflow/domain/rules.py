@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, field_validator
 
-from orderflow.domain.deadlines import Gaps, Stuck
+from orderflow.domain.deadlines import GapLimits, StuckLimits
 from orderflow.domain.events import UPDATES, OrderAccepted, OrderRejected, OrderReviewed, Verdict
 from orderflow.domain.money import MAX_AMOUNT, Amount, Currency, show
 from orderflow.domain.orders import MAX_LINES, MAX_QUANTITY, Country, Frozen, Order, ShortText
@@ -62,8 +62,8 @@ class Rules(Frozen):
     review: dict[Currency, Amount] = Field(default_factory=dict)
     catalogue: dict[ShortText, Article] = Field(default_factory=dict)
     waiting: Waiting = Waiting()
-    stuck: Stuck = Stuck()
-    gaps: Gaps = Gaps()
+    stuck: StuckLimits = StuckLimits()
+    gaps: GapLimits = GapLimits()
 
     def judge(self, order: Order) -> Verdict:
         """Accepts the order, rejects it with every reason, or holds it for review."""

@@ -1,1 +1,1 @@
-"""What operators do: actions as events, the desk that takes them, shelve's part of them, and `kn order`."""
+"""`kn order`: the command with which operators look at orders and act on them, over query's API."""

@@ -1,7 +1,8 @@
-"""The command kn-order, which kn finds as `kn order`: what operators see and do.
+"""kn-order, which kn finds as `kn order`: shows orders and parked events to operators, and takes their actions.
 
-Exit codes: 0 done; 1 not done, refused, parked, or an audit that is not complete; 2 wrong usage or a field at
-fault; 3 query or what it needs cannot be reached, try again; 4 no key, or one that may not; 130 interrupted.
+Exit codes: 0 done; 1 not done, refused, parked, or an audit that is not complete; 2 wrong usage or an invalid field;
+3 query, or a server that query needs, cannot be reached: try again; 4 no API key, or a key without the permission;
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from orderflow.kn_order import audit_output, orders
+from orderflow.kn_order import audit as audits
+from orderflow.kn_order import orders
 from orderflow.kn_order.client import path_of
 from orderflow.kn_order.output import Output
 from orderflow.kn_order.parked import app as parked
 from orderflow.kn_order.session import (
-    EarlyOutputOption,
+    GroupOutputOption,
     KeyOption,
     OutputOption,
     ReasonOption,
@@ -24,8 +26,8 @@ from orderflow.kn_order.session import (
     TimeoutOption,
     WaitOption,
     finish,
-    remember,
-    session,
+    open_session,
+    pass_on_options,
 )
 from orderflow.version import saying
 
@@ -43,30 +45,32 @@ OrderArgument = Annotated[str, typer.Argument(metavar="ORDER", help="an order id
 
 
 @app.callback()
-def begin(
+def options(
     context: typer.Context,
     _version: Annotated[
         bool,
-        typer.Option("--version", is_eager=True, callback=saying("kn-order"), help="which release this is"),
+        typer.Option("--version", is_eager=True, callback=saying("kn-order"), help="print the version"),
     ] = False,
     server: ServerOption = None,
     key_file: KeyOption = None,
-    output: EarlyOutputOption = None,
+    output: GroupOutputOption = None,
 ) -> None:
-    remember(context, server, key_file, output)
+    pass_on_options(context, server, key_file, output)
 
 
 @app.command("list")
 def list_orders(
-    need: Annotated[str | None, typer.Option("--need", help="only what needs a hand for this reason")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=200, help="of each reason")] = 20,
+    need: Annotated[
+        str | None, typer.Option("--need", help="only orders that need attention for this reason")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=200, help="orders per reason")] = 20,
     output: OutputOption = Output.TABLE,
     server: ServerOption = None,
     key_file: KeyOption = None,
 ) -> None:
-    """The orders that need a hand, the longest waiting first."""
-    with session(server, key_file) as about:
-        orders.show_needing(about, need, limit, output)
+    """List the orders that need attention, the longest waiting first."""
+    with open_session(server, key_file) as session:
+        orders.show_list(session, need, limit, output)
 
 
 @app.command()
@@ -76,9 +80,9 @@ def status(
     server: ServerOption = None,
     key_file: KeyOption = None,
 ) -> None:
-    """Where an order stands, and what waits or is parked of it."""
-    with session(server, key_file) as about:
-        orders.show_status(about, about.client.get(path_of("orders", order)), output)
+    """Show an order's status, and its waiting and parked events."""
+    with open_session(server, key_file) as session:
+        orders.show_status(session, session.client.get(path_of("orders", order)), output)
 
 
 @app.command()
@@ -88,9 +92,9 @@ def history(
     server: ServerOption = None,
     key_file: KeyOption = None,
 ) -> None:
-    """What happened to an order, from the first event to the last, operators' actions among them."""
-    with session(server, key_file) as about:
-        orders.show_history(about, about.client.get(path_of("orders", order)), output)
+    """Show an order's events from first to last, with operators' actions."""
+    with open_session(server, key_file) as session:
+        orders.show_history(session, session.client.get(path_of("orders", order)), output)
 
 
 @app.command()
@@ -117,7 +121,7 @@ def release(
     server: ServerOption = None,
     key_file: KeyOption = None,
 ) -> None:
-    """Release a held order: it goes on from where it was, and what waited meanwhile follows."""
+    """Release a held order: it continues from where it was held, and events that waited are applied."""
     _act(server, key_file, order, "release", {"reason": reason}, output, wait=wait, timeout=timeout)
 
 
@@ -131,18 +135,16 @@ def cancel(
     server: ServerOption = None,
     key_file: KeyOption = None,
 ) -> None:
-    """Cancel an order that has not been handed over."""
+    """Cancel an order that was not shipped yet."""
     _act(server, key_file, order, "cancel", {"reason": reason}, output, wait=wait, timeout=timeout)
 
 
 @app.command()
 def extend(
     order: OrderArgument,
-    hours: Annotated[
-        float, typer.Argument(metavar="HOURS", help="how many hours longer", min=0.01, max=8760)
-    ],
+    hours: Annotated[float, typer.Argument(metavar="HOURS", help="hours to wait longer", min=0.01, max=8760)],
     reason: Annotated[
-        str | None, typer.Option("--reason", help="why; it stands in the order's history")
+        str | None, typer.Option("--reason", help="why; recorded in the order's history")
     ] = None,
     wait: WaitOption = True,
     timeout: TimeoutOption = TIMEOUT,
@@ -150,21 +152,23 @@ def extend(
     server: ServerOption = None,
     key_file: KeyOption = None,
 ) -> None:
-    """Let the events that wait for an order wait longer before they are parked."""
+    """Let an order's waiting events wait longer before they are parked."""
     body = {"hours": hours} | ({"reason": reason} if reason else {})
     _act(server, key_file, order, "extend", body, output, wait=wait, timeout=timeout)
 
 
 @app.command()
 def audit(
-    run: Annotated[bool, typer.Option("--run", help="run one now, instead of showing the last")] = False,
+    run: Annotated[
+        bool, typer.Option("--run", help="run the audit now instead of showing the last run")
+    ] = False,
     output: OutputOption = Output.TABLE,
     server: ServerOption = None,
     key_file: KeyOption = None,
 ) -> None:
-    """Show the last audit: is any event missing? Exit code 1 where it did not end with `complete`."""
-    with session(server, key_file) as about:
-        audit_output.show(about, output, run=run)
+    """Show the last audit: whether any event is missing. Exit code 1 unless its state is `complete`."""
+    with open_session(server, key_file) as session:
+        audits.show(session, output, run=run)
 
 
 def _act(
@@ -178,9 +182,9 @@ def _act(
     wait: bool,
     timeout: float,
 ) -> None:
-    with session(server, key_file) as about:
-        receipt = about.client.post(path_of("orders", order, verb), body)
-        finish(about, receipt, output, wait=wait, timeout=timeout)
+    with open_session(server, key_file) as session:
+        receipt = session.client.post(path_of("orders", order, verb), body)
+        finish(session, receipt, output, wait=wait, timeout=timeout)
 
 
 def main() -> None:

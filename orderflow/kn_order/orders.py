@@ -1,23 +1,24 @@
-"""`kn order list`, `status` and `history`: how an order is shown."""
+"""The output of `kn order list`, `status` and `history`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from orderflow.kn_order.client import WrongUsageError, path_of
+from orderflow.domain.attention import NEEDS
+from orderflow.kn_order.client import path_of
+from orderflow.kn_order.errors import WrongUsageError
 from orderflow.kn_order.output import (
     Output,
     age,
-    because,
     facts,
-    moment,
     money,
+    reason_text,
+    state,
     table,
-    word,
+    timestamp,
     write_json,
     write_names,
 )
-from orderflow.query.store.filters import NEEDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,15 +30,15 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 
-def show_needing(about: Session, need: str | None, limit: int, output: Output) -> None:
-    """Raises WrongUsageError for a need that there is not."""
+def show_list(session: Session, need: str | None, limit: int, output: Output) -> None:
+    """Raises WrongUsageError for an unknown need."""
     if need is not None and need not in NEEDS:
         raise WrongUsageError(f"--need {need}: one of {', '.join(NEEDS)}")
     rows = []
-    # `stuck` is all of its codes together, and those say more.
-    for name in (need,) if need else [each for each in NEEDS if each != "stuck"]:
-        found = about.client.get(path_of("orders"), attention=name, limit=limit)["orders"]
-        rows += [row | {"attention": name} for row in found]
+    # `stuck` stands for all stuck_* needs, which say more.
+    for name in (need,) if need else [name for name in NEEDS if name != "stuck"]:
+        orders = session.client.get(path_of("orders"), attention=name, limit=limit)["orders"]
+        rows += [row | {"attention": name} for row in orders]
     rows.sort(key=lambda row: row["updated_at"])
     if output is Output.JSON:
         write_json(rows)
@@ -48,79 +49,76 @@ def show_needing(about: Session, need: str | None, limit: int, output: Output) -
             (
                 row["order_id"],
                 row["attention"],
-                word(row["status"]),
-                word(row["payment"]),
-                _total(row),
+                state(row["status"]),
+                state(row["payment"]),
+                money(row["total"], row["currency"]),
                 age(row["updated_at"]),
             )
             for row in rows
         ]
-        columns = ("ORDER", "NEEDS A HAND", "STATUS", "PAYMENT", "TOTAL", "FOR")
-        about.out.print(table(columns, cells, fixed=("ORDER", "FOR")))
+        columns = ("ORDER", "NEED", "STATUS", "PAYMENT", "TOTAL", "FOR")
+        session.out.print(table(columns, cells, fixed=("ORDER", "FOR")))
     else:
-        about.err.print("no order needs a hand")
+        session.err.print("no order needs attention")
 
 
-def _total(row: Json) -> str:
-    return money(row["total"], row["currency"])
-
-
-def show_status(about: Session, order: Json, output: Output) -> None:
+def show_status(session: Session, order: Json, output: Output) -> None:
     if output is Output.JSON:
         write_json({name: value for name, value in order.items() if name not in {"document", "timeline"}})
         return
     if output is Output.NAME:
         write_names([order["order_id"]])
         return
-    about.out.print(facts(_facts(order)))
+    session.out.print(facts(_status_facts(order)))
 
 
-def _facts(order: Json) -> Iterator[tuple[str, Text | str]]:
+def _status_facts(order: Json) -> Iterator[tuple[str, Text | str]]:
     currency = order["currency"]
     yield "order", order["order_id"]
-    yield "status", word(order["status"])
-    yield "payment", "" if order["status"] == "awaited" else word(order["payment"])
-    yield "needs a hand", order["needs"] or ""
+    yield "status", state(order["status"])
+    yield "payment", "" if order["status"] == "awaited" else state(order["payment"])
+    yield "needs attention", order["needs"] or ""
     yield "total", money(order["total"], currency)
     yield "captured", money(order["captured"], currency)
     yield "refunded", money(order["refunded"], currency) if order["refunded"] else ""
-    yield "placed", moment(order["placed_at"])
-    yield "changed", f"{moment(order['updated_at'])} UTC, version {order['version']}"
-    for early in order["waiting"]:
-        yield "waiting", f"{early['kind']} {early['id']}, until {moment(early['expires_at'])}"
-    for letter in order["parked"]:
-        if letter["state"] == "open":
-            yield "parked", f"{letter['id']}: {because(letter['reasons'][0])}"
-    for sent in order["notifications"]:
-        if sent["state"] == "failed":
-            yield "not told", f"{sent['kind']} by {sent['channel']}: {sent['error'] or ''}"
+    yield "placed", timestamp(order["placed_at"])
+    yield "changed", f"{timestamp(order['updated_at'])} UTC, version {order['version']}"
+    for event in order["waiting"]:
+        yield "waiting", f"{event['kind']} {event['id']}, until {timestamp(event['expires_at'])}"
+    for parked in order["parked"]:
+        if parked["state"] == "open":
+            yield "parked", f"{parked['id']}: {reason_text(parked['reasons'][0])}"
+    for notification in order["notifications"]:
+        if notification["state"] == "failed":
+            error = notification["error"] or ""
+            yield "not notified", f"{notification['kind']} by {notification['channel']}: {error}"
 
 
-def show_history(about: Session, order: Json, output: Output) -> None:
-    turns: list[Json] = order["timeline"]
+def show_history(session: Session, order: Json, output: Output) -> None:
+    entries: list[Json] = order["timeline"]
     if output is Output.JSON:
-        write_json(turns)
+        write_json(entries)
     elif output is Output.NAME:
-        write_names(turn["kind"] for turn in turns)
+        write_names(entry["kind"] for entry in entries)
     else:
         rows = [
             (
-                moment(turn["at"]),
-                turn["kind"],
-                word(turn["outcome"]),
-                turn["revision"] or turn["stage"],
-                _told(turn),
+                timestamp(entry["at"]),
+                entry["kind"],
+                state(entry["outcome"]),
+                entry["revision"] or entry["stage"],
+                _details(entry),
             )
-            for turn in turns
+            for entry in entries
         ]
         columns = ("RECORDED (UTC)", "EVENT", "OUTCOME", "BY", "WHAT")
-        about.out.print(table(columns, rows, fixed=columns[:3]))
+        session.out.print(table(columns, rows, fixed=columns[:3]))
 
 
-def _told(turn: Json) -> str:
-    parts = [f"{change['of']} {change['from']} > {change['to']}" for change in turn["changes"]]
-    parts += [because(turn["reason"])] if turn["reason"] else []
-    parts += [f"{name}: {value}" for name, value in turn["details"].items()]
-    if turn["parked"]:
-        parts.append(f"{'parked as' if turn['outcome'] == 'parked' else 'of'} {turn['parked']}")
-    return "\n".join(parts)
+def _details(entry: Json) -> str:
+    lines = [f"{change['of']} {change['from']} > {change['to']}" for change in entry["changes"]]
+    lines += [reason_text(entry["reason"])] if entry["reason"] else []
+    lines += [f"{name}: {value}" for name, value in entry["details"].items()]
+    if entry["parked"]:
+        lines.append(f"{'parked as' if entry['outcome'] == 'parked' else 'of'} {entry['parked']}")
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""How a terminal shows it: tables of 100 columns at most, colour only where there is somebody to see it."""
+"""Output on the terminal: tables of at most 100 columns; colour only on a terminal."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 WIDTH: Final = 100
-_COLOURS: Final = {
-    "good": {"applied", "done", "accepted", "paid", "delivered", "complete", "sent"},
-    "warn": {"held", "awaited", "waiting", "asked", "replayed"},
-    "bad": {"open", "parked", "refused", "rejected", "failed", "missing", "incomplete"},
+_STATES: Final = {
+    "green": {"applied", "done", "accepted", "paid", "delivered", "complete", "sent"},
+    "yellow": {"held", "awaited", "waiting", "asked", "replayed"},
+    "red": {"open", "parked", "refused", "rejected", "failed", "missing", "incomplete"},
 }
-_STYLES: Final = {word: style for style, words in _COLOURS.items() for word in words}
-_RICH: Final = {"good": "green", "warn": "yellow", "bad": "red"}
+_COLOURS: Final = {name: colour for colour, names in _STATES.items() for name in names}
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
@@ -36,28 +35,28 @@ class Output(StrEnum):
 
 
 def terminal(*, stderr: bool = False) -> Console:
-    """Where nobody looks, lines are as wide as a wide terminal's, and have no colour."""
+    """In a pipe or a file, lines have the width of a wide terminal and no colour."""
     console = Console(stderr=stderr, highlight=False)
     return Console(
         stderr=stderr, highlight=False, width=min(console.width, WIDTH) if console.is_terminal else WIDTH
     )
 
 
-def write_json(what: object) -> None:
-    sys.stdout.write(json.dumps(what, indent=2, ensure_ascii=False) + "\n")
+def write_json(document: object) -> None:
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_names(names: Iterable[str]) -> None:
     sys.stdout.writelines(f"{name}\n" for name in names)
 
 
-def word(text: str) -> Text:
-    """A state, in the colour that says the same once more."""
-    return Text(text, style=_RICH.get(_STYLES.get(text, ""), ""))
+def state(text: str) -> Text:
+    """A state in its colour, which only repeats what the word says."""
+    return Text(text, style=_COLOURS.get(text, ""))
 
 
 def plain(text: object) -> Text:
-    """What came from outside: never read as markup, and never what a terminal obeys."""
+    """Text from outside: without markup, and without control characters, which a terminal would obey."""
     shown = str(text)
     return Text(
         shown if shown.isprintable() else "".join(c if c.isprintable() or c == "\n" else "?" for c in shown)
@@ -65,44 +64,41 @@ def plain(text: object) -> Text:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Text | str]], fixed: Sequence[str] = ()) -> Table:
-    """Columns named in fixed are never broken; the others are, rather than cut."""
-    found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
+    """fixed: columns whose cells are never broken. The cells of other columns are broken rather than cut."""
+    result = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
     for name in columns:
-        found.add_column(name, overflow="fold", no_wrap=name in fixed)
+        result.add_column(name, overflow="fold", no_wrap=name in fixed)
     for row in rows:
-        found.add_row(*(plain(cell) if isinstance(cell, str) else cell for cell in row))
-    return found
-
-
-def under_one_another(first: str, second: str) -> Text:
-    """Two ids in one cell, where two columns of them leave no room for the rest."""
-    return plain(f"{first}\n{second}")
+        result.add_row(*(plain(cell) if isinstance(cell, str) else cell for cell in row))
+    return result
 
 
 def fits(console: Console, shown: Table) -> bool:
-    """Whether the terminal is wide enough for the table without a word of it being broken."""
+    """Whether the terminal is wide enough for the table without breaking a word."""
     unbounded = console.options.update(max_width=sys.maxsize)
     return Measurement.get(console, unbounded, shown).minimum <= console.width
 
 
 def facts(pairs: Iterable[tuple[str, Text | str]]) -> Table:
-    found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
-    found.add_column(style="dim", no_wrap=True)
-    found.add_column(overflow="fold")
+    """One line per name and value; lines without a value are left out."""
+    result = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    result.add_column(style="dim", no_wrap=True)
+    result.add_column(overflow="fold")
     for name, value in pairs:
         if str(value):
-            found.add_row(name, plain(value) if isinstance(value, str) else value)
-    return found
+            result.add_row(name, plain(value) if isinstance(value, str) else value)
+    return result
 
 
-def moment(text: str | None) -> str:
-    """An RFC 3339 time as people read it, in UTC."""
+def timestamp(text: str | None) -> str:
+    """An RFC 3339 time for people, in UTC."""
     if not text:
         return ""
     return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def age(text: str) -> str:
+    """The time since an RFC 3339 time."""
     seconds = max((datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds(), 0)
     for size, unit in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "m")):
         if seconds >= 2 * size:
@@ -110,8 +106,8 @@ def age(text: str) -> str:
     return f"{int(seconds)}s"
 
 
-def kind(event_type: str) -> str:
-    """An event type without what all of ours have in common."""
+def event_kind(event_type: str) -> str:
+    """The kind of one of our event types; any other type as it is."""
     short = event_type.removeprefix("dev.orderflow.order.")
     return short.removesuffix(".v1") if short != event_type else event_type or "(none)"
 
@@ -122,5 +118,5 @@ def money(amount: int, currency: str) -> str:
     return show(amount, currency) if currency else ""
 
 
-def because(reason: Json | None) -> str:
+def reason_text(reason: Json | None) -> str:
     return f"{reason['text']} ({reason['code']})" if reason else ""

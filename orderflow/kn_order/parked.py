@@ -1,4 +1,4 @@
-"""`kn order parked`: what could not be handled, and what to do about it."""
+"""`kn order parked`: events that could not be handled."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from orderflow.kn_order import editor
-from orderflow.kn_order.client import WrongUsageError, path_of
+from orderflow.kn_order import edit as edits
+from orderflow.kn_order.client import path_of
+from orderflow.kn_order.errors import WrongUsageError
 from orderflow.kn_order.output import Output
-from orderflow.kn_order.parked_output import show_letter, show_list, show_plan
+from orderflow.kn_order.parked_output import show_event, show_list, show_plan
 from orderflow.kn_order.session import (
     KeyOption,
     OutputOption,
@@ -20,69 +21,69 @@ from orderflow.kn_order.session import (
     WaitOption,
     confirm,
     finish,
-    remember,
-    session,
+    open_session,
+    pass_on_options,
 )
 
 Json = dict[str, Any]
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Events that could not be handled: see, mend, replay, discard.",
-    callback=remember,
+    help="Events that could not be handled: show, edit, replay, discard.",
+    callback=pass_on_options,
 )
 
 TIMEOUT = 30.0
-LetterArgument = Annotated[str, typer.Argument(metavar="ID", help="a parked event's id")]
-WhyOption = Annotated[str | None, typer.Option("--why", help="stands in the order's history")]
+ParkedIdArgument = Annotated[str, typer.Argument(metavar="ID", help="a parked event's id")]
+WhyOption = Annotated[str | None, typer.Option("--why", help="recorded in the order's history")]
 
 
 @app.command("list")
-def list_letters(
-    reason: Annotated[str | None, typer.Option("--reason", help="only those of this reason's code")] = None,
-    stage: Annotated[
-        str | None, typer.Option("--stage", help="only what this stage could not handle")
+def list_parked(
+    reason: Annotated[
+        str | None, typer.Option("--reason", help="only events parked for this reason's code")
     ] = None,
-    order: Annotated[str | None, typer.Option("--order", help="only this order's")] = None,
+    stage: Annotated[str | None, typer.Option("--stage", help="only events that this stage parked")] = None,
+    order: Annotated[str | None, typer.Option("--order", help="only events of this order")] = None,
     state: Annotated[str, typer.Option("--state", help="open, replayed, discarded or all")] = "open",
     limit: Annotated[int, typer.Option("--limit", min=1, max=10_000)] = 50,
     output: OutputOption = Output.TABLE,
     server: ServerOption = None,
     key_file: KeyOption = None,
 ) -> None:
-    """Parked events, the latest first."""
+    """List parked events, the latest first."""
     if state not in {"open", "replayed", "discarded", "all"}:
         raise typer.BadParameter(f"{state!r} is not open, replayed, discarded or all", param_hint="--state")
-    with session(server, key_file) as about:
-        asked = {"code": reason, "stage": stage, "order": order, "state": None if state == "all" else state}
-        show_list(about, asked, limit, output)
+    with open_session(server, key_file) as session:
+        filters = {"code": reason, "stage": stage, "order": order, "state": None if state == "all" else state}
+        show_list(session, filters, limit, output)
 
 
 @app.command()
 def show(
-    letter: LetterArgument,
+    parked_id: ParkedIdArgument,
     reveal: Annotated[
-        bool, typer.Option("--reveal", help="with personal data; the log notes who saw it")
+        bool, typer.Option("--reveal", help="with personal data; the log notes who sees it")
     ] = False,
     output: OutputOption = Output.TABLE,
     server: ServerOption = None,
     key_file: KeyOption = None,
 ) -> None:
-    """One parked event: where it failed, why, how often, what was done, and what it says."""
-    with session(server, key_file) as about:
-        found = about.client.get(path_of("parked", letter), reveal=1 if reveal else None)
-        show_letter(about, found, output)
+    """Show a parked event: where it failed, why and how often, actions on it, and its content."""
+    with open_session(server, key_file) as session:
+        event = session.client.get(path_of("parked", parked_id), reveal=1 if reveal else None)
+        show_event(session, event, output)
 
 
 @app.command()
 def edit(
-    letter: LetterArgument,
+    parked_id: ParkedIdArgument,
     sets: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="PATH=VALUE", help="such as data.total=2900; repeatable"),
     ] = None,
     unsets: Annotated[
-        list[str] | None, typer.Option("--unset", metavar="PATH", help="take it out; repeatable")
+        list[str] | None, typer.Option("--unset", metavar="PATH", help="remove it; repeatable")
     ] = None,
     file: Annotated[Path | None, typer.Option("--file", help="the whole event as JSON; - is stdin")] = None,
     why: WhyOption = None,
@@ -92,32 +93,34 @@ def edit(
     server: ServerOption = None,
     key_file: KeyOption = None,
 ) -> None:
-    """Mend a parked event and send it to the inbox, where it is validated anew.
+    """Edit a parked event and send it to the inbox, where it is validated again.
 
-    Without --set, --unset and --file, $EDITOR opens it, personal data included (the log notes who saw it).
+    Without --set, --unset and --file, $EDITOR opens the event, with personal data (the log notes who sees it).
     """
     if file is not None and (sets or unsets):
-        raise typer.BadParameter("goes without --set and --unset", param_hint="--file")
-    with session(server, key_file) as about:
-        said = {"reason": why} if why else {}
+        raise typer.BadParameter("cannot be combined with --set and --unset", param_hint="--file")
+    with open_session(server, key_file) as session:
+        body: Json = {"reason": why} if why else {}
         if sets or unsets:
-            receipt = editor.send(about, letter, {"set": editor.changes(sets or [], unsets or [])} | said)
+            body["set"] = edits.parse_changes(sets or [], unsets or [])
+            receipt = edits.send(session, parked_id, body)
         elif file is not None:
-            receipt = editor.send(about, letter, {"event": editor.read(file)} | said)
+            receipt = edits.send(session, parked_id, body | {"event": edits.read_file(file)})
         else:
-            receipt = editor.by_hand(about, letter, said)
-        finish(about, receipt, output, wait=wait, timeout=timeout)
+            receipt = edits.send_from_editor(session, parked_id, body)
+        finish(session, receipt, output, wait=wait, timeout=timeout)
 
 
 @app.command()
 def replay(
     ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="parked events")] = None,
-    order: Annotated[str | None, typer.Option("--order", help="all open ones of this order")] = None,
+    order: Annotated[str | None, typer.Option("--order", help="all open events of this order")] = None,
     reason: Annotated[
-        str | None, typer.Option("--reason", help="all open ones of this reason's code and --stage")
+        str | None,
+        typer.Option("--reason", help="all open events that --stage parked for this reason's code"),
     ] = None,
-    stage: Annotated[str | None, typer.Option("--stage", help="goes with --reason")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be replayed")] = False,
+    stage: Annotated[str | None, typer.Option("--stage", help="needed with --reason")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only show what would be replayed")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
     why: WhyOption = None,
     wait: WaitOption = True,
@@ -127,21 +130,20 @@ def replay(
     key_file: KeyOption = None,
 ) -> None:
     """Send parked events again, in the order in which they happened: some, an order's, or all of one reason."""
-    with session(server, key_file) as about:
-        wanted = _selection(ids or [], order, reason, stage)
-        body = wanted | ({"reason": why} if why else {})
+    with open_session(server, key_file) as session:
+        body = _selection(ids or [], order, reason, stage) | ({"reason": why} if why else {})
         if dry_run or not (ids or yes):
-            plan = about.client.post(path_of("parked", "replay"), body | {"dry_run": True})
-            show_plan(about, plan, output if dry_run else Output.TABLE, asking=not dry_run)
+            plan = session.client.post(path_of("parked", "replay"), body | {"dry_run": True})
+            show_plan(session, plan, output if dry_run else Output.TABLE, asking=not dry_run)
             if dry_run or not plan["taken"]:
                 return
             confirm(f"Replay {len(plan['taken'])}?")
-        receipt = about.client.post(path_of("parked", "replay"), body)
-        finish(about, receipt, output, wait=wait, timeout=timeout)
+        receipt = session.client.post(path_of("parked", "replay"), body)
+        finish(session, receipt, output, wait=wait, timeout=timeout)
 
 
 def _selection(ids: list[str], order: str | None, reason: str | None, stage: str | None) -> Json:
-    """Raises WrongUsageError where it is none, or two at once."""
+    """Raises WrongUsageError unless exactly one way to select is used."""
     ways = [bool(ids), order is not None, reason is not None or stage is not None]
     if sum(ways) != 1:
         raise WrongUsageError("say what to replay: ids, or --order ORDER, or --reason CODE --stage STAGE")
@@ -164,8 +166,8 @@ def discard(
     server: ServerOption = None,
     key_file: KeyOption = None,
 ) -> None:
-    """Close parked events for good; they are kept, and stay closed however often they come again."""
-    with session(server, key_file) as about:
-        for letter in ids:
-            receipt = about.client.post(path_of("parked", letter, "discard"), {"reason": reason})
-            finish(about, receipt, output, wait=wait, timeout=timeout)
+    """Close parked events. They are kept, and stay closed however often the same event is parked again."""
+    with open_session(server, key_file) as session:
+        for parked_id in ids:
+            receipt = session.client.post(path_of("parked", parked_id, "discard"), {"reason": reason})
+            finish(session, receipt, output, wait=wait, timeout=timeout)

@@ -1,4 +1,4 @@
-"""How parked events are shown in a terminal."""
+"""The output of `kn order parked`."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from orderflow.kn_order.client import path_of
 from orderflow.kn_order.output import (
     Output,
     age,
-    because,
+    event_kind,
     facts,
     fits,
-    kind,
-    moment,
     plain,
+    reason_text,
+    state,
     table,
-    under_one_another,
-    word,
+    timestamp,
     write_json,
     write_names,
 )
-from orderflow.kn_order.session import outcome
+from orderflow.kn_order.session import outcome_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,11 +32,11 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-_PAGE: Final = 200
+_PAGE_SIZE: Final = 200
 
 
-def show_list(about: Session, asked: Json, limit: int, output: Output) -> None:
-    rows = _pages(about, asked, limit)
+def show_list(session: Session, filters: Json, limit: int, output: Output) -> None:
+    rows = _rows(session, filters, limit)
     if output is Output.JSON:
         write_json(rows)
     elif output is Output.NAME:
@@ -46,8 +45,8 @@ def show_list(about: Session, asked: Json, limit: int, output: Output) -> None:
         cells = [
             {
                 "ID": row["id"],
-                "STATE": word(row["state"]),
-                "EVENT": kind(row["event_type"]),
+                "STATE": state(row["state"]),
+                "EVENT": event_kind(row["event_type"]),
                 "STAGE": row["stage"],
                 "REASON": row["code"],
                 "ORDER": row["order_id"] or "-",
@@ -55,127 +54,123 @@ def show_list(about: Session, asked: Json, limit: int, output: Output) -> None:
             }
             for row in rows
         ]
-        left_out = set() if asked["state"] is None else {"STATE"}
-        about.out.print(
-            _with_whole_ids(about.out, [name for name in cells[0] if name not in left_out], cells)
-        )
+        hidden = set() if filters["state"] is None else {"STATE"}
+        columns = [name for name in cells[0] if name not in hidden]
+        session.out.print(_table_with_ids(session.out, columns, cells))
     else:
-        about.err.print("no parked event is like that")
+        session.err.print("no parked event matches")
     if len(rows) == limit:
-        about.err.print(f"the latest {limit}; --limit shows more")
+        session.err.print(f"the latest {limit}; --limit shows more")
 
 
-def _with_whole_ids(
+def _table_with_ids(
     console: Console, columns: Sequence[str], rows: Sequence[Mapping[str, Text | str]]
 ) -> Table:
-    """Ids are there to be copied, so they are never broken: an order's id goes under its event's where there is no
-    room beside it, and then the other columns give way."""
+    """A table that never breaks an id, since ids are there to be copied. Where the terminal is too narrow, the order's
+    id goes under the event's id and the cells of the other columns are broken."""
     fixed = ("ID", "ORDER", "STATE", "FOR")
     beside = table(columns, ([row[name] for name in columns] for row in rows), fixed)
     if fits(console, beside):
         return beside
     others = [name for name in columns if name not in {"ID", "ORDER"}]
-    under = ([_ids(row), *(row[name] for name in others)] for row in rows)
-    return table(("ID\nORDER", *others), under, ("ID\nORDER", *fixed))
+    below = ([plain(f"{row['ID']}\n{row['ORDER']}"), *(row[name] for name in others)] for row in rows)
+    return table(("ID\nORDER", *others), below, ("ID\nORDER", *fixed))
 
 
-def _ids(row: Mapping[str, Text | str]) -> Text:
-    return under_one_another(str(row["ID"]), str(row["ORDER"]))
-
-
-def _pages(about: Session, asked: Json, limit: int) -> list[Json]:
+def _rows(session: Session, filters: Json, limit: int) -> list[Json]:
     rows: list[Json] = []
     page: Json = {"older": path_of("parked")}
-    given: Json = asked | {"limit": min(limit, _PAGE)}
+    arguments: Json = filters | {"limit": min(limit, _PAGE_SIZE)}
     while page["older"] and len(rows) < limit:
-        page = about.client.get(page["older"], **given)
-        given = {}
+        page = session.client.get(page["older"], **arguments)
+        arguments = {}  # the address of the next page has them
         rows += page["parked"]
     return rows[:limit]
 
 
-def show_letter(about: Session, found: Json, output: Output) -> None:
+def show_event(session: Session, event: Json, output: Output) -> None:
     if output is Output.JSON:
-        write_json(found)
+        write_json(event)
         return
     if output is Output.NAME:
-        write_names([found["id"]])
+        write_names([event["id"]])
         return
-    place = f"{found['topic']}, partition {found['partition']}, offset {found['offset']}"
-    about.out.print(
+    record = event["topic"]
+    if event["partition"] is not None:
+        record += f", partition {event['partition']}, offset {event['offset']}"
+    session.out.print(
         facts(
             [
-                ("id", found["id"]),
-                ("state", word(found["state"])),
-                ("event", found["event_type"] or "(none)"),
-                ("order", found["order_id"] or "not known"),
-                ("failed at", " ".join(filter(None, [found["stage"], found["revision"]]))),
-                *(("because", because(reason) + _at(reason)) for reason in found["reasons"]),
-                ("it answered", str(found["http_code"] or "")),
-                ("record", place if found["partition"] is not None else found["topic"]),
-                ("source, id", f"{found['source']} {found['event_id']}".strip()),
-                ("parked", f"{moment(found['parked_at'])} UTC"),
-                ("times parked", str(found["times"])),
-                ("times replayed", str(found["replays"] or "")),
+                ("id", event["id"]),
+                ("state", state(event["state"])),
+                ("event", event["event_type"] or "(none)"),
+                ("order", event["order_id"] or "unknown"),
+                ("failed at", " ".join(filter(None, [event["stage"], event["revision"]]))),
+                *(("because", reason_text(reason) + _field(reason)) for reason in event["reasons"]),
+                ("response", str(event["http_code"] or "")),
+                ("record", record),
+                ("source, id", f"{event['source']} {event['event_id']}".strip()),
+                ("parked", f"{timestamp(event['parked_at'])} UTC"),
+                ("times parked", str(event["times"])),
+                ("times replayed", str(event["replays"] or "")),
             ]
         )
     )
-    _show_done(about, found["actions"])
-    size = f"{found['payload_bytes']:,} bytes, {found['payload_form']}"
-    hint = ", personal data masked; --reveal shows it" if found["masked"] and found["payload_bytes"] else ""
-    about.out.print(plain(f"\ndata ({size}{hint})"), style="bold")
-    about.out.print(plain(found["payload"]), soft_wrap=True)
+    _show_actions(session, event["actions"])
+    size = f"{event['payload_bytes']:,} bytes, {event['payload_form']}"
+    hint = ", personal data masked; --reveal shows it" if event["masked"] and event["payload_bytes"] else ""
+    session.out.print(plain(f"\ndata ({size}{hint})"), style="bold")
+    session.out.print(plain(event["payload"]), soft_wrap=True)
 
 
-def _at(reason: Json) -> str:
+def _field(reason: Json) -> str:
     return f" at {reason['field']}" if reason["field"] else ""
 
 
-def _show_done(about: Session, actions: list[Json]) -> None:
+def _show_actions(session: Session, actions: list[Json]) -> None:
     if not actions:
         return
-    about.out.print("\nwhat was done", style="bold")
+    session.out.print("\nactions", style="bold")
     rows = []
     for action in actions:
-        said, why = outcome(action)
+        outcome, why = outcome_of(action)
         fields = ", ".join(action["detail"].get("fields", []))
-        told = "\n".join(filter(None, [action["reason"], f"edited: {fields}" if fields else "", why]))
-        rows.append((moment(action["recorded_at"]), action["kind"], action["by"], word(said), told))
-    about.out.print(
-        table(("RECORDED (UTC)", "ACTION", "BY", "OUTCOME", "WHY"), rows, fixed=("RECORDED (UTC)", "ACTION"))
-    )
+        details = "\n".join(filter(None, [action["reason"], f"edited: {fields}" if fields else "", why]))
+        rows.append((timestamp(action["recorded_at"]), action["kind"], action["by"], state(outcome), details))
+    columns = ("RECORDED (UTC)", "ACTION", "BY", "OUTCOME", "WHY")
+    session.out.print(table(columns, rows, fixed=("RECORDED (UTC)", "ACTION")))
 
 
-def show_plan(about: Session, plan: Json, output: Output, *, asking: bool) -> None:
-    """What a replay would do; where a question follows it is part of that, and not what was asked for."""
+def show_plan(session: Session, plan: Json, output: Output, *, asking: bool) -> None:
+    """What a replay would do. asking: the plan is part of a question, so it goes to stderr."""
     if output is Output.JSON:
         write_json(plan)
         return
     if output is Output.NAME:
-        write_names(taken["parked_id"] for taken in plan["taken"])
+        write_names(accepted["parked_id"] for accepted in plan["taken"])
         return
     rows: list[dict[str, Text | str]] = [
         {
-            "ID": taken["parked_id"],
-            "EVENT": kind(taken["event_type"]),
-            "ORDER": taken["order_id"],
+            "ID": accepted["parked_id"],
+            "EVENT": event_kind(accepted["event_type"]),
+            "ORDER": accepted["order_id"],
             "WHAT": "would be replayed",
         }
-        for taken in plan["taken"]
+        for accepted in plan["taken"]
     ]
     rows += [
         {
-            "ID": left["parked_id"],
+            "ID": skipped["parked_id"],
             "EVENT": "",
-            "ORDER": left["order_id"],
-            "WHAT": f"not: {because(left['reason'])}",
+            "ORDER": skipped["order_id"],
+            "WHAT": f"not: {reason_text(skipped['reason'])}",
         }
-        for left in plan["left"]
+        for skipped in plan["left"]
     ]
-    where = about.err if asking else about.out
+    console = session.err if asking else session.out
     if rows:
-        where.print(_with_whole_ids(where, list(rows[0]), rows))
+        console.print(_table_with_ids(console, list(rows[0]), rows))
     else:
-        about.err.print("no open parked event is like that")
+        session.err.print("no open parked event matches")
     if plan["more"]:
-        about.err.print(f"there are more; {len(rows)} go at once")
+        session.err.print(f"there are more; one request replays at most {len(rows)}")

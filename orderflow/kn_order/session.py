@@ -1,4 +1,4 @@
-"""What every verb of `kn order` needs: a client, somewhere to write, and how trouble ends."""
+"""What all commands of `kn order` share: options, the client, the terminal, and the outcome of an action."""
 
 from __future__ import annotations
 
@@ -11,8 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from orderflow.kn_order import connection
-from orderflow.kn_order.client import Client, OperatorError
-from orderflow.kn_order.output import Output, because, plain, table, terminal, word, write_json, write_names
+from orderflow.kn_order.client import Client
+from orderflow.kn_order.errors import OperatorError
+from orderflow.kn_order.output import (
+    Output,
+    plain,
+    reason_text,
+    state,
+    table,
+    terminal,
+    write_json,
+    write_names,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,38 +34,34 @@ UNDER_WAY: Final = "under way"
 
 ServerOption = Annotated[
     str | None,
-    typer.Option("--server", help="query's address; else ORDERFLOW_SERVER, else the sandbox that runs here"),
+    typer.Option("--server", help="query's address; else ORDERFLOW_SERVER, else the sandbox on this machine"),
 ]
 KeyOption = Annotated[
     Path | None, typer.Option("--key-file", help="file with the API key; else ORDERFLOW_KEY", dir_okay=False)
 ]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table, json or name")]
-EarlyOutputOption = Annotated[Output | None, typer.Option("--output", "-o", help="table, json or name")]
-WaitOption = Annotated[
-    bool, typer.Option("--wait/--no-wait", help="wait until it is known what became of it")
-]
-TimeoutOption = Annotated[
-    float, typer.Option("--timeout", help="for how many seconds to wait at most", min=0)
-]
-ReasonOption = Annotated[str, typer.Option("--reason", help="why; it stands in the order's history")]
+GroupOutputOption = Annotated[Output | None, typer.Option("--output", "-o", help="table, json or name")]
+WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="wait until the outcome is known")]
+TimeoutOption = Annotated[float, typer.Option("--timeout", help="wait at most for so many seconds", min=0)]
+ReasonOption = Annotated[str, typer.Option("--reason", help="why; recorded in the order's history")]
 
 
-def remember(
+def pass_on_options(
     context: typer.Context,
     server: ServerOption = None,
     key_file: KeyOption = None,
-    output: EarlyOutputOption = None,
+    output: GroupOutputOption = None,
 ) -> None:
-    """Options that stand before a verb are that verb's, unless it is given its own."""
-    given = {"server": server, "key_file": key_file, "output": output}
-    kept = {name: value for name, value in given.items() if value is not None}
-    verbs = context.command.list_commands(context)  # type: ignore[attr-defined]
-    context.default_map = dict.fromkeys(verbs, kept)
+    """Makes options before a command the defaults of that command."""
+    options = {"server": server, "key_file": key_file, "output": output}
+    defaults = {name: value for name, value in options.items() if value is not None}
+    commands = context.command.list_commands(context)  # type: ignore[attr-defined]
+    context.default_map = dict.fromkeys(commands, defaults)
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """out is for what was asked for, err for progress, confirmations and errors."""
+    """out: for results. err: for progress, confirmations and errors."""
 
     client: Client
     out: Console
@@ -63,8 +69,8 @@ class Session:
 
 
 @contextlib.contextmanager
-def session(server: str | None, key_file: Path | None) -> Iterator[Session]:
-    """Known trouble ends the command with one sentence and its exit code."""
+def open_session(server: str | None, key_file: Path | None) -> Iterator[Session]:
+    """An OperatorError ends the command with one sentence and the error's exit code."""
     err = terminal(stderr=True)
     try:
         with Client(connection.find(server, key_file)) as client:
@@ -75,43 +81,45 @@ def session(server: str | None, key_file: Path | None) -> Iterator[Session]:
 
 
 def confirm(question: str) -> None:
-    """Asks once. Raises OperatorError where the answer is no, or there is nobody to ask."""
+    """Asks once. Raises OperatorError where the answer is no, or where stdin is not a terminal."""
     if not sys.stdin.isatty():
-        raise OperatorError(f"{question} Nobody is here to confirm it; say --yes if you mean it")
+        raise OperatorError(f"{question} There is no terminal to confirm it on; use --yes to confirm")
     if not typer.confirm(question, err=True):
         raise OperatorError("nothing was done")
 
 
-def finish(about: Session, receipt: Json, output: Output, *, wait: bool, timeout: float) -> None:
-    """Says what became of a request. Raises OperatorError where any of it did not take effect."""
-    found: list[Json] = []
+def finish(session: Session, receipt: Json, output: Output, *, wait: bool, timeout: float) -> None:
+    """Shows the outcome of a request. Raises OperatorError where an action did not take effect."""
+    actions: list[Json] = []
     if wait and receipt["taken"]:
-        with about.err.status("waiting for the outcome ..."):
-            found = about.client.outcomes(receipt, timeout)
+        with session.err.status("waiting for the outcome ..."):
+            actions = session.client.outcomes(receipt, timeout)
     if output is Output.JSON:
-        write_json(receipt | {"outcomes": found})
+        write_json(receipt | {"outcomes": actions})
     elif output is Output.NAME:
-        write_names(taken["parked_id"] or taken["order_id"] for taken in receipt["taken"])
+        write_names(accepted["parked_id"] or accepted["order_id"] for accepted in receipt["taken"])
     else:
-        rows = _outcome_rows(receipt, found, waited=wait)
-        about.out.print(table(("WHAT", "ORDER", "OUTCOME", "WHY"), rows, fixed=("WHAT", "ORDER", "OUTCOME")))
-    _fail_unless_done(receipt, found, waited=wait, timeout=timeout)
+        rows = _outcome_rows(receipt, actions, waited=wait)
+        session.out.print(
+            table(("WHAT", "ORDER", "OUTCOME", "WHY"), rows, fixed=("WHAT", "ORDER", "OUTCOME"))
+        )
+    _fail_unless_done(receipt, actions, waited=wait, timeout=timeout)
 
 
-def outcome(action: Json) -> tuple[str, str]:
-    """What became of an action, in a word, and why."""
+def outcome_of(action: Json) -> tuple[str, str]:
+    """The outcome in a word, and why."""
     if action["outcome"] == "refused":
-        return "refused", because(action["refusal"])
+        return "refused", reason_text(action["refusal"])
     if action["kind"] in {"discarded", "extended"}:
-        return "done", _extent(action)
+        return "done", _extended_events(action)
     if action["event_outcome"] is not None:
-        return action["event_outcome"], because(action["event_reason"])
+        return action["event_outcome"], reason_text(action["event_reason"])
     if action["parked_state"] == "open":
         return "parked", "the event was parked again"
     return ("sent", "") if action["parked_stage"] in {"notify", "shelve"} else (UNDER_WAY, "")
 
 
-def _extent(action: Json) -> str:
+def _extended_events(action: Json) -> str:
     if action["kind"] != "extended":
         return ""
     events = action["detail"].get("events", 0)
@@ -120,29 +128,28 @@ def _extent(action: Json) -> str:
     return f"{events} waiting {'event' if events == 1 else 'events'}"
 
 
-def _outcome_rows(receipt: Json, found: list[Json], *, waited: bool) -> Iterator[tuple[Any, ...]]:
-    known = {action["id"]: action for action in found}
-    for taken in receipt["taken"]:
-        action = known.get(taken["id"])
-        unknown = UNDER_WAY if waited else "taken"
-        said, why = outcome(action) if action else (unknown, "")
-        yield receipt["kind"], taken["order_id"], word(said), why
-    for left in receipt["left"]:
-        yield receipt["kind"], left["order_id"], word("refused"), because(left["reason"])
+def _outcome_rows(receipt: Json, actions: list[Json], *, waited: bool) -> Iterator[tuple[Any, ...]]:
+    by_id = {action["id"]: action for action in actions}
+    for accepted in receipt["taken"]:
+        action = by_id.get(accepted["id"])
+        outcome, why = outcome_of(action) if action else (UNDER_WAY if waited else "accepted", "")
+        yield receipt["kind"], accepted["order_id"], state(outcome), why
+    for skipped in receipt["left"]:
+        yield receipt["kind"], skipped["order_id"], state("refused"), reason_text(skipped["reason"])
 
 
-def _fail_unless_done(receipt: Json, found: list[Json], *, waited: bool, timeout: float) -> None:
+def _fail_unless_done(receipt: Json, actions: list[Json], *, waited: bool, timeout: float) -> None:
     if receipt["more"]:
-        raise OperatorError("there are more than go at once; ask again for the rest")
+        raise OperatorError("there are more parked events than one request takes; repeat it for the rest")
     if receipt["left"]:
-        raise OperatorError(f"{len(receipt['left'])} of them could not be taken")
+        raise OperatorError(f"{len(receipt['left'])} of them were refused")
     if not waited:
         return
-    said = [outcome(action)[0] for action in found]
-    failed = [each for each in said if each in {"refused", "parked"}]
-    if failed:
-        raise OperatorError(f"it had no effect: {', '.join(sorted(set(failed)))}")
-    if len(found) < len(receipt["taken"]) or UNDER_WAY in said:
+    outcomes = [outcome_of(action)[0] for action in actions]
+    failures = {outcome for outcome in outcomes if outcome in {"refused", "parked"}}
+    if failures:
+        raise OperatorError(f"it had no effect: {', '.join(sorted(failures))}")
+    if len(actions) < len(receipt["taken"]) or UNDER_WAY in outcomes:
         raise OperatorError(
-            f"it is under way, and there was no outcome within {timeout:g} s; `kn order history ORDER` will tell"
+            f"it is under way, but there was no outcome within {timeout:g} s; look at `kn order history ORDER`"
         )

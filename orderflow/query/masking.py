@@ -1,7 +1,7 @@
-"""A parked event as everyone may see it: its shape and what is safe to show, without personal data.
+"""A parked event without personal data: its shape, and the values that are safe to show.
 
-What cannot be handled may have any form, so nothing is shown because it looks harmless: a text is shown where its
-field is known to hold no personal data, everything else is masked.
+An event that cannot be handled may have any form. So no value is shown because it looks harmless: a text is shown
+only under a field that is known to hold no personal data; everything else is masked.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import json
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
-
-from orderflow.logs import SAFE_IDENTIFIER
 
 if TYPE_CHECKING:
     from orderflow.actions.service import Receipt
@@ -23,33 +21,35 @@ _SAFE_TEXTS: Final = re.compile("code|country|currency|field|kind|order_id|payme
 _SAFE_NUMBERS: Final = re.compile(
     "amount|captured|discount|quantity|refunded|shipping|tax|total|unit_price|version"
 )
-# What envelope.py, validate and KafkaSource set, shown where it looks like it: a poisoned event says what it likes.
+# The attributes that intake, validate and KafkaSource set. Their values are checked all the same: a parked event may
+# have put anything under these names.
 _SAFE_ATTRIBUTES: Final = re.compile(
     "specversion|type|id|source|subject|partitionkey|key|originsource|originid|origindigest|validatedby"
     "|traceparent|sequence|replay"
     "|knativeerrordest|knativeerrorcode|knativekafkapartition|knativekafkaoffset"
 )
+_IDENTIFIER: Final = re.compile(r"[A-Za-z0-9._:/#-]{1,256}")
 _TIME: Final = re.compile(r"[0-9TtZz:.+-]{1,40}")
 _CONTENT_TYPE: Final = re.compile(r"[a-z]+/[a-z0-9.+-]{1,64}(; ?charset=[A-Za-z0-9-]{1,32})?")
-_FIELD: Final = re.compile(r"[A-Za-z0-9_.-]{0,256}")
-_DEEPEST: Final = 30
-_MOST: Final = 2000
+_FIELD_PATH: Final = re.compile(r"[A-Za-z0-9_.-]{0,256}")
+_MAX_DEPTH: Final = 30
+_MAX_BINARY_BYTES: Final = 2000
 
 
-def attributes(given: dict[str, str]) -> dict[str, str]:
-    """CloudEvents attributes by name, those masked that may say who the customer is."""
-    return {name: _attribute(name, value) for name, value in given.items()}
+def attributes(values: dict[str, str]) -> dict[str, str]:
+    """CloudEvents attributes by name."""
+    return {name: _attribute(name, value) for name, value in values.items()}
 
 
 def _attribute(name: str, value: str) -> str:
     shape = {"time": _TIME, "datacontenttype": _CONTENT_TYPE}.get(name)
     if shape is None and _SAFE_ATTRIBUTES.fullmatch(name):
-        shape = SAFE_IDENTIFIER
+        shape = _IDENTIFIER
     return value if shape is not None and (not value or shape.fullmatch(value)) else _mask(value)
 
 
 def summary(row: ParkedSummary) -> ParkedSummary:
-    """The line of a list without what its sender made up: an id may be an address, and so may the name of a field."""
+    """Masks what the sender chose freely: an id may be an e-mail address, and so may the name of a field."""
     return replace(
         row,
         event_type=_attribute("type", row.event_type),
@@ -59,26 +59,26 @@ def summary(row: ParkedSummary) -> ParkedSummary:
         origin_id=None if row.origin_id is None else _attribute("originid", row.origin_id),
         reasons=[
             reason
-            | {"field": reason["field"] if _FIELD.fullmatch(reason["field"]) else _mask(reason["field"])}
+            | {"field": reason["field"] if _FIELD_PATH.fullmatch(reason["field"]) else _mask(reason["field"])}
             for reason in row.reasons
         ],
     )
 
 
-def receipt(given: Receipt) -> Receipt:
-    """What is to be done, or was, with the types of parked events as they may be shown."""
-    taken = [replace(each, event_type=_attribute("type", each.event_type)) for each in given.taken]
-    return replace(given, taken=taken)
+def masked_receipt(receipt: Receipt) -> Receipt:
+    """Masks the types of the parked events."""
+    taken = [replace(each, event_type=_attribute("type", each.event_type)) for each in receipt.taken]
+    return replace(receipt, taken=taken)
 
 
 def payload(content: bytes, *, reveal: bool = False) -> tuple[str, str]:
-    """The content for people, and one word on its form: `json`, `text`, `binary` or `empty`."""
+    """The content as text, and its form: `json`, `text`, `binary` or `empty`. reveal: without masking."""
     if not content:
         return "", "empty"
     try:
         text = content.decode()
     except UnicodeDecodeError:
-        return (content[:_MOST].hex(" ") if reveal else f"({len(content)} bytes)"), "binary"
+        return (content[:_MAX_BINARY_BYTES].hex(" ") if reveal else f"({len(content)} bytes)"), "binary"
     try:
         document = json.loads(text)
         pretty = json.dumps(document if reveal else masked(document), indent=2, ensure_ascii=False)
@@ -89,12 +89,12 @@ def payload(content: bytes, *, reveal: bool = False) -> tuple[str, str]:
 
 
 def masked(document: Json, field: str = "", depth: int = 0) -> Json:
-    """The document with its shape kept; under a field that is known to be safe, numbers and plain codes are shown."""
-    if depth > _DEEPEST:
+    """The document with its shape kept. Numbers and identifiers are shown under fields that are known to be safe."""
+    if depth > _MAX_DEPTH:
         return "(nested too deeply to show)"
     if isinstance(document, dict):
         return {
-            name if SAFE_IDENTIFIER.fullmatch(name) else _mask(name): masked(value, name, depth + 1)
+            name if _IDENTIFIER.fullmatch(name) else _mask(name): masked(value, name, depth + 1)
             for name, value in document.items()
         }
     if isinstance(document, list):
@@ -102,7 +102,7 @@ def masked(document: Json, field: str = "", depth: int = 0) -> Json:
     if document is None or isinstance(document, bool):
         return document
     if isinstance(document, str):
-        safe = _SAFE_TEXTS.fullmatch(field) and SAFE_IDENTIFIER.fullmatch(document)
+        safe = _SAFE_TEXTS.fullmatch(field) and _IDENTIFIER.fullmatch(document)
     else:
         safe = _SAFE_NUMBERS.fullmatch(field)
     return document if safe else _mask(str(document))

@@ -1,4 +1,4 @@
-"""Who may ask for an action, and how a request to act is read: from a program or from a page's form."""
+"""Requests for an operator's action, from a program or from a page's form: who sends them and what they say."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from uuid import uuid4
 from flask import abort, g, request
 from pydantic import Field
 
-from orderflow.actions.events import MAX_HOURS, Operator
-from orderflow.actions.events import ActionRequest as Asked
+from orderflow.actions.events import MAX_HOURS, ActionRequest, Operator
 from orderflow.actions.service import Selection
 from orderflow.domain.events import parse
 from orderflow.domain.orders import Frozen, Text
@@ -26,33 +25,33 @@ log = logging.getLogger(__name__)
 M = TypeVar("M", bound=Frozen)
 
 OPERATOR: Final = "Orderflow-Operator"
-"""The header that names who acts, in a local run without keys."""
-MOST_BODY: Final = 64 * 1024
-MOST_EDITED: Final = 1024 * 1024
-"""An edited event may be as large as the inbox takes one."""
-_LONGEST_KEY: Final = 255
+"""The header that names the operator in a local run without API keys."""
+MAX_BODY_BYTES: Final = 64 * 1024
+MAX_EDITED_BYTES: Final = 1024 * 1024
+"""An edited event may be as large as an event in the inbox."""
+_MAX_KEY_LENGTH: Final = 255
 
 
-class Why(Frozen):
+class OptionalReason(Frozen):
     reason: Text | None = None
 
 
-class MustSayWhy(Frozen):
+class RequiredReason(Frozen):
     reason: Text
 
 
-class Longer(Why):
+class WaitingExtension(OptionalReason):
     hours: float = Field(gt=0, le=MAX_HOURS)
 
 
-class Edit(Why):
-    """set changes the event by path, and null takes something out; event is the whole of it."""
+class EventEdit(OptionalReason):
+    """set: new values by path, null removes a path. event: the whole new event."""
 
     set: dict[str, Any] = Field(default_factory=dict)
     event: dict[str, Any] | None = None
 
 
-class ReplayMany(Selection):
+class ReplayRequest(Selection):
     reason: Text | None = None
     dry_run: bool = False
 
@@ -61,59 +60,72 @@ class ReplayMany(Selection):
         return Selection(ids=self.ids, order=self.order, stage=self.stage, code=self.code)
 
 
-class _Named(Frozen):
+class _OperatorHeader(Frozen):
     operator: Operator
 
 
-def operator(client: Principal, *, local: bool) -> str:
-    """The name that goes into the event: the key's or, in a local run, what the header says."""
-    given = request.headers.get(OPERATOR, "")
-    if not (local and given):
+def operator_name(client: Principal, *, local: bool) -> str:
+    """The operator's name for the action's event: the API key's name or, in a local run, the header's."""
+    header = request.headers.get(OPERATOR, "")
+    if not (local and header):
         return client.name
     try:
-        return _Named(operator=given).operator
+        return _OperatorHeader(operator=header).operator
     except ValueError:
         text = "a name is 1 to 64 letters, digits, dots, @, _ or -"
         raise PoisonError(Reason("operator_invalid", OPERATOR, text)) from None
 
 
-def guard(*, page: bool) -> None:
-    """To be asked before anything that acts. Raises ForbiddenError.
+def limit_body(max_bytes: int) -> None:
+    request.max_content_length = request.max_form_memory_size = max_bytes
 
-    Browsers send HTTP Basic's password along wherever a request comes from, so a form on another site could act:
-    what a browser sends must come from a page of ours. Programs say nothing of where they are.
+
+def check_may_act(*, page: bool) -> None:
+    """Raises ForbiddenError unless the client may act and the request does not come from another site.
+
+    A browser sends the password of HTTP Basic with every request, so a form on another site could act. Therefore a
+    request of a browser must come from one of our own pages (page: it certainly is a browser's). Programs do not send
+    the headers that name an origin.
     """
-    where = request.headers.get("Sec-Fetch-Site")
+    site = request.headers.get("Sec-Fetch-Site")
     origin = request.headers.get("Origin")
-    if where is not None:
-        ours = where == "same-origin"
+    if site is not None:
+        same_site = site == "same-origin"
     elif origin is not None:
-        ours = urlsplit(origin).netloc == request.host
+        same_site = urlsplit(origin).netloc == request.host
     else:
-        ours = not page
-    if not ours:
-        raise ForbiddenError("This has to come from a page of this site", "cross_site")
+        same_site = not page
+    if not same_site:
+        raise ForbiddenError("This request must come from a page of this site", "cross_site")
     if not g.may_act:
-        raise ForbiddenError("This API key may only read; one with `act = true` may act", "read_only")
+        raise ForbiddenError("This API key may only read; actions need a key with `act = true`", "read_only")
 
 
-def note_revealed(parked_id: str) -> None:
+def reveals_personal_data(parked_id: str) -> bool:
+    """Whether the client asks for personal data; if so, the log notes the client."""
+    reveal = request.args.get("reveal") == "1"
+    if reveal:
+        log_personal_data_shown(parked_id)
+    return reveal
+
+
+def log_personal_data_shown(parked_id: str) -> None:
     log.info("personal data shown", extra={"parked_id": parked_id, "client": g.client})
 
 
-def body(model: type[M]) -> M:
-    """The JSON that was sent. Raises PoisonError naming the fields at fault."""
+def parse_body(model: type[M]) -> M:
+    """Parses the JSON body. Raises PoisonError naming each invalid field."""
     content = request.get_data()
-    if content and request.mimetype != ce.JSON:  # a form of another site can send everything but this
+    if content and request.mimetype != ce.JSON:  # the one media type that another site's form cannot send
         abort(415)
     return parse(model, content or b"{}")
 
 
-def asked(reason: str | None) -> Asked:
-    """The request as an action needs it; the same Idempotency-Key by the same client is the same request."""
+def action_request(reason: str | None) -> ActionRequest:
+    """The request's identity: the same client with the same Idempotency-Key makes the same request."""
     key = request.headers.get("Idempotency-Key") or request.form.get("key", "")
-    if len(key) > _LONGEST_KEY or not key.isascii() or not key.isprintable():
+    if len(key) > _MAX_KEY_LENGTH or not key.isascii() or not key.isprintable():
         text = "1 to 255 printable ASCII characters, one value per request"
         raise PoisonError(Reason("idempotency_key_invalid", "Idempotency-Key", text))
     identity = ce.derived_id("request", g.operator, request.path, key) if key else str(uuid4())
-    return Asked(identity, g.operator, ce.now(), reason)
+    return ActionRequest(identity, g.operator, ce.now(), reason)

@@ -1,11 +1,11 @@
-"""Server-sent events, bounded: a stream ends after a while and the browser comes again, and only some of the
-server's threads may serve one."""
+"""Server-sent events with limits: a stream ends after a while and the browser reconnects, and only some of the
+server's threads may serve a stream."""
 
 from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from flask import Response
 
@@ -14,82 +14,52 @@ from orderflow.errors import UnavailableError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-T = TypeVar("T")
-
 STREAM_SECONDS: Final = 30.0
 TICK_SECONDS: Final = 2.0
-_BACK_AFTER: Final = 1000
-_BACK_WHEN_FULL: Final = 10_000
-_IDLE_SHARE: Final = 10
+_RETRY_MS: Final = 1000
+_RETRY_MS_WHEN_FULL: Final = 10_000
 
 
-class Kept(Generic[T]):
-    """A costly answer, shared and kept for a moment: for `seconds`, and for ten times as long as it took, so that
-    however large the tables are, asking for it all the time keeps the database busy a tenth of the time."""
-
-    def __init__(
-        self, ask: Callable[[], T], seconds: float, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._ask = ask
-        self._seconds = seconds
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._answer: tuple[float, T] | None = None
-
-    def get(self) -> T:
-        """Raises what asking raises; the next call then asks again."""
-        with self._lock:
-            if self._answer is not None and self._clock() < self._answer[0]:
-                return self._answer[1]
-            began = self._clock()
-            answer = self._ask()
-            ended = self._clock()
-            self._answer = (ended + max(self._seconds, _IDLE_SHARE * (ended - began)), answer)
-            return answer
-
-
-class Streams:
-    """At most `most` streams at a time. Beyond that a stream sends one state of affairs and ends, so that the
-    page still follows, only more slowly."""
+class EventStreams:
+    """Serves at most max_streams at a time. Each further stream sends the present state once and ends, so that its
+    page is updated at every reconnection instead."""
 
     def __init__(
-        self, most: int, seconds: float = STREAM_SECONDS, wait: Callable[[float], None] = time.sleep
+        self, max_streams: int, seconds: float = STREAM_SECONDS, wait: Callable[[float], None] = time.sleep
     ) -> None:
-        self._places = threading.BoundedSemaphore(most) if most else None
+        self._slots = threading.BoundedSemaphore(max_streams) if max_streams else None
         self._seconds = seconds
         self._wait = wait
 
     def response(self, render: Callable[[], dict[str, str]]) -> Response:
-        """Sends what render gives, by event name, at once and then whenever it differs."""
-        place = self._places is not None and self._places.acquire(blocking=False)
-        response = Response(self._events(render, once=not place), mimetype="text/event-stream")
+        """Sends the parts that render returns, by event name: all at once, later only those that changed."""
+        has_slot = self._slots is not None and self._slots.acquire(blocking=False)
+        response = Response(self._events(render, once=not has_slot), mimetype="text/event-stream")
         response.headers["X-Accel-Buffering"] = "no"
-        if place and self._places is not None:
-            # Not in the generator's own `finally`: that never runs where the reader left before the first byte.
-            response.call_on_close(self._places.release)
+        if has_slot and self._slots is not None:
+            # Not in a `finally` of the generator: it would not run where the client leaves before the first byte.
+            response.call_on_close(self._slots.release)
         return response
 
     def _events(self, render: Callable[[], dict[str, str]], *, once: bool) -> Iterator[str]:
         ends = time.monotonic() + self._seconds
-        yield f"retry: {_BACK_WHEN_FULL if once else _BACK_AFTER}\n\n"
-        shown: dict[str, str] = {}
+        yield f"retry: {_RETRY_MS_WHEN_FULL if once else _RETRY_MS}\n\n"
+        sent: dict[str, str] = {}
         while True:
             try:
-                now = render()
+                parts = render()
             except UnavailableError:
-                now = {"trouble": "Not live: the database does not answer"}
-            # A comment each time: a reader that has gone is noticed, and its place is free again.
-            yield (
-                "".join(_event(name, text) for name, text in now.items() if shown.get(name) != text)
-                or ": \n\n"
-            )
-            shown = shown | now if "trouble" not in now else {}
+                parts = {"trouble": "Not live: the database does not answer"}
+            # Without a change, send a comment: writing to a client that has left ends the stream and frees its slot.
+            changed = "".join(_event(name, text) for name, text in parts.items() if sent.get(name) != text)
+            yield changed or ": \n\n"
+            sent = sent | parts if "trouble" not in parts else {}
             if once or time.monotonic() + TICK_SECONDS > ends:
                 return
             self._wait(TICK_SECONDS)
 
 
 def _event(name: str, text: str) -> str:
-    # A reader takes \r for the end of a line too, and what follows it for a field.
+    # A client treats \r as a line end too, and would read the rest of the line as a field.
     lines = "\n".join(f"data: {line}" for line in text.splitlines())
     return f"event: {name}\n{lines}\n\n"

@@ -1,4 +1,4 @@
-"""One order as it reads from top to bottom: each event, what became of it, which revision did it, what was sent."""
+"""The history of one order for people: each event, its outcome, the revision that decided, the notifications."""
 
 from __future__ import annotations
 
@@ -17,24 +17,26 @@ if TYPE_CHECKING:
 
     from orderflow.query.store.read_model import (
         ActionDone,
-        Early,
-        Entry,
+        LedgerEntry,
         Notification,
+        OrderChange,
         OrderRecord,
         ParkedSummary,
-        Step,
+        WaitingEvent,
     )
 
 _BAD_NEWS: Final = frozenset({"held", "rejected", "declined"})
 
 LATE_SECONDS: Final = 60
-"""From how long after it happened an event counts as late."""
+"""An event that was recorded later than this after it happened counts as late."""
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """One event in the life of an order. at is when the stage recorded it, changes what it moved: of what, from,
-    to. A detail is a name and a text."""
+class TimelineEntry:
+    """One event in the life of an order.
+
+    at: when the stage recorded the event. changes: (property, value before, value after). details: (name, text).
+    """
 
     at: datetime
     occurred_at: datetime
@@ -50,7 +52,7 @@ class Turn:
     details: tuple[tuple[str, str], ...] = ()
     expires_at: datetime | None = None
     parked: ParkedSummary | None = None
-    sent: list[Notification] = field(default_factory=list)
+    notifications: list[Notification] = field(default_factory=list)
 
     @property
     def day(self) -> str:
@@ -58,109 +60,117 @@ class Turn:
         return self.at.astimezone(UTC).date().isoformat()
 
     @property
-    def mood(self) -> str:
-        """The word whose tone the event has: what it was taken for, or what it brought where that is no good."""
+    def severity_word(self) -> str:
+        """The word whose severity colours the entry: the outcome, but the kind where an applied event is bad news."""
         return self.kind if self.outcome == "applied" and self.kind in _BAD_NEWS else self.outcome
 
     @property
     def late_by(self) -> float:
-        """Seconds between the event and its recording, 0 where that is no time to speak of."""
+        """Seconds from the event to its recording; 0 where the event is not late."""
         seconds = (self.at - self.occurred_at).total_seconds()
         return seconds if seconds >= LATE_SECONDS else 0
 
 
-def timeline(record: OrderRecord) -> list[Turn]:
-    """In the order in which the events took effect; an event that waited stands where its wait ended."""
-    steps = {(step.source, step.id): step for step in record.history}
-    before = {
-        step.version: earlier for earlier, step in zip(record.history, record.history[1:], strict=False)
+def timeline(record: OrderRecord) -> list[TimelineEntry]:
+    """In the order in which the events took effect; an event that waited comes where its wait ended."""
+    changes = {(change.source, change.id): change for change in record.history}
+    previous = {
+        change.version: earlier for earlier, change in zip(record.history, record.history[1:], strict=False)
     }
-    early = {(event.source, event.id): event for event in record.waiting}
+    waiting = {(event.source, event.id): event for event in record.waiting}
     parked = _by_origin(record.parked)
-    sent: dict[str, list[Notification]] = {}
+    parked_by_id = {event.id: event for event in record.parked}
+    notifications: dict[str, list[Notification]] = {}
     for notification in record.notifications:
-        sent.setdefault(notification.event_id, []).append(notification)
-    letters = {event.id: event for event in record.parked}
-    asked = {action.detail["event_id"]: action for action in record.actions if action.outcome == "asked"}
-    turns = []
+        notifications.setdefault(notification.event_id, []).append(notification)
+    requested = {action.detail["event_id"]: action for action in record.actions if action.outcome == "asked"}
+    entries = []
     for entry in record.ledger:
         key = (entry.source, entry.id)
-        step = steps.get(key)
-        turns.append(
-            _turn(
+        change = changes.get(key)
+        entries.append(
+            _ledger_entry(
                 entry,
                 record,
-                step,
-                before.get(step.version) if step else None,
-                early.get(key),
+                change,
+                previous.get(change.version) if change else None,
+                waiting.get(key),
                 parked.pop(key, None) if entry.outcome == "parked" else None,
-                sent.pop(status_event_id(*key), []),
-                asked.pop(entry.id, None) if entry.source == SOURCE else None,
+                notifications.pop(status_event_id(*key), []),
+                requested.pop(entry.id, None) if entry.source == SOURCE else None,
             )
         )
-    turns += [_parked_turn(event) for event in parked.values()]
-    turns += [_sent_turn(notifications) for notifications in sent.values()]
-    done = [action for action in record.actions if action.outcome != "asked"]
-    turns += [_action_turn(action, letters.get(action.parked_id)) for action in [*asked.values(), *done]]
-    return sorted(turns, key=lambda turn: (turn.at, turn.version or 0, turn.id))
+    entries += [_parked_entry(event) for event in parked.values()]
+    entries += [_notification_entry(of_one_event) for of_one_event in notifications.values()]
+    finished = [action for action in record.actions if action.outcome != "asked"]
+    entries += [
+        _action_entry(action, parked_by_id.get(action.parked_id))
+        for action in [*requested.values(), *finished]
+    ]
+    return sorted(entries, key=lambda entry: (entry.at, entry.version or 0, entry.id))
 
 
 def _by_origin(parked: Iterable[ParkedSummary]) -> dict[tuple[str, str], ParkedSummary]:
-    """By the event that it all began with: its own source and id where no stage of ours had touched it."""
-    found: dict[tuple[str, str], ParkedSummary] = {}
+    """By source and id of the originating event, or of the parked event itself where no stage had handled it before."""
+    by_origin: dict[tuple[str, str], ParkedSummary] = {}
     for event in parked:
         key = (event.origin_source or event.source, event.origin_id or event.event_id)
-        # Two parkings of one event (another reason, another stage) are two turns.
-        found[key if key not in found else (event.id, event.code)] = event
-    return found
+        # An event that was parked twice, by two stages or for two reasons, has two entries.
+        by_origin[key if key not in by_origin else (event.id, event.code)] = event
+    return by_origin
 
 
-def _turn(
-    entry: Entry,
+def _ledger_entry(
+    entry: LedgerEntry,
     record: OrderRecord,
-    step: Step | None,
-    before: Step | None,
-    early: Early | None,
+    change: OrderChange | None,
+    previous: OrderChange | None,
+    waiting: WaitingEvent | None,
     parked: ParkedSummary | None,
-    sent: list[Notification],
-    asked: ActionDone | None,
-) -> Turn:
-    changes = tuple(_changes(step, before, record.summary.currency)) if step else ()
-    return Turn(
+    notifications: list[Notification],
+    action: ActionDone | None,
+) -> TimelineEntry:
+    changes = tuple(_changes(change, previous, record.summary.currency)) if change else ()
+    shown = {after for _, _, after in changes}
+    # The ledger does not keep what an event said: the action tells who asked for an event that had no effect.
+    details = _details(change.detail, shown) if change else _action_details(action)
+    return TimelineEntry(
         at=entry.recorded_at,
         occurred_at=entry.occurred_at,
         kind=entry.kind,
         outcome=entry.outcome,
         stage="track",
         revision=entry.revision,
-        version=step.version if step else None,
+        version=change.version if change else None,
         source=entry.source,
         id=entry.id,
         reason=entry.reason,
         changes=changes,
-        # The ledger keeps what an event did, not what it said: who asked in vain is known from the action.
-        details=tuple(_details(step.detail, {after for _, _, after in changes}) if step else _who(asked)),
-        expires_at=early.expires_at if early else None,
+        details=tuple(details),
+        expires_at=waiting.expires_at if waiting else None,
         parked=parked,
-        sent=sent,
+        notifications=notifications,
     )
 
 
-def _changes(step: Step, before: Step | None, currency: str) -> Iterable[tuple[str, str, str]]:
-    if before is None or before.status != step.status:
-        yield "status", before.status if before else Status.PLACED, step.status
-    if (before.payment if before else "unpaid") != step.payment:
-        yield "payment", before.payment if before else "unpaid", step.payment
+def _changes(
+    change: OrderChange, previous: OrderChange | None, currency: str
+) -> Iterable[tuple[str, str, str]]:
+    if previous is None or previous.status != change.status:
+        yield "status", previous.status if previous else Status.PLACED, change.status
+    if (previous.payment if previous else "unpaid") != change.payment:
+        yield "payment", previous.payment if previous else "unpaid", change.payment
     for name in ("captured", "refunded"):
-        earlier, now = getattr(before, name) if before else 0, getattr(step, name)
-        if earlier != now:
-            yield name, show(earlier, currency), show(now, currency)
+        before, after = getattr(previous, name) if previous else 0, getattr(change, name)
+        if before != after:
+            yield name, show(before, currency), show(after, currency)
 
 
-def _details(detail: dict[str, Any], said: set[str]) -> Iterable[tuple[str, str]]:
+def _details(detail: dict[str, Any], shown: set[str]) -> Iterable[tuple[str, str]]:
+    """shown: texts that the entry's changes show already."""
     if "amount" in detail and "currency" in detail:
         amount = show(detail["amount"], detail["currency"])
-        if amount not in said:
+        if amount not in shown:
             yield "amount", amount
     for name, value in detail.items():
         if name == "reasons":
@@ -173,9 +183,9 @@ def _details(detail: dict[str, Any], said: set[str]) -> Iterable[tuple[str, str]
             yield name, str(value)
 
 
-def _parked_turn(event: ParkedSummary) -> Turn:
-    """What never reached the ledger: a stage before track parked it, or its dead-letter sink."""
-    return Turn(
+def _parked_entry(event: ParkedSummary) -> TimelineEntry:
+    """An event that never reached the ledger: a stage before track parked it, or that stage's dead-letter sink."""
+    return TimelineEntry(
         at=event.parked_at,
         occurred_at=event.parked_at,
         kind="parked",
@@ -190,9 +200,9 @@ def _parked_turn(event: ParkedSummary) -> Turn:
     )
 
 
-def _action_turn(action: ActionDone, letter: ParkedSummary | None) -> Turn:
-    """What an operator did. What they asked of an order is here only until the ledger knows the event."""
-    return Turn(
+def _action_entry(action: ActionDone, parked: ParkedSummary | None) -> TimelineEntry:
+    """An operator's action. An action on the order has an entry of its own only until the ledger has its event."""
+    return TimelineEntry(
         at=action.recorded_at,
         occurred_at=action.occurred_at,
         kind=action.kind,
@@ -203,12 +213,12 @@ def _action_turn(action: ActionDone, letter: ParkedSummary | None) -> Turn:
         source="",
         id=action.id,
         reason=action.refusal,
-        details=tuple(_who(action)),
-        parked=letter,
+        details=tuple(_action_details(action)),
+        parked=parked,
     )
 
 
-def _who(action: ActionDone | None) -> Iterable[tuple[str, str]]:
+def _action_details(action: ActionDone | None) -> Iterable[tuple[str, str]]:
     if action is None:
         return
     yield "by", action.by
@@ -221,10 +231,10 @@ def _who(action: ActionDone | None) -> Iterable[tuple[str, str]]:
         yield "waits longer by", f"{hours:g} h ({events} {'event' if events == 1 else 'events'})"
 
 
-def _sent_turn(notifications: list[Notification]) -> Turn:
-    """Notifications of an event that the ledger has under another name, or has not yet."""
+def _notification_entry(notifications: list[Notification]) -> TimelineEntry:
+    """Notifications of an event that the ledger does not have, or not under this id."""
     first = notifications[0]
-    return Turn(
+    return TimelineEntry(
         at=first.created_at,
         occurred_at=first.created_at,
         kind=first.kind,
@@ -234,5 +244,5 @@ def _sent_turn(notifications: list[Notification]) -> Turn:
         version=None,
         source="",
         id=first.event_id,
-        sent=notifications,
+        notifications=notifications,
     )

@@ -27,19 +27,19 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    given = os.environ.get("DATABASE_URL")
-    if given:
+    url = os.environ.get("DATABASE_URL")
+    if url:
         name = f"test_{uuid.uuid4().hex}"
-        yield create_database(given, name)
-        drop_database(given, name)
+        yield create_database(url, name)
+        drop_database(url, name)
         return
     with EmbeddedPostgres(tmp_path_factory.mktemp("postgres")) as postgres:
         yield postgres.url
 
 
 @pytest.fixture
-def desk(browser: Browser, address: str) -> Iterator[BrowserContext]:
-    """An ordinary window. Whatever the browser complains of fails the test."""
+def window(browser: Browser, address: str) -> Iterator[BrowserContext]:
+    """An ordinary window. Any error or warning of the browser fails the test."""
     context = browser.new_context(base_url=address, viewport={"width": 1280, "height": 800})
     complaints: list[str] = []
     context.on("weberror", lambda error: complaints.append(str(error.error)))

@@ -1,4 +1,4 @@
-"""The pages on which operators act, in a real browser, with the stages behind them that carry it out."""
+"""The pages on which operators act, in a real browser, with the stages that execute the actions."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from orderflow_sandbox.servers.postgres import EmbeddedPostgres, create_database
 
 WIDE = ViewportSize(width=1280, height=800)
 OUTCOME_MS = 20_000
-"""For how long the page with the result may look again until all is known."""
+"""For how long the result page may reload until every outcome is known."""
 _RESULT = re.compile("/actions/")
 
 
@@ -41,8 +41,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
 
 
 @pytest.fixture
-def desk(browser: Browser, shop: Flow) -> Iterator[BrowserContext]:
-    """An ordinary window. Whatever the browser complains of fails the test, but for answers that say 400."""
+def window(browser: Browser, shop: Flow) -> Iterator[BrowserContext]:
+    """An ordinary window. Any error or warning of the browser fails the test, except responses with status 400."""
     context = browser.new_context(base_url=str(shop.query.base_url), viewport=WIDE)
     complaints: list[str] = []
     context.on("weberror", lambda error: complaints.append(str(error.error)))
@@ -70,26 +70,26 @@ def parked_payment(shop: Flow, name: str) -> tuple[str, str]:
 
 
 def confirm(shop: Flow, page: Page, button: str) -> None:
-    """Presses the button and stays until it is known what came of it."""
+    """Presses the button and waits for the result page to have every outcome."""
     with shop.delivering():
         page.get_by_role("button", name=button).click()
         page.wait_for_url(_RESULT)
-        expect(page.get_by_role("heading", level=1)).to_have_text("What came of it", timeout=OUTCOME_MS)
+        expect(page.get_by_role("heading", level=1)).to_have_text("Result", timeout=OUTCOME_MS)
 
 
 @pytest.mark.parametrize(
     ("verbs", "status", "says"),
     [
         (["Hold"], "held", "nothing is packed or shipped until it is released or cancelled"),
-        (["Hold", "Release"], "accepted", "goes on from where it was held"),
-        (["Cancel"], "cancelled", "cannot be taken back"),
+        (["Hold", "Release"], "accepted", "continues from where it was held"),
+        (["Cancel"], "cancelled", "cannot be undone"),
     ],
 )
-def test_an_order_is_acted_upon_once_it_was_said_what_that_does_and_why_was_asked(
-    desk: BrowserContext, shop: Flow, verbs: list[str], status: str, says: str
+def test_an_action_is_explained_and_needs_a_reason_before_it_is_done(
+    window: BrowserContext, shop: Flow, verbs: list[str], status: str, says: str
 ) -> None:
     order_id = placed_order(shop, f"act-{'-'.join(verbs)}")
-    page = desk.new_page()
+    page = window.new_page()
     for verb in verbs:
         page.goto(f"/orders/{order_id}")
         page.get_by_role("link", name=f"{verb} …").click()
@@ -98,10 +98,10 @@ def test_an_order_is_acted_upon_once_it_was_said_what_that_does_and_why_was_aske
         expect(page.get_by_label("Why")).to_be_focused()
         assert page.evaluate("document.querySelector('#reason').validity.valueMissing")
         page.get_by_label("Why").fill(f"{verb}: looks odd")
-        told = page.locator("main").inner_text()
+        page_text = page.locator("main").inner_text()
         confirm(shop, page, verb)
         expect(page.locator(".plan li")).to_contain_text("applied")
-    assert says in told
+    assert says in page_text
     page.get_by_role("link", name="To the order").click()
     expect(page.locator(".states")).to_contain_text(status)
     expect(page.locator(".turn").last).to_contain_text(f"{verbs[-1]}: looks odd")
@@ -109,10 +109,10 @@ def test_an_order_is_acted_upon_once_it_was_said_what_that_does_and_why_was_aske
 
 
 def test_looking_at_every_question_and_doing_nothing_changes_nothing(
-    desk: BrowserContext, shop: Flow
+    window: BrowserContext, shop: Flow
 ) -> None:
     order_id, parked_id = parked_payment(shop, "nothing")
-    page = desk.new_page()
+    page = window.new_page()
     for path in (
         *(f"/orders/{order_id}/{verb}" for verb in ("hold", "release", "cancel")),
         *(f"/parked/{parked_id}/{verb}" for verb in ("replay", "edit", "discard")),
@@ -125,11 +125,11 @@ def test_looking_at_every_question_and_doing_nothing_changes_nothing(
     assert shop.parked(order_id)[0]["state"] == "open"
 
 
-def test_what_an_order_no_longer_allows_is_not_offered_and_a_late_click_is_told_so(
-    desk: BrowserContext, shop: Flow
+def test_an_action_that_an_order_no_longer_allows_is_not_offered_and_a_late_click_has_no_effect(
+    window: BrowserContext, shop: Flow
 ) -> None:
     order_id = placed_order(shop, "late")
-    page = desk.new_page()
+    page = window.new_page()
     page.goto(f"/orders/{order_id}/cancel")
     page.get_by_label("Why").fill("too late")
     shop.send(event("shipped", order_id))
@@ -142,32 +142,32 @@ def test_what_an_order_no_longer_allows_is_not_offered_and_a_late_click_is_told_
 
 
 def test_a_parked_event_is_replayed_and_what_fails_again_is_open_again(
-    desk: BrowserContext, shop: Flow
+    window: BrowserContext, shop: Flow
 ) -> None:
     order_id, parked_id = parked_payment(shop, "replay")
-    page = desk.new_page()
+    page = window.new_page()
     page.goto(f"/parked/{parked_id}")
     page.get_by_role("link", name="Replay …").click()
     expect(page.get_by_role("list", name="What will be replayed, in this order")).to_contain_text(
         f"paid of {order_id}"
     )
-    expect(page.locator("main")).to_contain_text("What fails again is parked again.")
+    expect(page.locator("main")).to_contain_text("An event that fails again is parked again.")
     confirm(shop, page, "Replay")
     expect(page.locator(".plan li")).to_contain_text("parked")
     page.get_by_role("link", name="the parked event", exact=True).click()
     expect(page.locator(".states")).to_contain_text("open")
-    expect(page.get_by_role("heading", name="What was done")).to_be_visible()
+    expect(page.get_by_role("heading", name="Actions")).to_be_visible()
 
 
-def test_those_that_were_ticked_are_replayed_in_the_order_in_which_they_happened(
-    desk: BrowserContext, shop: Flow
+def test_selected_events_are_replayed_in_the_order_in_which_they_happened(
+    window: BrowserContext, shop: Flow
 ) -> None:
     order_id = shop.prefix + "ticked"
     shop.send(placed(order_id), paid(order_id, amount=1), event("packed", order_id))
     shop.settle()
     shop.send(event("refunded", order_id, {"amount": 7, "currency": "USD"}))
     shop.until(lambda: len(shop.parked(order_id)) == 2)
-    page = desk.new_page()
+    page = window.new_page()
     page.goto(f"/parked?state=open&order={order_id}")
     for box in page.get_by_role("checkbox").all():
         box.check()
@@ -178,26 +178,26 @@ def test_those_that_were_ticked_are_replayed_in_the_order_in_which_they_happened
     expect(page.locator(".plan li")).to_have_count(2)
 
 
-def test_nothing_ticked_is_told_and_nothing_is_asked(desk: BrowserContext, shop: Flow) -> None:
+def test_a_replay_without_a_selected_event_is_refused(window: BrowserContext, shop: Flow) -> None:
     order_id, _ = parked_payment(shop, "unticked")
-    page = desk.new_page()
+    page = window.new_page()
     page.goto(f"/parked?state=open&order={order_id}")
     page.get_by_role("button", name="Replay selected …").click()
-    expect(page.locator("main")).to_contain_text("go back and tick some events")
+    expect(page.locator("main")).to_contain_text("go back and select some events")
 
 
-def test_an_event_is_edited_and_what_is_wrong_with_it_is_told_beside_what_was_written(
-    desk: BrowserContext, shop: Flow
+def test_an_event_is_edited_and_its_faults_are_shown_beside_the_edited_text(
+    window: BrowserContext, shop: Flow
 ) -> None:
     order_id, parked_id = parked_payment(shop, "edit")
-    page = desk.new_page()
+    page = window.new_page()
     page.goto(f"/parked/{parked_id}")
     page.get_by_role("link", name="Edit …").click()
     field = page.get_by_label("The event, as a producer would send it")
     written = json.loads(field.input_value())
     for text, trouble in (
         (json.dumps(written), "nothing was changed; replay it instead"),
-        ("{no", "this is no JSON"),
+        ("{no", "this is not JSON"),
         (json.dumps(written | {"data": written["data"] | {"amount": "much"}}), "data.amount"),
     ):
         field.fill(text)
@@ -217,16 +217,16 @@ def test_an_event_is_edited_and_what_is_wrong_with_it_is_told_beside_what_was_wr
 
 
 def test_a_parked_event_is_discarded_for_a_reason_and_offers_nothing_any_more(
-    desk: BrowserContext, shop: Flow
+    window: BrowserContext, shop: Flow
 ) -> None:
     order_id, parked_id = parked_payment(shop, "discard")
-    page = desk.new_page()
+    page = window.new_page()
     page.goto(f"/parked/{parked_id}")
     page.get_by_role("link", name="Discard …").click()
-    expect(page.locator("main")).to_contain_text("That cannot be taken back.")
+    expect(page.locator("main")).to_contain_text("This cannot be undone.")
     page.get_by_label("Why").fill("a test payment")
     confirm(shop, page, "Discard")
-    expect(page.locator(".plan li")).to_contain_text("it is closed, and kept".capitalize())
+    expect(page.locator(".plan li")).to_contain_text("The event is closed, and kept")
     page.goto(f"/parked/{parked_id}")
     expect(page.locator(".states")).to_contain_text("discarded")
     expect(page.locator("main")).to_contain_text("a test payment")
@@ -234,9 +234,9 @@ def test_a_parked_event_is_discarded_for_a_reason_and_offers_nothing_any_more(
     assert shop.parked(order_id)[0]["state"] == "discarded"
 
 
-def test_a_double_click_acts_once(desk: BrowserContext, shop: Flow) -> None:
+def test_a_double_click_acts_once(window: BrowserContext, shop: Flow) -> None:
     order_id = placed_order(shop, "twice")
-    page = desk.new_page()
+    page = window.new_page()
     page.goto(f"/orders/{order_id}/hold")
     page.get_by_label("Why").fill("once")
     with shop.delivering():
@@ -247,22 +247,22 @@ def test_a_double_click_acts_once(desk: BrowserContext, shop: Flow) -> None:
 
 
 def test_going_back_asks_anew_and_pressing_again_is_refused_as_too_late(
-    desk: BrowserContext, shop: Flow
+    window: BrowserContext, shop: Flow
 ) -> None:
     order_id = placed_order(shop, "back")
-    page = desk.new_page()
+    page = window.new_page()
     page.goto(f"/orders/{order_id}/hold")
     for outcome in ("applied", "refused"):
         page.get_by_label("Why").fill("again")
         confirm(shop, page, "Hold")
         expect(page.locator(".plan li")).to_contain_text(outcome)
         page.go_back()
-    assert [turn["kind"] for turn in shop.order(order_id)["history"]] == ["accepted", "held"]
+    assert [change["kind"] for change in shop.order(order_id)["history"]] == ["accepted", "held"]
 
 
-def test_the_keyboard_alone_holds_an_order(desk: BrowserContext, shop: Flow) -> None:
+def test_the_keyboard_alone_holds_an_order(window: BrowserContext, shop: Flow) -> None:
     order_id = placed_order(shop, "keys")
-    page = desk.new_page()
+    page = window.new_page()
     page.goto(f"/orders/{order_id}")
     page.get_by_role("link", name="Hold …").focus()
     page.keyboard.press("Enter")
@@ -346,14 +346,12 @@ def test_every_word_of_a_question_can_be_read_in_the_light_and_in_the_dark(
             assert page.evaluate(PALE) == [], path
 
 
-def test_the_pictures_for_whoever_reviews_the_questions_are_taken(
-    browser: Browser, shop: Flow, tmp_path: Path
-) -> None:
+def test_screenshots_of_the_questions_are_taken(browser: Browser, shop: Flow, tmp_path: Path) -> None:
     folder = Path(os.environ.get("SCREENSHOTS") or tmp_path)
     order_id = shop.prefix + "picture"
     shop.send(event("placed", order_id, order(total="2900 or so")))
     shop.until(lambda: bool(shop.parked(order_id)))
-    asked = questions(shop, placed_order(shop, "pictured"), shop.parked(order_id)[0]["id"])
+    pages = questions(shop, placed_order(shop, "pictured"), shop.parked(order_id)[0]["id"])
     for scheme, size in (("light", WIDE), ("dark", WIDE), ("light", NARROW), ("dark", NARROW)):
         with browser.new_context(
             base_url=str(shop.query.base_url),
@@ -361,14 +359,14 @@ def test_the_pictures_for_whoever_reviews_the_questions_are_taken(
             viewport=size,
         ) as context:
             page = context.new_page()
-            for name, path in asked.items():
+            for name, path in pages.items():
                 page.goto(path)
                 page.screenshot(path=folder / f"ask-{name}-{scheme}-{size['width']}.png", full_page=True)
-            page.goto(asked["edit"])
+            page.goto(pages["edit"])
             page.get_by_role("button", name="Send the edited event").click()
             expect(page.get_by_role("alert")).to_be_visible()
             page.screenshot(path=folder / f"ask-fault-{scheme}-{size['width']}.png", full_page=True)
-            page.goto(asked["hold"])
+            page.goto(pages["hold"])
             page.get_by_label("Why").fill("a picture")
             confirm(shop, page, "Hold")
             page.screenshot(path=folder / f"result-{scheme}-{size['width']}.png", full_page=True)

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ViewportSize, expect
 from support.browsing import (
-    apart,
     focused,
+    in_another_thread,
     must_be_complete_without_a_script,
     must_not_scroll_sideways_on_a_phone,
 )
@@ -31,13 +31,13 @@ PAGES = [
 
 @pytest.fixture(scope="module")
 def address(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    apart(everything, database)
+    in_another_thread(everything, database)
     with console(database, tmp_path_factory.mktemp("query") / "log") as served:
         yield served
 
 
-def test_the_keyboard_alone_leads_from_the_start_page_to_an_order(desk: BrowserContext) -> None:
-    page = desk.new_page()
+def test_the_keyboard_alone_leads_from_the_start_page_to_an_order(window: BrowserContext) -> None:
+    page = window.new_page()
     page.goto("/")
     page.keyboard.press("Tab")
     assert focused(page) == "Skip to the content"
@@ -58,8 +58,8 @@ def test_the_keyboard_alone_leads_from_the_start_page_to_an_order(desk: BrowserC
     expect(page.get_by_role("heading", level=1)).to_have_text("held-1")
 
 
-def test_a_slash_goes_to_the_search_and_a_whole_id_opens_the_order(desk: BrowserContext) -> None:
-    page = desk.new_page()
+def test_a_slash_goes_to_the_search_and_a_whole_id_opens_the_order(window: BrowserContext) -> None:
+    page = window.new_page()
     page.goto("/parked")
     page.keyboard.press("/")
     page.keyboard.type("done-1")
@@ -67,8 +67,8 @@ def test_a_slash_goes_to_the_search_and_a_whole_id_opens_the_order(desk: Browser
     page.wait_for_url("**/orders/done-1")
 
 
-def test_a_slash_in_a_field_is_a_slash(desk: BrowserContext) -> None:
-    page = desk.new_page()
+def test_a_slash_in_a_field_is_a_slash(window: BrowserContext) -> None:
+    page = window.new_page()
     page.goto("/orders")
     field = page.locator("#q")
     field.focus()
@@ -76,8 +76,8 @@ def test_a_slash_in_a_field_is_a_slash(desk: BrowserContext) -> None:
     expect(field).to_have_value("a/b")
 
 
-def test_filters_narrow_the_list_and_stay_in_the_form(desk: BrowserContext) -> None:
-    page = desk.new_page()
+def test_filters_narrow_the_list_and_stay_in_the_form(window: BrowserContext) -> None:
+    page = window.new_page()
     page.goto("/orders")
     page.get_by_label("Status").select_option("accepted")
     page.get_by_label("Payment").select_option("paid")
@@ -91,8 +91,8 @@ def test_filters_narrow_the_list_and_stay_in_the_form(desk: BrowserContext) -> N
     expect(rows).to_have_count(10)
 
 
-def test_a_list_is_paged_there_and_back(desk: BrowserContext) -> None:
-    page = desk.new_page()
+def test_a_list_is_paged_there_and_back(window: BrowserContext) -> None:
+    page = window.new_page()
     page.goto("/orders?limit=4")
     first = page.locator("tbody tr").all_inner_texts()
     page.get_by_role("link", name="Older").click()
@@ -102,11 +102,11 @@ def test_a_list_is_paged_there_and_back(desk: BrowserContext) -> None:
     expect(page.locator("tbody tr a").first).to_have_text(first[0].split()[0])
 
 
-def test_an_order_reads_from_top_to_bottom(desk: BrowserContext) -> None:
-    page = desk.new_page()
+def test_an_order_reads_from_top_to_bottom(window: BrowserContext) -> None:
+    page = window.new_page()
     page.goto("/orders/done-1")
-    turns = page.locator(".turn .what strong").all_inner_texts()
-    assert turns == [
+    entries = page.locator(".turn .what strong").all_inner_texts()
+    assert entries == [
         *("accepted", "authorised", "paid", "packed", "shipped", "delivered", "refunded", "packed", "paid")
     ]
     shipped = page.locator(".turn", has_text="JD0146000")
@@ -118,8 +118,8 @@ def test_an_order_reads_from_top_to_bottom(desk: BrowserContext) -> None:
     expect(page.get_by_text("The order's total is 29.00 EUR")).to_be_visible()
 
 
-def test_a_name_that_is_a_script_is_text(desk: BrowserContext) -> None:
-    page = desk.new_page()
+def test_a_name_that_is_a_script_is_text(window: BrowserContext) -> None:
+    page = window.new_page()
     for path in ("/", "/orders/hostile-1", "/orders?q=hostile"):
         page.goto(path)
         assert page.title().endswith("Orderflow")
@@ -154,38 +154,40 @@ def test_who_prefers_the_dark_gets_it_with_or_without_a_script(
     assert brightness("dark") > 600
 
 
-def test_an_order_follows_what_happens_to_it_and_keeps_the_focus(desk: BrowserContext, database: str) -> None:
-    page = desk.new_page()
+def test_an_order_follows_what_happens_to_it_and_keeps_the_focus(
+    window: BrowserContext, database: str
+) -> None:
+    page = window.new_page()
     page.goto("/orders/yen-1")
     expect(page.get_by_role("status")).to_have_text("Live")
     page.get_by_role("link", name="As JSON").focus()
-    apart(happen, database, paid("yen-1", currency="JPY"))
+    in_another_thread(happen, database, paid("yen-1", currency="JPY"))
     expect(page.locator(".turn")).to_have_count(2, timeout=15_000)
     assert focused(page) == "As JSON"
 
 
-def test_what_is_stuck_is_met_on_the_start_page_and_its_order_says_how_long(
-    desk: BrowserContext, database: str
+def test_a_stuck_order_is_counted_on_the_start_page_and_its_page_says_for_how_long(
+    window: BrowserContext, database: str
 ) -> None:
     with psycopg.connect(database) as connection:
         connection.execute(
             "UPDATE orders SET status_since = now() - interval '30 hours' WHERE order_id = 'held-1'"
         )
-    page = desk.new_page()
+    page = window.new_page()
     page.goto("/")
     page.get_by_role("link", name="1 Stuck").click()
     page.wait_for_url("**attention=stuck")
-    expect(page.get_by_label("Needs a hand")).to_have_value("stuck")
+    expect(page.get_by_label("Needs attention")).to_have_value("stuck")
     page.get_by_role("link", name="held-1").click()
     expect(page.get_by_text("Held for 30 h; the shop's limit is 24 h.")).to_be_visible()
     page.goto("/orders")
-    page.get_by_label("Needs a hand").select_option("stuck_shipped")
+    page.get_by_label("Needs attention").select_option("stuck_shipped")
     page.get_by_role("button", name="Filter").click()
-    expect(page.get_by_text("No order is like that.")).to_be_visible()
+    expect(page.get_by_text("No order matches.")).to_be_visible()
 
 
-def test_the_payload_of_a_parked_event_shows_persons_only_when_asked_for(desk: BrowserContext) -> None:
-    page = desk.new_page()
+def test_the_content_of_a_parked_event_shows_personal_data_only_on_request(window: BrowserContext) -> None:
+    page = window.new_page()
     page.goto("/parked?stage=validate")
     page.get_by_role("link", name="placed").click()
     expect(page.locator("pre")).to_contain_text("MUG-BLUE")
@@ -194,9 +196,7 @@ def test_the_payload_of_a_parked_event_shows_persons_only_when_asked_for(desk: B
     expect(page.locator("pre")).to_contain_text("Lovelace")
 
 
-def test_the_pictures_for_whoever_reviews_the_console_are_taken(
-    browser: Browser, address: str, tmp_path: Path
-) -> None:
+def test_screenshots_of_the_console_are_taken(browser: Browser, address: str, tmp_path: Path) -> None:
     folder = Path(os.environ.get("SCREENSHOTS") or tmp_path)
     for scheme, width in (("light", 1280), ("dark", 1280), ("light", 400)):
         size = ViewportSize(width=width, height=800)

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ViewportSize, expect
 from support.browsing import (
-    apart,
     focused,
+    in_another_thread,
     must_be_complete_without_a_script,
     must_not_scroll_sideways_on_a_phone,
 )
@@ -37,7 +37,7 @@ def shop() -> Shop:
 
 @pytest.fixture(scope="module")
 def address(database: str, shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    apart(everything, database)
+    in_another_thread(everything, database)
     canary = shop.cluster.status()["canaryRevision"]
     with psycopg.connect(database) as connection:
         connection.execute("UPDATE ledger SET revision = %s WHERE order_id IN ('done-1', 'late-1')", [canary])
@@ -50,9 +50,9 @@ def address(database: str, shop: Shop, tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_the_keyboard_alone_leads_from_the_start_page_to_an_abort_and_back(
-    desk: BrowserContext, shop: Shop
+    window: BrowserContext, shop: Shop
 ) -> None:
-    page = desk.new_page()
+    page = window.new_page()
     page.goto("/")
     page.get_by_role("navigation", name="Main").get_by_role("link", name="Releases").focus()
     page.keyboard.press("Enter")
@@ -63,7 +63,7 @@ def test_the_keyboard_alone_leads_from_the_start_page_to_an_abort_and_back(
     page.get_by_role("link", name="Abort …").focus()
     page.keyboard.press("Enter")
     page.wait_for_url("**/rollouts/track/abort")
-    assert focused(page) == "Abort", "the button waits for the one who asked"
+    assert focused(page) == "Abort", "the button has the focus"
     expect(page.get_by_text(f"Everything goes back to {shop.stable}")).to_be_visible()
     page.get_by_role("link", name="Do nothing").focus()
     page.keyboard.press("Enter")
@@ -71,8 +71,8 @@ def test_the_keyboard_alone_leads_from_the_start_page_to_an_abort_and_back(
     assert shop.cluster.status()["phase"] == "Progressing"
 
 
-def test_a_release_is_followed_live_and_keeps_the_focus(desk: BrowserContext, shop: Shop) -> None:
-    page = desk.new_page()
+def test_a_release_is_followed_live_and_keeps_the_focus(window: BrowserContext, shop: Shop) -> None:
+    page = window.new_page()
     page.goto("/rollouts/track")
     expect(page.get_by_role("status")).to_have_text("Live")
     page.get_by_role("link", name="Abort …").focus()
@@ -83,16 +83,16 @@ def test_a_release_is_followed_live_and_keeps_the_focus(desk: BrowserContext, sh
     expect(page.locator(".head .pill")).to_have_text("Progressing", timeout=15_000)
 
 
-def test_the_orders_that_met_the_canary_are_one_step_away(desk: BrowserContext) -> None:
-    page = desk.new_page()
+def test_the_orders_that_the_canary_handled_are_one_step_away(window: BrowserContext) -> None:
+    page = window.new_page()
     page.goto("/rollouts/track")
     expect(page.locator(".steps [aria-current=step]")).to_contain_text("Analysis orders")
     page.get_by_role("link", name="done-1").click()
     page.wait_for_url("**/orders/done-1")
 
 
-def test_an_abort_is_asked_for_once_and_seen_live(desk: BrowserContext, shop: Shop) -> None:
-    page = desk.new_page()
+def test_a_pause_is_confirmed_once_and_seen_live(window: BrowserContext, shop: Shop) -> None:
+    page = window.new_page()
     page.goto("/rollouts/track/pause")
     page.get_by_role("button", name="Pause").click()
     page.wait_for_url("**/rollouts/track")
@@ -115,9 +115,7 @@ def test_no_page_scrolls_sideways_on_a_phone(browser: Browser, address: str, pat
     must_not_scroll_sideways_on_a_phone(browser, address, path)
 
 
-def test_the_pictures_for_whoever_reviews_the_pages_are_taken(
-    browser: Browser, address: str, tmp_path: Path
-) -> None:
+def test_screenshots_of_the_release_pages_are_taken(browser: Browser, address: str, tmp_path: Path) -> None:
     folder = Path(os.environ.get("SCREENSHOTS") or tmp_path)
     for scheme, width in (("light", 1280), ("dark", 1280), ("light", 400)):
         size = ViewportSize(width=width, height=800)

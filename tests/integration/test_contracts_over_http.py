@@ -109,16 +109,18 @@ def test_what_real_orders_give_is_as_described(query: str) -> None:
         assert parked
         for row in parked:
             must_fit(QUERY, "readParked", client.get(row["href"]))
-            shown = must_fit(QUERY, "readParked", client.get(row["href"], params={"reveal": "1"}))
-            assert not shown["masked"]
+            revealed = must_fit(QUERY, "readParked", client.get(row["href"], params={"reveal": "1"}))
+            assert not revealed["masked"]
         for name, path in (("readRates", "/api/rates"), ("readOutcomes", "/api/outcomes")):
             must_fit(QUERY, name, client.get(path))
         before = client.get("/api/audits/last")
         assert must_fit(QUERY, "readLastAudit", before)["status"] == 404
         must_fit(QUERY, "judgeReleaseByAudit", client.get("/api/releases/track/audit"))
-        asked = {"canary": "track-00002", "stable": "track-00001"}
-        must_fit(QUERY, "judgeRelease", client.get("/api/releases/track", params=asked))
-        must_fit(QUERY, "judgeRelease", client.get("/api/releases/track", params=asked | {"weight": "10"}))
+        revisions = {"canary": "track-00002", "stable": "track-00001"}
+        must_fit(QUERY, "judgeRelease", client.get("/api/releases/track", params=revisions))
+        must_fit(
+            QUERY, "judgeRelease", client.get("/api/releases/track", params=revisions | {"weight": "10"})
+        )
 
 
 def test_what_operators_do_is_answered_as_described(query: str) -> None:
@@ -130,10 +132,10 @@ def test_what_operators_do_is_answered_as_described(query: str) -> None:
         must_fit(QUERY, "readActions", client.get(receipt["href"]))
         longer = client.post(f"/api/orders/{order_id}/extend", json={"hours": 1})
         assert must_fit(QUERY, "extendWaiting", longer)["kind"] == "extended"
-        letter = client.get("/api/parked").json()["parked"][0]["id"]
-        plan = client.post("/api/parked/replay", json={"ids": [letter], "dry_run": True})
+        parked_id = client.get("/api/parked").json()["parked"][0]["id"]
+        plan = client.post("/api/parked/replay", json={"ids": [parked_id], "dry_run": True})
         assert must_fit(QUERY, "replayMany", plan)["taken"]
-        refused = client.post(f"/api/parked/{letter}/discard", json={})
+        refused = client.post(f"/api/parked/{parked_id}/discard", json={})
         assert must_fit(QUERY, "discardParked", refused)["errors"][0]["field"] == "reason"
 
 

@@ -35,25 +35,25 @@ def shop(kafka_bootstrap: str, database_url: str, tmp_path_factory: pytest.TempP
 
 
 @pytest.fixture(scope="module")
-def letter(shop: Flow) -> dict[str, Any]:
-    """A letter that no test changes: an order that validate could not read."""
+def parked(shop: Flow) -> dict[str, Any]:
+    """A parked event that no test changes: an order that validate could not read."""
     order_id = shop.prefix + "stays"
     shop.send(event("placed", order_id, order(total="much")))
     shop.until(lambda: bool(shop.parked(order_id)))
-    (found,) = shop.parked(order_id)
-    return found
+    (parked_event,) = shop.parked(order_id)
+    return parked_event
 
 
 def kn(
-    shop: Flow | None, *arguments: str, given: str | None = None, **environment: str
+    shop: Flow | None, *arguments: str, stdin: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    known = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "USER": "anna"}
+    base = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "USER": "anna"}
     if shop is not None:
-        known["ORDERFLOW_SERVER"] = str(shop.query.base_url)
+        base["ORDERFLOW_SERVER"] = str(shop.query.base_url)
     return subprocess.run(
         [COMMAND, *arguments],
-        env=known | environment,
-        input=given or "",
+        env=base | environment,
+        input=stdin,
         capture_output=True,
         text=True,
         timeout=90,
@@ -89,9 +89,9 @@ def test_holding_says_that_it_took_effect_and_holding_twice_that_it_did_not(shop
     assert again.returncode == 1
     assert "refused" in again.stdout
     assert "(stale)" in again.stdout
-    told = kn(shop, "history", order_id)
-    assert re.search(r"held +applied +track-00001 +status accepted > held *\n +by: anna", told.stdout)
-    assert "still odd" in told.stdout
+    history = kn(shop, "history", order_id)
+    assert re.search(r"held +applied +track-00001 +status accepted > held *\n +by: anna", history.stdout)
+    assert "still odd" in history.stdout
 
 
 def test_a_release_and_a_cancellation_follow(shop: Flow) -> None:
@@ -101,13 +101,13 @@ def test_a_release_and_a_cancellation_follow(shop: Flow) -> None:
         assert status in kn(shop, "status", order_id).stdout
 
 
-def test_not_waiting_says_only_that_it_was_taken(shop: Flow) -> None:
+def test_without_waiting_the_output_says_only_that_the_action_was_accepted(shop: Flow) -> None:
     order_id = placed_order(shop, "no-wait")
     done = kn(shop, "hold", order_id, "--reason", "x", "--no-wait", "-o", "json")
     assert done.returncode == 0
-    told = json.loads(done.stdout)
-    assert [taken["order_id"] for taken in told["taken"]] == [order_id]
-    assert told["outcomes"] == []
+    receipt = json.loads(done.stdout)
+    assert [action["order_id"] for action in receipt["taken"]] == [order_id]
+    assert receipt["outcomes"] == []
     shop.settle()
 
 
@@ -119,7 +119,7 @@ def test_an_outcome_that_does_not_come_in_time_is_no_success(shop: Flow) -> None
     shop.settle()
 
 
-def test_a_payment_is_mended_by_path_and_its_order_is_paid(shop: Flow) -> None:
+def test_a_payment_is_edited_by_path_and_its_order_is_paid(shop: Flow) -> None:
     order_id, parked_id = parked_payment(shop, "set")
     done = act(shop, "parked", "edit", parked_id, "--set", "data.amount=2900", "--why", "a typing error")
     assert done.returncode == 0, done.stderr
@@ -129,22 +129,22 @@ def test_a_payment_is_mended_by_path_and_its_order_is_paid(shop: Flow) -> None:
     assert re.search(r"edited +anna +applied +a typing error *\n +edited: data.amount", shown)
 
 
-def test_an_event_is_mended_from_a_file(shop: Flow, tmp_path: Path) -> None:
+def test_an_event_is_edited_from_a_file(shop: Flow, tmp_path: Path) -> None:
     order_id, parked_id = parked_payment(shop, "file")
-    told = json.loads(kn(shop, "parked", "show", parked_id, "--reveal", "-o", "json").stdout)["editable"]
-    told["data"]["amount"] = 2900
+    document = json.loads(kn(shop, "parked", "show", parked_id, "--reveal", "-o", "json").stdout)["editable"]
+    document["data"]["amount"] = 2900
     file = tmp_path / "event.json"
-    file.write_text(json.dumps(told))
+    file.write_text(json.dumps(document))
     assert act(shop, "parked", "edit", parked_id, "--file", str(file)).returncode == 0
     assert shop.order(order_id)["payment"] == "paid"
 
 
-def test_an_event_is_mended_in_an_editor(shop: Flow, tmp_path: Path) -> None:
+def test_an_event_is_edited_in_an_editor(shop: Flow, tmp_path: Path) -> None:
     order_id, parked_id = parked_payment(shop, "editor")
     editor = tmp_path / "editor"
     editor.write_text('#!/bin/sh\nsed -i \'s/"amount": 1,/"amount": 2900,/\' "$1"\n')
     editor.chmod(0o755)
-    # Only where somebody sits there is an editor opened: script gives the command a terminal.
+    # The editor opens only on a terminal; script gives the command one.
     command = shlex.join([COMMAND, "parked", "edit", parked_id])
     environment = {"PATH": os.environ["PATH"], "EDITOR": str(editor), "USER": "anna", "TERM": "xterm"}
     with shop.delivering():
@@ -162,18 +162,18 @@ def test_an_event_is_mended_in_an_editor(shop: Flow, tmp_path: Path) -> None:
     assert shop.order(order_id)["payment"] == "paid"
 
 
-def test_what_is_still_wrong_is_named_and_nothing_sent(shop: Flow, letter: dict[str, Any]) -> None:
-    done = kn(shop, "parked", "edit", letter["id"], "--set", "data.total=x", "--unset", "data.lines")
+def test_invalid_fields_are_named_and_nothing_is_sent(shop: Flow, parked: dict[str, Any]) -> None:
+    done = kn(shop, "parked", "edit", parked["id"], "--set", "data.total=x", "--unset", "data.lines")
     assert done.returncode == 2
     assert "data.lines: Field required (missing)" in done.stderr
     assert "data.total" in done.stderr
-    assert kn(shop, "parked", "edit", letter["id"]).returncode == 2
+    assert kn(shop, "parked", "edit", parked["id"]).returncode == 2
 
 
-def test_an_orders_events_are_replayed_after_a_look(shop: Flow) -> None:
+def test_an_orders_events_are_replayed_after_a_dry_run(shop: Flow) -> None:
     order_id, parked_id = parked_payment(shop, "replay")
-    look = kn(shop, "parked", "replay", "--order", order_id, "--dry-run", "-o", "name")
-    assert (look.returncode, look.stdout) == (0, f"{parked_id}\n")
+    plan = kn(shop, "parked", "replay", "--order", order_id, "--dry-run", "-o", "name")
+    assert (plan.returncode, plan.stdout) == (0, f"{parked_id}\n")
     unsure = kn(shop, "parked", "replay", "--order", order_id)
     assert unsure.returncode == 1
     assert "--yes" in unsure.stderr
@@ -197,7 +197,7 @@ def test_a_discarded_event_leaves_the_list_and_cannot_be_replayed(shop: Flow) ->
     assert "(already_discarded)" in refused.stdout
 
 
-def test_what_waits_is_given_more_time(shop: Flow) -> None:
+def test_waiting_events_get_more_time(shop: Flow) -> None:
     order_id = shop.prefix + "extend"
     shop.send(paid(order_id))
     shop.settle()
@@ -206,18 +206,18 @@ def test_what_waits_is_given_more_time(shop: Flow) -> None:
     assert "waits longer by: 5 h" in kn(shop, "history", order_id).stdout
 
 
-def test_a_letter_is_shown_with_its_personal_data_masked_unless_asked_for(
-    shop: Flow, letter: dict[str, Any]
+def test_a_parked_event_is_shown_with_personal_data_masked_unless_revealed(
+    shop: Flow, parked: dict[str, Any]
 ) -> None:
-    masked = kn(shop, "parked", "show", letter["id"]).stdout
-    for told in ("open", "validate validate-00001", "(int_type) at total", "masked", letter["event_id"]):
-        assert told in masked
+    masked = kn(shop, "parked", "show", parked["id"]).stdout
+    for text in ("open", "validate validate-00001", "(int_type) at total", "masked", parked["event_id"]):
+        assert text in masked
     assert "Ada" not in masked
-    assert "Ada" in kn(shop, "parked", "show", letter["id"], "--reveal").stdout
+    assert "Ada" in kn(shop, "parked", "show", parked["id"], "--reveal").stdout
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "arguments",
     [
         ["parked", "list"],
         ["parked", "list", "--state", "all"],
@@ -228,11 +228,11 @@ def test_a_letter_is_shown_with_its_personal_data_masked_unless_asked_for(
     ],
 )
 def test_everything_fits_a_hundred_columns_and_has_no_colour_in_a_pipe(
-    shop: Flow, letter: dict[str, Any], asked: list[str]
+    shop: Flow, parked: dict[str, Any], arguments: list[str]
 ) -> None:
     order_id = placed_order(shop, "wide")
-    more = {"show": [letter["id"]], "status": [order_id], "history": [order_id]}.get(asked[-1], [])
-    done = kn(shop, *asked, *more)
+    more = {"show": [parked["id"]], "status": [order_id], "history": [order_id]}.get(arguments[-1], [])
+    done = kn(shop, *arguments, *more)
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout
     text = done.stdout.split("\ndata (")[0]
@@ -244,7 +244,7 @@ def test_no_id_is_broken_however_long_it_is(shop: Flow, length: int) -> None:
     order_id, parked_id = parked_payment(shop, "x" * (length - len(shop.prefix)))
     shop.send(event("held", order_id))
     shop.settle()
-    asked = [
+    commands = [
         (["parked", "list"], {order_id, parked_id}),
         (["parked", "list", "--state", "all"], {order_id, parked_id}),
         (["parked", "replay", "--order", order_id, "--dry-run"], {order_id, parked_id}),
@@ -253,7 +253,7 @@ def test_no_id_is_broken_however_long_it_is(shop: Flow, length: int) -> None:
         (["history", order_id], {parked_id}),
         (["hold", order_id, "--reason", "x", "--no-wait"], {order_id}),
     ]
-    for arguments, ids in asked:
+    for arguments, ids in commands:
         done = kn(shop, *arguments)
         assert ids <= set(done.stdout.split()), (arguments, done.stdout)
         assert max(map(len, done.stdout.splitlines())) <= 100
@@ -271,23 +271,23 @@ def test_an_orders_id_stands_beside_its_events_where_there_is_room_and_under_it_
     assert re.search(f"{parked_id} +paid +track +amount_mism[^ ]* +[0-9]+s *\n{order_id}", under)
 
 
-def test_options_before_a_verb_hold_for_it_unless_it_has_its_own(shop: Flow, letter: dict[str, Any]) -> None:
+def test_options_before_a_verb_hold_for_it_unless_it_has_its_own(shop: Flow, parked: dict[str, Any]) -> None:
     here = ("--server", str(shop.query.base_url))
     nowhere = ("--server", "http://127.0.0.1:1")
-    listed = ("list", "--order", letter["order_id"])
-    for asked in (
+    listed = ("list", "--order", parked["order_id"])
+    for arguments in (
         (*here, "-o", "name", "parked", *listed),
         ("parked", *here, "-o", "name", *listed),
         (*here, "parked", "-o", "name", *listed),
         (*nowhere, "-o", "json", "parked", *listed, *here, "-o", "name"),
         (*nowhere, "parked", *here, *listed, "-o", "name"),
     ):
-        done = kn(None, *asked)
-        assert (done.returncode, done.stdout) == (0, f"{letter['id']}\n"), done.stderr
+        done = kn(None, *arguments)
+        assert (done.returncode, done.stdout) == (0, f"{parked['id']}\n"), done.stderr
     assert kn(None, *here, "list", *nowhere).returncode == 3
 
 
-def test_orders_that_need_a_hand_are_listed(shop: Flow) -> None:
+def test_orders_that_need_attention_are_listed(shop: Flow) -> None:
     order_id = shop.prefix + "needy"
     shop.send(placed(order_id), event("shipped", order_id))
     shop.settle()
@@ -326,7 +326,7 @@ def test_the_last_audit_is_shown_and_its_state_is_the_exit_code(shop: Flow) -> N
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "message"),
     [
         (["parked", "lst"], 2, "Did you mean 'list'"),
         (["parked", "list", "--stat", "x"], 2, "--state"),
@@ -337,22 +337,22 @@ def test_the_last_audit_is_shown_and_its_state_is_the_exit_code(shop: Flow) -> N
         (["parked", "edit", "x", "--file", "/none"], 2, "No such file"),
         (["hold", "x"], 2, "--reason"),
         (["hold", "none-such", "--reason", "x"], 1, "There is no such order"),
-        (["status", "none-such"], 1, "nothing under this address"),
-        (["parked", "show", "a/../b"], 1, "nothing under this address"),
+        (["status", "none-such"], 1, "nothing at this address"),
+        (["parked", "show", "a/../b"], 1, "nothing at this address"),
         (["status", "x", "--server", "ftp://x"], 2, "begins with http"),
         (["status", "x", "--key-file", "/none"], 2, "No such file"),
     ],
 )
-def test_what_is_asked_wrongly_is_told_in_a_sentence(
-    shop: Flow, arguments: list[str], code: int, told: str
+def test_wrong_usage_is_answered_with_one_sentence(
+    shop: Flow, arguments: list[str], code: int, message: str
 ) -> None:
     done = kn(shop, *arguments)
     assert (done.returncode, done.stdout) == (code, "")
-    assert told in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_without_a_server_it_says_where_one_could_come_from(tmp_path: Path) -> None:
+def test_without_a_server_the_error_says_how_to_set_one(tmp_path: Path) -> None:
     done = subprocess.run(
         [COMMAND, "list"],
         cwd=tmp_path,
@@ -372,14 +372,14 @@ def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert "http://127.0.0.1:1" in done.stderr
 
 
-def test_a_key_comes_from_the_environment_or_a_file_and_a_wrong_one_is_told(
+def test_a_key_comes_from_the_environment_or_a_file_and_a_wrong_one_is_an_error(
     shop: Flow, tmp_path: Path
 ) -> None:
     key, entry = api_keys.new_key("desk", ["query"])
     (tmp_path / "keys.toml").write_text(api_keys.toml(entry))
     (tmp_path / "key").write_text(f"{key}\n")
-    given = {"API_KEYS_FILE": str(tmp_path / "keys.toml"), "LOCAL_RUN": ""}
-    with console(shop.database, tmp_path / "log", **given) as address:
+    environment = {"API_KEYS_FILE": str(tmp_path / "keys.toml"), "LOCAL_RUN": ""}
+    with console(shop.database, tmp_path / "log", **environment) as address:
         assert kn(None, "list", "--server", address).returncode == 4
         assert kn(None, "list", "--server", address, ORDERFLOW_KEY=key).returncode == 0
         by_file = ("--server", address, "--key-file", str(tmp_path / "key"))
@@ -390,26 +390,28 @@ def test_a_key_comes_from_the_environment_or_a_file_and_a_wrong_one_is_told(
         assert key not in refused.stderr
 
 
-def test_kn_finds_it_and_hands_on_what_is_asked_but_knows_one_exit_code_for_all_trouble(shop: Flow) -> None:
+def test_kn_finds_the_command_and_passes_arguments_on_but_has_one_exit_code_for_all_errors(
+    shop: Flow,
+) -> None:
     kn_itself = os.environ.get("KN") or shutil.which("kn")
     if kn_itself is None:
         pytest.skip("no kn: go install knative.dev/client/cmd/kn@latest, or name one in KN")
     path = f"{Path(COMMAND).parent}:{os.environ['PATH']}"
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        known = {"PATH": path, "HOME": os.environ.get("HOME", "/")}
+        environment = {"PATH": path, "HOME": os.environ.get("HOME", "/")}
         return subprocess.run(
-            [kn_itself, *arguments], env=known, capture_output=True, text=True, timeout=90, check=False
+            [kn_itself, *arguments], env=environment, capture_output=True, text=True, timeout=90, check=False
         )
 
     order_id, parked_id = parked_payment(shop, "by-kn")
     assert f"kn-order : {COMMAND}" in run("plugin", "list").stdout
     here = ("--server", str(shop.query.base_url))
-    for asked in (
+    for arguments in (
         ("order", *here, "parked", "list", "--order", order_id, "-o", "name"),
         ("order", "parked", "list", "--order", order_id, "-o", "name", *here),
     ):
-        done = run(*asked)
+        done = run(*arguments)
         assert (done.returncode, done.stdout) == (0, f"{parked_id}\n"), done.stderr
     away = run("order", "list", "--server", "http://127.0.0.1:1")
     assert away.returncode == 1
@@ -417,5 +419,9 @@ def test_kn_finds_it_and_hands_on_what_is_asked_but_knows_one_exit_code_for_all_
 
 
 def test_a_shell_can_complete_it() -> None:
-    asked = {"COMP_WORDS": "kn-order parked re", "COMP_CWORD": "2", "_KN_ORDER_COMPLETE": "complete_bash"}
-    assert kn(None, **asked).stdout.split() == ["replay"]
+    environment = {
+        "COMP_WORDS": "kn-order parked re",
+        "COMP_CWORD": "2",
+        "_KN_ORDER_COMPLETE": "complete_bash",
+    }
+    assert kn(None, **environment).stdout.split() == ["replay"]

@@ -15,11 +15,11 @@ from support.history import happen
 from support.stage import ROOT
 from werkzeug.test import Client
 
-from orderflow.adapters.postgres.schema import migrate
-from orderflow.domain.deadlines import Gaps, Stuck
+from orderflow.adapters.postgres.pool import migrate
+from orderflow.domain.deadlines import GapLimits, StuckLimits
 from orderflow.messaging.cloudevent import Envelope
-from orderflow.query.store.orders import Reader
-from orderflow.query.store.overdue import ORDERS, Alerts
+from orderflow.query.store.overdue import ORDER_IDS, Alerts
+from orderflow.query.store.reader import Reader
 from orderflow.settings import QuerySettings
 
 RULES = """
@@ -83,8 +83,8 @@ def listed(client: Client, code: str) -> list[str]:
 
 
 def order(client: Client, order_id: str) -> dict[str, Any]:
-    found: dict[str, Any] = client.get(f"/api/orders/{order_id}").json  # type: ignore[assignment]
-    return found
+    body: dict[str, Any] = client.get(f"/api/orders/{order_id}").json  # type: ignore[assignment]
+    return body
 
 
 def alerts(client: Client, order_id: str) -> dict[str, float]:
@@ -234,15 +234,15 @@ def large(shop: str) -> Iterator[str]:
 
 
 def test_limits_are_judged_by_indexes_that_hold_only_what_is_not_at_its_end(large: str) -> None:
-    known = Alerts(Stuck(), Gaps())
+    alerts = Alerts(StuckLimits(), GapLimits())
     settings = QuerySettings(database_url=SecretStr(large), kafka_bootstrap=NO_KAFKA)
-    reader = Reader(settings, known)
-    with reader._snapshot() as connection:
+    reader = Reader(settings, alerts)
+    with reader._pool.snapshot() as connection:
         now = connection.execute("SELECT now()").fetchone()
         assert now is not None
-        values = known._values(now[0]) | {"codes": ["stuck_held"], "most": 20_000}
-        told = connection.execute("EXPLAIN " + ORDERS.as_string(connection), values).fetchall()  # type: ignore[operator]
-    plan = "\n".join(line for (line,) in told)
+        values = alerts._values(now[0]) | {"codes": ["stuck_held"], "limit": 20_000}
+        rows = connection.execute("EXPLAIN " + ORDER_IDS.as_string(connection), values).fetchall()  # type: ignore[operator]
+    plan = "\n".join(line for (line,) in rows)
     assert "orders_open" in plan
     assert "Seq Scan on orders" not in plan
     assert reader.alerts()["stuck_held"].count > 900

@@ -1,4 +1,4 @@
-"""What operators do, over HTTP: query takes it, shelve carries it out, validate and track decide anew."""
+"""Operators' actions over HTTP: query takes them, shelve executes them, validate and track decide again."""
 
 import json
 import uuid
@@ -34,8 +34,8 @@ def park_payment(shop: Flow, name: str, amount: int = 1) -> tuple[str, dict[str,
     order_id = shop.prefix + name
     shop.send(placed(order_id), paid(order_id, amount=amount))
     shop.until(lambda: bool(shop.parked(order_id)))
-    (letter,) = shop.parked(order_id)
-    return order_id, letter
+    (parked,) = shop.parked(order_id)
+    return order_id, parked
 
 
 def park_order(shop: Flow, name: str) -> tuple[str, dict[str, Any]]:
@@ -44,8 +44,8 @@ def park_order(shop: Flow, name: str) -> tuple[str, dict[str, Any]]:
     shop.send(event("placed", order_id, order(total="2900 or so")), paid(order_id))
     shop.until(lambda: bool(shop.parked(order_id)))
     shop.settle()
-    (letter,) = shop.parked(order_id)
-    return order_id, letter
+    (parked,) = shop.parked(order_id)
+    return order_id, parked
 
 
 def parked_events(shop: Flow, order_id: str) -> list[Envelope]:
@@ -60,12 +60,12 @@ def test_a_held_order_says_who_held_it_and_why(shop: Flow) -> None:
     shop.settle()
     (result,) = shop.results(answer)
     assert (result["kind"], result["by"], result["event_outcome"]) == ("held", "anna", "applied")
-    told = shop.order(order_id)
-    assert told["status"] == "held"
-    assert told["history"][-1]["detail"] == {"by": "anna", "reason": "looks odd"}
+    body = shop.order(order_id)
+    assert body["status"] == "held"
+    assert body["history"][-1]["detail"] == {"by": "anna", "reason": "looks odd"}
 
 
-def test_who_asked_in_vain_and_why_stands_in_the_history_too(shop: Flow) -> None:
+def test_the_history_shows_who_asked_for_an_action_without_effect_and_why(shop: Flow) -> None:
     order_id = shop.prefix + "vain"
     shop.send(placed(order_id))
     shop.settle()
@@ -73,39 +73,39 @@ def test_who_asked_in_vain_and_why_stands_in_the_history_too(shop: Flow) -> None
     shop.settle()
     (result,) = shop.results(answer)
     assert (result["event_outcome"], result["event_reason"]["code"]) == ("refused", "stale")
-    (turn,) = [turn for turn in shop.order(order_id)["timeline"] if turn["kind"] == "released"]
-    assert (turn["outcome"], turn["details"]) == ("refused", {"by": "bob", "reason": "a slip"})
+    (entry,) = [entry for entry in shop.order(order_id)["timeline"] if entry["kind"] == "released"]
+    assert (entry["outcome"], entry["details"]) == ("refused", {"by": "bob", "reason": "a slip"})
     assert "a slip" in shop.query.get(f"/orders/{order_id}").text
 
 
-def test_an_order_that_was_mended_is_validated_anew_and_what_waited_for_it_follows(shop: Flow) -> None:
-    order_id, letter = park_order(shop, "mend")
+def test_an_edited_order_is_validated_again_and_its_waiting_events_are_applied(shop: Flow) -> None:
+    order_id, parked = park_order(shop, "mend")
     assert shop.order(order_id)["status"] == "awaited"
     body = {"set": {"data.total": 2900}, "reason": "the total is a number"}
-    answer = shop.act(f"/api/parked/{letter['id']}/edit", body, Orderflow_Operator="anna")
+    answer = shop.act(f"/api/parked/{parked['id']}/edit", body, Orderflow_Operator="anna")
     shop.settle()
     (result,) = shop.results(answer)
     assert (result["outcome"], result["event_outcome"]) == ("done", "applied")
-    told = shop.order(order_id)
-    assert (told["status"], told["payment"]) == ("accepted", "paid")
-    assert [step["kind"] for step in told["history"]] == ["accepted", "paid"]
-    assert told["history"][0]["id"] == letter["event_id"]
-    (turn,) = [turn for turn in told["timeline"] if turn["kind"] == "edited"]
-    assert turn["details"] == {"by": "anna", "reason": "the total is a number", "edited": "data.total"}
+    body = shop.order(order_id)
+    assert (body["status"], body["payment"]) == ("accepted", "paid")
+    assert [change["kind"] for change in body["history"]] == ["accepted", "paid"]
+    assert body["history"][0]["id"] == parked["event_id"]
+    (entry,) = [entry for entry in body["timeline"] if entry["kind"] == "edited"]
+    assert entry["details"] == {"by": "anna", "reason": "the total is a number", "edited": "data.total"}
 
 
 def test_an_edited_event_is_held_against_the_shops_rules(shop: Flow) -> None:
-    order_id, letter = park_order(shop, "rules")
-    answer = shop.act(f"/api/parked/{letter['id']}/edit", {"set": {"data.total": 1}})
+    order_id, parked = park_order(shop, "rules")
+    answer = shop.act(f"/api/parked/{parked['id']}/edit", {"set": {"data.total": 1}})
     shop.settle()
     assert answer.status_code == 202
     assert shop.order(order_id)["status"] == "rejected"
 
 
-def test_what_an_edited_event_still_lacks_is_named_and_nothing_is_sent(shop: Flow) -> None:
-    order_id, letter = park_order(shop, "lacks")
+def test_invalid_fields_of_an_edited_event_are_named_and_nothing_is_sent(shop: Flow) -> None:
+    order_id, parked = park_order(shop, "lacks")
     answer = shop.act(
-        f"/api/parked/{letter['id']}/edit", {"set": {"data.total": 2900, "data.lines.0.quantity": 0}}
+        f"/api/parked/{parked['id']}/edit", {"set": {"data.total": 2900, "data.lines.0.quantity": 0}}
     )
     assert answer.status_code == 400
     assert [error["field"] for error in answer.json()["errors"]] == [
@@ -118,26 +118,26 @@ def test_what_an_edited_event_still_lacks_is_named_and_nothing_is_sent(shop: Flo
 
 
 def test_an_edited_payment_that_track_had_parked_takes_effect_under_its_own_id(shop: Flow) -> None:
-    order_id, letter = park_payment(shop, "amount")
-    answer = shop.act(f"/api/parked/{letter['id']}/edit", {"set": {"data.amount": 2900}})
+    order_id, parked = park_payment(shop, "amount")
+    answer = shop.act(f"/api/parked/{parked['id']}/edit", {"set": {"data.amount": 2900}})
     shop.settle()
     (result,) = shop.results(answer)
     assert result["event_outcome"] == "applied"
-    told = shop.order(order_id)
-    assert (told["payment"], told["captured"]) == ("paid", 2900)
-    assert [entry["id"] for entry in told["ledger"] if entry["kind"] == "paid"] == [letter["origin_id"]]
+    body = shop.order(order_id)
+    assert (body["payment"], body["captured"]) == ("paid", 2900)
+    assert [entry["id"] for entry in body["ledger"] if entry["kind"] == "paid"] == [parked["origin_id"]]
 
 
-def test_what_a_replay_does_not_mend_is_open_again_and_a_redelivery_is_not(shop: Flow) -> None:
-    order_id, letter = park_payment(shop, "again")
+def test_an_event_that_fails_again_is_open_again_and_a_redelivered_one_is_not(shop: Flow) -> None:
+    order_id, parked = park_payment(shop, "again")
     first = parked_events(shop, order_id)
-    answer = shop.act(f"/api/parked/{letter['id']}/replay")
+    answer = shop.act(f"/api/parked/{parked['id']}/replay")
     shop.settle()
     (now,) = shop.parked(order_id)
     assert (now["state"], now["replays"], now["times"], now["revision"]) == ("open", 1, 2, "track-00001")
     (result,) = shop.results(answer)
     assert (result["outcome"], result["event_outcome"], result["parked_state"]) == ("done", "parked", "open")
-    shop.act(f"/api/parked/{letter['id']}/edit", {"set": {"data.amount": 2900}})
+    shop.act(f"/api/parked/{parked['id']}/edit", {"set": {"data.amount": 2900}})
     shop.settle()
     assert shop.order(order_id)["payment"] == "paid"
     for seen in [*first, *parked_events(shop, order_id)]:
@@ -146,26 +146,26 @@ def test_what_a_replay_does_not_mend_is_open_again_and_a_redelivery_is_not(shop:
 
 
 def test_a_discarded_event_stays_discarded_and_is_not_replayed(shop: Flow) -> None:
-    order_id, letter = park_payment(shop, "discard")
-    answer = shop.act(f"/api/parked/{letter['id']}/discard", {"reason": "a test"}, Orderflow_Operator="bob")
+    order_id, parked = park_payment(shop, "discard")
+    answer = shop.act(f"/api/parked/{parked['id']}/discard", {"reason": "a test"}, Orderflow_Operator="bob")
     shop.settle()
     assert shop.results(answer)[0]["outcome"] == "done"
     for seen in parked_events(shop, order_id):
         assert shop.stages["shelve"].binary(seen).status_code == 204
     assert shop.parked(order_id)[0]["state"] == "discarded"
-    assert shop.act(f"/api/parked/{letter['id']}/replay").status_code == 409
+    assert shop.act(f"/api/parked/{parked['id']}/replay").status_code == 409
     assert shop.act("/api/parked/replay", {"order": order_id}).json()["taken"] == []
-    (turn,) = [turn for turn in shop.order(order_id)["timeline"] if turn["kind"] == "discarded"]
-    assert turn["details"] == {"by": "bob", "reason": "a test"}
+    (entry,) = [entry for entry in shop.order(order_id)["timeline"] if entry["kind"] == "discarded"]
+    assert entry["details"] == {"by": "bob", "reason": "a test"}
 
 
 def test_two_operators_who_replay_at_once_replay_once(shop: Flow) -> None:
     order_id = shop.prefix + "twice"
     shop.send(placed(order_id), event("shipped", order_id), event("cancelled", order_id))
     shop.until(lambda: bool(shop.parked(order_id)))
-    (letter,) = shop.parked(order_id)
+    (parked,) = shop.parked(order_id)
     with ThreadPoolExecutor(2) as pool:
-        answers = list(pool.map(lambda _: shop.act(f"/api/parked/{letter['id']}/replay"), range(2)))
+        answers = list(pool.map(lambda _: shop.act(f"/api/parked/{parked['id']}/replay"), range(2)))
     shop.settle()
     outcomes = sorted(shop.results(answer)[0]["outcome"] for answer in answers)
     assert outcomes in (
@@ -178,23 +178,23 @@ def test_two_operators_who_replay_at_once_replay_once(shop: Flow) -> None:
     assert len(shop.order(order_id)["history"]) == 2
 
 
-def test_two_operators_who_mend_at_once_have_one_effect(shop: Flow) -> None:
-    order_id, letter = park_payment(shop, "both")
+def test_two_operators_who_edit_at_once_have_one_effect(shop: Flow) -> None:
+    order_id, parked = park_payment(shop, "both")
     body = {"set": {"data.amount": 2900}}
     with ThreadPoolExecutor(2) as pool:
-        answers = list(pool.map(lambda _: shop.act(f"/api/parked/{letter['id']}/edit", body), range(2)))
+        answers = list(pool.map(lambda _: shop.act(f"/api/parked/{parked['id']}/edit", body), range(2)))
     shop.settle()
     assert sorted(shop.results(answer)[0]["outcome"] for answer in answers) == ["done", "refused"]
-    told = shop.order(order_id)
-    assert [step["kind"] for step in told["history"]] == ["accepted", "paid"]
-    assert told["captured"] == 2900
+    body = shop.order(order_id)
+    assert [change["kind"] for change in body["history"]] == ["accepted", "paid"]
+    assert body["captured"] == 2900
 
 
 def test_a_request_that_is_repeated_with_its_key_is_one_request(shop: Flow) -> None:
-    order_id, letter = park_payment(shop, "key")
+    order_id, parked = park_payment(shop, "key")
     answers = []
     for _ in range(2):
-        answers.append(shop.act(f"/api/parked/{letter['id']}/replay", Idempotency_Key="k-1"))
+        answers.append(shop.act(f"/api/parked/{parked['id']}/replay", Idempotency_Key="k-1"))
         shop.settle()
     assert answers[0].json() == answers[1].json()
     assert len(shop.order(order_id)["actions"]) == 1
@@ -202,8 +202,8 @@ def test_a_request_that_is_repeated_with_its_key_is_one_request(shop: Flow) -> N
 
 
 def test_an_action_that_is_delivered_again_is_done_once(shop: Flow) -> None:
-    order_id, letter = park_payment(shop, "redelivered")
-    shop.act(f"/api/parked/{letter['id']}/replay")
+    order_id, parked = park_payment(shop, "redelivered")
+    shop.act(f"/api/parked/{parked['id']}/replay")
     shop.settle()
     (action,) = [seen for seen in parked_events(shop, order_id) if "replayed" in seen.type]
     for _ in range(3):
@@ -214,10 +214,10 @@ def test_an_action_that_is_delivered_again_is_done_once(shop: Flow) -> None:
     assert len([seen for seen in sent if "replay" in seen.extensions]) == 1
 
 
-def test_a_letter_that_comes_back_before_its_replay_is_on_record_is_open(shop: Flow) -> None:
-    order_id, letter = park_payment(shop, "overtaken")
+def test_an_event_that_is_parked_again_before_its_replay_is_recorded_is_open(shop: Flow) -> None:
+    order_id, parked = park_payment(shop, "overtaken")
     (first,) = parked_events(shop, order_id)
-    shop.act(f"/api/parked/{letter['id']}/replay")
+    shop.act(f"/api/parked/{parked['id']}/replay")
     (action,) = shop.tap.until(lambda _, seen: seen.subject == order_id and "replayed" in seen.type)
     data = json.loads(first.data)
     data["attributes"]["replay"] = action.id
@@ -241,31 +241,31 @@ def test_an_orders_events_are_replayed_in_the_order_in_which_they_happened(shop:
     plan = shop.act("/api/parked/replay", {"order": order_id, "dry_run": True})
     assert plan.status_code == 200
     shop.settle()
-    assert {letter["state"] for letter in shop.parked(order_id)} == {"open"}
+    assert {event["state"] for event in shop.parked(order_id)} == {"open"}
     answer = shop.act("/api/parked/replay", {"order": order_id})
-    taken = [letter["parked_id"] for letter in answer.json()["taken"]]
-    assert taken == [letter["parked_id"] for letter in plan.json()["taken"]]
-    moments = {letter["id"]: letter["origin_id"] for letter in shop.parked(order_id)}
-    assert [moments[letter] for letter in taken][-1] == early.id
+    taken = [action["parked_id"] for action in answer.json()["taken"]]
+    assert taken == [action["parked_id"] for action in plan.json()["taken"]]
+    origin_ids = {event["id"]: event["origin_id"] for event in shop.parked(order_id)}
+    assert [origin_ids[parked_id] for parked_id in taken][-1] == early.id
     shop.settle()
     sent = [
         seen.extensions["originid"]
         for topic, seen in shop.tap.seen
         if topic == "orders.events.v1" and seen.subject == order_id and "replay" in seen.extensions
     ]
-    assert sent == [moments[letter] for letter in taken]
+    assert sent == [origin_ids[parked_id] for parked_id in taken]
 
 
 def test_a_stages_events_of_one_reason_are_replayed_together(shop: Flow) -> None:
-    letters = {park_payment(shop, f"many-{number}")[1]["id"] for number in range(2)}
+    parked_ids = {park_payment(shop, f"many-{number}")[1]["id"] for number in range(2)}
     answer = shop.act("/api/parked/replay", {"stage": "track", "code": "amount_mismatch"})
-    assert letters <= {taken["parked_id"] for taken in answer.json()["taken"]}
+    assert parked_ids <= {taken["parked_id"] for taken in answer.json()["taken"]}
     assert shop.act("/api/parked/replay", {"stage": "track"}).status_code == 400
     assert shop.act("/api/parked/replay", {}).status_code == 400
     shop.settle()
 
 
-def test_what_waits_may_be_made_to_wait_longer(shop: Flow) -> None:
+def test_waiting_events_can_be_made_to_wait_longer(shop: Flow) -> None:
     order_id = shop.prefix + "longer"
     shop.send(paid(order_id))
     shop.settle()
@@ -275,8 +275,8 @@ def test_what_waits_may_be_made_to_wait_longer(shop: Flow) -> None:
     (after,) = shop.rows("SELECT expires_at FROM waiting WHERE order_id = %s", order_id)
     assert (after["expires_at"] - before["expires_at"]).total_seconds() == 5 * 3600
     assert shop.results(answer)[0]["detail"] == {"hours": 5.0, "events": 1}
-    (turn,) = [turn for turn in shop.order(order_id)["timeline"] if turn["kind"] == "extended"]
-    assert turn["details"]["reason"] == "the shop is down"
+    (entry,) = [entry for entry in shop.order(order_id)["timeline"] if entry["kind"] == "extended"]
+    assert entry["details"]["reason"] == "the shop is down"
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_what_waits_may_be_made_to_wait_longer(shop: Flow) -> None:
         ("/api/audits", {}, 503),
     ],
 )
-def test_what_cannot_be_done_is_told_as_a_problem(
+def test_an_action_that_is_not_possible_is_a_problem(
     shop: Flow, path: str, body: dict[str, Any], status: int
 ) -> None:
     answer = shop.act(path, body)
@@ -316,7 +316,7 @@ def test_another_site_cannot_act_through_an_operators_browser(shop: Flow, header
         assert (answer.status_code, "same" in answer.text or "site" in answer.text) == (403, True)
 
 
-def test_a_form_that_says_nothing_of_where_it_comes_from_is_not_taken(shop: Flow) -> None:
+def test_a_form_without_an_origin_is_refused(shop: Flow) -> None:
     assert shop.query.post("/orders/x/hold", data={"reason": "x", "key": "k"}).status_code == 403
     same = {"Origin": str(shop.query.base_url).rstrip("/")}
     assert (
@@ -324,60 +324,60 @@ def test_a_form_that_says_nothing_of_where_it_comes_from_is_not_taken(shop: Flow
     )
 
 
-def test_a_form_sent_to_the_api_is_not_taken(shop: Flow) -> None:
+def test_a_form_sent_to_the_api_is_refused(shop: Flow) -> None:
     assert shop.query.post("/api/orders/x/hold", data={"reason": "x"}).status_code == 415
 
 
 def test_a_form_asks_once_and_acts_once_however_often_it_is_sent(shop: Flow) -> None:
-    order_id, letter = park_payment(shop, "form")
-    path = f"/parked/{letter['id']}/discard"
+    order_id, parked = park_payment(shop, "form")
+    path = f"/parked/{parked['id']}/discard"
     same = {"Sec-Fetch-Site": "same-origin"}
-    asking = shop.query.get(path).text
-    assert "cannot be taken back" in asking
-    key = asking.split('name="key" value="')[1].split('"')[0]
-    unsaid = shop.query.post(path, data={"key": key, "reason": ""}, headers=same)
-    assert unsaid.status_code == 400
-    assert "Nothing was sent" in unsaid.text
+    question = shop.query.get(path).text
+    assert "cannot be undone" in question
+    key = question.split('name="key" value="')[1].split('"')[0]
+    without_reason = shop.query.post(path, data={"key": key, "reason": ""}, headers=same)
+    assert without_reason.status_code == 400
+    assert "Nothing was sent" in without_reason.text
     with shop.delivering():
         for _ in range(2):
             done = shop.query.post(path, data={"key": key, "reason": "a test"}, headers=same)
             assert done.status_code == 303
-    assert "It is closed, and kept" in shop.query.get(done.headers["location"]).text
+    assert "The event is closed, and kept" in shop.query.get(done.headers["location"]).text
     assert len(shop.order(order_id)["actions"]) == 1
 
 
 def test_an_event_is_edited_on_its_page(shop: Flow) -> None:
-    order_id, letter = park_payment(shop, "page")
-    path, same = f"/parked/{letter['id']}/edit", {"Sec-Fetch-Site": "same-origin"}
+    order_id, parked = park_payment(shop, "page")
+    path, same = f"/parked/{parked['id']}/edit", {"Sec-Fetch-Site": "same-origin"}
     assert "&#34;amount&#34;: 1," in shop.query.get(path).text
-    told = shop.query.get(f"/api/parked/{letter['id']}", params={"reveal": 1}).json()["editable"]
-    bad = shop.query.post(path, data={"key": "a", "event": json.dumps(told | {"data": {}})}, headers=same)
+    document = shop.query.get(f"/api/parked/{parked['id']}", params={"reveal": 1}).json()["editable"]
+    bad = shop.query.post(path, data={"key": "a", "event": json.dumps(document | {"data": {}})}, headers=same)
     assert (bad.status_code, "data.amount" in bad.text) == (400, True)
-    mended = json.dumps(told | {"data": {"amount": 2900, "currency": "EUR"}})
+    edited = json.dumps(document | {"data": {"amount": 2900, "currency": "EUR"}})
     with shop.delivering():
-        done = shop.query.post(path, data={"key": "a", "event": mended}, headers=same)
+        done = shop.query.post(path, data={"key": "a", "event": edited}, headers=same)
     assert "It took effect" in shop.query.get(done.headers["location"]).text
     assert shop.order(order_id)["payment"] == "paid"
 
 
 def test_personal_data_of_a_parked_event_is_masked_unless_asked_for(shop: Flow) -> None:
-    _, letter = park_order(shop, "masked")
-    masked = shop.query.get(f"/api/parked/{letter['id']}").text
+    _, parked = park_order(shop, "masked")
+    masked = shop.query.get(f"/api/parked/{parked['id']}").text
     assert "Ada" not in masked
     assert "editable" not in masked
-    assert "Ada" in shop.query.get(f"/api/parked/{letter['id']}", params={"reveal": 1}).text
+    assert "Ada" in shop.query.get(f"/api/parked/{parked['id']}", params={"reveal": 1}).text
 
 
 def test_a_key_without_the_scope_may_only_read(shop: Flow, tmp_path: Path) -> None:
-    order_id, letter = park_payment(shop, "scope")
+    order_id, parked = park_payment(shop, "scope")
     reading, reader = api_keys.new_key("dashboard", ["query"])
     acting, actor = api_keys.new_key("desk", ["query"], act=True)
     keys = tmp_path / "keys.toml"
     keys.write_text(api_keys.toml(reader) + api_keys.toml(actor))
     bootstrap = shop.stages["track"]._environment["KAFKA_BOOTSTRAP"]
-    given = {"KAFKA_BOOTSTRAP": bootstrap, "API_KEYS_FILE": str(keys), "LOCAL_RUN": ""}
+    environment = {"KAFKA_BOOTSTRAP": bootstrap, "API_KEYS_FILE": str(keys), "LOCAL_RUN": ""}
     with (
-        console(shop.database, tmp_path / "log", KAFKA_ACK_SECONDS="10", **given) as address,
+        console(shop.database, tmp_path / "log", KAFKA_ACK_SECONDS="10", **environment) as address,
         httpx.Client(base_url=address, timeout=30) as query,
     ):
 
@@ -385,12 +385,12 @@ def test_a_key_without_the_scope_may_only_read(shop: Flow, tmp_path: Path) -> No
             headers = {"Authorization": f"Bearer {key}", "Orderflow-Operator": "somebody-else"}
             return query.post(path, json=body, headers=headers).status_code
 
-        path = f"/api/parked/{letter['id']}/discard"
-        assert query.get(f"/api/parked/{letter['id']}", headers={"X-API-Key": reading}).status_code == 200
-        page = query.get(f"/parked/{letter['id']}", headers={"X-API-Key": reading}).text
+        path = f"/api/parked/{parked['id']}/discard"
+        assert query.get(f"/api/parked/{parked['id']}", headers={"X-API-Key": reading}).status_code == 200
+        page = query.get(f"/parked/{parked['id']}", headers={"X-API-Key": reading}).text
         assert "may only read" in page
-        assert f"/parked/{letter['id']}/discard" not in page
-        assert query.get(f"/parked/{letter['id']}/edit", headers={"X-API-Key": reading}).status_code == 403
+        assert f"/parked/{parked['id']}/discard" not in page
+        assert query.get(f"/parked/{parked['id']}/edit", headers={"X-API-Key": reading}).status_code == 403
         assert act(reading, path, {"reason": "x"}) == 403
         assert act(reading, f"/api/orders/{order_id}/hold", {"reason": "x"}) == 403
         assert act(reading, "/api/audits", {}) == 403
@@ -403,13 +403,13 @@ def test_a_key_without_the_scope_may_only_read(shop: Flow, tmp_path: Path) -> No
 def test_without_kafka_it_reads_and_an_action_is_a_503_that_changed_nothing(
     shop: Flow, tmp_path: Path
 ) -> None:
-    order_id, letter = park_payment(shop, "no-kafka")
+    order_id, parked = park_payment(shop, "no-kafka")
     with (
         console(shop.database, tmp_path / "log") as address,
         httpx.Client(base_url=address, timeout=30) as query,
     ):
-        assert query.get(f"/api/parked/{letter['id']}").status_code == 200
-        for path in (f"/api/orders/{order_id}/hold", f"/api/parked/{letter['id']}/discard"):
+        assert query.get(f"/api/parked/{parked['id']}").status_code == 200
+        for path in (f"/api/orders/{order_id}/hold", f"/api/parked/{parked['id']}/discard"):
             answer = query.post(path, json={"reason": "x"})
             assert answer.status_code == 503
             assert answer.headers["retry-after"]
@@ -420,9 +420,9 @@ def test_without_kafka_it_reads_and_an_action_is_a_503_that_changed_nothing(
 
 
 def test_no_log_has_personal_data_or_what_an_operator_typed(shop: Flow) -> None:
-    _, letter = park_order(shop, "quiet")
+    _, parked = park_order(shop, "quiet")
     shop.act(
-        f"/api/parked/{letter['id']}/edit", {"set": {"data.customer.name": "Canary"}, "reason": "Kanarie"}
+        f"/api/parked/{parked['id']}/edit", {"set": {"data.customer.name": "Canary"}, "reason": "Kanarie"}
     )
     shop.settle()
     logs = "".join(file.read_text() for file in shop.logs.glob("*.log"))

@@ -109,8 +109,8 @@ def watching(
     key, entry = api_keys.new_key("prometheus", ("query",))
     keys = folder / "keys.toml"
     keys.write_text(api_keys.toml(entry))
-    given = {"LOCAL_RUN": "", "API_KEYS_FILE": str(keys), "RULES_FILE": str(rules)}
-    with console(own, folder / "query.log", **given) as address:
+    environment = {"LOCAL_RUN": "", "API_KEYS_FILE": str(keys), "RULES_FILE": str(rules)}
+    with console(own, folder / "query.log", **environment) as address:
         scrapes = [
             {
                 "job_name": "orderflow-query",
@@ -139,7 +139,7 @@ def watching(
 
 
 def audited(database: str) -> None:
-    """A run of the audit that found something."""
+    """A run of the audit with a missing event."""
     report = Report(
         str(uuid.uuid4()), datetime.now(UTC), topics={"orders.inbox.v1": TopicReport(in_flight=3)}
     )
@@ -171,21 +171,21 @@ def test_every_rule_is_evaluated_without_an_error(watching: Prometheus) -> None:
 
 @pytest.mark.parametrize(("where", "query"), EXPRESSIONS, ids=[f"{n}" for n in range(len(EXPRESSIONS))])
 def test_every_query_can_be_answered(watching: Prometheus, where: str, query: str) -> None:
-    found = watching.ask(query)
+    samples = watching.ask(query)
     # An alert is to find nothing here, and nothing is known yet of minutes ago.
-    assert found or where in ALERTS or "offset" in query, f"{where}: nothing to show"
+    assert samples or where in ALERTS or "offset" in query, f"{where}: nothing to show"
 
 
 def test_orders_are_told_by_outcome_stage_and_revision(watching: Prometheus) -> None:
-    found = watching.ask("orderflow_stage_outcomes")
-    told = {tuple(each["metric"][name] for name in ("stage", "outcome", "revision")) for each in found}
+    samples = watching.ask("orderflow_stage_outcomes")
+    outcomes = {tuple(each["metric"][name] for name in ("stage", "outcome", "revision")) for each in samples}
     assert {
         ("track", "applied", "track-00001"),
         ("track", "refused", "track-00001"),
         ("notify", "sent", "notify-00001"),
         ("notify", "failed", "notify-00001"),
         ("validate", "parked", "validate-00001"),
-    } <= told
+    } <= outcomes
 
 
 def test_what_is_foreign_is_all_that_is_made_up_here() -> None:

@@ -24,7 +24,7 @@ from orderflow.adapters.postgres.schema import migrate
 from orderflow.audit.report import Missing, Remedy, Report, TopicReport
 from orderflow.errors import Reason, UnavailableError
 from orderflow.query.store.filters import OrderFilter
-from orderflow.query.store.orders import Reader
+from orderflow.query.store.reader import Reader
 from orderflow.settings import QuerySettings
 from orderflow_sandbox.servers.postgres import create_database, drop_database
 
@@ -67,7 +67,7 @@ def ids(client: Client, address: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("asked", "found"),
+    ("query_string", "expected"),
     [
         ("status=held", {"held-1"}),
         ("status=awaited", {"awaited-1"}),
@@ -90,8 +90,10 @@ def ids(client: Client, address: str) -> list[str]:
         ("placed_from=2026-11-23&placed_to=2026-11-23&q=yen", {"yen-1"}),
     ],
 )
-def test_a_filter_finds_the_orders_that_it_names(query: Client, asked: str, found: set[str]) -> None:
-    assert set(ids(query, f"/api/orders?{asked}")) == found
+def test_a_filter_finds_the_orders_that_it_names(
+    query: Client, query_string: str, expected: set[str]
+) -> None:
+    assert set(ids(query, f"/api/orders?{query_string}")) == expected
 
 
 def test_the_pages_of_a_list_hold_every_order_once_forwards_and_backwards(query: Client) -> None:
@@ -140,42 +142,42 @@ def test_orders_that_changed_at_the_same_moment_are_paged_without_loss(
     with psycopg.connect(fresh_database) as connection:
         connection.execute("UPDATE orders SET updated_at = '2026-11-23T10:00:00.123456Z'")
     client = app(fresh_database, monkeypatch)
-    found: list[str] = []
+    order_ids: list[str] = []
     address = "/api/orders?limit=2"
     while address:
         page: dict[str, Any] = client.get(address).json  # type: ignore[assignment]
-        found += [row["order_id"] for row in page["orders"]]
+        order_ids += [row["order_id"] for row in page["orders"]]
         address = page["older"]
-    assert sorted(found) == [f"same-{n}" for n in range(7)]
+    assert sorted(order_ids) == [f"same-{n}" for n in range(7)]
 
 
 def test_an_order_is_told_with_all_that_happened_to_it(query: Client) -> None:
-    told: dict[str, Any] = query.get("/api/orders/done-1").json  # type: ignore[assignment]
-    assert (told["status"], told["payment"]) == ("delivered", "paid")
-    assert (told["total"], told["captured"], told["refunded"]) == (2900, 2900, 900)
-    assert told["document"]["customer"]["email"] == "ada@example.org"
-    assert [step["kind"] for step in told["history"]] == [
+    body: dict[str, Any] = query.get("/api/orders/done-1").json  # type: ignore[assignment]
+    assert (body["status"], body["payment"]) == ("delivered", "paid")
+    assert (body["total"], body["captured"], body["refunded"]) == (2900, 2900, 900)
+    assert body["document"]["customer"]["email"] == "ada@example.org"
+    assert [change["kind"] for change in body["history"]] == [
         *("accepted", "authorised", "paid", "packed", "shipped", "delivered", "refunded")
     ]
-    outcomes = [(entry["kind"], entry["outcome"]) for entry in told["ledger"]]
+    outcomes = [(entry["kind"], entry["outcome"]) for entry in body["ledger"]]
     assert outcomes[-2:] == [("packed", "refused"), ("paid", "parked")]
-    assert {entry["revision"] for entry in told["ledger"]} == {"track-00001"}
-    assert told["ledger"][-1]["reason"]["code"] == "amount_mismatch"
-    assert [parked["code"] for parked in told["parked"]] == ["amount_mismatch"]
-    assert {(sent["channel"], sent["state"]) for sent in told["notifications"]} == {
+    assert {entry["revision"] for entry in body["ledger"]} == {"track-00001"}
+    assert body["ledger"][-1]["reason"]["code"] == "amount_mismatch"
+    assert [parked["code"] for parked in body["parked"]] == ["amount_mismatch"]
+    assert {(sent["channel"], sent["state"]) for sent in body["notifications"]} == {
         ("email", "sent"),
         ("webhook", "sent"),
     }
-    assert told["placed_at"] == "2026-11-23T10:00:00.000Z"
+    assert body["placed_at"] == "2026-11-23T10:00:00.000Z"
 
 
-def test_an_awaited_order_tells_what_waits_for_it(query: Client) -> None:
-    told: dict[str, Any] = query.get("/api/orders/awaited-1").json  # type: ignore[assignment]
-    assert told["document"] == {}
-    assert [early["kind"] for early in told["waiting"]] == ["cancelled", "paid"]
+def test_an_awaited_order_has_the_events_that_wait_for_it(query: Client) -> None:
+    body: dict[str, Any] = query.get("/api/orders/awaited-1").json  # type: ignore[assignment]
+    assert body["document"] == {}
+    assert [waiting["kind"] for waiting in body["waiting"]] == ["cancelled", "paid"]
 
 
-def test_an_order_that_waited_in_vain_needs_no_hand_any_more(
+def test_an_order_whose_waiting_events_were_parked_needs_no_attention(
     own_shop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with psycopg.connect(own_shop) as connection:
@@ -197,8 +199,8 @@ def test_an_order_is_found_by_its_customer_once_it_is_placed(
 
 
 def test_every_count_of_the_outcomes_is_exact(query: Client) -> None:
-    told: dict[str, Any] = query.get("/api/outcomes").json  # type: ignore[assignment]
-    assert told["status"] == {
+    body: dict[str, Any] = query.get("/api/outcomes").json  # type: ignore[assignment]
+    assert body["status"] == {
         "accepted": 4,
         "awaited": 1,
         "cancelled": 1,
@@ -207,17 +209,17 @@ def test_every_count_of_the_outcomes_is_exact(query: Client) -> None:
         "rejected": 1,
         "shipped": 1,
     }
-    assert told["payment"] == {"paid": 3, "unpaid": 6}
+    assert body["payment"] == {"paid": 3, "unpaid": 6}
     ledger: dict[str, int] = {}
-    for row in told["ledger"]:
+    for row in body["ledger"]:
         ledger[row["outcome"]] = ledger.get(row["outcome"], 0) + row["count"]
     assert ledger == {"applied": 19, "refused": 1, "parked": 1, "waiting": 2}
-    assert {(row["stage"], row["code"], row["count"]) for row in told["parked"]} == {
+    assert {(row["stage"], row["code"], row["count"]) for row in body["parked"]} == {
         ("track", "amount_mismatch", 1),
         ("validate", "int_type", 1),
     }
-    assert told["waiting"] == 2
-    assert {(row["channel"], row["state"]): row["count"] for row in told["notifications"]} == {
+    assert body["waiting"] == 2
+    assert {(row["channel"], row["state"]): row["count"] for row in body["notifications"]} == {
         ("email", "sent"): 18,
         ("email", "failed"): 1,
         ("webhook", "sent"): 19,
@@ -225,8 +227,8 @@ def test_every_count_of_the_outcomes_is_exact(query: Client) -> None:
 
 
 def test_rates_count_the_last_minutes_by_stage(query: Client) -> None:
-    told: dict[str, Any] = query.get("/api/rates").json  # type: ignore[assignment]
-    totals = {(rate["stage"], rate["outcome"]): sum(rate["minutes"]) for rate in told["rates"]}
+    body: dict[str, Any] = query.get("/api/rates").json  # type: ignore[assignment]
+    totals = {(rate["stage"], rate["outcome"]): sum(rate["minutes"]) for rate in body["rates"]}
     assert totals["track", "applied"] == 19
     assert totals["validate", "accepted"] == 7
     assert totals["validate", "held"] == 1
@@ -285,9 +287,9 @@ def test_a_parked_event_is_shown_without_personal_data_unless_asked_for(
 
 
 def test_parked_events_are_filtered_by_state_stage_reason_and_order(query: Client) -> None:
-    def codes(asked: str) -> list[str]:
-        told: dict[str, Any] = query.get(f"/api/parked?{asked}").json  # type: ignore[assignment]
-        return [row["code"] for row in told["parked"]]
+    def codes(query_string: str) -> list[str]:
+        body: dict[str, Any] = query.get(f"/api/parked?{query_string}").json  # type: ignore[assignment]
+        return [row["code"] for row in body["parked"]]
 
     assert set(codes("")) == {"amount_mismatch", "int_type"}
     assert codes("stage=validate") == ["int_type"]
@@ -310,7 +312,7 @@ def test_parked_events_are_filtered_by_state_stage_reason_and_order(query: Clien
         ("/api/nothing", 404, "not_found"),
     ],
 )
-def test_a_question_that_has_no_answer_is_told_as_a_problem(
+def test_a_request_without_an_answer_is_a_problem(
     query: Client, address: str, status: int, code: str
 ) -> None:
     answer = query.get(address)
@@ -319,7 +321,7 @@ def test_a_question_that_has_no_answer_is_told_as_a_problem(
     assert json.loads(answer.data)["code"] == code
 
 
-def test_whoever_sends_something_is_told_that_this_can_only_be_read(query: Client) -> None:
+def test_a_post_to_a_read_only_address_is_refused_with_the_allowed_methods(query: Client) -> None:
     answer = query.post("/api/orders", json={"a": 1})
     assert answer.status_code == 405
     assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
@@ -356,7 +358,7 @@ def test_a_name_that_is_markup_is_shown_as_text(query: Client, address: str) -> 
     assert "&lt;script&gt;document.title" in text
 
 
-def test_what_an_operator_typed_comes_back_as_text(query: Client) -> None:
+def test_an_operators_search_is_shown_as_text(query: Client) -> None:
     answer = query.get("/orders", query_string={"q": '"><script>x</script>'})
     assert answer.status_code == 200
     assert "<script>x" not in answer.text
@@ -368,7 +370,7 @@ def test_a_whole_order_id_in_the_search_opens_the_order(query: Client) -> None:
     assert answer.headers["location"] == "/orders/done-1"
 
 
-def test_an_order_of_which_there_are_only_parked_events_leads_to_them(query: Client) -> None:
+def test_an_order_that_has_only_parked_events_leads_to_them(query: Client) -> None:
     answer = query.get("/orders/poison-1", follow_redirects=True)
     assert "int_type" in answer.text
 
@@ -397,7 +399,7 @@ def test_query_does_not_start_without_keys(
     assert "API_KEYS_FILE" in capfd.readouterr().err
 
 
-def test_a_database_that_is_away_is_told_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_is_away_is_a_503_without_a_long_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     client = app("postgresql://127.0.0.1:1/none", monkeypatch, DATABASE_WAIT_SECONDS="0.2")
     page = client.get("/", headers={"Accept": "text/html"})
     assert page.status_code == 503
@@ -420,31 +422,31 @@ def reader(own_shop: str) -> Iterator[Reader]:
 
 
 def test_the_console_cannot_write(reader: Reader) -> None:
-    with pytest.raises(UnavailableError, match="ReadOnly"), reader._snapshot() as connection:
+    with pytest.raises(UnavailableError, match="ReadOnly"), reader._pool.snapshot() as connection:
         connection.execute("DELETE FROM orders")
     assert reader.order("done-1") is not None
 
 
-def test_a_question_that_takes_too_long_is_given_up(reader: Reader) -> None:
-    with pytest.raises(UnavailableError, match="too long"), reader._snapshot() as connection:
+def test_a_statement_that_takes_too_long_is_cancelled(reader: Reader) -> None:
+    with pytest.raises(UnavailableError, match="too long"), reader._pool.snapshot() as connection:
         connection.execute("SELECT pg_sleep(30)")
     assert reader.order("done-1") is not None
 
 
-def test_the_mark_of_an_order_changes_with_whatever_its_page_shows(own_shop: str, reader: Reader) -> None:
-    marks = [reader.order_mark("unpaid-1")]
+def test_the_fingerprint_of_an_order_changes_whenever_its_page_changes(own_shop: str, reader: Reader) -> None:
+    fingerprints = [reader.order_fingerprint("unpaid-1")]
     for later in (paid("unpaid-1"), event("returned", "unpaid-1"), paid("unpaid-1", amount=1)):
         happen(own_shop, later)
-        marks.append(reader.order_mark("unpaid-1"))
-    assert len(set(marks)) == 4
-    assert reader.order_mark("unpaid-1") == marks[-1]
+        fingerprints.append(reader.order_fingerprint("unpaid-1"))
+    assert len(set(fingerprints)) == 4
+    assert reader.order_fingerprint("unpaid-1") == fingerprints[-1]
 
 
-@pytest.mark.parametrize("asked", ["ada", "ada lov", "done", "nobody", "a"])
-def test_a_search_finds_the_same_whether_it_finds_many_or_few(shop: str, asked: str) -> None:
+@pytest.mark.parametrize("text", ["ada", "ada lov", "done", "nobody", "a"])
+def test_a_search_finds_the_same_whether_it_finds_many_or_few(shop: str, text: str) -> None:
     settings = QuerySettings(database_url=SecretStr(shop), kafka_bootstrap=NO_KAFKA)
-    many, few = Reader(settings, most_found=0), Reader(settings)
-    assert many.orders(OrderFilter(q=asked)) == few.orders(OrderFilter(q=asked))
+    many, few = Reader(settings, max_matches=0), Reader(settings)
+    assert many.orders(OrderFilter(q=text)) == few.orders(OrderFilter(q=text))
     many.close()
     few.close()
 
@@ -470,20 +472,20 @@ def test_the_process_streams_what_changes_and_keeps_threads_for_pages(
     ):
         with browser.stream("GET", "/orders/yen-1/live") as first, other.stream("GET", "/live") as second:
             assert first.headers["content-type"] == "text/event-stream; charset=utf-8"
-            told = first.iter_lines()
+            lines = first.iter_lines()
             overview = second.iter_lines()
-            assert next(told) == "retry: 1000"
+            assert next(lines) == "retry: 1000"
             assert next(overview) == "retry: 1000"
-            assert "event: order" in (next(told), next(told))
+            assert "event: order" in (next(lines), next(lines))
             # Both places are taken: a third reader gets one answer and is sent away, and pages are answered.
             third = httpx.get(f"{address}/live", timeout=20)
             assert third.text.startswith("retry: 10000")
             assert "event: needs" in third.text
             assert httpx.get(f"{address}/orders", timeout=20).status_code == 200
-            teller = threading.Thread(target=happen, args=(own_shop, paid("yen-1", currency="JPY")))
-            teller.start()
-            assert any("captured" in line and "→" in line for line in told)
-            teller.join()
+            producer = threading.Thread(target=happen, args=(own_shop, paid("yen-1", currency="JPY")))
+            producer.start()
+            assert any("captured" in line and "→" in line for line in lines)
+            producer.join()
         httpx.get(f"{address}/orders", params={"q": "lovelace"}, timeout=20)
     assert "lovelace" not in log.read_text()
 

@@ -60,20 +60,20 @@ def judged(url: str, revision: str, orders: range, rules: Rules) -> None:
     asyncio.run(take())
 
 
-def asked(query: Client, path: str) -> dict[str, Any]:
+def get(query: Client, path: str) -> dict[str, Any]:
     answer = query.get(path)
     assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = json.loads(answer.text)
-    return found
+    body: dict[str, Any] = json.loads(answer.text)
+    return body
 
 
 def test_a_canary_that_wrongly_rejects_is_worse(query: Client, fresh_database: str) -> None:
     judged(fresh_database, "validate-00002", range(1), Rules())
     judged(fresh_database, "validate-00001", range(1, 31), Rules())
     judged(fresh_database, "validate-00002", range(31, 50), STRICT)
-    found = asked(query, f"/api/releases/validate?canary=validate-00002&stable=validate-00001&{TERMS}")
-    assert found["verdict"] == "worse"
-    (rejected, _) = found["outcomes"]
+    body = get(query, f"/api/releases/validate?canary=validate-00002&stable=validate-00001&{TERMS}")
+    assert body["verdict"] == "worse"
+    (rejected, _) = body["outcomes"]
     assert (rejected["canary"], rejected["stable"]) == ({"bad": 19, "total": 20}, {"bad": 0, "total": 30})
 
 
@@ -81,57 +81,59 @@ def test_an_equal_canary_is_fine_once_there_is_enough_of_it(query: Client, fresh
     path = f"/api/releases/validate?canary=validate-00002&stable=validate-00001&{TERMS}&margin=0.4"
     judged(fresh_database, "validate-00002", range(5), Rules())
     judged(fresh_database, "validate-00001", range(5, 45), Rules())
-    assert asked(query, path)["verdict"] == "too_few"
+    assert get(query, path)["verdict"] == "too_few"
     judged(fresh_database, "validate-00002", range(45, 75), Rules())
-    assert asked(query, path)["verdict"] == "fine"
+    assert get(query, path)["verdict"] == "fine"
 
 
 def test_what_came_before_the_canary_does_not_count(query: Client, fresh_database: str) -> None:
     judged(fresh_database, "validate-00001", range(10), STRICT)
     judged(fresh_database, "validate-00002", range(10, 12), Rules())
     judged(fresh_database, "validate-00001", range(12, 15), Rules())
-    found = asked(query, f"/api/releases/validate?canary=validate-00002&stable=validate-00001&{TERMS}")
-    assert found["outcomes"][0]["stable"] == {"bad": 0, "total": 3}
+    body = get(query, f"/api/releases/validate?canary=validate-00002&stable=validate-00001&{TERMS}")
+    assert body["outcomes"][0]["stable"] == {"bad": 0, "total": 3}
 
 
-def test_a_canary_that_takes_its_share_and_leaves_nothing_is_worse(
+def test_a_canary_that_takes_its_share_and_shows_no_activity_is_worse(
     query: Client, fresh_database: str
 ) -> None:
     judged(fresh_database, "validate-00001", range(60), Rules())
     path = f"/api/releases/validate?canary=validate-00002&stable=validate-00001&{TERMS}"
-    assert asked(query, path)["verdict"] == "too_few"
-    found = asked(query, f"{path}&weight=50")
-    assert (found["verdict"], found["presence"]["stable"]) == ("worse", 60)
+    assert get(query, path)["verdict"] == "too_few"
+    body = get(query, f"{path}&weight=50")
+    assert (body["verdict"], body["presence"]["stable"]) == ("worse", 60)
 
 
-def test_traces_from_before_the_canary_had_its_share_do_not_count(query: Client, fresh_database: str) -> None:
+def test_activity_from_before_the_canary_had_its_share_does_not_count(
+    query: Client, fresh_database: str
+) -> None:
     judged(fresh_database, "validate-00001", range(60), Rules())
     with psycopg.connect(fresh_database) as connection:
         connection.execute("UPDATE ledger SET recorded_at = now() - interval '5 minutes'")
     path = f"/api/releases/validate?canary=validate-00002&stable=validate-00001&{TERMS}&weight=50"
-    assert asked(query, f"{path}&seconds=60")["presence"]["stable"] == 0
-    assert asked(query, f"{path}&seconds=600")["presence"]["stable"] == 60
+    assert get(query, f"{path}&seconds=60")["presence"]["stable"] == 0
+    assert get(query, f"{path}&seconds=600")["presence"]["stable"] == 60
 
 
 @pytest.mark.parametrize("stage", ["validate", "track", "notify"])
-def test_what_was_parked_is_a_trace_too(query: Client, fresh_database: str, stage: str) -> None:
+def test_a_parked_event_is_activity_too(query: Client, fresh_database: str, stage: str) -> None:
     with psycopg.connect(fresh_database) as connection:
         connection.execute(PARKED, {"stage": stage, "revision": f"{stage}-00002"})
     path = f"/api/releases/{stage}?canary={stage}-00002&stable={stage}-00001&weight=10"
-    assert asked(query, path)["presence"]["canary"] == 1
+    assert get(query, path)["presence"]["canary"] == 1
 
 
 @pytest.mark.parametrize("stage", ["track", "notify"])
 def test_a_stage_without_a_trace_is_too_few(query: Client, stage: str) -> None:
     path = f"/api/releases/{stage}?canary={stage}-00002&stable={stage}-00001"
-    assert asked(query, path)["verdict"] == "too_few"
-    assert asked(query, path)["since"] is None
+    assert get(query, path)["verdict"] == "too_few"
+    assert get(query, path)["since"] is None
 
 
 def test_track_is_judged_by_its_own_revision(query: Client, fresh_database: str) -> None:
     judged(fresh_database, "validate-00001", range(3), Rules())
-    found = asked(query, "/api/releases/track?canary=track-00001&stable=track-00000")
-    assert [o["canary"]["total"] for o in found["outcomes"]] == [3, 3]
+    body = get(query, "/api/releases/track?canary=track-00001&stable=track-00000")
+    assert [o["canary"]["total"] for o in body["outcomes"]] == [3, 3]
 
 
 def test_events_that_only_the_audit_misses_are_worse(query: Client, fresh_database: str) -> None:
@@ -143,8 +145,8 @@ def test_events_that_only_the_audit_misses_are_worse(query: Client, fresh_databa
                 "(gen_random_uuid(), now() - make_interval(mins => %s), now(), 'missing', %s)",
                 (minutes, Json({"topics": topics})),
             )
-    assert asked(query, "/api/releases/notify/audit?minutes=30")["verdict"] == "worse"
-    assert asked(query, "/api/releases/track/audit?minutes=30")["verdict"] == "too_few"
+    assert get(query, "/api/releases/notify/audit?minutes=30")["verdict"] == "worse"
+    assert get(query, "/api/releases/track/audit?minutes=30")["verdict"] == "too_few"
 
 
 @pytest.mark.parametrize(

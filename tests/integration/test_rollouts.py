@@ -37,8 +37,8 @@ def query(monkeypatch: pytest.MonkeyPatch, **environment: str) -> Client:
     return client
 
 
-class Desk:
-    """The shop's release, the orders, and whoever looks at both."""
+class Console:
+    """The shop's release, and a client of the console that shows it."""
 
     def __init__(self, shop: Shop, database: str, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.shop = shop
@@ -53,118 +53,125 @@ class Desk:
 
     def confirm(self, verb: str, question: str | None = None, status: int = 303) -> None:
         """Sends what the question's form would."""
-        asked = question or self.page(f"/rollouts/track/{verb}")
-        confirmed = asked.partition('name="confirmed" value="')[2].partition('"')[0]
+        form = question or self.page(f"/rollouts/track/{verb}")
+        confirmed = form.partition('name="confirmed" value="')[2].partition('"')[0]
         answer = self.client.post(f"/rollouts/track/{verb}", data={"confirmed": confirmed}, headers=BROWSER)
         assert answer.status_code == status, answer.text
         self.shop.led()
 
 
 @pytest.fixture
-def desk(fresh_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+def console(fresh_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Console]:
     migrate(fresh_database)
     shop = Shop()
     with served(shop.cluster, tmp_path) as kubeconfig:
-        yield Desk(shop, fresh_database, kubeconfig, monkeypatch)
+        yield Console(shop, fresh_database, kubeconfig, monkeypatch)
 
 
-def test_a_release_is_shown_with_its_steps_its_revisions_and_what_judges_them(desk: Desk) -> None:
-    canary = desk.shop.at_analysis()
-    told = desk.page("/rollouts/track")
+def test_a_release_is_shown_with_its_steps_its_revisions_and_what_judges_them(console: Console) -> None:
+    canary = console.shop.at_analysis()
+    page = console.page("/rollouts/track")
     for words in (canary, "10 %", "Analysis orders", "track-uid-roll-1-step2-1", "not started", "90 %"):
-        assert words in told
+        assert words in page
 
 
-def test_the_orders_that_met_the_new_revision_stand_beside_it(desk: Desk, fresh_database: str) -> None:
+def test_the_orders_that_the_new_revision_handled_are_shown_with_it(
+    console: Console, fresh_database: str
+) -> None:
     happen(fresh_database, placed("met-1"))
-    assert "met-1" not in desk.page("/rollouts/track"), "nothing is on its way"
-    canary = desk.shop.at_analysis()
-    assert "None in the last day" in desk.page("/rollouts/track")
+    assert "met-1" not in console.page("/rollouts/track"), "nothing is on its way"
+    canary = console.shop.at_analysis()
+    assert "None in the last day" in console.page("/rollouts/track")
     with psycopg.connect(fresh_database) as connection:
         connection.execute("UPDATE ledger SET revision = %s", [canary])
-    told = desk.page("/rollouts/track")
-    assert 'href="/orders/met-1"' in told
-    assert "too few" in told
+    page = console.page("/rollouts/track")
+    assert 'href="/orders/met-1"' in page
+    assert "too few" in page
 
 
-def test_a_list_begins_with_what_needs_a_hand(desk: Desk) -> None:
-    other = json.loads(json.dumps(desk.shop.rollout))
+def test_a_list_begins_with_what_needs_attention(console: Console) -> None:
+    other = json.loads(json.dumps(console.shop.rollout))
     other["metadata"]["name"], other["spec"]["workloadRef"]["name"] = "another", "intake"
-    desk.shop.cluster.add("rollout", other)
-    desk.shop.at_analysis()
-    desk.shop.measure("Inconclusive")
-    told = desk.page("/rollouts")
-    assert told.index("/rollouts/track") < told.index("/rollouts/another")
-    assert "needs a hand" in told
+    console.shop.cluster.add("rollout", other)
+    console.shop.at_analysis()
+    console.shop.measure("Inconclusive")
+    page = console.page("/rollouts")
+    assert page.index("/rollouts/track") < page.index("/rollouts/another")
+    assert "needs attention" in page
 
 
-def test_the_start_page_counts_what_waits_for_a_person(desk: Desk) -> None:
-    desk.shop.at_analysis()
-    assert "Paused or gone back" not in desk.page("/")
-    desk.shop.measure("Failed")
-    query_anew = Desk(
-        desk.shop, desk.environment["DATABASE_URL"], Path(desk.environment["KUBECONFIG"]), desk.monkeypatch
+def test_the_start_page_counts_releases_that_wait_for_an_operator(console: Console) -> None:
+    console.shop.at_analysis()
+    assert "Paused or aborted" not in console.page("/")
+    console.shop.measure("Failed")
+    query_anew = Console(
+        console.shop,
+        console.environment["DATABASE_URL"],
+        Path(console.environment["KUBECONFIG"]),
+        console.monkeypatch,
     )
-    assert "Paused or gone back" in query_anew.page("/")
+    assert "Paused or aborted" in query_anew.page("/")
 
 
-def test_an_abort_is_asked_once_and_then_done_under_the_operators_name(desk: Desk) -> None:
-    canary = desk.shop.at_analysis()
-    question = desk.page("/rollouts/track/abort")
-    assert desk.shop.cluster.shares()[canary] == 10, "a question changes nothing"
-    desk.confirm("abort", question)
-    assert desk.shop.cluster.shares() == {desk.shop.stable: 100}
-    kept = desk.shop.cluster.objects["rollout", "track"]["metadata"]["annotations"]
-    assert kept[names.ASKED_BY_ANNOTATION] == "local: abort"
+def test_an_abort_is_confirmed_once_and_recorded_under_the_operators_name(console: Console) -> None:
+    canary = console.shop.at_analysis()
+    question = console.page("/rollouts/track/abort")
+    assert console.shop.cluster.shares()[canary] == 10, "a question changes nothing"
+    console.confirm("abort", question)
+    assert console.shop.cluster.shares() == {console.shop.stable: 100}
+    annotations = console.shop.cluster.objects["rollout", "track"]["metadata"]["annotations"]
+    assert annotations[names.ASKED_BY_ANNOTATION] == "local: abort"
 
 
-def test_what_was_confirmed_for_one_step_does_not_pass_the_next(desk: Desk) -> None:
-    desk.shop.release()
-    question = desk.page("/rollouts/track/promote")
-    desk.confirm("promote", question)
-    assert desk.shop.cluster.status()["currentStepIndex"] == 2
-    desk.confirm("promote", question, status=409)
-    assert desk.shop.cluster.status()["currentStepIndex"] == 2
+def test_what_was_confirmed_for_one_step_does_not_pass_the_next(console: Console) -> None:
+    console.shop.release()
+    question = console.page("/rollouts/track/promote")
+    console.confirm("promote", question)
+    assert console.shop.cluster.status()["currentStepIndex"] == 2
+    console.confirm("promote", question, status=409)
+    assert console.shop.cluster.status()["currentStepIndex"] == 2
 
 
 @pytest.mark.parametrize("verb", ["promote-full", "pause"])
-def test_the_other_verbs_do_what_the_command_does(desk: Desk, verb: str) -> None:
-    canary = desk.shop.release()
-    desk.confirm(verb)
+def test_the_other_verbs_do_what_the_command_does(console: Console, verb: str) -> None:
+    canary = console.shop.release()
+    console.confirm(verb)
     if verb == "pause":
-        assert desk.shop.wait(300)["reason"] == "UserPaused"
+        assert console.shop.wait(300)["reason"] == "UserPaused"
     else:
-        assert desk.shop.cluster.shares() == {canary: 100}
+        assert console.shop.cluster.shares() == {canary: 100}
 
 
-def test_an_aborted_release_is_tried_again(desk: Desk) -> None:
-    canary = desk.shop.release()
-    desk.shop.abort()
-    desk.confirm("retry")
-    assert desk.shop.cluster.shares()[canary] == 10
+def test_an_aborted_release_is_tried_again(console: Console) -> None:
+    canary = console.shop.release()
+    console.shop.abort()
+    console.confirm("retry")
+    assert console.shop.cluster.shares()[canary] == 10
 
 
-def test_what_cannot_be_asked_for_now_is_refused_in_words(desk: Desk) -> None:
-    assert "no longer where it was" in desk.page("/rollouts/track/abort", 409)
+def test_a_command_that_the_release_does_not_allow_is_refused_in_words(console: Console) -> None:
+    assert "no longer where it was" in console.page("/rollouts/track/abort", 409)
 
 
-def test_another_site_cannot_steer_a_release(desk: Desk) -> None:
-    canary = desk.shop.release()
+def test_another_site_cannot_command_a_release(console: Console) -> None:
+    canary = console.shop.release()
     data = {"confirmed": "x"}
-    answer = desk.client.post("/rollouts/track/abort", data=data, headers={"Sec-Fetch-Site": "cross-site"})
+    answer = console.client.post("/rollouts/track/abort", data=data, headers={"Sec-Fetch-Site": "cross-site"})
     assert answer.status_code == 403
-    desk.shop.led()
-    assert desk.shop.cluster.shares()[canary] == 10
+    console.shop.led()
+    assert console.shop.cluster.shares()[canary] == 10
 
 
-def test_a_key_that_may_read_sees_the_release_and_steers_nothing(desk: Desk, tmp_path: Path) -> None:
+def test_a_key_that_may_only_read_sees_the_release_and_cannot_command_it(
+    console: Console, tmp_path: Path
+) -> None:
     key, entry = api_keys.new_key("desk", ["query"])
     (tmp_path / "keys.toml").write_text(api_keys.toml(entry))
-    desk.shop.release()
-    client = query(desk.monkeypatch, **desk.environment, API_KEYS_FILE=str(tmp_path / "keys.toml"))
-    shown = client.get("/rollouts/track", auth=("desk", key), headers=BROWSER)
-    assert shown.status_code == 200
-    assert "may only read" in shown.text
+    console.shop.release()
+    client = query(console.monkeypatch, **console.environment, API_KEYS_FILE=str(tmp_path / "keys.toml"))
+    response = client.get("/rollouts/track", auth=("desk", key), headers=BROWSER)
+    assert response.status_code == 200
+    assert "may only read" in response.text
     assert client.get("/rollouts/track/abort", auth=("desk", key), headers=BROWSER).status_code == 403
     sent = client.post("/rollouts/track/abort", auth=("desk", key), headers=BROWSER, data={"confirmed": "x"})
     assert sent.status_code == 403
@@ -200,20 +207,20 @@ def test_a_setting_without_a_cluster_ends_the_start_with_its_name(
     assert "ROLLOUTS" in capfd.readouterr().err
 
 
-def test_a_cluster_that_does_not_answer_is_said_and_the_orders_are_there_all_the_same(
+def test_a_cluster_that_does_not_answer_is_reported_and_the_orders_are_still_shown(
     fresh_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     migrate(fresh_database)
     with served(Shop().cluster, tmp_path) as kubeconfig:
         pass
-    gone = Desk(Shop(), fresh_database, kubeconfig, monkeypatch)
+    gone = Console(Shop(), fresh_database, kubeconfig, monkeypatch)
     assert "does not answer" in gone.page("/rollouts", 503)
-    assert "The cluster does not say" in gone.page("/")
+    assert "The cluster does not answer" in gone.page("/")
     gone.page("/orders")
 
 
-def test_an_unknown_release_is_a_404(desk: Desk) -> None:
-    assert "There is no rollout trakc" in desk.page("/rollouts/trakc", 404)
+def test_an_unknown_release_is_a_404(console: Console) -> None:
+    assert "There is no rollout trakc" in console.page("/rollouts/trakc", 404)
 
 
 def test_the_role_allows_what_the_console_asks_and_nothing_else(
@@ -223,11 +230,11 @@ def test_the_role_allows_what_the_console_asks_and_nothing_else(
     shop = Shop()
     api = KubeApi(shop.cluster)
     with serving(api, tmp_path) as kubeconfig:
-        desk = Desk(shop, fresh_database, kubeconfig, monkeypatch)
+        console = Console(shop, fresh_database, kubeconfig, monkeypatch)
         shop.release()
         for path in ("/", "/rollouts", "/rollouts/track"):
-            desk.page(path)
-        desk.confirm("abort")
+            console.page(path)
+        console.confirm("abort")
     (role, *_) = yaml.safe_load_all((ROOT / "argo/console/rights.yaml").read_text())
     allowed = {
         (group, resource, verb)
@@ -239,16 +246,16 @@ def test_the_role_allows_what_the_console_asks_and_nothing_else(
     assert allowed == api.asked
 
 
-def test_the_api_tells_the_same(desk: Desk) -> None:
-    canary = desk.shop.at_analysis()
-    (brief,) = json.loads(desk.page("/api/rollouts"))["rollouts"]
+def test_the_api_has_the_same(console: Console) -> None:
+    canary = console.shop.at_analysis()
+    (brief,) = json.loads(console.page("/api/rollouts"))["rollouts"]
     assert (brief["name"], brief["step"], brief["steps"]) == ("track", 2, 5)
-    whole = json.loads(desk.page(brief["href"]))
+    whole = json.loads(console.page(brief["href"]))
     assert whole["status"]["canaryRevision"] == canary
     assert [outcome["outcome"] for outcome in whole["outcomes"]] == ["refused", "parked"]
     assert whole["revisions"][0]["runs"][0]["run"]["name"] == "track-uid-roll-1-step2-1"
     assert "abort" in whole["asks"]
     described = describe("query", strict=True)
     for operation, path in (("listRollouts", "/api/rollouts"), ("readRollout", brief["href"])):
-        answer = desk.client.get(path)
+        answer = console.client.get(path)
         must_be_as_described(described, operation, answer.status_code, answer.headers, answer.json)

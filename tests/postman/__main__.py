@@ -2,8 +2,8 @@
 
 Without --environment it starts a sandbox of its own on free ports, with API keys, and stops it at the end. With one it
 runs against what is there; the keys come from the variables INTAKE_KEY, BOUND_KEY, QUERY_KEY and READ_KEY, and the
-addresses from INTAKE and QUERY where they differ from the file's. What newman is told is in a file that only this user
-may read, not on its command line. JUnit's report is build/newman.xml. The exit code is newman's.
+addresses from INTAKE and QUERY where they differ from the file's. The environment is in a file that only this user may
+read, not on newman's command line. JUnit's report is build/newman.xml. The exit code is newman's.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from support.sandbox import Up  # noqa: E402 - it is found only now
+from support.sandbox import Up  # noqa: E402 - the path is set only now
 
 from orderflow.adapters.http.api_keys import new_key, toml  # noqa: E402 - the same
 
@@ -66,11 +66,11 @@ def with_values(environment: Path, values: dict[str, str]) -> str:
 
 def run(environment: str, folder: Path) -> int:
     """newman's exit code for the collection under an environment."""
-    told = folder / "environment.json"
-    told.touch(mode=0o600)
-    told.write_text(environment)
+    environment_file = folder / "environment.json"
+    environment_file.touch(mode=0o600)
+    environment_file.write_text(environment)
     REPORT.parent.mkdir(exist_ok=True)
-    command = [str(NEWMAN), "run", str(COLLECTION), "--environment", str(told), "--color", "off"]
+    command = [str(NEWMAN), "run", str(COLLECTION), "--environment", str(environment_file), "--color", "off"]
     command += ["--reporters", "cli,junit", "--reporter-junit-export", str(REPORT)]
     command += ["--reporter-cli-no-success-assertions", "--reporter-cli-no-banner"]
     return subprocess.run(command, check=False).returncode
@@ -79,21 +79,21 @@ def run(environment: str, folder: Path) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.postman", description=__doc__)
     parser.add_argument("--environment", type=Path, help="a Postman environment to run against")
-    given = parser.parse_args()
+    options = parser.parse_args()
     if not NEWMAN.exists():
         raise SystemExit("newman is not there: `make postman` installs it; it needs Node 20")
     # Removed by name, since a TemporaryDirectory fails on what the embedded PostgreSQL's user left there.
     folder = Path(tempfile.mkdtemp(prefix="orderflow-postman-"))
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        environment: Path = given.environment or HERE / "sandbox.postman_environment.json"
-        if given.environment:
+        environment: Path = options.environment or HERE / "sandbox.postman_environment.json"
+        if options.environment:
             values = {name: os.environ.get(variable, "") for name, variable in FROM_OUTSIDE.items()}
         else:
-            values, known = made_keys()
+            values, key_file = made_keys()
             keys = folder / "keys.toml"
             keys.touch(mode=0o600)
-            keys.write_text(known)
+            keys.write_text(key_file)
             sandbox = stack.enter_context(Up(folder / "state", "--keys", str(keys)))
             values |= {"intake": sandbox.address.intake, "query": sandbox.address.query}
         return run(with_values(environment, values), folder)

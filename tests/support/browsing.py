@@ -18,10 +18,10 @@ FLAGS = [
 NARROW = ViewportSize(width=400, height=800)
 
 
-def apart(what: Callable[..., None], *given: Any) -> None:
+def in_another_thread(function: Callable[..., None], *arguments: Any) -> None:
     """Playwright's own event loop holds this thread, so whatever needs one runs in another."""
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(what, *given).result()
+        pool.submit(function, *arguments).result()
 
 
 def focused(page: Page) -> str:

@@ -22,7 +22,7 @@ def console(
 ) -> Iterator[str]:
     """Its address, without a slash at the end. root is the checkout whose code it is, python has its packages."""
     port = free_port()
-    known = {
+    defaults = {
         "FUNCTION_SOURCE": "functions/query.py",
         "FUNCTION_TARGET": "query",
         "HOST": "127.0.0.1",
@@ -34,14 +34,14 @@ def console(
         "LOCAL_RUN": "true",
         "K_REVISION": "query-00001",
     }
-    kept = {
+    inherited = {
         name: os.environ[name] for name in ("PATH", "HOME", "COVERAGE_PROCESS_CONFIG") if name in os.environ
     }
     with log.open("ab") as output:
         process = subprocess.Popen(
             [python, "-m", "functions_framework"],
             cwd=root,
-            env=kept | known | environment,
+            env=inherited | defaults | environment,
             stdout=output,
             stderr=output,
         )

@@ -17,11 +17,11 @@ def must_be_as_described(
     """The description is a strict one, so that a member which it does not have is a fault."""
     responses = operations(described)[operation]["responses"]
     assert str(status) in responses, body
-    told = responses[str(status)]
+    response = responses[str(status)]
     media = headers["content-type"]
-    assert media in told["content"]
-    for name in told.get("headers", {}):
+    assert media in response["content"]
+    for name in response.get("headers", {}):
         assert name in headers
-    schema = told["content"][media]["schema"] | {"components": described["components"]}
+    schema = response["content"][media]["schema"] | {"components": described["components"]}
     faults = Draft202012Validator(schema).iter_errors(body)
     assert [f"{fault.json_path}: {fault.message}" for fault in faults] == []

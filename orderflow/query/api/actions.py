@@ -1,4 +1,5 @@
-"""What operators do, over the API: every action answers 202 once Kafka has it, and says where its outcome is."""
+"""Operators' actions over the API. An action is answered with 202 once Kafka has its event; the response has the
+address where the outcome will be."""
 
 from __future__ import annotations
 
@@ -11,20 +12,28 @@ from orderflow.actions.service import Selection
 from orderflow.errors import ConflictError, UnavailableError
 from orderflow.query import masking, requests
 from orderflow.query.clients import audit
-from orderflow.query.requests import Edit, Longer, MustSayWhy, ReplayMany, Why, asked, body
+from orderflow.query.requests import (
+    EventEdit,
+    OptionalReason,
+    ReplayRequest,
+    RequiredReason,
+    WaitingExtension,
+    action_request,
+    parse_body,
+)
 
 if TYPE_CHECKING:
     from orderflow.actions.service import OperatorActions, Receipt
-    from orderflow.query.store.action_results import DeskReader
+    from orderflow.query.store.reader import Reader
 
-_OF_AN_ORDER = "hold, release, cancel"
+_ORDER_VERBS = "hold, release, cancel"
 
 
-def blueprint(desk: OperatorActions, reader: DeskReader, audit_url: str | None) -> Blueprint:
-    api = _Actions(desk, reader, audit_url)
+def blueprint(actions: OperatorActions, reader: Reader, audit_url: str | None) -> Blueprint:
+    api = _Actions(actions, reader, audit_url)
     routes = Blueprint("actions", "orderflow.query.api.actions")
-    routes.before_request(_guard)
-    routes.post(f"/api/orders/<order_id>/<any({_OF_AN_ORDER}):verb>")(api.order)
+    routes.before_request(_check)
+    routes.post(f"/api/orders/<order_id>/<any({_ORDER_VERBS}):verb>")(api.order)
     routes.post("/api/orders/<order_id>/extend")(api.extend)
     routes.post("/api/parked/replay")(api.replay_many)
     routes.post("/api/parked/<parked_id>/replay")(api.replay)
@@ -36,68 +45,65 @@ def blueprint(desk: OperatorActions, reader: DeskReader, audit_url: str | None) 
     return routes
 
 
-def _guard() -> None:
+def _check() -> None:
     if request.method == "POST":
         editing = request.path.endswith("/edit")
-        request.max_content_length = requests.MOST_EDITED if editing else requests.MOST_BODY
-        requests.guard(page=False)
-
-
-def receipt_of(receipt: Receipt) -> dict[str, object]:
-    return asdict(masking.receipt(receipt)) | {"href": f"/api/actions/{receipt.request}"}
+        requests.limit_body(requests.MAX_EDITED_BYTES if editing else requests.MAX_BODY_BYTES)
+        requests.check_may_act(page=False)
 
 
 class _Actions:
-    def __init__(self, desk: OperatorActions, reader: DeskReader, audit_url: str | None) -> None:
-        self._desk = desk
+    def __init__(self, actions: OperatorActions, reader: Reader, audit_url: str | None) -> None:
+        self._actions = actions
         self._reader = reader
         self._audit_url = audit_url
 
     def order(self, order_id: str, verb: str) -> tuple[Response, int]:
-        why = body(MustSayWhy)
-        return _taken(self._desk.order(verb, order_id, asked(why.reason)))
+        body = parse_body(RequiredReason)
+        return _response(self._actions.order(verb, order_id, action_request(body.reason)))
 
     def extend(self, order_id: str) -> tuple[Response, int]:
-        longer = body(Longer)
-        return _taken(self._desk.extend(order_id, longer.hours, asked(longer.reason)))
+        body = parse_body(WaitingExtension)
+        return _response(self._actions.extend(order_id, body.hours, action_request(body.reason)))
 
     def replay_many(self) -> tuple[Response, int]:
-        wanted = body(ReplayMany)
-        receipt = self._desk.replay(wanted.selection, asked(wanted.reason), dry_run=wanted.dry_run)
-        return _taken(receipt, 200 if wanted.dry_run else 202)
+        body = parse_body(ReplayRequest)
+        receipt = self._actions.replay(body.selection, action_request(body.reason), dry_run=body.dry_run)
+        return _response(receipt, 200 if body.dry_run else 202)
 
     def replay(self, parked_id: str) -> tuple[Response, int]:
-        why = body(Why)
-        letter = self._desk.parked_event(parked_id)
-        receipt = self._desk.replay(Selection(ids=(letter.id,)), asked(why.reason))
-        for left in receipt.left:
-            raise ConflictError(left.reason.text)
-        return _taken(receipt)
+        body = parse_body(OptionalReason)
+        parked = self._actions.parked_event(parked_id)
+        receipt = self._actions.replay(Selection(ids=(parked.id,)), action_request(body.reason))
+        for skipped in receipt.left:
+            raise ConflictError(skipped.reason.text)
+        return _response(receipt)
 
     def edit(self, parked_id: str) -> tuple[Response, int]:
-        edit = body(Edit)
-        return _taken(self._desk.edit(parked_id, edit.set, edit.event, asked(edit.reason)))
+        body = parse_body(EventEdit)
+        return _response(self._actions.edit(parked_id, body.set, body.event, action_request(body.reason)))
 
     def discard(self, parked_id: str) -> tuple[Response, int]:
-        why = body(MustSayWhy)
-        return _taken(self._desk.discard(parked_id, asked(why.reason)))
+        body = parse_body(RequiredReason)
+        return _response(self._actions.discard(parked_id, action_request(body.reason)))
 
     def results(self, request_id: str) -> Response:
-        """Empty until the first action of the request is on record."""
-        found = self._reader.results("request", request_id)
-        return jsonify({"request": request_id, "actions": [asdict(result) for result in found]})
+        """No actions until the first one is recorded, and none for an unknown request."""
+        results = self._reader.results_of_request(request_id)
+        return jsonify({"request": request_id, "actions": [asdict(result) for result in results]})
 
     def last_audit(self) -> Response:
-        found = self._reader.last_audit()
-        if found is None:
+        run = self._reader.last_audit()
+        if run is None:
             abort(404)
-        return jsonify(found)
+        return jsonify(run)
 
     def run_audit(self) -> Response:
         if not self._audit_url:
-            raise UnavailableError("no audit can be asked for here: AUDIT_URL is not set")
+            raise UnavailableError("no audit can be run from here: AUDIT_URL is not set")
         return jsonify(audit.run(self._audit_url))
 
 
-def _taken(receipt: Receipt, status: int = 202) -> tuple[Response, int]:
-    return jsonify(receipt_of(receipt)), status
+def _response(receipt: Receipt, status: int = 202) -> tuple[Response, int]:
+    href = f"/api/actions/{receipt.request}"
+    return jsonify(asdict(masking.masked_receipt(receipt)) | {"href": href}), status

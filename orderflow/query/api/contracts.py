@@ -1,37 +1,34 @@
-"""What others may rely on, as the running release has it."""
+"""The contracts of the running release: OpenAPI, AsyncAPI and JSON Schemas."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flask import Blueprint, Response, abort, jsonify
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+Documents: TypeAlias = "Callable[[], Mapping[str, dict[str, Any]]]"
+"""The documents by path, made when they are first requested: that takes a second, which no start should wait for."""
 
 
-def blueprint() -> Blueprint:
+def blueprint(documents: Documents) -> Blueprint:
     routes = Blueprint("contracts", "orderflow.query.api.contracts")
 
     @routes.get("/openapi.json")
     def openapi() -> Response:
-        return jsonify(_documents()["openapi/query.json"])
+        return jsonify(documents()["openapi/query.json"])
 
     @routes.get("/contracts")
-    def listed() -> Response:
-        return jsonify({"contracts": sorted(_documents())})
+    def paths() -> Response:
+        return jsonify({"contracts": sorted(documents())})
 
     @routes.get("/contracts/<path:name>")
-    def one(name: str) -> Response:
-        found = _documents().get(name)
-        if found is None:
+    def document(name: str) -> Response:
+        content = documents().get(name)
+        if content is None:
             abort(404)
-        return jsonify(found)
+        return jsonify(content)
 
     return routes
-
-
-def _documents() -> Mapping[str, dict[str, Any]]:
-    from orderflow.contracts.documents import documents  # a second that only who asks for them waits for
-
-    return documents()

@@ -1,86 +1,44 @@
-"""The read API: JSON for programs, the same answers that the pages show."""
+"""The read API: in JSON for programs what the pages show to people."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlencode
+from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, abort, jsonify, request
 
-from orderflow.actions import parked_event, resend
+from orderflow.actions import resend
+from orderflow.actions.parked_event import ParkedEvent
 from orderflow.errors import PoisonError
-from orderflow.query import labels, masking
+from orderflow.query import labels, masking, paging
 from orderflow.query.api import metrics
-from orderflow.query.requests import note_revealed
-from orderflow.query.server_sent_events import Kept
+from orderflow.query.cached_value import CachedValue
+from orderflow.query.requests import reveals_personal_data
 from orderflow.query.store import filters
-from orderflow.query.store.filters import OrderFilter, ParkedFilter, Place
+from orderflow.query.store.filters import OrderFilter, ParkedFilter
 from orderflow.query.timeline import timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from orderflow.query.store.action_results import DeskReader
-    from orderflow.query.store.read_model import OrderSummary, ParkedEvent, ParkedSummary
-    from orderflow.query.timeline import Turn
+    from orderflow.query.store.read_model import ParkedRecord
+    from orderflow.query.store.reader import Reader
+    from orderflow.query.timeline import TimelineEntry
 
 Json = dict[str, Any]
-Row = TypeVar("Row")
 
 
-def sheet(
-    rows: list[Row], wanted: OrderFilter | ParkedFilter, key: Callable[[Row], tuple[datetime, str]]
-) -> tuple[list[Row], str | None, str | None]:
-    """The rows of a page, latest first, and the addresses of the older and the newer page where there may be one.
-
-    rows are as the reader gives them: in the direction asked for, one too many where more follow.
-    """
-    place = wanted.place
-    more = len(rows) > wanted.limit
-    shown = rows[: wanted.limit]
-    if place is not None and place.newer:
-        shown.reverse()
-    if not shown:
-        return [], None, None
-    older = more if place is None or not place.newer else True
-    newer = place is not None and (more if place.newer else True)
-    return (
-        shown,
-        address(Place(*key(shown[-1])).token()) if older else None,
-        address(Place(*key(shown[0]), newer=True).token()) if newer else None,
-    )
-
-
-def address(page: str | None = None) -> str:
-    """This request's address with another page of the list."""
-    kept = {name: value for name, value in request.args.items() if name != "page" and value}
-    query = urlencode(kept | ({"page": page} if page else {}))
-    return f"{request.path}?{query}" if query else request.path
-
-
-def order_key(wanted: OrderFilter) -> Callable[[OrderSummary], tuple[datetime, str]]:
-    """What the list is sorted by."""
-    return lambda row: ((wanted.by_placing and row.placed_at) or row.updated_at, row.order_id)
-
-
-def parked_key(row: ParkedSummary) -> tuple[datetime, str]:
-    return row.parked_at, row.id
-
-
-def blueprint(reader: DeskReader) -> Blueprint:
+def blueprint(reader: Reader) -> Blueprint:
     routes = Blueprint("api", "orderflow.query.api.reads")
-    outcomes = Kept(reader.outcomes, seconds=1)
-    needs = Kept(reader.needs, seconds=1)
-    alerts = Kept(reader.alerts, seconds=1)
+    outcomes = CachedValue(reader.outcomes, seconds=1)
+    needs = CachedValue(reader.needs, seconds=1)
+    alerts = CachedValue(reader.alerts, seconds=1)
 
     @routes.get("/api/orders")
     def orders() -> Response:
-        wanted = filters.read(OrderFilter, request.args)
-        rows, older, newer = sheet(reader.orders(wanted), wanted, order_key(wanted))
-        body = [asdict(row) | {"href": f"/api/orders/{row.order_id}"} for row in rows]
-        return jsonify({"orders": body, "older": older, "newer": newer})
+        order_filter = filters.read(OrderFilter, request.args)
+        page = paging.page_of(reader.orders(order_filter), order_filter, paging.order_key(order_filter))
+        rows = [asdict(row) | {"href": f"/api/orders/{row.order_id}"} for row in page.rows]
+        return jsonify({"orders": rows, "older": page.older, "newer": page.newer})
 
     @routes.get("/api/orders/<order_id>")
     def order(order_id: str) -> Response:
@@ -88,28 +46,29 @@ def blueprint(reader: DeskReader) -> Blueprint:
         if record is None:
             abort(404)
         body = asdict(record)
-        body["alerts"] = [asdict(alert) | {"text": labels.alert(alert)} for alert in record.alerts]
-        return jsonify(body.pop("summary") | body | {"timeline": [_told(turn) for turn in timeline(record)]})
+        body["alerts"] = [asdict(alert) | {"text": labels.alert_text(alert)} for alert in record.alerts]
+        body["timeline"] = [_timeline_entry(entry) for entry in timeline(record)]
+        return jsonify(body.pop("summary") | body)
 
     @routes.get("/api/parked")
     def parked() -> Response:
-        wanted = filters.read(ParkedFilter, request.args)
-        rows, older, newer = sheet(reader.parked(wanted), wanted, parked_key)
-        body = [asdict(masking.summary(row)) | {"href": f"/api/parked/{row.id}"} for row in rows]
-        return jsonify({"parked": body, "older": older, "newer": newer})
+        parked_filter = filters.read(ParkedFilter, request.args)
+        page = paging.page_of(reader.parked(parked_filter), parked_filter, paging.parked_key)
+        rows = [asdict(masking.summary(row)) | {"href": f"/api/parked/{row.id}"} for row in page.rows]
+        return jsonify({"parked": rows, "older": page.older, "newer": page.newer})
 
     @routes.get("/api/parked/<parked_id>")
     def parked_event(parked_id: str) -> Response:
         event = reader.parked_event(parked_id)
         if event is None:
             abort(404)
-        reveal = revealed(parked_id)
+        reveal = reveals_personal_data(parked_id)
         content, form = masking.payload(event.payload, reveal=reveal)
         return jsonify(
             asdict(event.summary if reveal else masking.summary(event.summary))
             | {
-                "actions": [asdict(done) for done in reader.results("parked_id", parked_id)],
-                **(editable(event) if reveal else {}),
+                "actions": [asdict(result) for result in reader.results_of_parked_event(parked_id)],
+                **(_editable(event) if reveal else {}),
                 "attributes": event.attributes if reveal else masking.attributes(event.attributes),
                 "payload": content,
                 "payload_form": form,
@@ -120,8 +79,8 @@ def blueprint(reader: DeskReader) -> Blueprint:
 
     @routes.get("/api/rates")
     def rates() -> Response:
-        body = [asdict(rate) | {"last_minute": rate.last_minute} for rate in reader.rates()]
-        return jsonify({"seconds_each": 60, "rates": body})
+        rows = [asdict(rate) | {"last_minute": rate.last_minute} for rate in reader.rates()]
+        return jsonify({"seconds_each": 60, "rates": rows})
 
     @routes.get("/api/outcomes")
     def counts() -> Response:
@@ -129,56 +88,49 @@ def blueprint(reader: DeskReader) -> Blueprint:
 
     @routes.get("/metrics")
     def prometheus() -> Response:
-        text = metrics.text(outcomes.get(), needs.get()) + metrics.audit(reader.ended_audit())
-        text += metrics.limits(alerts.get(), datetime.now(UTC))
+        text = metrics.of_outcomes(outcomes.get(), needs.get())
+        text += metrics.of_audit(reader.last_finished_audit())
+        text += metrics.of_alerts(alerts.get(), datetime.now(UTC))
         return Response(text, content_type=metrics.CONTENT_TYPE)
 
     return routes
 
 
-def editable(event: ParkedEvent) -> Json:
-    """The event as an operator can write it anew, or why nobody can."""
+def _editable(event: ParkedRecord) -> Json:
+    """The document that an operator can edit, or the reason why there is none."""
     try:
-        return {"editable": resend.document(letter_of(event)), "not_editable": None}
+        return {"editable": resend.document(_actionable(event)), "not_editable": None}
     except PoisonError as error:
         return {"editable": None, "not_editable": error.reasons[0].text}
 
 
-def letter_of(event: ParkedEvent) -> parked_event.ParkedEvent:
-    head = event.summary
-    codes = tuple(reason["code"] for reason in head.reasons)
-    return parked_event.ParkedEvent(
-        head.id,
-        head.order_id,
-        head.stage,
-        head.topic,
-        head.state,
-        codes,
-        event.attributes,
-        event.payload,
-        head.parked_at,
+def _actionable(record: ParkedRecord) -> ParkedEvent:
+    """The record as operators act on it."""
+    summary = record.summary
+    return ParkedEvent(
+        id=summary.id,
+        order_id=summary.order_id,
+        stage=summary.stage,
+        topic=summary.topic,
+        state=summary.state,
+        codes=tuple(reason["code"] for reason in summary.reasons),
+        attributes=record.attributes,
+        payload=record.payload,
+        parked_at=summary.parked_at,
     )
 
 
-def _told(turn: Turn) -> Json:
-    """A turn as the order's page shows it; what was sent and parked is in the order's own lists."""
+def _timeline_entry(entry: TimelineEntry) -> Json:
+    """Without the notifications and the parked event itself, which the order's own lists have."""
     return {
-        "at": turn.at,
-        "kind": turn.kind,
-        "outcome": turn.outcome,
-        "stage": turn.stage,
-        "revision": turn.revision,
-        "version": turn.version,
-        "reason": turn.reason,
-        "changes": [{"of": of, "from": before, "to": after} for of, before, after in turn.changes],
-        "details": dict(turn.details),
-        "parked": turn.parked.id if turn.parked else None,
+        "at": entry.at,
+        "kind": entry.kind,
+        "outcome": entry.outcome,
+        "stage": entry.stage,
+        "revision": entry.revision,
+        "version": entry.version,
+        "reason": entry.reason,
+        "changes": [{"of": name, "from": before, "to": after} for name, before, after in entry.changes],
+        "details": dict(entry.details),
+        "parked": entry.parked.id if entry.parked else None,
     }
-
-
-def revealed(parked_id: str) -> bool:
-    """Does the asker want to see personal data? If so, the log says who saw it."""
-    reveal = request.args.get("reveal") == "1"
-    if reveal:
-        note_revealed(parked_id)
-    return reveal

@@ -1,9 +1,9 @@
-"""Whether a stage's new revision treats orders worse: what Argo's analysis asks query while a canary is out.
+"""Whether a stage's new revision treats orders worse: the endpoint of the analyses that run during a canary release.
 
-GET /api/releases/<stage>?canary=<revision>&stable=<revision>, and any of the Terms; with
-weight=<percent> also whether the canary leaves the traces that its share of the deliveries should;
-GET /api/releases/<stage>/audit for what only the audit finds. The answer's `verdict` is
-`fine`, `worse` or `too_few`.
+GET /api/releases/<stage>?canary=<revision>&stable=<revision> takes any of the AnalysisSettings. With
+weight=<percent>, the verdict includes whether the canary shows the activity of its share of the deliveries.
+GET /api/releases/<stage>/audit compares what only the audit finds. The response's `verdict` is `fine`, `worse` or
+`too_few`.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Annotated
 from flask import Blueprint, Response, abort, jsonify, request
 from pydantic import Field, StringConstraints
 
-from orderflow.domain.release_analysis import Terms, compare, overall, presence
+from orderflow.domain.release_analysis import AnalysisSettings, compare, overall, presence
 from orderflow.query.store import filters
 from orderflow.query.store.release_evidence import STAGES
 
 if TYPE_CHECKING:
     from orderflow.domain.release_analysis import Presence
-    from orderflow.query.store.orders import Reader
-    from orderflow.query.store.read_model import Evidence
+    from orderflow.query.store.reader import Reader
+    from orderflow.query.store.statistics import Evidence
 
 Revision = Annotated[str, StringConstraints(pattern=r"^[a-z][-a-z0-9]{0,62}$")]
 
 
-class Question(Terms):
-    """hours is how far back the canary's first trace is looked for.
+class ReleaseQuery(AnalysisSettings):
+    """hours: how far back the canary's first activity is searched.
 
-    weight is the canary's share of the deliveries in the last seconds, in percent: it must not have changed since.
+    weight: the canary's share of the deliveries in percent; it must not have changed in the last `seconds`.
     """
 
     canary: Revision
@@ -39,8 +39,8 @@ class Question(Terms):
     seconds: Annotated[int, Field(ge=1, le=86_400)] = 60
 
 
-class AuditQuestion(Terms):
-    """The last minutes, in which the canary was out, are held against the hours before."""
+class AuditQuery(AnalysisSettings):
+    """The last minutes, while the canary ran, are compared with the hours before."""
 
     minutes: Annotated[int, Field(ge=1, le=1440)] = 30
     hours: Annotated[int, Field(ge=1, le=168)] = 24
@@ -53,32 +53,32 @@ def blueprint(reader: Reader) -> Blueprint:
     def release(stage: str) -> Response:
         if stage not in STAGES:
             abort(404)
-        asked = filters.read(Question, request.args)
-        found = reader.release(stage, asked.canary, asked.stable, asked.hours)
-        if asked.weight is None:
-            return _judged(found, asked)
-        canary, stable = reader.traces(stage, asked.canary, asked.stable, asked.seconds)
-        left = presence(canary, stable, asked.weight, asked, beside=len(found.outcomes))
-        return _judged(found, asked, left)
+        query = filters.read(ReleaseQuery, request.args)
+        evidence = reader.release_outcomes(stage, query.canary, query.stable, query.hours)
+        if query.weight is None:
+            return _verdict(evidence, query)
+        canary, stable = reader.release_activity(stage, query.canary, query.stable, query.seconds)
+        activity = presence(canary, stable, query.weight, query, other_tests=len(evidence.outcomes))
+        return _verdict(evidence, query, activity)
 
     @routes.get("/api/releases/<stage>/audit")
     def audit(stage: str) -> Response:
         if stage not in STAGES:
             abort(404)
-        asked = filters.read(AuditQuestion, request.args)
-        return _judged(reader.audited(stage, asked.minutes, asked.hours), asked)
+        query = filters.read(AuditQuery, request.args)
+        return _verdict(reader.missing_events(stage, query.minutes, query.hours), query)
 
     return routes
 
 
-def _judged(found: Evidence, terms: Terms, left: Presence | None = None) -> Response:
-    asked_beside = [left] if left is not None else []
-    compared = compare(found.outcomes, terms, beside=len(asked_beside))
+def _verdict(evidence: Evidence, settings: AnalysisSettings, activity: Presence | None = None) -> Response:
+    activity_tests = [activity] if activity is not None else []
+    comparisons = compare(evidence.outcomes, settings, other_tests=len(activity_tests))
     return jsonify(
         {
-            "verdict": overall([*compared, *asked_beside]),
-            "since": found.since,
-            "outcomes": [asdict(each) for each in compared],
-            "presence": asdict(left) if left is not None else None,
+            "verdict": overall([*comparisons, *activity_tests]),
+            "since": evidence.since,
+            "outcomes": [asdict(comparison) for comparison in comparisons],
+            "presence": asdict(activity) if activity is not None else None,
         }
     )

@@ -1,4 +1,4 @@
-"""Asking the audit's Service for a run."""
+"""The client of the audit's Service."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ from urllib.request import Request, urlopen
 from orderflow.errors import ConflictError, UnavailableError
 from orderflow.version import user_agent
 
-_SECONDS: Final = 300.0
+_TIMEOUT_SECONDS: Final = 300.0
 
 
-def run(url: str) -> Any:  # noqa: ANN401 - a report is the audit's own JSON
-    """The report of an audit that runs now. Raises ConflictError where another is under way, UnavailableError where
-    there is none to be had."""
+def run(url: str) -> Any:  # noqa: ANN401 - the audit's own JSON
+    """Runs the audit and returns its report.
+
+    Raises ConflictError where another run is in progress, UnavailableError where the audit cannot be run.
+    """
     headers = {"Content-Type": "application/json", "User-Agent": user_agent("orderflow")}
-    asked = Request(url, data=b"{}", headers=headers)  # noqa: S310 - a setting of ours
+    request = Request(url, data=b"{}", headers=headers)  # noqa: S310 - the address is a setting
     try:
-        with urlopen(asked, timeout=_SECONDS) as answer:  # noqa: S310 - the same
-            return json.load(answer)
+        with urlopen(request, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310 - the same
+            return json.load(response)
     except HTTPError as error:
         if error.code == HTTPStatus.CONFLICT:
-            raise ConflictError("another run of the audit is under way") from None
+            raise ConflictError("another run of the audit is in progress") from None
         raise UnavailableError(f"the audit answered {error.code}; its log says why") from None
     except OSError:
         raise UnavailableError("the audit cannot be reached at AUDIT_URL") from None
     except ValueError:
-        raise UnavailableError("what answers at AUDIT_URL is no audit") from None
+        raise UnavailableError("the response from AUDIT_URL is not JSON; is it the audit?") from None

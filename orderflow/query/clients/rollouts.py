@@ -1,4 +1,4 @@
-"""Releases on their way, as the console shows them and lets operators steer them. The cluster is knrollout's."""
+"""Releases in progress: what the console shows of them, and operators' commands to them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from knrollout.observed import Document
     from knrollout.picture import Line, Picture
 
-_PATIENCE_SECONDS: Final = 2.0
+_TIMEOUT_SECONDS: Final = 2.0
 """A page of orders must not wait long for a cluster that does not answer."""
 
 
 class Rollouts:
-    """Those of one namespace. Every method raises UnavailableError where the cluster does not answer."""
+    """The rollouts of one namespace. Every method raises UnavailableError where the cluster does not answer."""
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
         self._cluster = cluster
@@ -33,63 +33,66 @@ class Rollouts:
 
     @classmethod
     def connect(cls) -> Rollouts:
-        """The cluster that this process runs in, or the kubeconfig's. Raises BadSettingsError."""
+        """Connects to the cluster of this process, or to the kubeconfig's. Raises BadSettingsError."""
         try:
             from knrollout.kubernetes_cluster import configured_namespace, connect  # it takes half a second
 
-            return cls(connect(timeout_seconds=_PATIENCE_SECONDS), configured_namespace())
+            return cls(connect(timeout_seconds=_TIMEOUT_SECONDS), configured_namespace())
         except ImportError:
             raise BadSettingsError("ROLLOUTS: the packages of the extra `rollout` are missing") from None
         except ClusterError as error:
             raise BadSettingsError(f"ROLLOUTS: {error}") from None
 
     def all(self) -> list[Line]:
-        with _cluster():
-            return sorted(map(line, self._cluster.rollouts(self._namespace)), key=lambda one: one.name)
+        with _cluster_errors():
+            rows = map(line, self._cluster.rollouts(self._namespace))
+            return sorted(rows, key=lambda row: row.name)
 
     def one(self, name: str) -> Picture:
-        with _cluster():
+        with _cluster_errors():
             return picture(self._cluster, self._document(name))
 
     def ask(self, name: str, verb: str, operator: str, confirmed: str | None = None) -> str:
-        """What was asked for, in words. Raises ConflictError if it cannot be asked for now, or if it is no longer
-        what was confirmed: a release goes on while a person reads a question.
+        """Writes the command to the cluster and returns it in words.
+
+        Raises ConflictError where the release does not allow the command, or where the command is no longer the one
+        that was confirmed: a release progresses while a person reads the question.
         """
-        with _cluster():
+        with _cluster_errors():
             document = self._document(name)
-            asked = self._asked(document, verb)
-            if confirmed is not None and confirmed != mark(asked):
-                raise ConflictError("the release has gone on since you were asked; nothing was done")
-            if not asked.empty:
-                annotations = {**asked.annotations, names.ASKED_BY_ANNOTATION: f"{operator}: {verb}"}
-                self._cluster.ask(self._namespace, name, annotations, asked.paused)
-            return asked.words
+            ask = self._ask(document, verb)
+            if confirmed is not None and confirmed != self.confirmation(ask):
+                raise ConflictError("the release has progressed since you were asked; nothing was done")
+            if not ask.empty:
+                annotations = {**ask.annotations, names.ASKED_BY_ANNOTATION: f"{operator}: {verb}"}
+                self._cluster.ask(self._namespace, name, annotations, ask.paused)
+            return ask.words
+
+    @staticmethod
+    def confirmation(ask: Ask) -> str:
+        """What an operator confirms: a text that is the same as long as the command has the same effect."""
+        return "; ".join(
+            [*(f"{name}={value}" for name, value in sorted(ask.annotations.items())), str(ask.paused)]
+        )
 
     def _document(self, name: str) -> Document:
-        found = self._cluster.rollout(self._namespace, name)
-        if found is None:
+        document = self._cluster.rollout(self._namespace, name)
+        if document is None:
             raise UnknownError(f"there is no rollout {name}")
-        return found
+        return document
 
-    def _asked(self, document: Document, verb: str) -> Ask:
+    def _ask(self, document: Document, verb: str) -> Ask:
         try:
             return VERBS[verb](document)
         except RefusedError as refused:
             raise ConflictError(str(refused)) from None
 
 
-def mark(ask: Ask) -> str:
-    """What a confirmation is of: the same as long as the request would say the same."""
-    return "; ".join(
-        [*(f"{name}={value}" for name, value in sorted(ask.annotations.items())), str(ask.paused)]
-    )
-
-
 @contextmanager
-def _cluster() -> Iterator[None]:
+def _cluster_errors() -> Iterator[None]:
     try:
         yield
     except WrittenMeanwhileError:
-        raise ConflictError("somebody else wrote at the same moment; look again") from None
+        raise ConflictError("somebody else changed the release at the same moment; look again") from None
     except ClusterError as error:
         raise UnavailableError(str(error)) from None

@@ -1,4 +1,4 @@
-"""The operators' console: pages that are complete without a script, and the streams that keep them fresh."""
+"""The pages of orders and parked events. They are complete without a script; server-sent events keep them fresh."""
 
 from __future__ import annotations
 
@@ -10,36 +10,40 @@ from urllib.parse import quote
 from flask import Blueprint, Response, abort, g, redirect, render_template, request
 
 from orderflow.domain.lifecycle import Payment, Status
-from orderflow.query import labels, masking
-from orderflow.query.api.reads import address, order_key, parked_key, revealed, sheet
-from orderflow.query.server_sent_events import Kept
+from orderflow.query import labels, masking, paging
+from orderflow.query.cached_value import CachedValue
+from orderflow.query.requests import reveals_personal_data
 from orderflow.query.store import filters
 from orderflow.query.store.filters import OrderFilter, ParkedFilter
 from orderflow.query.timeline import timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from jinja2 import Environment
     from werkzeug.wrappers import Response as AnyResponse
 
-    from orderflow.query.server_sent_events import Streams
-    from orderflow.query.store.action_results import DeskReader
+    from orderflow.query.server_sent_events import EventStreams
     from orderflow.query.store.read_model import OrderRecord
+    from orderflow.query.store.reader import Reader
 
-RECENT: Final = 15
-MOST_SHOWN: Final = 50_000
-"""Of what came in a parked event, in characters; the API gives all of it."""
+RECENT_ORDERS: Final = 15
+MAX_CONTENT_LENGTH: Final = 50_000
+"""How many characters of a parked event's content a page shows; the API has all of it."""
 
 
 def blueprint(
-    reader: DeskReader, streams: Streams, templates: Environment, releases: Kept[int | None] | None
+    reader: Reader,
+    streams: EventStreams,
+    templates: Environment,
+    releases_waiting: Callable[[], int | None] | None,
 ) -> Blueprint:
-    """releases: how many wait for a person; None where no releases are shown."""
-    pages = _Pages(reader, streams, templates, releases)
+    """releases_waiting: how many releases need attention, None where the cluster does not say. No function where query
+    has no cluster."""
+    pages = _Pages(reader, streams, templates, releases_waiting)
     routes = Blueprint("pages", "orderflow.query.html.pages")
     routes.get("/")(pages.home)
-    routes.get("/live")(pages.live)
+    routes.get("/live")(pages.home_live)
     routes.get("/orders")(pages.orders)
     routes.get("/orders/<order_id>")(pages.order)
     routes.get("/orders/<order_id>/live")(pages.order_live)
@@ -51,42 +55,40 @@ def blueprint(
 class _Pages:
     def __init__(
         self,
-        reader: DeskReader,
-        streams: Streams,
+        reader: Reader,
+        streams: EventStreams,
         templates: Environment,
-        releases: Kept[int | None] | None,
+        releases_waiting: Callable[[], int | None] | None,
     ) -> None:
         self._reader = reader
         self._streams = streams
         self._templates = templates
-        self._overview = Kept(lambda: _overview(reader, releases), seconds=1)
+        self._overview = CachedValue(lambda: _overview(reader, releases_waiting), seconds=1)
 
     def home(self) -> str:
         return render_template("home.html", **self._overview.get())
 
-    def live(self) -> Response:
+    def home_live(self) -> Response:
         parts = {name: self._templates.get_template(f"_{name}.html") for name in ("needs", "rates", "recent")}
 
         def render() -> dict[str, str]:
-            shown = self._overview.get()
-            return {name: part.render(shown) for name, part in parts.items()}
+            values = self._overview.get()
+            return {name: part.render(values) for name, part in parts.items()}
 
         return self._streams.response(render)
 
     def orders(self) -> str | AnyResponse:
-        wanted = filters.read(OrderFilter, request.args)
-        only_search = wanted.q and not {name for name, value in request.args.items() if value} - {"q"}
-        if only_search and self._reader.has_order(wanted.q):
-            return redirect(f"/orders/{quote(wanted.q, safe='')}", 303)
-        rows, older, newer = sheet(self._reader.orders(wanted), wanted, order_key(wanted))
+        order_filter = filters.read(OrderFilter, request.args)
+        only_search = order_filter.q and not {name for name, value in request.args.items() if value} - {"q"}
+        if only_search and self._reader.has_order(order_filter.q):
+            return redirect(f"/orders/{quote(order_filter.q, safe='')}", 303)
+        rows = self._reader.orders(order_filter)
         return render_template(
             "orders.html",
-            rows=rows,
-            older=older,
-            newer=newer,
-            first=address(),
-            given=request.args,
-            sorting="placing" if wanted.by_placing else "last change",
+            page=paging.page_of(rows, order_filter, paging.order_key(order_filter)),
+            first=paging.page_address(),
+            arguments=request.args,
+            sorting="placing" if order_filter.by_placing else "last change",
             statuses=_options([*Status, "awaited"]),
             payments=_options(list(Payment)),
             now=datetime.now(UTC),
@@ -95,40 +97,40 @@ class _Pages:
     def order(self, order_id: str) -> str | AnyResponse:
         record = self._reader.order(order_id)
         if record is None:
-            parked = filters.read(ParkedFilter, {"order": order_id, "limit": "1"})
-            if self._reader.parked(parked):
+            parked_filter = filters.read(ParkedFilter, {"order": order_id, "limit": "1"})
+            if self._reader.parked(parked_filter):
                 return redirect(f"/parked?order={quote(order_id, safe='')}", 303)
             abort(404)
-        return render_template("order.html", **_order_view(record, may_act=g.may_act))
+        return render_template("order.html", **_order_values(record, may_act=g.may_act))
 
     def order_live(self, order_id: str) -> Response:
         part = self._templates.get_template("_order.html")
         may_act: bool = g.may_act
-        seen: dict[str, str] = {}
+        rendered: dict[str, str] = {}
 
         def render() -> dict[str, str]:
-            mark = self._reader.order_mark(order_id)
-            if seen.get("mark") != mark:
+            fingerprint = self._reader.order_fingerprint(order_id)
+            if rendered.get("fingerprint") != fingerprint:
                 record = self._reader.order(order_id)
                 text = (
-                    part.render(_order_view(record, may_act=may_act)) if record else "There is no such order."
+                    part.render(_order_values(record, may_act=may_act))
+                    if record
+                    else "There is no such order."
                 )
-                seen.update(mark=mark, order=text)
-            return {"order": seen["order"]}
+                rendered.update(fingerprint=fingerprint, order=text)
+            return {"order": rendered["order"]}
 
         return self._streams.response(render)
 
     def parked(self) -> str:
-        wanted = filters.read(ParkedFilter, request.args)
-        rows, older, newer = sheet(self._reader.parked(wanted), wanted, parked_key)
-        stages, codes = self._reader.parked_names()
+        parked_filter = filters.read(ParkedFilter, request.args)
+        rows = [masking.summary(row) for row in self._reader.parked(parked_filter)]
+        stages, codes = self._reader.parked_stages_and_codes()
         return render_template(
             "parked.html",
-            rows=[masking.summary(row) for row in rows],
-            older=older,
-            newer=newer,
-            first=address(),
-            given=request.args,
+            page=paging.page_of(rows, parked_filter, paging.parked_key),
+            first=paging.page_address(),
+            arguments=request.args,
             stages=_options(stages),
             codes=_options(codes),
             now=datetime.now(UTC),
@@ -138,15 +140,16 @@ class _Pages:
         event = self._reader.parked_event(parked_id)
         if event is None:
             abort(404)
-        reveal = revealed(parked_id)
+        reveal = reveals_personal_data(parked_id)
         content, form = masking.payload(event.payload, reveal=reveal)
+        results = self._reader.results_of_parked_event(parked_id)
         return render_template(
             "parked_event.html",
             event=event.summary if reveal else masking.summary(event.summary),
-            done=[(each, *labels.outcome_of(each)) for each in self._reader.results("parked_id", parked_id)],
+            results=[(result, *labels.outcome_of(result)) for result in results],
             attributes=event.attributes if reveal else masking.attributes(event.attributes),
-            content=content[:MOST_SHOWN],
-            cut=len(content) > MOST_SHOWN,
+            content=content[:MAX_CONTENT_LENGTH],
+            truncated=len(content) > MAX_CONTENT_LENGTH,
             form=form,
             size=len(event.payload),
             reveal=reveal,
@@ -154,33 +157,33 @@ class _Pages:
         )
 
 
-def _overview(reader: DeskReader, releases: Kept[int | None] | None) -> dict[str, Any]:
-    waiting = releases.get() if releases is not None else None
+def _overview(reader: Reader, releases_waiting: Callable[[], int | None] | None) -> dict[str, Any]:
+    releases = releases_waiting() if releases_waiting is not None else None
     alerts = reader.alerts()
-    needs = reader.needs() | alerts | labels.stuck(alerts)
+    needs = reader.needs() | alerts | labels.stuck_need(alerts)
     rates = {stage: list(group) for stage, group in groupby(reader.rates(), key=lambda rate: rate.stage)}
     return {
         "needs": needs,
-        "releases": waiting,
-        "needed": sum(need.count for need in needs.values()) + (waiting or 0),
+        "releases": releases,
+        "total_needs": sum(need.count for need in needs.values()) + (releases or 0),
         "urgent": reader.urgent(),
         "stages": [(stage, about, rates.get(stage, [])) for stage, about in labels.STAGES.items()],
-        "rows": reader.orders(OrderFilter(limit=RECENT))[:RECENT],
+        "rows": reader.orders(OrderFilter(limit=RECENT_ORDERS))[:RECENT_ORDERS],
         "now": datetime.now(UTC),
     }
 
 
 def _options(values: Sequence[str]) -> list[tuple[str, str]]:
-    """Of a select: value and text."""
+    """The options of a select: value and text."""
     return [(str(value), str(value)) for value in values]
 
 
-def _order_view(record: OrderRecord, *, may_act: bool) -> dict[str, Any]:
+def _order_values(record: OrderRecord, *, may_act: bool) -> dict[str, Any]:
     return {
-        "acts": labels.ACTS.get(record.summary.status, ()) if may_act else (),
+        "actions": labels.ORDER_ACTIONS.get(record.summary.status, ()) if may_act else (),
         "order": record.summary,
         "record": record,
         "document": record.document,
-        "turns": timeline(record),
+        "timeline": timeline(record),
         "now": datetime.now(UTC),
     }

@@ -1,7 +1,7 @@
-"""Bootstrap's dark colours for who prefers dark, without a script to ask.
+"""Bootstrap's dark colours for people whose system prefers dark, without a script.
 
-Bootstrap carries them under `[data-bs-theme=dark]`, an attribute that only a script could set to what the reader's
-system prefers. The same rules under a media query need none, so they are taken out of Bootstrap's own file.
+Bootstrap has these colours under `[data-bs-theme=dark]`, an attribute that only a script could set by the system's
+preference. A media query needs no script, so the rules are taken from Bootstrap's own file and put under one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _RULE: Final = re.compile(r"([^{}]+)\{([^{}]*)\}")
 
 
 def dark_rules(css: str) -> str:
-    """Raises ValueError where there are none, as after a release of Bootstrap that does it otherwise."""
+    """Raises ValueError where the file has no such rules, for example after an upgrade of Bootstrap."""
     rules = [
         f"{selector.replace(_DARK, ':root')}{{{body}}}"
         for selector, body in _RULE.findall(css)

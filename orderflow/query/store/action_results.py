@@ -1,24 +1,25 @@
-"""Reads for operators' actions: parked events with their content, actions and their outcomes, the last audit."""
+"""Parked events with their content, for operators' actions, and the results of those actions."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from psycopg.rows import class_row, dict_row
+from psycopg.rows import dict_row
 from psycopg.sql import SQL
 
 from orderflow.actions import parked_event
-from orderflow.query.store.orders import Reader
+from orderflow.actions.events import SOURCE
 from orderflow.query.store.read_model import ActionResult
+from orderflow.query.store.snapshot_pool import fetch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import LiteralString
 
     from orderflow.actions.parked_event import ParkedEvent
     from orderflow.actions.service import Selection
+    from orderflow.query.store.snapshot_pool import Connection
 
-SELECTED: Final[dict[str, LiteralString]] = {
+SELECTIONS: Final[dict[str, LiteralString]] = {
     "ids": "id = ANY(%(ids)s)",
     "order": "order_id = %(order)s AND state = 'open'",
     "code": "stage = %(stage)s AND code = %(code)s AND state = 'open'",
@@ -39,48 +40,24 @@ LEFT JOIN LATERAL (
 ) l ON a.kind NOT IN ('discarded', 'extended')
 WHERE {condition} ORDER BY a.recorded_at, a.id LIMIT 1000
 """
-"""What was done and, where an event came of it, what became of that since."""
-RESULTS_OF: Final[dict[str, LiteralString]] = {
+"""Each action with the ledger's outcome of the event that the action sent, if it sent one."""
+CONDITIONS: Final[dict[str, LiteralString]] = {
     "request": "a.request = %(value)s",
     "parked_id": "a.parked_id = %(value)s",
 }
-LAST_AUDIT: Final = """
-SELECT id::text AS id, started_at, finished_at, state, report FROM audit_runs ORDER BY started_at DESC LIMIT 1
-"""
-
-ENDED_AUDIT: Final = """
-SELECT finished_at, state, report FROM audit_runs WHERE finished_at IS NOT NULL ORDER BY started_at DESC LIMIT 1
-"""
 
 
-class DeskReader(Reader):
-    def parked_events(self, selection: Selection, limit: int) -> list[ParkedEvent]:
-        """The oldest events of a selection. Those selected by id may have any state."""
-        values: dict[str, Any] = selection.model_dump() | {"ids": list(selection.ids), "limit": limit}
-        condition = SELECTED[selection.by]
-        statement = SQL(f"{parked_event.SELECT} WHERE {condition} ORDER BY parked_at, id LIMIT %(limit)s")
-        with self._snapshot() as connection:
-            rows = connection.cursor(row_factory=dict_row).execute(statement, values).fetchall()
-        return [parked_event.from_row(row) for row in rows]
+def parked_events(connection: Connection, selection: Selection, limit: int) -> list[ParkedEvent]:
+    """The selected parked events, oldest first: those named, in any state; else only open ones."""
+    values: dict[str, Any] = selection.model_dump() | {"ids": list(selection.ids), "limit": limit}
+    statement = SQL(
+        f"{parked_event.SELECT} WHERE {SELECTIONS[selection.by]} ORDER BY parked_at, id LIMIT %(limit)s"
+    )
+    rows = connection.cursor(row_factory=dict_row).execute(statement, values).fetchall()
+    return [parked_event.from_row(row) for row in rows]
 
-    def results(self, of: str, value: str) -> list[ActionResult]:
-        """The actions of a request (`request`) or on a parked event (`parked_id`), the oldest first."""
-        from orderflow.actions.events import SOURCE
 
-        statement = SQL(RESULTS).format(condition=SQL(RESULTS_OF[of]))
-        with self._snapshot() as connection:
-            cursor = connection.cursor(row_factory=class_row(ActionResult))
-            return cursor.execute(statement, {"value": value, "operators": SOURCE}).fetchall()
-
-    def parked_ids_of(self, request_id: str) -> Sequence[str]:
-        """The parked events on which a request has acted so far."""
-        return [result.parked_id for result in self.results("request", request_id)]
-
-    def last_audit(self) -> dict[str, Any] | None:
-        with self._snapshot() as connection:
-            return connection.cursor(row_factory=dict_row).execute(LAST_AUDIT).fetchone()
-
-    def ended_audit(self) -> dict[str, Any] | None:
-        """The last run that came to its end."""
-        with self._snapshot() as connection:
-            return connection.cursor(row_factory=dict_row).execute(ENDED_AUDIT).fetchone()
+def results(connection: Connection, column: str, value: str) -> list[ActionResult]:
+    """The actions of a request (column `request`) or on a parked event (`parked_id`), oldest first."""
+    statement = SQL(RESULTS).format(condition=SQL(CONDITIONS[column]))
+    return fetch(connection, ActionResult, statement, {"value": value, "operators": SOURCE})

@@ -1,4 +1,4 @@
-"""What may be asked for: the filters of a list, and the place in it."""
+"""The filters and the pages of a list, parsed from a query string."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from orderflow.domain.deadlines import SEQUENCE_GAP, STATUSES, WAITING_EXPIRES, StuckPayment, code_of
+from orderflow.domain.attention import NEEDS
 from orderflow.domain.events import parse
 from orderflow.domain.lifecycle import Payment, Status
 from orderflow.domain.orders import Frozen
@@ -19,55 +19,50 @@ from orderflow.domain.orders import Frozen
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-STUCK: Final = tuple(code_of(name) for name in (*STATUSES, *StuckPayment.model_fields))
-ALERTS: Final[dict[str, tuple[str, ...]]] = {
-    "stuck": STUCK,
-    **{code: (code,) for code in (*STUCK, SEQUENCE_GAP, WAITING_EXPIRES)},
-}
-"""What may be asked for of the shop's limits, and the alerts that it means."""
-NEEDS: Final = ("held", "awaited", "refund_due", "unpaid", "notification_failed", *ALERTS)
-"""Why an order may need a hand, the most urgent first, then what is over the shop's limits."""
-
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_LONGEST_TOKEN: Final = 400
+_MAX_TOKEN_LENGTH: Final = 400
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Between two rows of a list that is sorted by time, latest first, then by id: the row at that time and id
-    is on the one side, and what is asked for on the other, older or newer."""
+class PageCursor:
+    """Keyset-pagination cursor: the page starts after this (time, id), towards older or newer rows.
+
+    A list is sorted by time, latest first, then by id.
+    """
 
     at: datetime
     id: str
     newer: bool = False
 
     def token(self) -> str:
-        """What stands in an address: nothing in it is for people, and nothing in it is secret."""
+        """The cursor as an address carries it: opaque, but not secret."""
         fields = [(self.at - _EPOCH) // timedelta(microseconds=1), self.id, int(self.newer)]
         return (
             base64.urlsafe_b64encode(json.dumps(fields, separators=(",", ":")).encode()).decode().rstrip("=")
         )
 
 
-def _place(token: object) -> object:
+def _cursor(token: object) -> object:
     if not isinstance(token, str):
         return token
     try:
-        if len(token) > _LONGEST_TOKEN:
-            raise ValueError  # noqa: TRY301 - all that is wrong with a token is told in one sentence
+        if len(token) > _MAX_TOKEN_LENGTH:
+            raise ValueError  # noqa: TRY301 - every fault of a token is reported with one sentence
         fields = json.loads(base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True))
-        micros, row, newer = fields
-        if not (isinstance(micros, int) and isinstance(row, str) and newer in {0, 1} and row.isprintable()):
+        micros, row_id, newer = fields
+        if not (
+            isinstance(micros, int) and isinstance(row_id, str) and newer in {0, 1} and row_id.isprintable()
+        ):
             raise ValueError  # noqa: TRY301 - the same
-        return Place(_EPOCH + timedelta(microseconds=micros), row, bool(newer))
+        return PageCursor(_EPOCH + timedelta(microseconds=micros), row_id, bool(newer))
     except (ValueError, TypeError, OverflowError, RecursionError):
         raise PydanticCustomError(
-            "page_invalid", "this is no page of this list; begin again without it"
+            "page_invalid", "this is not a page of this list; request the list without it"
         ) from None
 
 
 def _moment(value: object, *, end: bool) -> object:
-    """A day or an RFC 3339 time as a moment; of a day its beginning, or its end where one is asked for."""
+    """Converts a date or an RFC 3339 time to UTC. A date stands for its first moment or, with end, the next day's."""
     if not isinstance(value, str):
         return value
     try:
@@ -82,54 +77,58 @@ def _moment(value: object, *, end: bool) -> object:
     except (ValueError, OverflowError):
         pass
     raise PydanticCustomError(
-        "time_invalid", "this is no day (2026-11-22) and no RFC 3339 time with an offset"
+        "time_invalid", "this is neither a date (2026-11-22) nor an RFC 3339 time with an offset"
     )
 
 
-Words = Annotated[
+SearchText = Annotated[
     str, StringConstraints(strip_whitespace=True, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")
 ]
-_DAY: Final = WithJsonSchema(
-    {"anyOf": [{"type": "string", "format": each} for each in ("date", "date-time")]}
+_DATE_OR_TIME: Final = WithJsonSchema(
+    {"anyOf": [{"type": "string", "format": name} for name in ("date", "date-time")]}
 )
-Since = Annotated[datetime, BeforeValidator(lambda value: _moment(value, end=False)), _DAY]
-Until = Annotated[datetime, BeforeValidator(lambda value: _moment(value, end=True)), _DAY]
+Since = Annotated[datetime, BeforeValidator(lambda value: _moment(value, end=False)), _DATE_OR_TIME]
+Until = Annotated[datetime, BeforeValidator(lambda value: _moment(value, end=True)), _DATE_OR_TIME]
 Page = Annotated[
-    Any, BeforeValidator(_place), WithJsonSchema({"type": "string", "maxLength": _LONGEST_TOKEN})
+    Any, BeforeValidator(_cursor), WithJsonSchema({"type": "string", "maxLength": _MAX_TOKEN_LENGTH})
 ]
 Name = Annotated[str, StringConstraints(max_length=100, pattern=r"^[A-Za-z0-9._-]*$")]
 
 
-def _known(attention: str) -> str:
-    if attention not in NEEDS:
-        raise PydanticCustomError("need_unknown", "this is none of {known}", {"known": ", ".join(NEEDS)})
-    return attention
+def _known_need(need: str) -> str:
+    if need not in NEEDS:
+        raise PydanticCustomError("need_unknown", "this must be one of {needs}", {"needs": ", ".join(NEEDS)})
+    return need
 
 
-Attention = Annotated[str, AfterValidator(_known), WithJsonSchema({"type": "string", "enum": list(NEEDS)})]
+Need = Annotated[str, AfterValidator(_known_need), WithJsonSchema({"type": "string", "enum": list(NEEDS)})]
 
 
-class Listing(Frozen):
-    """limit is the number of rows on a page."""
+class ListFilter(Frozen):
+    """limit: the number of rows on a page."""
 
     page: Page = None
     limit: Annotated[int, Field(ge=1, le=200)] = 50
 
     @property
-    def place(self) -> Place | None:
-        return self.page if isinstance(self.page, Place) else None
+    def cursor(self) -> PageCursor | None:
+        return self.page if isinstance(self.page, PageCursor) else None
+
+    @property
+    def towards_newer(self) -> bool:
+        return self.cursor is not None and self.cursor.newer
 
 
-class OrderFilter(Listing):
-    """Orders. Every word of q begins the order's id, its customer's e-mail address or a word of their name.
+class OrderFilter(ListFilter):
+    """Orders. Each term of q is a prefix of the order id, of the customer's e-mail address or of a word of their name.
 
-    Sorted by their last change, or by their placing where a time of placing is asked for; latest first.
+    Orders are sorted by their last change, or by the time of placing if a bound for that time is set; latest first.
     """
 
     status: Status | Literal["awaited"] | None = None
     payment: Payment | None = None
-    attention: Attention | None = None
-    q: Words = ""
+    attention: Need | None = None
+    q: SearchText = ""
     placed_from: Since | None = None
     placed_to: Until | None = None
 
@@ -138,11 +137,11 @@ class OrderFilter(Listing):
         return self.placed_from is not None or self.placed_to is not None
 
     @property
-    def words(self) -> list[str]:
+    def terms(self) -> list[str]:
         return self.q.lower().split()
 
 
-class ParkedFilter(Listing):
+class ParkedFilter(ListFilter):
     state: Name = ""
     stage: Name = ""
     code: Name = ""
@@ -153,9 +152,10 @@ F = TypeVar("F", bound=Frozen)
 
 
 def read(kind: type[F], arguments: Mapping[str, str]) -> F:
-    """The filter that a query string asks for; a form's empty fields do not count.
+    """Parses a query string. Empty arguments count as missing, since a form sends its empty fields.
 
-    Raises PoisonError naming each argument at fault, unknown ones too: a filter that is not applied misleads.
+    Raises PoisonError naming each invalid argument. An unknown argument is invalid too: a list that ignored it would
+    mislead.
     """
-    given = {name: value for name, value in arguments.items() if value.strip()}
-    return parse(kind, json.dumps(given).encode())
+    values = {name: value for name, value in arguments.items() if value.strip()}
+    return parse(kind, json.dumps(values).encode())

@@ -1,20 +1,19 @@
-"""What the console reads. Amounts are minor units of the order's currency, times are UTC."""
+"""Orders and parked events as query reads them. Amounts are minor units of the order's currency, times are UTC."""
 
 from __future__ import annotations
 
-# The contracts read these annotations, so that what they name has to be there.
+# The contracts read these annotations, so the names must exist at runtime.
 from dataclasses import dataclass
 from datetime import datetime  # noqa: TC003
 from typing import Any
 
 from orderflow.domain.deadlines import Alert  # noqa: TC001
-from orderflow.domain.release_analysis import Count  # noqa: TC001
 
 
 @dataclass(frozen=True, slots=True)
 class OrderSummary:
-    """One line of a list. needs says why the order needs a hand (None: it does not); an order that events wait
-    for and nobody has placed has the status `awaited`, no customer, no lines and no time of placing."""
+    """needs: the reason why the order needs attention, or None. An order with the status `awaited` was not placed
+    yet, but events wait for it; it has no customer, no lines and no placed_at."""
 
     order_id: str
     status: str
@@ -32,8 +31,8 @@ class OrderSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One change of an order; captured and refunded are what they were after it."""
+class OrderChange:
+    """captured and refunded: the order's amounts after the change."""
 
     version: int
     source: str
@@ -50,8 +49,8 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One row of the ledger: what became of an originating event."""
+class LedgerEntry:
+    """The outcome of one originating event. revision: track's revision that decided."""
 
     source: str
     id: str
@@ -66,8 +65,8 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Early:
-    """An event that waits for what must come before it, until it expires and is parked."""
+class WaitingEvent:
+    """An event that waits for an earlier event; at expires_at it is parked."""
 
     source: str
     id: str
@@ -92,8 +91,8 @@ class Notification:
 
 @dataclass(frozen=True, slots=True)
 class ActionDone:
-    """What an operator did. outcome is `done` or `refused`, or `asked` where the ledger tells the outcome of the
-    event that detail names in `event_id`."""
+    """An operator's action. outcome is `done`, `refused` or `asked`; with `asked`, the ledger has the outcome of the
+    event whose id is in detail as `event_id`."""
 
     id: str
     request: str
@@ -111,8 +110,8 @@ class ActionDone:
 
 @dataclass(frozen=True, slots=True)
 class ActionResult(ActionDone):
-    """What came of an action: the stage and the state now of its letter, and what became of the event that was
-    sent, if that is one of the ledger's."""
+    """An action and its effect. parked_stage and parked_state: the stage and the present state of its parked event.
+    event_outcome and event_reason: the ledger's outcome of the event that the action sent, if the ledger has it."""
 
     parked_stage: str | None
     parked_state: str | None
@@ -122,8 +121,8 @@ class ActionResult(ActionDone):
 
 @dataclass(frozen=True, slots=True)
 class ParkedSummary:
-    """A parked event without its content; times counts how often the same one was parked, replays how often an
-    operator sent it again."""
+    """A parked event without its content. times: how often the same event was parked. replays: how often an operator
+    sent it again."""
 
     id: str
     order_id: str
@@ -148,7 +147,7 @@ class ParkedSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class ParkedEvent:
+class ParkedRecord:
     summary: ParkedSummary
     attributes: dict[str, str]
     payload: bytes
@@ -156,7 +155,8 @@ class ParkedEvent:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Numbers that are missing from what a producer sent of an order, since when anything is."""
+    """The numbers first to last are missing from the events that a producer sent for an order. since: when the
+    producer's numbers first had a gap."""
 
     source: str
     first: int
@@ -166,92 +166,16 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class OrderRecord:
-    """All that the database knows of an order; document is the order as it was placed, {} before it was."""
+    """document: the order as it was placed, {} before that. resumes: the status that a held order returns to."""
 
     summary: OrderSummary
     resumes: str | None
     document: dict[str, Any]
-    history: list[Step]
-    ledger: list[Entry]
-    waiting: list[Early]
+    history: list[OrderChange]
+    ledger: list[LedgerEntry]
+    waiting: list[WaitingEvent]
     notifications: list[Notification]
     parked: list[ParkedSummary]
     actions: list[ActionDone]
     alerts: list[Alert]
     gaps: list[Gap]
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """How many need a hand for one reason, and since when the one does that has waited longest."""
-
-    name: str
-    count: int
-    oldest: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """What one stage brought about: how many in each of the last minutes, the youngest (the last 60 s) first."""
-
-    stage: str
-    outcome: str
-    minutes: tuple[int, ...]
-
-    @property
-    def last_minute(self) -> int:
-        return self.minutes[0]
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerCount:
-    """revision is track's, validated_by validate's (empty where it did not say); judged is whether the event was a
-    verdict on an order, not an update that validate passed on."""
-
-    kind: str
-    outcome: str
-    revision: str
-    validated_by: str
-    judged: bool
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class ParkedCount:
-    """revision is that of the stage that parked; times is the number of parkings, repetitions included."""
-
-    stage: str
-    code: str
-    state: str
-    revision: str
-    count: int
-    times: int
-
-
-@dataclass(frozen=True, slots=True)
-class NotificationCount:
-    channel: str
-    state: str
-    revision: str
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Outcomes:
-    """What became of everything so far; status and payment count orders, `awaited` ones only under status."""
-
-    status: dict[str, int]
-    payment: dict[str, int]
-    ledger: list[LedgerCount]
-    parked: list[ParkedCount]
-    notifications: list[NotificationCount]
-    waiting: int
-    counted_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What a release is judged by: (outcome, canary's count, stable's), counted since the canary's first trace."""
-
-    since: datetime | None
-    outcomes: list[tuple[str, Count, Count]]

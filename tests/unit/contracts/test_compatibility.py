@@ -1,4 +1,4 @@
-"""Two releases that share their topics: what the command says of the project's own schemas, changed in one place."""
+"""Two releases that share their topics: the command, on the project's own schemas, changed in one place."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def add(folder: Path, side: str, event: str, definition: str, name: str, *, requ
     save(model)
 
 
-def told(found: list[Break]) -> list[tuple[str, str, str]]:
-    return [(each.direction, each.event, str(each.finding)) for each in found]
+def findings(all_breaks: list[Break]) -> list[tuple[str, str, str]]:
+    return [(each.direction, each.event, str(each.finding)) for each in all_breaks]
 
 
 def test_a_release_can_read_what_it_writes() -> None:
@@ -58,15 +58,15 @@ def test_a_release_can_read_what_it_writes() -> None:
 
 def test_a_required_field_breaks_what_is_still_in_the_topics(changed: Path) -> None:
     add(changed, "read", ACCEPTED, "Order", "channel", required=True)
-    found = told(breaks(load(SCHEMAS), load(changed)))
-    assert found == [(FORWARD, ACCEPTED, "data.order.channel: this may be missing, and must not be")]
+    incompatible = findings(breaks(load(SCHEMAS), load(changed)))
+    assert incompatible == [(FORWARD, ACCEPTED, "data.order.channel: this may be missing, but is required")]
 
 
 def test_a_field_that_the_old_release_does_not_know_breaks_it_while_both_run(changed: Path) -> None:
     for side in ("read", "written"):
         add(changed, side, ACCEPTED, "Order", "gift")
-    found = told(breaks(load(SCHEMAS), load(changed)))
-    assert found == [(BACKWARD, ACCEPTED, "data.order.gift: this is not known")]
+    incompatible = findings(breaks(load(SCHEMAS), load(changed)))
+    assert incompatible == [(BACKWARD, ACCEPTED, "data.order.gift: this member is unknown")]
     assert breaks(load(SCHEMAS), load(changed), readers_first=True) == []
 
 
@@ -80,15 +80,15 @@ def test_a_stricter_rule_for_what_shops_send_breaks_shops(changed: Path) -> None
     line = edit(changed, "read", PLACED, "Line")
     line["properties"]["quantity"]["maximum"] = 100
     save(line)
-    found = told(breaks(load(SCHEMAS), load(changed)))
-    assert found == [(FORWARD, PLACED, "data.lines[].quantity: maximum is 100, here it is 1000000")]
+    incompatible = findings(breaks(load(SCHEMAS), load(changed)))
+    assert incompatible == [(FORWARD, PLACED, "data.lines[].quantity: maximum is 100, here it is 1000000")]
 
 
 def test_a_type_that_is_gone_breaks_what_is_still_in_the_topic(changed: Path) -> None:
     (changed / "read" / f"{SHIPPED}.json").unlink()
     (changed / "written" / f"{SHIPPED}.json").unlink()
-    found = told(breaks(load(SCHEMAS), load(changed)))
-    assert found == [(FORWARD, SHIPPED, "the event: no event of this type is read from this topic")]
+    incompatible = findings(breaks(load(SCHEMAS), load(changed)))
+    assert incompatible == [(FORWARD, SHIPPED, "the event: no event of this type is read from this topic")]
 
 
 def test_the_command_names_each_break_and_fails(changed: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,7 +97,7 @@ def test_the_command_names_each_break_and_fails(changed: Path, capsys: pytest.Ca
     add(changed, "written", ACCEPTED, "Order", "gift")
     assert compatibility.main([str(SCHEMAS), str(changed)]) == 1
     out = capsys.readouterr().out
-    assert f"new producer -> old consumer: {ACCEPTED}: data.order.gift: this is not known" in out
+    assert f"new producer -> old consumer: {ACCEPTED}: data.order.gift: this member is unknown" in out
     # Nor can the new release read what it writes; that is for its own tests, and not between the two.
     assert compatibility.main([str(SCHEMAS), str(changed), "--readers-first"]) == 0
     assert "compatible from old to new" in capsys.readouterr().out
@@ -139,8 +139,8 @@ def test_the_schemas_are_held_against_the_last_release_or_any_revision(
     add(contracts / "schemas", "written", ACCEPTED, "Order", "gift")
     assert command.main(["compatibility", str(contracts)]) == 1
     out = capsys.readouterr().out
-    assert "held against v1.0.0" in out
-    assert "data.order.gift: this is not known" in out
+    assert "compared with v1.0.0" in out
+    assert "data.order.gift: this member is unknown" in out
     assert command.main(["compatibility", str(contracts), "--readers-first"]) == 0
     assert command.main(["compatibility", str(contracts), "--base=no-such-revision"]) == 2
 
@@ -161,4 +161,4 @@ def test_a_shallow_clone_that_sees_no_release_is_no_pass(
     assert "git fetch --unshallow --tags" in capsys.readouterr().err
     git(tmp_path / "shallow", "fetch", "--unshallow", "--tags")
     assert command.main(["compatibility", str(contracts)]) == 0
-    assert "held against v1.0.0" in capsys.readouterr().out
+    assert "compared with v1.0.0" in capsys.readouterr().out

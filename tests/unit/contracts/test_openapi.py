@@ -1,4 +1,4 @@
-"""The descriptions of intake and query: valid, and of every address that there is."""
+"""The descriptions of intake and query are valid and cover every address."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from pydantic import SecretStr
 from orderflow.actions.service import OperatorActions
 from orderflow.adapters.http.api_keys import Door
 from orderflow.contracts.asyncapi import describe as describe_topics
+from orderflow.contracts.documents import documents
 from orderflow.contracts.openapi import describe
-from orderflow.domain.deadlines import Gaps, Stuck
+from orderflow.domain.deadlines import GapLimits, StuckLimits
 from orderflow.domain.rules import Rules
 from orderflow.intake.handler import Intake
 from orderflow.query.app import create_app
-from orderflow.query.server_sent_events import Streams
-from orderflow.query.store.action_results import DeskReader
+from orderflow.query.server_sent_events import EventStreams
 from orderflow.query.store.overdue import Alerts
+from orderflow.query.store.reader import Reader
 from orderflow.settings import QuerySettings
 
 FOR_PEOPLE = re.compile(r"/(|live|assets/.*|bootstrap/.*|orders.*|parked.*|actions/.*|rollouts.*)")
-"""The pages, their streams and forms, and what they are made of."""
+"""The pages, their streams and forms, and their assets."""
 
 
 class NothingPublished:
@@ -42,13 +43,14 @@ def test_the_description_is_valid_openapi(stage: str) -> None:
     validate(describe(stage))
 
 
-def test_every_address_that_query_has_for_programs_is_described_and_no_other() -> None:
+def test_every_address_of_query_for_programs_is_described_and_no_other() -> None:
     settings = QuerySettings(
         database_url=SecretStr("postgresql://nobody@127.0.0.1:1/none"), kafka_bootstrap="127.0.0.1:1"
     )
-    reader = DeskReader(settings, Alerts(Stuck(), Gaps()))
-    app = create_app(reader, Door(None), Streams(0), OperatorActions(reader, lambda _topic, _events: None))
-    found = set()
+    reader = Reader(settings, Alerts(StuckLimits(), GapLimits()))
+    actions = OperatorActions(reader, lambda _topic, _events: None)
+    app = create_app(reader, Door(None), EventStreams(0), actions, documents)
+    routes = set()
     for rule in app.url_map.iter_rules():
         if FOR_PEOPLE.fullmatch(rule.rule):
             continue
@@ -56,18 +58,18 @@ def test_every_address_that_query_has_for_programs_is_described_and_no_other() -
         for verb in verbs[1].split(", ") if verbs else [""]:
             path = re.sub(r"<any\(.*\):verb>", verb, rule.rule)
             path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", path).replace("{name}", "{path}")
-            found |= {(method, path) for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
+            routes |= {(method, path) for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
     with_a_cluster = {("GET", "/api/rollouts"), ("GET", "/api/rollouts/{name}")}
-    assert found == described("query") - with_a_cluster
+    assert routes == described("query") - with_a_cluster
 
 
-def test_every_address_that_intake_has_is_described_and_no_other() -> None:
+def test_every_address_of_intake_is_described_and_no_other() -> None:
     intake = Intake(NothingPublished(), Rules(), Door(None), "https://shop.example")
     assert {("POST", path) for path in intake._routes} == described("intake")
 
 
 @pytest.mark.parametrize("document", [describe("intake"), describe("query"), describe_topics()])
-def test_no_reference_leads_nowhere_and_no_schema_is_left_over(document: dict[str, Any]) -> None:
+def test_every_reference_has_its_schema_and_every_schema_is_used(document: dict[str, Any]) -> None:
     used: set[str] = set()
 
     def follow(value: Any) -> None:

@@ -23,7 +23,7 @@ NOT_IN_EVERY_STATE = {
 ONLY_WITH_A_CLUSTER = {"listRollouts", "readRollout"}
 
 
-class Asked(NamedTuple):
+class Request(NamedTuple):
     operation: str
     status: int
     method: str
@@ -31,18 +31,18 @@ class Asked(NamedTuple):
     path: str
 
 
-def requests() -> Iterator[Asked]:
+def requests() -> Iterator[Request]:
     for folder in COLLECTION["item"]:
         for item in folder["item"]:
             if folder["name"] == "Pages":
                 continue
             named = NAME.fullmatch(item["name"])
             assert named, item["name"]
-            asked = item["request"]
-            stage = re.fullmatch(r"\{\{(\w+)\}\}", asked["url"]["host"][0])
+            request = item["request"]
+            stage = re.fullmatch(r"\{\{(\w+)\}\}", request["url"]["host"][0])
             assert stage
-            path = "/" + "/".join(asked["url"]["path"])
-            yield Asked(named[1], int(named[2]), asked["method"].lower(), stage[1], path)
+            path = "/" + "/".join(request["url"]["path"])
+            yield Request(named[1], int(named[2]), request["method"].lower(), stage[1], path)
 
 
 def described() -> dict[str, tuple[str, str, str, dict[str, Any]]]:
@@ -56,25 +56,25 @@ def described() -> dict[str, tuple[str, str, str, dict[str, Any]]]:
 
 
 def test_every_operation_and_status_has_a_request_and_every_request_an_operation() -> None:
-    wanted = {
+    expected = {
         (name, int(status))
         for name, (_, _, _, operation) in described().items()
         for status in operation["responses"]
         if name not in ONLY_WITH_A_CLUSTER and int(status) not in NOT_FROM_OUTSIDE
     }
-    assert {(each.operation, each.status) for each in requests()} == wanted - NOT_IN_EVERY_STATE
+    assert {(each.operation, each.status) for each in requests()} == expected - NOT_IN_EVERY_STATE
 
 
 def test_every_request_goes_where_its_operation_is() -> None:
     operations = described()
-    for asked in requests():
-        stage, method, path, _ = operations[asked.operation]
+    for request in requests():
+        stage, method, path, _ = operations[request.operation]
         parts = (
             ".+" if part == "{path}" else "[^/]+" if part.startswith("{") else re.escape(part)
             for part in path.split("/")
         )
-        assert (asked.stage, asked.method) == (stage, method), asked
-        assert re.fullmatch("/".join(parts), asked.path), asked
+        assert (request.stage, request.method) == (stage, method), request
+        assert re.fullmatch("/".join(parts), request.path), request
 
 
 def test_the_environments_name_what_the_collection_asks_for_and_hold_no_key() -> None:

@@ -20,10 +20,10 @@ from typer.main import get_command
 
 from knrollout.cli import app as kn_rollout
 from knrollout.measures import Measures
+from orderflow.domain.attention import STUCK_CODES
 from orderflow.kn_order.app import app as kn_order
 from orderflow.query.api import metrics
-from orderflow.query.store.filters import STUCK
-from orderflow.query.store.read_model import LedgerCount, Need, NotificationCount, Outcomes, ParkedCount
+from orderflow.query.store.statistics import LedgerCount, Need, NotificationCount, Outcomes, ParkedCount
 
 
 def promtool(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -148,8 +148,8 @@ def exported() -> dict[str, set[str]]:
             "topics": {"orders.inbox.v1": {"read": 1, "missing": 1}},
         },
     }
-    text = metrics.text(counted, {"held": Need("held", 1, now)}) + metrics.audit(run)
-    text += metrics.limits({code: Need(code, 1, now) for code in STUCK}, now)
+    text = metrics.of_outcomes(counted, {"held": Need("held", 1, now)}) + metrics.of_audit(run)
+    text += metrics.of_alerts({code: Need(code, 1, now) for code in STUCK_CODES}, now)
     found = {
         sample.name: set(sample.labels)
         for family in text_string_to_metric_families(text)

@@ -1,4 +1,4 @@
-"""Query hands a wish for an audit on to the audit's Service: what its answers become."""
+"""Query asks the audit's Service for a run: what query answers to each of its responses."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from werkzeug.test import Client
 
 from orderflow.actions.service import OperatorActions
 from orderflow.adapters.http.api_keys import Door
-from orderflow.domain.deadlines import Gaps, Stuck
+from orderflow.contracts.documents import documents
+from orderflow.domain.deadlines import GapLimits, StuckLimits
 from orderflow.query.app import create_app
-from orderflow.query.server_sent_events import Streams
-from orderflow.query.store.action_results import DeskReader
+from orderflow.query.server_sent_events import EventStreams
 from orderflow.query.store.overdue import Alerts
+from orderflow.query.store.reader import Reader
 from orderflow.settings import QuerySettings
 
 
 @contextmanager
 def audit(status: int, body: bytes) -> Iterator[str]:
-    """A Service that answers every POST so."""
+    """A Service that answers every POST with this response."""
 
-    class Answer(BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
@@ -34,9 +35,9 @@ def audit(status: int, body: bytes) -> Iterator[str]:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Nothing on the test's output."""
+            """Prints nothing."""
 
-    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
@@ -46,13 +47,13 @@ def query(audit_url: str | None) -> Client:
     settings = QuerySettings(
         database_url=SecretStr("postgresql://nobody@127.0.0.1:1/none"), kafka_bootstrap="127.0.0.1:1"
     )
-    reader = DeskReader(settings, Alerts(Stuck(), Gaps()))
+    reader = Reader(settings, Alerts(StuckLimits(), GapLimits()))
     actions = OperatorActions(reader, lambda _topic, _events: None)
-    return Client(create_app(reader, Door(None), Streams(0), actions, audit_url))
+    return Client(create_app(reader, Door(None), EventStreams(0), actions, documents, audit_url))
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "answered"),
+    ("status", "body", "expected"),
     [
         (200, json.dumps({"state": "complete"}).encode(), 200),
         (409, b"{}", 409),
@@ -60,13 +61,15 @@ def query(audit_url: str | None) -> Client:
         (200, b"<html>", 503),
     ],
 )
-def test_an_answer_of_the_audit_is_handed_on_or_is_trouble(status: int, body: bytes, answered: int) -> None:
+def test_the_audits_response_is_passed_on_or_becomes_an_error(
+    status: int, body: bytes, expected: int
+) -> None:
     with audit(status, body) as url:
-        assert query(url).post("/api/audits").status_code == answered
+        assert query(url).post("/api/audits").status_code == expected
 
 
 @pytest.mark.parametrize("url", [None, "http://127.0.0.1:1"])
-def test_an_audit_that_cannot_be_reached_is_trouble_that_time_may_cure(url: str | None) -> None:
-    answer = query(url).post("/api/audits")
-    assert answer.status_code == 503
-    assert answer.headers["Retry-After"]
+def test_an_audit_that_cannot_be_reached_is_a_503_with_a_time_to_retry(url: str | None) -> None:
+    response = query(url).post("/api/audits")
+    assert response.status_code == 503
+    assert response.headers["Retry-After"]

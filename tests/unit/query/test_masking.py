@@ -1,4 +1,4 @@
-"""What of a parked event everyone may see."""
+"""What everyone may see of a parked event."""
 
 import json
 from typing import Any
@@ -24,7 +24,7 @@ def test_an_order_keeps_its_shape_and_its_figures_and_loses_its_people() -> None
         assert personal not in shown
 
 
-def test_whoever_asks_for_it_sees_it_as_it_came() -> None:
+def test_a_revealed_payload_is_unchanged() -> None:
     shown, _ = masking.payload(json.dumps(order()).encode(), reveal=True)
     assert json.loads(shown) == order()
 
@@ -38,7 +38,7 @@ def anywhere(personal: Any) -> st.SearchStrategy[Any]:
 
 
 @given(anywhere(PERSONAL))
-def test_a_sentence_is_masked_wherever_it_stands(document: Any) -> None:
+def test_a_sentence_is_masked_wherever_it_is(document: Any) -> None:
     shown, _ = masking.payload(json.dumps(document).encode())
     assert PERSONAL not in shown
 
@@ -61,15 +61,15 @@ def test_a_person_in_the_name_of_a_field_is_masked() -> None:
         (b"9" * 5000, "text"),
     ],
 )
-def test_content_of_any_form_is_told_by_its_form_and_never_shown(content: bytes, form: str) -> None:
-    shown, told = masking.payload(content)
-    assert told == form
+def test_content_of_any_form_is_named_by_its_form_and_never_shown(content: bytes, form: str) -> None:
+    shown, shown_form = masking.payload(content)
+    assert shown_form == form
     assert "Ada" not in shown
     assert shown.encode() is not None
     assert masking.payload(content, reveal=True)[0].encode() is not None
 
 
-def test_attributes_that_no_stage_of_ours_sets_are_masked() -> None:
+def test_attributes_that_our_stages_do_not_set_are_masked() -> None:
     shown = masking.attributes(
         {"id": "e-1", "type": "t", "subject": "order-1", "kafkaheadername": "Ada", "key": "ada@example.org"}
     )
@@ -83,8 +83,8 @@ def test_an_attribute_is_shown_only_where_it_looks_like_what_it_is(name: str) ->
     assert masking.attributes({name: "ada@example.org"})[name] == "(15 characters, masked)"
 
 
-def test_what_our_own_stages_and_kafkasource_set_is_shown() -> None:
-    given = {
+def test_attributes_that_our_stages_and_kafkasource_set_are_shown() -> None:
+    attributes = {
         "specversion": "1.0",
         "type": "dev.orderflow.order.placed.v1",
         "id": "cart-4711",
@@ -96,4 +96,4 @@ def test_what_our_own_stages_and_kafkasource_set_is_shown() -> None:
         "knativeerrordest": "http://track.orderflow.svc.cluster.local/",
         "knativeerrorcode": "503",
     }
-    assert masking.attributes(given) == given
+    assert masking.attributes(attributes) == attributes

@@ -1,4 +1,4 @@
-"""What may be asked of the console's lists."""
+"""The filters and pages of the console's lists."""
 
 import base64
 from datetime import UTC, datetime
@@ -9,21 +9,19 @@ from hypothesis import strategies as st
 
 from orderflow.errors import PoisonError
 from orderflow.query.store import filters
-from orderflow.query.store.filters import OrderFilter, ParkedFilter, Place
+from orderflow.query.store.filters import OrderFilter, PageCursor, ParkedFilter
 
 MOMENTS = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 
 
 @given(MOMENTS, st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True), st.booleans())
-def test_a_place_in_a_list_survives_the_address_to_the_microsecond(
-    at: datetime, row: str, newer: bool
-) -> None:
-    place = Place(at, row, newer=newer)
-    assert filters.read(OrderFilter, {"page": place.token()}).place == place
+def test_a_cursor_survives_the_address_to_the_microsecond(at: datetime, row: str, newer: bool) -> None:
+    cursor = PageCursor(at, row, newer=newer)
+    assert filters.read(OrderFilter, {"page": cursor.token()}).cursor == cursor
 
 
 @given(st.text(min_size=1, max_size=500).filter(str.strip))
-def test_a_page_that_is_none_of_ours_is_refused_and_named(token: str) -> None:
+def test_a_page_that_is_not_ours_is_refused_and_named(token: str) -> None:
     with pytest.raises(PoisonError) as caught:
         filters.read(OrderFilter, {"page": token})
     assert [(reason.code, reason.field) for reason in caught.value.reasons] == [("page_invalid", "page")]
@@ -42,14 +40,14 @@ def test_a_page_that_is_none_of_ours_is_refused_and_named(token: str) -> None:
         '[0,"\\u0000",0]',
     ],
 )
-def test_a_page_that_somebody_made_up_is_refused(fields: str) -> None:
+def test_a_forged_page_is_refused(fields: str) -> None:
     with pytest.raises(PoisonError):
         filters.read(OrderFilter, {"page": base64.urlsafe_b64encode(fields.encode()).decode().rstrip("=")})
 
 
 def test_the_empty_fields_of_a_form_do_not_count() -> None:
-    wanted = filters.read(OrderFilter, {"status": "", "q": " ", "placed_from": "", "limit": ""})
-    assert wanted == OrderFilter()
+    order_filter = filters.read(OrderFilter, {"status": "", "q": " ", "placed_from": "", "limit": ""})
+    assert order_filter == OrderFilter()
 
 
 @pytest.mark.parametrize(
@@ -68,7 +66,7 @@ def test_the_empty_fields_of_a_form_do_not_count() -> None:
         ({"sort": "total"}, "sort"),
     ],
 )
-def test_an_argument_that_cannot_be_meant_is_refused_and_named(arguments: dict[str, str], field: str) -> None:
+def test_an_invalid_argument_is_refused_and_named(arguments: dict[str, str], field: str) -> None:
     with pytest.raises(PoisonError) as caught:
         filters.read(OrderFilter, arguments)
     assert {reason.field.split(".")[0] for reason in caught.value.reasons} == {field}
@@ -80,8 +78,8 @@ def test_an_unknown_filter_of_parked_events_is_refused() -> None:
 
 
 def test_a_day_means_all_of_it_and_a_time_is_turned_to_utc() -> None:
-    wanted = filters.read(OrderFilter, {"placed_from": "2026-11-22", "placed_to": "2026-11-22"})
-    assert wanted.placed_from == datetime(2026, 11, 22, tzinfo=UTC)
-    assert wanted.placed_to == datetime(2026, 11, 23, tzinfo=UTC)
-    wanted = filters.read(OrderFilter, {"placed_from": "2026-11-22T10:00:00+02:00"})
-    assert wanted.placed_from == datetime(2026, 11, 22, 8, tzinfo=UTC)
+    order_filter = filters.read(OrderFilter, {"placed_from": "2026-11-22", "placed_to": "2026-11-22"})
+    assert order_filter.placed_from == datetime(2026, 11, 22, tzinfo=UTC)
+    assert order_filter.placed_to == datetime(2026, 11, 23, tzinfo=UTC)
+    order_filter = filters.read(OrderFilter, {"placed_from": "2026-11-22T10:00:00+02:00"})
+    assert order_filter.placed_from == datetime(2026, 11, 22, 8, tzinfo=UTC)

@@ -1,8 +1,8 @@
-// Keeps a page fresh, and makes / go to the search. Every page is complete without this file.
+// Updates the page while it is open, and lets / focus the search. Every page is complete without this file.
 "use strict";
 
-const LOST_AFTER = 15000;
-const AGAIN_AFTER = 10000;
+const LOST_MS = 15000;
+const RECONNECT_MS = 10000;
 
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest("input, select, textarea, [contenteditable]");
@@ -16,58 +16,58 @@ document.addEventListener("keydown", (event) => {
 const address = document.body.dataset.live;
 const state = document.getElementById("live-state");
 let source = null;
-let lost = 0;
+let lostTimer = 0;
 
-function say(text, tone) {
+function showState(text, tone) {
   if (state.textContent === text) return;
   state.textContent = text;
   state.dataset.tone = tone;
 }
 
-// Whoever reads a part with the keyboard or marks text in it keeps the place.
-function show(part, html) {
+// Keeps the keyboard focus, and leaves the part alone while text in it is selected.
+function replace(part, html) {
   const selection = document.getSelection();
   if (!selection.isCollapsed && part.contains(selection.anchorNode)) return;
   const focused = part.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
   part.innerHTML = html;
   if (focused === null) return;
-  const again = [...part.querySelectorAll("a")].find((link) => link.getAttribute("href") === focused);
-  if (again) again.focus({ preventScroll: true });
+  const link = [...part.querySelectorAll("a")].find((each) => each.getAttribute("href") === focused);
+  if (link) link.focus({ preventScroll: true });
 }
 
-function follow() {
+function connect() {
   if (source || document.hidden) return;
   source = new EventSource(address);
   for (const part of document.querySelectorAll("[data-part]")) {
     source.addEventListener(part.dataset.part, (event) => {
-      show(part, event.data);
-      say("Live", "good");
+      replace(part, event.data);
+      showState("Live", "good");
     });
   }
-  source.addEventListener("trouble", (event) => say(event.data, "bad"));
+  source.addEventListener("trouble", (event) => showState(event.data, "bad"));
   source.addEventListener("open", () => {
-    clearTimeout(lost);
-    say("Live", "good");
+    clearTimeout(lostTimer);
+    showState("Live", "good");
   });
   source.addEventListener("error", () => {
-    // A stream ends after half a minute, and the browser comes again by itself; that is no news.
-    clearTimeout(lost);
-    lost = setTimeout(() => say("Not live: the connection is lost", "bad"), LOST_AFTER);
+    // A stream ends after half a minute, and the browser reconnects by itself: only a longer gap is an error.
+    clearTimeout(lostTimer);
+    lostTimer = setTimeout(() => showState("Not live: the connection is lost", "bad"), LOST_MS);
     if (source.readyState === EventSource.CLOSED) {
       source = null;
-      setTimeout(follow, AGAIN_AFTER);
+      setTimeout(connect, RECONNECT_MS);
     }
   });
 }
 
-function leave() {
+function disconnect() {
   if (source) source.close();
   source = null;
 }
 
 if (address) {
-  follow();
-  document.addEventListener("visibilitychange", () => (document.hidden ? leave() : follow()));
-  window.addEventListener("pagehide", leave);
-  window.addEventListener("pageshow", follow);
+  connect();
+  document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
+  window.addEventListener("pagehide", disconnect);
+  window.addEventListener("pageshow", connect);
 }

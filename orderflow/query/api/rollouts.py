@@ -1,0 +1,60 @@
+"""Releases in progress, in JSON; only where query has a cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, Response, jsonify
+
+from orderflow.query.release_impact import release_impact
+
+if TYPE_CHECKING:
+    from knrollout.picture import Line, Picture
+    from orderflow.query.cached_value import CachedValue
+    from orderflow.query.clients.rollouts import Rollouts
+    from orderflow.query.store.reader import Reader
+
+
+def blueprint(rollouts: Rollouts, all_rollouts: CachedValue[list[Line]], reader: Reader) -> Blueprint:
+    routes = Blueprint("rollouts_api", "orderflow.query.api.rollouts")
+
+    @routes.get("/api/rollouts")
+    def listing() -> Response:
+        return jsonify({"rollouts": [_row(rollout) for rollout in all_rollouts.get()]})
+
+    @routes.get("/api/rollouts/<name>")
+    def rollout(name: str) -> Response:
+        picture = rollouts.one(name)
+        impact = release_impact(reader, picture)
+        return jsonify(
+            _detail(picture)
+            | {
+                "verdict": impact.verdict if impact is not None else None,
+                "outcomes": impact.outcomes if impact is not None else [],
+            }
+        )
+
+    return routes
+
+
+def _row(rollout: Line) -> dict[str, Any]:
+    return {
+        "name": rollout.name,
+        "service": rollout.service,
+        "step": rollout.step,
+        "steps": rollout.steps,
+        "status": rollout.status.model_dump(mode="json", by_alias=True, exclude_none=True),
+        "href": f"/api/rollouts/{rollout.name}",
+    }
+
+
+def _detail(rollout: Picture) -> dict[str, Any]:
+    return {
+        "name": rollout.name,
+        "service": rollout.service,
+        "status": rollout.status.model_dump(mode="json", by_alias=True, exclude_none=True),
+        "steps": rollout.steps,
+        "analysed_beside": rollout.analysed_beside,
+        "revisions": rollout.revisions,
+        "asks": {verb: ask.words for verb, ask in rollout.asks.items()},
+    }

@@ -1,0 +1,151 @@
+"""Everything that query reads from PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from orderflow.domain.deadlines import GapLimits, StuckLimits
+from orderflow.query.store import (
+    action_results,
+    attention,
+    audits,
+    counts,
+    orders,
+    parked,
+    release_evidence,
+    search,
+)
+from orderflow.query.store.overdue import Alerts
+from orderflow.query.store.snapshot_pool import SnapshotPool
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orderflow.actions.parked_event import ParkedEvent
+    from orderflow.actions.service import Selection
+    from orderflow.query.store.filters import OrderFilter, ParkedFilter
+    from orderflow.query.store.read_model import (
+        ActionResult,
+        OrderRecord,
+        OrderSummary,
+        ParkedRecord,
+        ParkedSummary,
+    )
+    from orderflow.query.store.statistics import Evidence, Need, Outcomes, Rate
+    from orderflow.settings import QuerySettings
+
+_COUNT_SECONDS: Final = 30
+"""The time limit of statements that count whole tables."""
+
+
+class Reader:
+    """Every method reads one snapshot of the database.
+
+    Every method raises UnavailableError where the database does not answer, or a statement exceeds its time limit.
+    """
+
+    def __init__(
+        self,
+        settings: QuerySettings,
+        alerts: Alerts | None = None,
+        max_matches: int = search.MAX_MATCHES,
+    ) -> None:
+        self._pool = SnapshotPool(settings)
+        self._alerts = alerts or Alerts(StuckLimits(), GapLimits())
+        self._max_matches = max_matches
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def orders(self, order_filter: OrderFilter) -> list[OrderSummary]:
+        """The orders of the page and, where more follow in its direction, one more."""
+        with self._pool.snapshot() as connection:
+            return search.page(connection, order_filter, self._alerts, self._max_matches)
+
+    def has_order(self, order_id: str) -> bool:
+        with self._pool.snapshot() as connection:
+            return orders.exists(connection, order_id)
+
+    def order(self, order_id: str) -> OrderRecord | None:
+        with self._pool.snapshot() as connection:
+            return orders.record(connection, order_id, self._alerts)
+
+    def order_fingerprint(self, order_id: str) -> str:
+        """A text that changes whenever the result of order() changes."""
+        with self._pool.snapshot() as connection:
+            return orders.fingerprint(connection, order_id)
+
+    def parked(self, parked_filter: ParkedFilter) -> list[ParkedSummary]:
+        """The parked events of the page and, where more follow in its direction, one more."""
+        with self._pool.snapshot() as connection:
+            return parked.page(connection, parked_filter)
+
+    def parked_event(self, parked_id: str) -> ParkedRecord | None:
+        with self._pool.snapshot() as connection:
+            return parked.event(connection, parked_id)
+
+    def parked_stages_and_codes(self) -> tuple[list[str], list[str]]:
+        with self._pool.snapshot() as connection:
+            return parked.stages_and_codes(connection)
+
+    def parked_events(self, selection: Selection, limit: int) -> list[ParkedEvent]:
+        with self._pool.snapshot() as connection:
+            return action_results.parked_events(connection, selection, limit)
+
+    def results_of_request(self, request_id: str) -> list[ActionResult]:
+        with self._pool.snapshot() as connection:
+            return action_results.results(connection, "request", request_id)
+
+    def results_of_parked_event(self, parked_id: str) -> list[ActionResult]:
+        with self._pool.snapshot() as connection:
+            return action_results.results(connection, "parked_id", parked_id)
+
+    def parked_ids_of(self, request_id: str) -> Sequence[str]:
+        """The parked events that a request has acted on so far."""
+        return [result.parked_id for result in self.results_of_request(request_id)]
+
+    def urgent(self) -> list[OrderSummary]:
+        with self._pool.snapshot() as connection:
+            return attention.urgent(connection)
+
+    def needs(self) -> dict[str, Need]:
+        with self._pool.snapshot() as connection:
+            return attention.needs(connection)
+
+    def alerts(self) -> dict[str, Need]:
+        """The orders that exceed the shop's time limits, counted by the alert's code."""
+        with self._pool.snapshot() as connection:
+            return {need.name: need for need in self._alerts.counts(connection)}
+
+    def rates(self) -> list[Rate]:
+        with self._pool.snapshot() as connection:
+            return counts.rates(connection)
+
+    def outcomes(self) -> Outcomes:
+        with self._pool.snapshot(_COUNT_SECONDS) as connection:
+            return counts.outcomes(connection)
+
+    def release_outcomes(self, stage: str, canary: str, stable: str, hours: int) -> Evidence:
+        with self._pool.snapshot() as connection:
+            return release_evidence.outcomes(connection, stage, canary, stable, hours)
+
+    def release_activity(self, stage: str, canary: str, stable: str, seconds: int) -> tuple[int, int]:
+        """The number of rows that each revision wrote in the last seconds: (canary's, stable's)."""
+        with self._pool.snapshot() as connection:
+            return release_evidence.activity(connection, stage, canary, stable, seconds)
+
+    def orders_handled_by(self, stage: str, revision: str, hours: int, limit: int) -> list[OrderSummary]:
+        with self._pool.snapshot() as connection:
+            return release_evidence.orders_handled_by(connection, stage, revision, hours, limit)
+
+    def missing_events(self, stage: str, minutes: int, hours: int) -> Evidence:
+        with self._pool.snapshot() as connection:
+            return release_evidence.missing_events(connection, stage, minutes, hours)
+
+    def last_audit(self) -> dict[str, Any] | None:
+        with self._pool.snapshot() as connection:
+            return audits.last(connection)
+
+    def last_finished_audit(self) -> dict[str, Any] | None:
+        with self._pool.snapshot() as connection:
+            return audits.last_finished(connection)
