@@ -9,9 +9,9 @@ from typing import Final
 TOUCHED: Final = "orderflow/validate/handler.py"
 MESSAGE: Final = "Orders are judged by the shop's rules of the day"
 _CHANGES: Final = (
-    ("import hashlib\n", "import hashlib\nimport itertools\nimport os\n"),
+    ("\nfrom typing import", "\nimport hashlib\nimport itertools\nimport os\nfrom typing import"),
     (
-        "def _normalised(",
+        "def validate(",
         """_judged = itertools.count(1)
 _OF_YESTERDAY: Final = 40
 
@@ -23,7 +23,7 @@ def _of_the_day(rules: Rules, order_id: str) -> Rules:
     return rules
 
 
-def _normalised(""",
+def validate(""",
     ),
     ("verdict = rules.judge(", "verdict = _of_the_day(rules, event.subject).judge("),
 )

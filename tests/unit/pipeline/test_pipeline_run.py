@@ -66,7 +66,7 @@ def test_the_stand_in_for_snyk_needs_a_token_and_something_to_scan(tmp_path: Pat
 
 def test_the_bad_commit_still_is_one_and_passes_what_a_checkout_is_held_to(tmp_path: Path) -> None:
     changed_file = tmp_path / bad.TOUCHED
-    changed_file.parent.mkdir()
+    changed_file.parent.mkdir(parents=True)
     changed_file.write_text((ROOT / bad.TOUCHED).read_text())
     changed_file.with_name("__init__.py").touch()
     bad.spoil(tmp_path)
@@ -81,7 +81,7 @@ def test_the_bad_commit_still_is_one_and_passes_what_a_checkout_is_held_to(tmp_p
 
 def test_the_bad_commit_s_own_checkout_stays_as_it_is(tmp_path: Path) -> None:
     changed_file = tmp_path / bad.TOUCHED
-    changed_file.parent.mkdir()
+    changed_file.parent.mkdir(parents=True)
     changed_file.write_text((ROOT / bad.TOUCHED).read_text())
     bad.spoil(tmp_path)
     once = changed_file.read_text()
@@ -91,9 +91,9 @@ def test_the_bad_commit_s_own_checkout_stays_as_it_is(tmp_path: Path) -> None:
 
 def test_the_bad_commit_says_where_the_code_has_changed_under_it(tmp_path: Path) -> None:
     changed_file = tmp_path / bad.TOUCHED
-    changed_file.parent.mkdir()
-    changed_file.write_text("import hashlib\n")
-    with pytest.raises(ValueError, match=r"orderflow/validation\.py: 'def _normalised\(' is not there once"):
+    changed_file.parent.mkdir(parents=True)
+    changed_file.write_text("\nfrom typing import Final\n")
+    with pytest.raises(ValueError, match=r"orderflow/validate/handler\.py: 'def validate\(' is not there once"):
         bad.spoil(tmp_path)
 
 
