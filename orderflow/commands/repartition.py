@@ -69,7 +69,7 @@ class Barrier:
         Only with a multiple a key either stays where it is or moves to a new partition; else keys would move from
         one old partition to another, and could not be told from those that stay.
         """
-        found = {topic: len(self._log.extents(topic)) for topic in topics.ALL}
+        found = {topic: len(self._log.offset_ranges(topic)) for topic in topics.ALL}
         new = found[topics.INBOX]
         if set(found.values()) != {new}:
             told = ", ".join(f"{topic} {number}" for topic, number in found.items())
@@ -100,10 +100,10 @@ class Barrier:
     def _left(self, stage: str, ends: Mapping[str, Mapping[int, int]]) -> int:
         """How many records of the old partitions the stage has still to take."""
         topic = TOPIC_OF[stage]
-        extents = self._log.extents(topic)
+        ranges = self._log.offset_ranges(topic)
         committed = self._log.committed(GROUP.format(stage=stage), topic, range(self._old))
         return sum(
-            max(0, end - max(committed.get(partition, 0), extents[partition].start))
+            max(0, end - max(committed.get(partition, 0), ranges[partition].start))
             for partition, end in ends[topic].items()
         )
 

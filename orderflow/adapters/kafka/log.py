@@ -36,8 +36,8 @@ _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True)
-class Extent:
-    """One partition's log: the first offset that is still there, and the one that the next record will get."""
+class OffsetRange:
+    """The log of one partition: the first offset that is still there, and the offset that the next record will get."""
 
     start: int
     end: int
@@ -51,7 +51,7 @@ class Log:
         self._config = dict(config)
         self._admin = AdminClient(self._config)
 
-    def extents(self, topic: str) -> dict[int, Extent]:
+    def offset_ranges(self, topic: str) -> dict[int, OffsetRange]:
         """By partition. Raises UnavailableError where there is no such topic, too."""
         try:
             found = self._admin.list_topics(topic, timeout=_WAIT_SECONDS).topics[topic]
@@ -60,7 +60,7 @@ class Log:
             starts, ends = (self._offsets(topic, found.partitions, spec) for spec in (_EARLIEST, _LATEST))
         except KafkaException as error:
             raise _away(error) from None
-        return {partition: Extent(starts[partition], ends[partition]) for partition in starts}
+        return {partition: OffsetRange(starts[partition], ends[partition]) for partition in starts}
 
     def ends(self, topic: str, partitions: Sequence[int]) -> dict[int, int]:
         try:
