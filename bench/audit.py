@@ -64,7 +64,7 @@ _CHUNK: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Measurement:
     records: int
     again: bool
     seconds: float
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     connection.execute("DELETE FROM audit_positions")
                     connection.execute("DELETE FROM audit_runs")
                 for again in (False, True):
-                    _tell(_measure(folder, kafka.bootstrap, postgres.url, size, again=again))
+                    _print(_measure(folder, kafka.bootstrap, postgres.url, size, again=again))
     return 0
 
 
@@ -171,15 +171,15 @@ def _commit(bootstrap: str) -> None:
         consumer.close()
 
 
-def _measure(folder: Path, bootstrap: str, database_url: str, records: int, *, again: bool) -> Measured:
-    told = folder / "notifications.toml"
-    told.write_text(NOTIFICATIONS)
+def _measure(folder: Path, bootstrap: str, database_url: str, records: int, *, again: bool) -> Measurement:
+    notifications = folder / "notifications.toml"
+    notifications.write_text(NOTIFICATIONS)
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
         "KAFKA_BOOTSTRAP": bootstrap,
         "DATABASE_URL": database_url,
-        "NOTIFICATIONS_FILE": str(told),
+        "NOTIFICATIONS_FILE": str(notifications),
         "AUDIT_GRACE_SECONDS": "0",
     }
     started = time.monotonic()
@@ -192,14 +192,14 @@ def _measure(folder: Path, bootstrap: str, database_url: str, records: int, *, a
     report = json.loads(output)
     expected = 0 if again else records // 3 * 3
     assert report["records"] == expected, f"{report['records']} records were audited"  # noqa: S101 - of the bench itself
-    return Measured(expected, again, time.monotonic() - started, usage.ru_maxrss / 1024, report["state"])
+    return Measurement(expected, again, time.monotonic() - started, usage.ru_maxrss / 1024, report["state"])
 
 
-def _tell(found: Measured) -> None:
-    rate = f"{found.records / found.seconds:,.0f}" if found.records else "-"
-    run = "again" if found.again else "first"
+def _print(run: Measurement) -> None:
+    rate = f"{run.records / run.seconds:,.0f}" if run.records else "-"
+    name = "again" if run.again else "first"
     print(
-        f"{found.records:>10,} {run:>8} {found.seconds:>9.1f} {rate:>10} {found.peak_mb:>9.0f}  {found.state}",
+        f"{run.records:>10,} {name:>8} {run.seconds:>9.1f} {rate:>10} {run.peak_mb:>9.0f}  {run.state}",
         flush=True,
     )
 

@@ -1,12 +1,14 @@
-"""On a schedule or by hand: proves that nothing is missing, and repairs what is. Depends on PostgreSQL and Kafka.
+"""Topics and database -> report: finds missing events, and repairs them. Depends on PostgreSQL and Kafka.
 
-One run over HTTP is orderflow/audit/handler.py; `python -m functions.audit` is one run without HTTP.
+The handler is orderflow/audit/handler.py, one run is orderflow/audit/run.py. `python -m functions.audit` makes one run
+without HTTP.
 """
 
 from __future__ import annotations
 
 import sys
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import functions_framework.aio as functions_framework
@@ -19,9 +21,10 @@ from orderflow.adapters.postgres.schema import check_schema
 from orderflow.adapters.telemetry.noop import NoopTelemetry
 from orderflow.audit import command
 from orderflow.audit.handler import AuditEndpoint
-from orderflow.audit.run import Audit, Terms
+from orderflow.audit.run import Audit, AuditOptions
 from orderflow.audit.store import AuditStore
 from orderflow.domain.rules import Waiting
+from orderflow.notify import due
 from orderflow.notify import settings as notify_settings
 from orderflow.settings import AuditSettings
 from orderflow.shelve.parked_store import ParkedEventStore
@@ -39,10 +42,10 @@ if TYPE_CHECKING:
 def build() -> AuditRun:
     settings = startup.configure(AuditSettings, "audit")
     notifications = notify_settings.load(settings.notifications_file)
-    terms = Terms(
+    options = AuditOptions(
         grace=timedelta(seconds=settings.audit_grace_seconds),
         settle_seconds=settings.audit_settle_seconds,
-        most=timedelta(seconds=settings.audit_seconds),
+        max_duration=timedelta(seconds=settings.audit_seconds),
         republish_per_second=settings.audit_republish_per_second,
         revision=settings.k_revision,
     )
@@ -61,10 +64,10 @@ def build() -> AuditRun:
                     log=Log(client_config(settings)),
                     store=store,
                     publisher=publisher,
-                    shelf=ParkedEventStore(database),
+                    parked_events=ParkedEventStore(database),
                     sweep=Tracker(orders, publisher, settings.k_revision).sweep,
-                    told=notifications,
-                    terms=terms,
+                    has_due_notification=partial(due.is_due, settings=notifications),
+                    options=options,
                 )
                 return await audit.run()
         finally:

@@ -1,5 +1,5 @@
-"""The audit: compares what the topics' logs hold with what the database knows, and makes good what is missing.
+"""The audit: compares the logs of the topics with the database, and repairs what is missing.
 
-KafkaSource may drop a record (no dead-letter sink or one that fails, a NUL in the key, a null header), and a stage
-may die between a commit and what it announces. Neither leaves a trace but in the log itself.
+KafkaSource may drop a record: where there is no dead-letter sink or the sink fails, and where the key has a NUL or a
+header has no value. A stage may die between its commit and what it publishes. Only the log shows either fault.
 """

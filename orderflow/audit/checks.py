@@ -1,43 +1,43 @@
-"""What the database says of the records of each topic. One check is asked about many records at once."""
+"""The status of a topic's records, as the database knows it. One check covers many records at once."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from orderflow.audit.kafka_record import Record, read
-from orderflow.audit.report import Fate
+from orderflow.audit.kafka_record import KafkaRecord, read
+from orderflow.audit.report import RecordStatus
 from orderflow.domain.lifecycle import Outcome
 from orderflow.errors import PoisonError
 from orderflow.messaging import inbox_event, topics
-from orderflow.notify import due
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from orderflow.audit.kafka_record import Identity
-    from orderflow.audit.store import AuditStore, Entry
-    from orderflow.notify.settings import NotificationSettings
+    from orderflow.audit.store import AuditStore, LedgerEntry
+    from orderflow.messaging.cloudevent import Envelope
 
-_FATES: Final = {
-    Outcome.APPLIED: Fate.APPLIED,
-    Outcome.WAITING: Fate.WAITING,
-    Outcome.REFUSED: Fate.REFUSED,
-    Outcome.PARKED: Fate.PARKED,
+_STATUSES: Final = {
+    Outcome.APPLIED: RecordStatus.APPLIED,
+    Outcome.WAITING: RecordStatus.WAITING,
+    Outcome.REFUSED: RecordStatus.REFUSED,
+    Outcome.PARKED: RecordStatus.PARKED,
 }
 
 
 class Check(Protocol):
-    """One topic. fates() never tells a record for missing of which anything is known."""
+    """The check of one topic, which stage reads. statuses() reports MISSING only when the database knows nothing about
+    the record."""
 
     topic: str
     stage: str
 
-    async def fates(self, records: Sequence[Record]) -> list[Fate]: ...
+    async def statuses(self, records: Sequence[KafkaRecord]) -> list[RecordStatus]: ...
 
 
 class InboxCheck:
-    """An inbox event is in the ledger under its own identity with its own content, or parked by validate or, after
-    it, by track."""
+    """An inbox event is in the ledger under its own identity with its own content, or parked by validate or, once
+    validated, by track."""
 
     topic = topics.INBOX
     stage = "validate"
@@ -45,22 +45,21 @@ class InboxCheck:
     def __init__(self, store: AuditStore) -> None:
         self._store = store
 
-    async def fates(self, records: Sequence[Record]) -> list[Fate]:
+    async def statuses(self, records: Sequence[KafkaRecord]) -> list[RecordStatus]:
         identities = [identity(record) for record in records]
         entries = await self._store.ledger([each or ("", "") for each in identities])
-        found = [
-            _fate(record, entry if entry and entry.digest == _digest(record) else None)
+        statuses = [
+            _ledger_status(record, entry if entry and entry.digest == _digest(record) else None)
             for record, entry in zip(records, entries, strict=True)
         ]
-        _mark_repeated(identities, found)
-        await _look_on_the_shelf(
-            self._store, self.topic, records, found, lambda each: _and_validated(identity(each))
-        )
-        return found
+        _mark_duplicates(identities, statuses)
+        await _mark_parked(self._store, self.topic, records, statuses, _inbox_identities)
+        return statuses
 
 
 class EventsCheck:
-    """A validated event is in the ledger as what it came from, with the same content, or parked by track."""
+    """A validated event is in the ledger under the identity of its inbox event, with the same content, or parked by
+    track."""
 
     topic = topics.EVENTS
     stage = "track"
@@ -68,52 +67,58 @@ class EventsCheck:
     def __init__(self, store: AuditStore) -> None:
         self._store = store
 
-    async def fates(self, records: Sequence[Record]) -> list[Fate]:
+    async def statuses(self, records: Sequence[KafkaRecord]) -> list[RecordStatus]:
         origins = [(each.attribute("originsource"), each.attribute("originid")) for each in records]
         entries = await self._store.ledger(origins)
-        found = [
-            _fate(record, entry if entry and entry.digest == record.attribute("origindigest") else None)
+        statuses = [
+            _ledger_status(
+                record, entry if entry and entry.digest == record.attribute("origindigest") else None
+            )
             for record, entry in zip(records, entries, strict=True)
         ]
-        _mark_repeated(origins, found)
-        await _look_on_the_shelf(self._store, self.topic, records, found, lambda each: _alone(identity(each)))
-        return found
+        _mark_duplicates(origins, statuses)
+        await _mark_parked(self._store, self.topic, records, statuses, _own_identity)
+        return statuses
+
+
+class HasDueNotification(Protocol):
+    """Whether notify sends anything for a status event, other than to disabled webhook endpoints."""
+
+    def __call__(self, event: Envelope, disabled_endpoints: frozenset[str], /) -> bool:
+        """Raises PoisonError where the event is not a status event."""
 
 
 class StatusCheck:
-    """What a status event asks to be sent has been sent or has failed for good; or notify has parked it."""
+    """Every notification of a status event was sent or failed for good, or notify has parked the event."""
 
     topic = topics.STATUS
     stage = "notify"
 
-    def __init__(self, store: AuditStore, told: NotificationSettings, gone: frozenset[str]) -> None:
-        """gone are the webhook endpoints that want nothing any more."""
+    def __init__(
+        self, store: AuditStore, has_due_notification: HasDueNotification, disabled_endpoints: frozenset[str]
+    ) -> None:
         self._store = store
-        self._told = told
-        self._gone = gone
+        self._has_due_notification = has_due_notification
+        self._disabled_endpoints = disabled_endpoints
 
-    async def fates(self, records: Sequence[Record]) -> list[Fate]:
-        done = await self._store.notified([each[1] for record in records if (each := identity(record))])
-        found = [
-            Fate.DONE if (each := identity(record)) and each[1] in done else Fate.MISSING
-            for record in records
-        ]
-        for place, record in enumerate(records):
-            if found[place] is Fate.MISSING and not self._is_due(record):
-                found[place] = Fate.DONE
-        await _look_on_the_shelf(self._store, self.topic, records, found, lambda each: _alone(identity(each)))
-        return found
+    async def statuses(self, records: Sequence[KafkaRecord]) -> list[RecordStatus]:
+        statuses = _done_or_missing(records, await self._store.notified(_ids(records)))
+        for index, record in enumerate(records):
+            if statuses[index] is RecordStatus.MISSING and not self._is_due(record):
+                statuses[index] = RecordStatus.DONE
+        await _mark_parked(self._store, self.topic, records, statuses, _own_identity)
+        return statuses
 
-    def _is_due(self, record: Record) -> bool:
-        """An event that cannot be read is due: to be parked."""
+    def _is_due(self, record: KafkaRecord) -> bool:
+        """True for an event that cannot be read: notify has to park it."""
         try:
-            return due.is_due(read(record), self._gone, settings=self._told)
+            return self._has_due_notification(read(record), self._disabled_endpoints)
         except PoisonError:
             return True
 
 
 class ParkedCheck:
-    """A parked event, or what an operator did with one, is where operators see it."""
+    """A parked event, or an operator's action on one, is stored where operators see it."""
 
     topic = topics.PARKED
     stage = "shelve"
@@ -121,18 +126,14 @@ class ParkedCheck:
     def __init__(self, store: AuditStore) -> None:
         self._store = store
 
-    async def fates(self, records: Sequence[Record]) -> list[Fate]:
-        done = await self._store.shelved([each[1] for record in records if (each := identity(record))])
-        found = [
-            Fate.DONE if (each := identity(record)) and each[1] in done else Fate.MISSING
-            for record in records
-        ]
-        await _look_on_the_shelf(self._store, self.topic, records, found, lambda each: _alone(identity(each)))
-        return found
+    async def statuses(self, records: Sequence[KafkaRecord]) -> list[RecordStatus]:
+        statuses = _done_or_missing(records, await self._store.shelved(_ids(records)))
+        await _mark_parked(self._store, self.topic, records, statuses, _own_identity)
+        return statuses
 
 
-def identity(record: Record) -> Identity | None:
-    """Of the CloudEvent in either mode; None where there is none."""
+def identity(record: KafkaRecord) -> Identity | None:
+    """The identity of the record's CloudEvent, in either mode. None where the record has none."""
     if not record.structured:
         return record.identity
     try:
@@ -142,57 +143,73 @@ def identity(record: Record) -> Identity | None:
     return event.source, event.id
 
 
-def _fate(record: Record, entry: Entry | None) -> Fate:
-    """A record that is younger than its event's row in the ledger came after it: a duplicate."""
+def _ids(records: Sequence[KafkaRecord]) -> list[str]:
+    return [each[1] for record in records if (each := identity(record))]
+
+
+def _done_or_missing(records: Sequence[KafkaRecord], done_ids: set[str]) -> list[RecordStatus]:
+    return [
+        RecordStatus.DONE if (each := identity(record)) and each[1] in done_ids else RecordStatus.MISSING
+        for record in records
+    ]
+
+
+def _ledger_status(record: KafkaRecord, entry: LedgerEntry | None) -> RecordStatus:
+    """A record that is younger than its event's entry in the ledger was written after the event took effect, so it is a
+    duplicate."""
     if entry is None:
-        return Fate.MISSING
+        return RecordStatus.MISSING
     if entry.outcome in {Outcome.APPLIED, Outcome.REFUSED} and record.written_at > entry.recorded_at:
-        return Fate.DUPLICATE
-    return _FATES[entry.outcome]
+        return RecordStatus.DUPLICATE
+    return _STATUSES[entry.outcome]
 
 
-def _digest(record: Record) -> str:
-    """The content of an inbox event as the ledger tells it apart; empty for what validate would park."""
+def _digest(record: KafkaRecord) -> str:
+    """The digest by which the ledger tells contents apart. Empty for a record that validate would park."""
     try:
         return inbox_event.digest_of(read(record))
     except PoisonError:
         return ""
 
 
-def _mark_repeated(identities: Sequence[Identity | None], found: list[Fate]) -> None:
+def _mark_duplicates(identities: Sequence[Identity | None], statuses: list[RecordStatus]) -> None:
+    """A record that is not missing is a duplicate where an earlier record has the same identity."""
     seen: set[Identity | None] = set()
-    for place, each in enumerate(identities):
-        if found[place] is not Fate.MISSING and each in seen:
-            found[place] = Fate.DUPLICATE
+    for index, each in enumerate(identities):
+        if statuses[index] is not RecordStatus.MISSING and each in seen:
+            statuses[index] = RecordStatus.DUPLICATE
         seen.add(each)
 
 
-def _alone(each: Identity | None) -> list[Identity]:
-    return [each] if each else []
+def _own_identity(record: KafkaRecord) -> list[Identity]:
+    own = identity(record)
+    return [own] if own else []
 
 
-def _and_validated(each: Identity | None) -> list[Identity]:
-    """An inbox event's identity, and the one that validate gives it."""
-    return [each, (inbox_event.VALIDATED_SOURCE, inbox_event.validated_id(*each))] if each else []
+def _inbox_identities(record: KafkaRecord) -> list[Identity]:
+    """An inbox event's own identity, and the identity that validate gives it."""
+    own = identity(record)
+    return [own, (inbox_event.VALIDATED_SOURCE, inbox_event.validated_id(*own))] if own else []
 
 
-async def _look_on_the_shelf(
+async def _mark_parked(
     store: AuditStore,
     topic: str,
-    records: Sequence[Record],
-    found: list[Fate],
-    names: Callable[[Record], list[Identity]],
+    records: Sequence[KafkaRecord],
+    statuses: list[RecordStatus],
+    identities_of: Callable[[KafkaRecord], list[Identity]],
 ) -> None:
-    """Makes PARKED of what is MISSING and lies on the shelf, by any of its names or by its place in the log."""
-    open_places = [place for place, fate in enumerate(found) if fate is Fate.MISSING]
-    if not open_places:
+    """Changes MISSING to PARKED where the database has a parked event with one of the record's identities or with its
+    place in the log."""
+    missing = [index for index, status in enumerate(statuses) if status is RecordStatus.MISSING]
+    if not missing:
         return
-    named = {place: names(records[place]) for place in open_places}
-    by_name = await store.parked([each for several in named.values() for each in several])
-    by_place = await store.parked_places(
-        topic, [(records[at].partition, records[at].offset) for at in open_places]
+    identities = {index: identities_of(records[index]) for index in missing}
+    parked = await store.parked([each for several in identities.values() for each in several])
+    parked_places = await store.parked_places(
+        topic, [(records[index].partition, records[index].offset) for index in missing]
     )
-    for at in open_places:
-        record = records[at]
-        if by_name.intersection(named[at]) or (record.partition, record.offset) in by_place:
-            found[at] = Fate.PARKED
+    for index in missing:
+        record = records[index]
+        if parked.intersection(identities[index]) or (record.partition, record.offset) in parked_places:
+            statuses[index] = RecordStatus.PARKED

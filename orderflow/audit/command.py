@@ -1,4 +1,4 @@
-"""`python -m orderflow.audit`: one run, its report as a table or as JSON, and an exit code for a schedule."""
+"""The audit on the command line: one run, its report as a table or as JSON, and an exit code for a schedule."""
 
 from __future__ import annotations
 
@@ -25,25 +25,27 @@ _NOT_RUN: Final = 3
 
 
 def main(build: Callable[[], AuditRun], arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m orderflow.audit",
-        description="Compares the topics' logs with the database and makes good what is missing.",
-        epilog="Exit code 0: all is accounted for; 1: something was missing, the report says what was done about it;"
-        " 2: bad settings; 3: not everything could be judged, or no run could be made.",
+        prog="python -m functions.audit",
+        description="Compares the logs of the topics with the database, and repairs what is missing.",
+        epilog="Exit code 0: nothing is missing. 1: events were missing; the report says how each was repaired."
+        " 2: bad settings. 3: not every record could be judged, or no run was possible.",
     )
-    parser.add_argument("--json", action="store_true", help="the report as JSON instead of a table")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON instead of a table")
     add_option(parser)
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
         report = asyncio.run(_run(build))
     except UnavailableError as error:
-        sys.stderr.write(f"audit: {error}; try again when it is back\n")
+        sys.stderr.write(f"audit: {error}; try again when it is available\n")
         return _NOT_RUN
     if report is None:
         sys.stderr.write("audit: another run is under way; try again when it has ended\n")
         return _NOT_RUN
-    found = report.as_dict()
-    sys.stdout.write(to_json(found, indent=2).decode() + "\n" if given.json else table.table(found))
+    document = report.as_dict()
+    text = to_json(document, indent=2).decode() + "\n" if options.json else table.table(document)
+    sys.stdout.write(text)
     return EXIT_CODES[report.state]
 
 

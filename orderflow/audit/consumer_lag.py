@@ -1,4 +1,5 @@
-"""Waiting until a stage has taken all that its topic held a moment ago: what is then missing is missing for good."""
+"""Waits until a stage's consumer group has passed the records that were in its topic a moment ago. A record that is
+missing after that does not merely wait for its stage."""
 
 from __future__ import annotations
 
@@ -14,23 +15,25 @@ if TYPE_CHECKING:
 _PAUSE_SECONDS: Final = 0.5
 
 
-class Settling:
-    """Asks Kafka how far the stages' consumer groups have come. KafkaSource commits every five seconds."""
+class ConsumerLag:
+    """wait_seconds should exceed 5: KafkaSource commits offsets every five seconds."""
 
     def __init__(self, log: Log, wait_seconds: float) -> None:
         self._log = log
         self._wait_seconds = wait_seconds
 
-    async def behind(self, stage: str, topic: str) -> set[int]:
-        """The partitions of which the stage has not, within the time, taken all that was there at the call."""
-        extents = await asyncio.to_thread(self._log.extents, topic)
-        ends = {partition: extent.end for partition, extent in extents.items() if extent.end > extent.start}
+    async def lagging(self, stage: str, topic: str) -> set[int]:
+        """The partitions whose end, at the time of the call, the stage's group has not passed within wait_seconds."""
+        ranges = await asyncio.to_thread(self._log.offset_ranges, topic)
+        ends = {
+            partition: offsets.end for partition, offsets in ranges.items() if offsets.end > offsets.start
+        }
         deadline = time.monotonic() + self._wait_seconds
         while True:
             committed = await asyncio.to_thread(
-                self._log.committed, consumer_group(stage), topic, list(extents)
+                self._log.committed, consumer_group(stage), topic, list(ranges)
             )
-            left = {partition for partition, end in ends.items() if committed.get(partition, 0) < end}
-            if not left or time.monotonic() > deadline:
-                return left
+            behind = {partition for partition, end in ends.items() if committed.get(partition, 0) < end}
+            if not behind or time.monotonic() > deadline:
+                return behind
             await asyncio.sleep(_PAUSE_SECONDS)

@@ -1,4 +1,4 @@
-"""The audit over HTTP: a POST is a run, its answer the report."""
+"""The audit over HTTP: a POST starts a run, and the response is the report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 class AuditEndpoint:
-    """200 with the report, whatever it says; 409 where a run is under way, 503 where none could be made."""
+    """Answers 200 with the report, whatever its state; 409 while another run is under way; 503 where Kafka or the
+    database is unavailable."""
 
     def __init__(self, run: AuditRun) -> None:
         self._run = run
@@ -25,7 +26,7 @@ class AuditEndpoint:
     @answers_every_error("the audit failed; the log says where")
     async def handle(self, request: Request) -> Response:
         if request.method != "POST":
-            return posts_only("a run is POSTed for")
+            return posts_only("a run of the audit is started with POST")
         report = await self._run()
         if report is None:
             return problems.problem(409, "audit_running", "another run of the audit is under way")

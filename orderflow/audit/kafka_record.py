@@ -1,4 +1,4 @@
-"""A record of a topic's log, read as KafkaSource would read it."""
+"""A record in the log of a topic, read as KafkaSource reads it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ Identity = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """headers are by lower-case name, the last one of a name; None is a header without a value."""
+class KafkaRecord:
+    """headers are by lower-case name. Of several headers with one name the last counts. A header without a value is
+    None."""
 
     topic: str
     partition: int
@@ -54,12 +55,13 @@ class Record:
 
     @property
     def identity(self) -> Identity | None:
-        """That of a CloudEvent in binary mode, whether or not the rest of it can be used; else None."""
+        """The identity of a CloudEvent in binary mode, even where the rest of the event is invalid. None for any other
+        record."""
         source, event_id = self.attribute("source"), self.attribute("id")
         return (source, event_id) if source and event_id and self.attribute("specversion") else None
 
     def attribute(self, name: str) -> str:
-        """Empty where there is none, or one with a NUL, which the database could not even be asked about."""
+        """Empty where the attribute is missing, or has a NUL, which PostgreSQL accepts in no parameter."""
         value = self.headers.get(f"ce_{name}") or b""
         return "" if b"\0" in value else value.decode("latin-1")
 
@@ -72,10 +74,10 @@ def _raw(value: str | bytes | None) -> bytes | None:
     return value.encode() if isinstance(value, str) else value
 
 
-def read(record: Record) -> Envelope:
-    """The record's CloudEvent. Raises PoisonError with a reason where no stage could ever be given it whole."""
+def read(record: KafkaRecord) -> Envelope:
+    """The record's CloudEvent. Raises PoisonError, with the reason, where KafkaSource cannot deliver the record."""
     if any(value is None for value in record.headers.values()):
-        raise PoisonError(Reason("header_null", "", "a header has no value: KafkaSource drops such a record"))
+        raise PoisonError(Reason("header_null", "", "a header has no value: KafkaSource drops such records"))
     headers = [
         (f"ce-{name[3:]}" if name.startswith("ce_") else name, value or b"")
         for name, value in record.headers.items()
@@ -88,8 +90,9 @@ def read(record: Record) -> Envelope:
     return cloudevent.from_http([(name.encode(), value) for name, value in headers], record.value or b"")
 
 
-def letter(record: Record) -> parked_event.ReceivedEvent:
-    """What is parked of a record that no stage can take, with its place and, where it has one, its identity."""
+def received_event(record: KafkaRecord) -> parked_event.ReceivedEvent:
+    """The record as a stage would have received it, for parking: with its place in the log. A record without an
+    identity gets one made of its place."""
     attributes = {
         name[3:]: (value or b"").decode("latin-1")
         for name, value in record.headers.items()
@@ -108,9 +111,9 @@ def letter(record: Record) -> parked_event.ReceivedEvent:
     return parked_event.ReceivedEvent.of_parts(attributes | place, content_type, record.value or b"")
 
 
-def parked(record: Record, reason: Reason, revision: str) -> Envelope:
-    """The parked event of a record; the same record always gives the same."""
+def parked_event_of(record: KafkaRecord, reason: Reason, revision: str) -> Envelope:
+    """The event that parks a record. The same record always gives the same event."""
     event = parked_event.parked(
-        letter(record), stage=STAGE, revision=revision, reasons=[reason], topic=record.topic
+        received_event(record), stage=STAGE, revision=revision, reasons=[reason], topic=record.topic
     )
     return replace(event, time=record.written_at.isoformat().replace("+00:00", "Z"))

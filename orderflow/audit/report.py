@@ -1,4 +1,4 @@
-"""What a run of the audit found and did, for people, for programs and for the row in the database."""
+"""The report of a run of the audit: what was missing, and how it was repaired."""
 
 from __future__ import annotations
 
@@ -10,68 +10,66 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from datetime import datetime
 
-MOST_NAMED: Final = 200
-"""Of the missing events that a report names; it counts all of them."""
+MAX_NAMED: Final = 200
+"""Of the missing events that a report names. It counts all of them."""
 
 
 class State(StrEnum):
-    """How a run ended, the worst first."""
+    """How a run ended. Where several apply, the first counts."""
 
     MISSING = "missing"
-    """Something was nowhere to be found; the report says what was done about it."""
+    """Events were missing. The report says how each was repaired."""
     UNJUDGED = "unjudged"
-    """Retention took records before the audit saw them, or there was too little time: nobody can say."""
+    """Not every record could be judged: retention removed records before the audit read them, or time ran out."""
     BEHIND = "behind"
-    """A stage is behind, so that what looks missing may only be under way. The next run looks again."""
+    """A stage is behind, so that events that look missing may only be delayed. The next run checks them again."""
     COMPLETE = "complete"
 
 
 EXIT_CODES: Final = {State.COMPLETE: 0, State.MISSING: 1, State.UNJUDGED: 3, State.BEHIND: 3}
 
 
-class Fate(StrEnum):
-    """What became of one record."""
-
+class RecordStatus(StrEnum):
     APPLIED = "applied"
     DUPLICATE = "duplicate"
     REFUSED = "refused"
     WAITING = "waiting"
     PARKED = "parked"
     DONE = "done"
-    """Sent, not to be sent, or on the shelf: of topics that the ledger does not know."""
+    """Of the topics that the ledger does not cover: sent, not due to be sent, or stored as a parked event."""
     MISSING = "missing"
     POSTPONED = "postponed"
 
 
 class Remedy(StrEnum):
-    """What the audit did about one that was missing."""
+    """How the audit repaired a missing event."""
 
     REPUBLISHED = "republished"
     PARKED = "parked"
     SHELVED = "shelved"
     ANNOUNCED = "announced"
     LATER = "later"
-    """Nothing yet: this run had no time left for it."""
+    """Not repaired yet: this run had no time left."""
 
 
 @dataclass(slots=True)
 class TopicReport:
-    """Counts of records. in_flight are those that their stage has not confirmed yet, removed those that retention
-    took before the audit read them."""
+    """Counts of records. in_flight counts the records that their stage has not confirmed yet, removed those that
+    retention removed before the audit read them."""
 
     read: int = 0
-    fates: Counter[Fate] = field(default_factory=Counter)
+    statuses: Counter[RecordStatus] = field(default_factory=Counter)
     in_flight: int = 0
     removed: int = 0
 
     def as_dict(self) -> dict[str, int]:
-        fates = {fate.value: self.fates[fate] for fate in Fate}
-        return {"read": self.read, **fates, "in_flight": self.in_flight, "removed": self.removed}
+        statuses = {status.value: self.statuses[status] for status in RecordStatus}
+        return {"read": self.read, **statuses, "in_flight": self.in_flight, "removed": self.removed}
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """One event that was nowhere to be found. offset is None for a change that was never announced."""
+    """One missing event. partition and offset are None for a change that was never announced."""
 
     topic: str
     partition: int | None
@@ -85,8 +83,8 @@ class Missing:
 
 @dataclass(slots=True)
 class Report:
-    """waits_expired counts events that waited too long and were parked now; unannounced_unjudged are changes older
-    than what retention left of the status topic."""
+    """waits_expired counts the events that this run parked because they had waited too long. changes_unjudged counts
+    the changes that are older than every record that retention has left in the status topic."""
 
     id: str
     started_at: datetime
@@ -102,10 +100,10 @@ class Report:
     notes: list[str] = field(default_factory=list)
     cut_short: bool = False
 
-    def found(self, missing: Missing) -> None:
+    def add_missing(self, missing: Missing) -> None:
         self.missing += 1
         self.remedies[missing.remedy] += 1
-        if len(self.named) < MOST_NAMED:
+        if len(self.named) < MAX_NAMED:
             self.named.append(missing)
 
     @property
@@ -114,7 +112,9 @@ class Report:
             return State.MISSING
         if self.cut_short or self.changes_unjudged or any(topic.removed for topic in self.topics.values()):
             return State.UNJUDGED
-        if self.changes_postponed or any(topic.fates[Fate.POSTPONED] for topic in self.topics.values()):
+        if self.changes_postponed or any(
+            topic.statuses[RecordStatus.POSTPONED] for topic in self.topics.values()
+        ):
             return State.BEHIND
         return State.COMPLETE
 
@@ -123,7 +123,7 @@ class Report:
         return sum(topic.read for topic in self.topics.values())
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON with times in RFC 3339."""
+        """The report as JSON has it, with times in RFC 3339."""
         return {
             "id": self.id,
             "state": self.state.value,

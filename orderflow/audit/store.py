@@ -1,4 +1,4 @@
-"""What the audit asks the database, and what it keeps there: its positions, its runs, what it published again."""
+"""The audit's SQL: what the database knows of the records, and the audit's own positions, runs and repairs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from orderflow.settings import DatabaseSettings
 
 RUN_LOCK: Final = 0x0F11
-"""Of pg_advisory_lock: who holds it audits. PostgreSQL lets go of it when the process dies."""
+"""For pg_advisory_lock: only its holder audits. PostgreSQL releases it when the process dies."""
 
 Row = dict[str, Any]
 
@@ -54,7 +54,7 @@ SELECT h.order_id, h.version, h.source, h.id, h.kind, h.status, h.payment, h.cap
 FROM history h JOIN orders o USING (order_id)
 WHERE h.recorded_at > %(since)s AND h.recorded_at <= %(until)s
   AND NOT EXISTS (SELECT FROM announced a WHERE a.source = h.source AND a.id = h.id)
-ORDER BY h.recorded_at LIMIT %(most)s
+ORDER BY h.recorded_at LIMIT %(limit)s
 """
 _CHANGES: Final = (
     "SELECT count(*) AS n FROM history WHERE recorded_at > %(since)s AND recorded_at <= %(until)s"
@@ -80,8 +80,8 @@ _EARLIEST: Final = datetime(1971, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A row of the ledger."""
+class LedgerEntry:
+    """One row of the ledger."""
 
     outcome: Outcome
     digest: str
@@ -89,8 +89,8 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Unannounced:
-    """A change of an order whose status event is not in the log; document is the order as JSON."""
+class UnannouncedChange:
+    """A change whose status event is not in the log. document is the order as JSON."""
 
     order_id: str
     change: Change
@@ -99,7 +99,8 @@ class Unannounced:
 
 
 class AuditStore:
-    """One connection for one run, whose lock keeps out a second run. Raises UnavailableError for all trouble."""
+    """One connection for one run. Its lock excludes a second run. Raises UnavailableError where the database is
+    unavailable."""
 
     def __init__(self, connection: psycopg.AsyncConnection[Row]) -> None:
         self._connection = connection
@@ -107,7 +108,7 @@ class AuditStore:
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: DatabaseSettings) -> AsyncIterator[AuditStore | None]:
-        """None where another run is under way."""
+        """Yields None where another run is under way."""
         try:
             async with await psycopg.AsyncConnection.connect(
                 settings.database_url.get_secret_value(),
@@ -116,11 +117,11 @@ class AuditStore:
                 application_name="orderflow-audit",
             ) as connection:
                 store = cls(connection)
-                taken = await store._rows("SELECT pg_try_advisory_lock(%(lock)s) AS ours", {"lock": RUN_LOCK})
+                lock = await store._rows("SELECT pg_try_advisory_lock(%(lock)s) AS ours", {"lock": RUN_LOCK})
                 try:
-                    yield store if taken[0]["ours"] else None
+                    yield store if lock[0]["ours"] else None
                 finally:
-                    # The server notices a closed connection a moment later, and the next run may begin before.
+                    # The server notices a closed connection only a moment later; the next run may begin before that.
                     await store._rows("SELECT pg_advisory_unlock_all()")
         except (psycopg.OperationalError, psycopg.InternalError) as error:
             raise UnavailableError(f"the database is not available: {type(error).__name__}") from error
@@ -129,21 +130,23 @@ class AuditStore:
         cursor = await self._connection.execute(statement.encode(), values)
         return await cursor.fetchall() if cursor.description else []
 
-    async def ledger(self, identities: Sequence[Identity]) -> list[Entry | None]:
-        """Of each originating event, in their order."""
+    async def ledger(self, identities: Sequence[Identity]) -> list[LedgerEntry | None]:
+        """The ledger's entry of each originating event, in the order of the identities."""
         rows = await self._rows(_LEDGER, _columns(identities))
         return [
-            Entry(Outcome(row["outcome"]), row["digest"], row["recorded_at"]) if row["outcome"] else None
+            LedgerEntry(Outcome(row["outcome"]), row["digest"], row["recorded_at"])
+            if row["outcome"]
+            else None
             for row in rows
         ]
 
     async def parked(self, identities: Sequence[Identity]) -> set[Identity]:
-        """Those of which something is on the shelf, in whatever state."""
+        """Those identities that have a parked event, in any state."""
         rows = await self._rows(_PARKED, _columns(identities))
         return {(row["source"], row["event_id"]) for row in rows}
 
     async def parked_places(self, topic: str, places: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:
-        """Those (partition, offset) of which something is on the shelf."""
+        """Those places, as (partition, offset), whose record has been parked."""
         values = {
             "topic": topic,
             "partition": [partition for partition, _ in places],
@@ -153,20 +156,20 @@ class AuditStore:
         return {(row["partition"], row["offset"]) for row in rows}
 
     async def shelved(self, ids: Sequence[str]) -> set[str]:
-        """Those events of the parked topic that the shelf knows."""
+        """Those events of the parked topic that shelve has stored."""
         return {row["id"] for row in await self._rows(_SHELVED, {"ids": list(ids)})}
 
     async def notified(self, ids: Sequence[str]) -> set[str]:
-        """Those status events whose notifications have all come to an end."""
+        """Those status events that have notifications, all of them sent or failed for good."""
         return {row["event_id"] for row in await self._rows(_NOTIFIED, {"ids": list(ids)})}
 
-    async def endpoints_gone(self) -> frozenset[str]:
-        """Webhook endpoints that answered 410."""
+    async def disabled_endpoints(self) -> frozenset[str]:
+        """The webhook endpoints that answered 410 (Gone)."""
         rows = await self._rows("SELECT endpoint FROM webhook_endpoints_gone")
         return frozenset(row["endpoint"] for row in rows)
 
     async def positions(self, topic: str) -> dict[int, int]:
-        """By partition, the offset to go on from; left out where the audit has never been."""
+        """By partition, the offset at which to continue. A partition that was never audited is left out."""
         statement = "SELECT partition, next_offset FROM audit_positions WHERE topic = %(topic)s"
         return {row["partition"]: row["next_offset"] for row in await self._rows(statement, {"topic": topic})}
 
@@ -175,35 +178,35 @@ class AuditStore:
         await self._rows(_SAVE, values)
 
     async def times_republished(self, topic: str, identity: Identity) -> int:
-        """Notes that the event is published once more; returns how often that makes."""
+        """Records that the event is published again. Returns how often it has been, this time included."""
         values = {"topic": topic, "source": identity[0], "id": identity[1]}
         return int((await self._rows(_REPUBLISHED, values))[0]["times"])
 
-    async def clock(self) -> datetime:
-        """The database's, by which recorded_at is."""
+    async def now(self) -> datetime:
+        """The time of the database, whose clock sets recorded_at."""
         return (await self._rows("SELECT clock_timestamp() AS now"))[0]["now"]  # type: ignore[no-any-return]
 
     async def announced_until(self) -> datetime:
-        """Up to when earlier runs have found every change announced."""
+        """The time up to which earlier runs made sure that every change is announced."""
         return (await self._rows(_ANNOUNCED_UNTIL))[0]["until"] or _EARLIEST
 
     async def begin_announced(self) -> None:
-        """An empty list of what the status topic holds; it is this connection's own and goes with it."""
+        """Creates an empty table for what the status topic's log announces. The table ends with the connection."""
         await self._rows("DROP TABLE IF EXISTS announced")
         await self._rows("CREATE TEMP TABLE announced (source text NOT NULL, id text NOT NULL)")
 
     async def add_announced(self, identities: Iterable[Identity]) -> None:
-        """Those of the originating events."""
+        """identities are those of the originating events."""
         async with self._connection.cursor() as cursor, cursor.copy("COPY announced FROM STDIN") as copy:
             for identity in identities:
                 await copy.write_row(identity)
 
-    async def unannounced(self, since: datetime, until: datetime, most: int) -> list[Unannounced]:
-        """Changes recorded after since, up to until, whose originating event begin_announced() has not seen."""
+    async def unannounced(self, since: datetime, until: datetime, limit: int) -> list[UnannouncedChange]:
+        """The oldest changes recorded after since, up to until, whose originating event was not added to the table."""
         await self._rows("ANALYZE announced")
-        rows = await self._rows(_UNANNOUNCED, {"since": since, "until": until, "most": most})
+        rows = await self._rows(_UNANNOUNCED, {"since": since, "until": until, "limit": limit})
         return [
-            Unannounced(
+            UnannouncedChange(
                 row["order_id"],
                 change_from_row(row, row["currency"], row["total"]),
                 row["document"],
@@ -212,11 +215,11 @@ class AuditStore:
             for row in rows
         ]
 
-    async def changes(self, since: datetime, until: datetime) -> int:
+    async def count_changes(self, since: datetime, until: datetime) -> int:
         return int((await self._rows(_CHANGES, {"since": since, "until": until}))[0]["n"])
 
     async def begin(self, report: Report) -> int:
-        """Returns how many earlier runs were killed."""
+        """Inserts the run's row. Returns how many earlier runs were killed, and marks them so."""
         killed = await self._connection.execute(_KILLED)
         await self._rows(_BEGIN, {"id": report.id, "started_at": report.started_at})
         return killed.rowcount

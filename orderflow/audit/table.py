@@ -1,4 +1,4 @@
-"""A report as people read it in a terminal, 100 columns wide at most. It takes the report as JSON has it."""
+"""A report as a table for a terminal, at most 100 columns wide. Its source is the report as JSON has it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _COLUMNS: Final = (
 _HEADS: Final = {"duplicate": "dupl.", "postponed": "later", "in_flight": "in flight"}
 _SENTENCES: Final = {
     "complete": "Nothing is missing.",
-    "missing": "Events were missing; what was done about each stands above.",
-    "unjudged": "Not everything could be judged; the notes say why.",
-    "behind": "A stage is behind: what looks missing may be under way. Run the audit again.",
+    "missing": "Events were missing; the lines above say how each was repaired.",
+    "unjudged": "Not every record could be judged; the notes say why.",
+    "behind": "A stage is behind: events that look missing may only be delayed. Run the audit again.",
 }
-_MOST_LINES: Final = 20
+_MAX_LINES: Final = 20
 
 
 def table(report: dict[str, Any]) -> str:
@@ -37,11 +37,11 @@ def table(report: dict[str, Any]) -> str:
     if report["waits_expired"]:
         lines.append(f"{report['waits_expired']:,} events waited too long and were parked")
     lines += [f"note: {note}" for note in report["notes"]]
-    lines += [_missing(each) for each in report["missing"][:_MOST_LINES]]
-    if report["missing_count"] > _MOST_LINES:
-        lines.append(f"... and {report['missing_count'] - _MOST_LINES:,} more; --json names the first 200")
+    lines += [_missing(each) for each in report["missing"][:_MAX_LINES]]
+    if report["missing_count"] > _MAX_LINES:
+        lines.append(f"... and {report['missing_count'] - _MAX_LINES:,} more; --json names the first 200")
     lines.append(
-        f"audit: {report['records']:,} records and {report['changes']:,} changes looked at, "
+        f"audit: {report['records']:,} records and {report['changes']:,} changes checked, "
         f"{report['missing_count']:,} missing. {_SENTENCES[report['state']]}"
     )
     return "\n".join(lines) + "\n"

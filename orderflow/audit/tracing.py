@@ -1,4 +1,4 @@
-"""A span for each run of the audit."""
+"""Records a span for each run of the audit."""
 
 from __future__ import annotations
 

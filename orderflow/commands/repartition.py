@@ -69,7 +69,7 @@ class Barrier:
         The new number must be a multiple of the old one. Then a key stays in its partition or moves to a new partition.
         Otherwise some keys would move from one old partition to another, where they could not be held back.
         """
-        counts = {topic: len(self._log.extents(topic)) for topic in topics.ALL}
+        counts = {topic: len(self._log.offset_ranges(topic)) for topic in topics.ALL}
         new = counts[topics.INBOX]
         if set(counts.values()) != {new}:
             listing = ", ".join(f"{topic} {count}" for topic, count in counts.items())
@@ -103,10 +103,10 @@ class Barrier:
     def _lag(self, stage: str, ends: Mapping[str, Mapping[int, int]]) -> int:
         """How many records of the old partitions, up to these ends, the stage has not handled yet."""
         topic = TOPIC_OF[stage]
-        extents = self._log.extents(topic)
+        ranges = self._log.offset_ranges(topic)
         committed = self._log.committed(topics.consumer_group(stage), topic, range(self._old))
         return sum(
-            max(0, end - max(committed.get(partition, 0), extents[partition].start))
+            max(0, end - max(committed.get(partition, 0), ranges[partition].start))
             for partition, end in ends[topic].items()
         )
 

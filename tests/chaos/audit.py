@@ -41,6 +41,6 @@ async def run(shop: Shop) -> Finding:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    told, trouble = await process.communicate()
+    output, trouble = await process.communicate()
     code = process.returncode if process.returncode is not None else -1
-    return Finding(code, json.loads(told) if told.startswith(b"{") else {}, trouble.decode()[-500:])
+    return Finding(code, json.loads(output) if output.startswith(b"{") else {}, trouble.decode()[-500:])

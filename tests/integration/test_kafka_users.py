@@ -85,7 +85,7 @@ def write(kafka: Secured, user: str, *to_topics: str, order_id: str = "o-1") -> 
 def read(kafka: Secured, user: str, topic: str) -> None:
     """Reads as the audit does."""
     log = Log(client_config(kafka.settings(user)))
-    ranges = {partition: (each.start, each.end) for partition, each in log.extents(topic).items()}
+    ranges = {partition: (each.start, each.end) for partition, each in log.offset_ranges(topic).items()}
     assert [message for batch in log.read(topic, ranges) for message in batch]
 
 
@@ -196,13 +196,13 @@ def test_a_reading_that_lasts_does_not_fail_over_a_group_that_it_takes_no_part_i
     come."""
     monkeypatch.setattr("orderflow.adapters.kafka.log.BATCH", 1)
     config = client_config(kafka.settings("audit"))
-    partitions = len(Log(config).extents(topics.INBOX))
+    partitions = len(Log(config).offset_ranges(topics.INBOX))
     orders = (f"o-{number}" for number in itertools.count())
     order_id = next(each for each in orders if partition_of(each.encode(), partitions) == 0)
     for _ in range(3):
         write(kafka, "audit", topics.INBOX, order_id=order_id)
     log = Log(config | {"fetch.message.max.bytes": 1})
-    extent = log.extents(topics.INBOX)[0]
+    extent = log.offset_ranges(topics.INBOX)[0]
     count = 0
     for batch in log.read(topics.INBOX, {0: (extent.start, extent.end)}):
         count += len(batch)

@@ -250,7 +250,7 @@ def test_metrics_tell_how_the_last_audit_ended(own_shop: str, monkeypatch: pytes
     report = Report(
         str(uuid.uuid4()), datetime.now(UTC), topics={"orders.inbox.v1": TopicReport(in_flight=3)}
     )
-    report.found(Missing("orders.inbox.v1", 0, 7, "/shop", "e-1", "o-1", "lost", Remedy.REPUBLISHED))
+    report.add_missing(Missing("orders.inbox.v1", 0, 7, "/shop", "e-1", "o-1", "lost", Remedy.REPUBLISHED))
     with psycopg.connect(own_shop) as connection:
         connection.execute(
             "INSERT INTO audit_runs (id, started_at, finished_at, state, report) VALUES (%s, now(), now(), %s, %s)",

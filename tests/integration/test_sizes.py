@@ -29,7 +29,7 @@ def average_record(line: Line, topic: str) -> float:
     """In bytes, with key and headers."""
     log = Log({"bootstrap.servers": line.bootstrap})
     sizes = []
-    for batch in log.read(topic, {p: (each.start, each.end) for p, each in log.extents(topic).items()}):
+    for batch in log.read(topic, {p: (each.start, each.end) for p, each in log.offset_ranges(topic).items()}):
         for message in batch:
             headers = sum(len(name) + len(value or b"") for name, value in message.headers() or [])
             sizes.append(len(message.value() or b"") + len(message.key() or b"") + headers)

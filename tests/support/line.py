@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -15,15 +16,16 @@ from pydantic import SecretStr
 from orderflow.adapters.kafka.log import Log
 from orderflow.adapters.kafka.producer import KafkaPublisher
 from orderflow.adapters.postgres.pool import Database
-from orderflow.audit.kafka_record import Record, letter, read
+from orderflow.audit.kafka_record import KafkaRecord, read, received_event
 from orderflow.audit.report import Report
-from orderflow.audit.run import Audit, Terms
+from orderflow.audit.run import Audit, AuditOptions
 from orderflow.audit.store import AuditStore
 from orderflow.domain.rules import Rules, Waiting
 from orderflow.errors import PoisonError, UnavailableError
 from orderflow.messaging import parked_event, topics
 from orderflow.messaging.cloudevent import Envelope
 from orderflow.messaging.publisher import Publisher
+from orderflow.notify import due
 from orderflow.notify.claims import ClaimStore
 from orderflow.notify.handler import Notifier
 from orderflow.notify.model import EMAIL, Delivery, DeliveryResult, Notification
@@ -125,7 +127,7 @@ class Line:
         return asyncio.run(all_of_them())
 
     def deliver(
-        self, *stages: str, drop: Callable[[Record], bool] = lambda _: False, dies: bool = False
+        self, *stages: str, drop: Callable[[KafkaRecord], bool] = lambda _: False, dies: bool = False
     ) -> int:
         """Delivers what is new to each stage, one after the other, and commits. What drop says is committed and
         not delivered, as KafkaSource does when retries and the dead-letter sink have failed. With dies the stage's
@@ -140,10 +142,10 @@ class Line:
             pass
 
     def audit(
-        self, *, grace: float = 0, publisher: Publisher | None = None, log: Log | None = None, **terms: Any
+        self, *, grace: float = 0, publisher: Publisher | None = None, log: Log | None = None, **options: Any
     ) -> Report | None:
         """One run."""
-        return self.run(lambda line: line.audit(grace, publisher, terms, log))  # type: ignore[no-any-return]
+        return self.run(lambda line: line.audit(grace, publisher, options, log))  # type: ignore[no-any-return]
 
     def move_group(self, stage: str, offset: int) -> None:
         """Resets a consumer group, as an operator may do."""
@@ -153,11 +155,11 @@ class Line:
         """All events of a topic that can be read, by partition."""
         found = []
         log = Log({"bootstrap.servers": self.bootstrap})
-        ranges = {p: (extent.start, extent.end) for p, extent in log.extents(topic).items()}
+        ranges = {p: (each.start, each.end) for p, each in log.offset_ranges(topic).items()}
         for batch in log.read(topic, ranges):
             for message in batch:
                 with contextlib.suppress(PoisonError):
-                    found.append(read(Record.of(message)))
+                    found.append(read(KafkaRecord.of(message)))
         return found
 
 
@@ -179,26 +181,28 @@ class Stages:
         finally:
             await database.close()
 
-    async def deliver(self, stage: str, drop: Callable[[Record], bool], *, dies: bool) -> int:
+    async def deliver(self, stage: str, drop: Callable[[KafkaRecord], bool], *, dies: bool) -> int:
         delivered = 0
         topic = STAGES[stage]
-        extents = self._log.extents(topic)
-        committed = self._log.committed(f"orderflow-{stage}", topic, list(extents))
-        ranges = {p: (committed.get(p, extent.start), extent.end) for p, extent in extents.items()}
+        offsets = self._log.offset_ranges(topic)
+        committed = self._log.committed(f"orderflow-{stage}", topic, list(offsets))
+        ranges = {p: (committed.get(p, each.start), each.end) for p, each in offsets.items()}
         for batch in self._log.read(topic, ranges):
             for message in batch:
-                if not drop(Record.of(message)):
+                if not drop(KafkaRecord.of(message)):
                     await self._take(stage, message, dies=dies)
                     delivered += 1
-        _commit(self._line.bootstrap, stage, {p: extent.end for p, extent in extents.items()})
+        _commit(self._line.bootstrap, stage, {p: each.end for p, each in offsets.items()})
         return delivered
 
     async def _take(self, stage: str, message: Message, *, dies: bool) -> None:
-        record = Record.of(message)
+        record = KafkaRecord.of(message)
         try:
             await self._handle(stage, read(record), Deaf() if dies else self._publisher)
         except PoisonError as error:
-            parked = parked_event.parked(letter(record), stage=stage, revision="r", reasons=error.reasons)
+            parked = parked_event.parked(
+                received_event(record), stage=stage, revision="r", reasons=error.reasons
+            )
             await self._publisher.publish(topics.PARKED, [parked])
         except DeadError:
             assert dies
@@ -218,17 +222,17 @@ class Stages:
                 await ParkedEventStore(self._database).upsert(event, parked_event.read(event))
 
     async def audit(
-        self, grace: float, publisher: Publisher | None, terms: dict[str, Any], log: Log | None = None
+        self, grace: float, publisher: Publisher | None, options: dict[str, Any], log: Log | None = None
     ) -> Report | None:
         orders = OrderStore(self._database, revision="audit", waiting=Waiting())
         through = publisher or self._publisher
-        given = {
+        values = {
             "grace": timedelta(seconds=grace),
             "settle_seconds": 0,
-            "most": timedelta(seconds=60),
+            "max_duration": timedelta(seconds=60),
             "republish_per_second": 1000,
             "revision": "audit-00001",
-        } | terms
+        } | options
         async with AuditStore.open(self._line._settings) as store:
             if store is None:
                 return None
@@ -236,10 +240,10 @@ class Stages:
                 log=log or self._log,
                 store=store,
                 publisher=through,
-                shelf=ParkedEventStore(self._database),
+                parked_events=ParkedEventStore(self._database),
                 sweep=Tracker(orders, through, "audit-00001").sweep,
-                told=NOTIFICATIONS,
-                terms=Terms(**given),
+                has_due_notification=partial(due.is_due, settings=NOTIFICATIONS),
+                options=AuditOptions(**values),
             )
             return await audit.run()
 

@@ -32,8 +32,8 @@ _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True)
-class Extent:
-    """One partition's log: the first offset that is still there, and the offset that the next record will get."""
+class OffsetRange:
+    """The log of one partition: the first offset that is still there, and the offset that the next record will get."""
 
     start: int
     end: int
@@ -47,8 +47,8 @@ class Log:
         self._config = dict(config)
         self._admin = AdminClient(self._config)
 
-    def extents(self, topic: str) -> dict[int, Extent]:
-        """The extents by partition. Raises UnavailableError also where the topic does not exist."""
+    def offset_ranges(self, topic: str) -> dict[int, OffsetRange]:
+        """The offset ranges by partition. Raises UnavailableError also where the topic does not exist."""
         try:
             metadata = self._admin.list_topics(topic, timeout=_REQUEST_SECONDS).topics[topic]
             if metadata.error is not None:
@@ -56,7 +56,7 @@ class Log:
             starts, ends = (self._offsets(topic, metadata.partitions, spec) for spec in (_EARLIEST, _LATEST))
         except KafkaException as error:
             raise _unavailable(error) from None
-        return {partition: Extent(starts[partition], ends[partition]) for partition in starts}
+        return {partition: OffsetRange(starts[partition], ends[partition]) for partition in starts}
 
     def ends(self, topic: str, partitions: Sequence[int]) -> dict[int, int]:
         try:

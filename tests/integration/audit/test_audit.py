@@ -11,8 +11,8 @@ from support.events import event, paid, placed
 from support.line import PARTITIONS, Line
 
 from orderflow.adapters.kafka.log import Log, partition_of
-from orderflow.audit.kafka_record import Record
-from orderflow.audit.report import Fate, Remedy, Report, State
+from orderflow.audit.kafka_record import KafkaRecord
+from orderflow.audit.report import RecordStatus, Remedy, Report, State
 from orderflow.errors import UnavailableError
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import Envelope
@@ -25,7 +25,7 @@ def audited(line: Line, **more: object) -> Report:
     return report
 
 
-def everything(_record: Record) -> bool:
+def everything(_record: KafkaRecord) -> bool:
     return True
 
 
@@ -62,8 +62,12 @@ def test_when_nothing_is_lost_every_record_has_a_fate_and_the_next_run_reads_non
     report = audited(line)
     assert (report.state, report.missing, report.changes) == (State.COMPLETE, 0, 3)
     inbox = report.topics[topics.INBOX]
-    assert (inbox.read, inbox.fates[Fate.APPLIED], inbox.fates[Fate.PARKED]) == (5, 3, 1)
-    assert inbox.fates[Fate.WAITING] == 1
+    assert (inbox.read, inbox.statuses[RecordStatus.APPLIED], inbox.statuses[RecordStatus.PARKED]) == (
+        5,
+        3,
+        1,
+    )
+    assert inbox.statuses[RecordStatus.WAITING] == 1
     assert audited(line).records == 0
 
 
@@ -187,11 +191,11 @@ def test_while_track_is_behind_an_inbox_event_is_put_off_and_judged_by_a_later_r
     line.put(topics.INBOX, placed("slow"))
     line.deliver("validate")
     report = audited(line)
-    assert (report.state, report.topics[topics.INBOX].fates[Fate.POSTPONED]) == (State.BEHIND, 1)
+    assert (report.state, report.topics[topics.INBOX].statuses[RecordStatus.POSTPONED]) == (State.BEHIND, 1)
     assert len(line.log(topics.INBOX)) == 1
     line.all_stages()
     later = audited(line)
-    assert (later.state, later.topics[topics.INBOX].fates[Fate.APPLIED]) == (State.COMPLETE, 1)
+    assert (later.state, later.topics[topics.INBOX].statuses[RecordStatus.APPLIED]) == (State.COMPLETE, 1)
 
 
 def test_what_is_younger_than_the_grace_period_is_left_to_a_later_run(line: Line) -> None:
@@ -203,9 +207,9 @@ def test_what_is_younger_than_the_grace_period_is_left_to_a_later_run(line: Line
 
 def test_a_group_that_was_reset_forward_loses_nothing_and_one_reset_back_is_no_news(line: Line) -> None:
     line.put(topics.INBOX, *(placed(f"order-{number}") for number in range(20)))
-    extents = dict.fromkeys(range(PARTITIONS), 0)
+    counts = dict.fromkeys(range(PARTITIONS), 0)
     for number in range(20):
-        extents[partition_of(f"order-{number}".encode(), PARTITIONS)] += 1
+        counts[partition_of(f"order-{number}".encode(), PARTITIONS)] += 1
     line.move_group("validate", 0)
     line.deliver("validate", drop=everything)
     report = audited(line)
@@ -359,7 +363,7 @@ def test_what_came_again_with_the_same_content_is_a_duplicate_and_no_news(line: 
     line.put(topics.INBOX, *(() if early else sent))
     line.all_stages()
     report = audited(line)
-    assert (report.state, report.topics[topics.INBOX].fates[Fate.DUPLICATE]) == (State.COMPLETE, 2)
+    assert (report.state, report.topics[topics.INBOX].statuses[RecordStatus.DUPLICATE]) == (State.COMPLETE, 2)
 
 
 def test_what_waited_in_vain_is_parked_by_the_audit_though_no_other_event_comes(line: Line) -> None:
@@ -385,8 +389,8 @@ def test_keys_go_where_kafkas_own_partitioner_puts_them(line: Line) -> None:
     names = [f"{'x' * (number % 9)}{number}" for number in range(60)]
     line.put(topics.INBOX, *(placed(name) for name in names))
     log = Log({"bootstrap.servers": line.bootstrap})
-    ranges = {p: (0, extent.end) for p, extent in log.extents(topics.INBOX).items()}
-    found = [Record.of(message) for batch in log.read(topics.INBOX, ranges) for message in batch]
+    ranges = {p: (0, each.end) for p, each in log.offset_ranges(topics.INBOX).items()}
+    found = [KafkaRecord.of(message) for batch in log.read(topics.INBOX, ranges) for message in batch]
     assert {record.key: record.partition for record in found} == {
         name.encode(): partition_of(name.encode(), PARTITIONS) for name in names
     }

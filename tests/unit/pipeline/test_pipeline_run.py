@@ -93,7 +93,9 @@ def test_the_bad_commit_says_where_the_code_has_changed_under_it(tmp_path: Path)
     changed_file = tmp_path / bad.TOUCHED
     changed_file.parent.mkdir(parents=True)
     changed_file.write_text("\nfrom typing import Final\n")
-    with pytest.raises(ValueError, match=r"orderflow/validate/handler\.py: 'def validate\(' is not there once"):
+    with pytest.raises(
+        ValueError, match=r"orderflow/validate/handler\.py: 'def validate\(' is not there once"
+    ):
         bad.spoil(tmp_path)
 
 
