@@ -27,7 +27,7 @@ from orderflow.kn_order.session import (
     remember,
     session,
 )
-from orderflow.version import saying
+from orderflow.version import version_callback
 
 app = typer.Typer(
     name="kn-order",
@@ -47,7 +47,9 @@ def begin(
     context: typer.Context,
     _version: Annotated[
         bool,
-        typer.Option("--version", is_eager=True, callback=saying("kn-order"), help="which release this is"),
+        typer.Option(
+            "--version", is_eager=True, callback=version_callback("kn-order"), help="which release this is"
+        ),
     ] = False,
     server: ServerOption = None,
     key_file: KeyOption = None,
