@@ -1,4 +1,4 @@
-"""Every error that a stage tells apart."""
+"""The errors that a stage distinguishes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why something was rejected, held, refused or parked.
+    """Why an order or event was rejected, held, refused or parked.
 
-    code is for machines and stays the same over releases, field is a path such as `lines.0.sku`
-    (empty where no single field is to blame), text is a sentence without personal data.
+    code is for machines and is stable across releases. field is a path such as `lines.0.sku`, empty where the fault is
+    not in a single field. text is a sentence for people, without personal data.
     """
 
     code: str
@@ -19,7 +19,7 @@ class Reason:
 
 
 class OrderflowError(Exception):
-    """The base of all errors of ours."""
+    """The base class of all errors of Orderflow."""
 
 
 class BadSettingsError(OrderflowError):
@@ -31,7 +31,7 @@ class OldSchemaError(OrderflowError):
 
 
 class PoisonError(OrderflowError):
-    """An event that no repetition can cure. It is parked, or refused with a 4xx at the door."""
+    """The event can never be handled, however often it comes. A stage parks it; intake answers with a 4xx."""
 
     def __init__(self, *reasons: Reason) -> None:
         super().__init__(reasons[0].code)
@@ -39,15 +39,15 @@ class PoisonError(OrderflowError):
 
 
 class UnavailableError(OrderflowError):
-    """Kafka, the database or an outside server did not confirm: time may cure it, so answer 5xx."""
+    """Kafka, the database or an outside server did not confirm. A repetition may succeed, so the response is a 5xx."""
 
 
 class UnknownError(OrderflowError):
-    """There is no such order or parked event; the message says which."""
+    """The order or parked event does not exist; the message names it."""
 
 
 class ForbiddenError(OrderflowError):
-    """Whoever asks may not. The message is a sentence, code tells machines why."""
+    """The caller has no permission. The message is a sentence for people, code is for machines."""
 
     def __init__(self, text: str, code: str) -> None:
         super().__init__(text)
@@ -55,4 +55,4 @@ class ForbiddenError(OrderflowError):
 
 
 class ConflictError(OrderflowError):
-    """Somebody else changed the order or took the event since it was read: read again."""
+    """Another transaction changed the order or took the event since it was read. Read again and retry."""

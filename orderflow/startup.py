@@ -1,7 +1,7 @@
-"""What the composition roots in functions/ share: start-up errors, and clients that connect in the background.
+"""Shared by the composition roots in functions/: start-up errors, and clients that connect in the background.
 
-A failed connection fails the event that needs it, not the start. An outdated schema fails the start: no event would
-get through.
+A failed connection fails the event that needs it, not the start. An outdated schema fails the start, because every
+event would fail.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _TASKS: Final[set[asyncio.Task[None]]] = set()
 
 
 def or_exit(build: Callable[[], T]) -> T:
-    """Returns what build returns. A bad setting ends the process with exit code 2, an outdated schema with exit
-    code 3, each with one line instead of a stack trace."""
+    """The result of build(). A bad setting ends the process with exit code 2, an outdated schema with exit code 3; the
+    log has one line instead of a stack trace."""
     try:
         return build()
     except (BadSettingsError, OldSchemaError) as error:
@@ -43,14 +43,14 @@ def or_exit(build: Callable[[], T]) -> T:
 
 
 def configure(kind: type[S], stage: str) -> S:
-    """The stage's settings; every log line carries the stage and its revision from here on."""
+    """The stage's settings. From here on, every log line has the stage and its revision."""
     settings = environment.load(kind)
     logs.configure(settings.log_level, stage=stage, revision=settings.k_revision)
     return settings
 
 
 def telemetry(settings: StageSettings, stage: str) -> NoopTelemetry | Telemetry:
-    """Imports OpenTelemetry only where traces are recorded: it would be most of a second of a cold start."""
+    """Imports OpenTelemetry only where traces are recorded: the import adds most of a second to a cold start."""
     if settings.otel_exporter_otlp_endpoint is None:
         return NoopTelemetry()
     from orderflow.adapters.telemetry.traces import Telemetry
@@ -81,8 +81,8 @@ def _connect_in_background(connect: Callable[[], Coroutine[None, None, None]]) -
     """Connects while the platform still waits for the process, so that the first event need not wait. An idempotent
     producer needs about 0.5 s to obtain its producer ID.
 
-    Only in a worker: where the function is imported before a fork, no event loop runs, and a client made there would
-    not work after the fork. A server that is away is no fault yet: the first event finds out.
+    Does nothing where no event loop runs: there the function is imported before a fork, and a client that is created
+    before a fork does not work after it. A server that is away does not fail the start, but the first event.
     """
     try:
         loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Which release this is. pyproject.toml says so, and what was installed from it; nothing else does."""
+"""The version of this release. Its only source is pyproject.toml, or the metadata of the installed package."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ DISTRIBUTION: Final = "orderflow"
 
 @cache
 def version() -> str:
-    """x.y.z. An image has no package installed, but the note that says which it would be (image/assemble.py)."""
-    from importlib import metadata  # no stage that starts from zero waits for it
+    """x.y.z. An image has no installed package but the same metadata, which image/assemble.py writes."""
+    from importlib import metadata  # imported late: a stage does not need it to start
 
     return metadata.version(DISTRIBUTION)
 
 
 def user_agent(product: str) -> str:
-    """What we call ourselves in requests to others."""
+    """The User-Agent of requests to other servers."""
     return f"{product}/{version()}"
 
 
@@ -29,14 +29,14 @@ def add_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", action="version", version=f"%(prog)s {version()}")
 
 
-def saying(command: str) -> Callable[[bool], None]:
-    """The same for typer: what an eager --version calls back."""
+def version_callback(command: str) -> Callable[[bool], None]:
+    """The callback of an eager --version option: the same as add_option(), for typer."""
 
-    def say(asked: bool) -> None:
-        import typer  # no stage has it
+    def print_version(requested: bool) -> None:
+        import typer  # the stages do not have it
 
-        if asked:
+        if requested:
             typer.echo(f"{command} {version()}")
             raise typer.Exit
 
-    return say
+    return print_version

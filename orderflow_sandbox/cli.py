@@ -22,7 +22,7 @@ from rich.console import Console
 
 from orderflow.errors import BadSettingsError, UnavailableError
 from orderflow.notify.model import CustomerKind
-from orderflow.version import saying
+from orderflow.version import version_callback
 from orderflow_sandbox import replay as replaying
 from orderflow_sandbox import report
 from orderflow_sandbox.address import DEFAULT_STATE, Address, SandboxError, running
@@ -62,7 +62,9 @@ SeedOption = Annotated[int, typer.Option("--seed", help="of the storefront's str
 def begin(
     version: Annotated[
         bool,
-        typer.Option("--version", is_eager=True, callback=saying("orderflow"), help="which release this is"),
+        typer.Option(
+            "--version", is_eager=True, callback=version_callback("orderflow"), help="which release this is"
+        ),
     ] = False,
 ) -> None:
     """Nothing of its own; the module's docstring is the help."""

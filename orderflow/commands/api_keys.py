@@ -18,13 +18,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m orderflow.commands.api_keys",
         description="Makes an API key: its entry for API_KEYS_FILE goes to stdout, the key itself to stderr, once.",
     )
-    parser.add_argument("name", help="who gets the key")
+    parser.add_argument("name", help="the caller that gets the key")
     parser.add_argument("--stage", action="append", choices=("intake", "query"), help="default: both")
     parser.add_argument(
-        "--source", action="append", help="pattern of the sources it may send, such as /shop/*"
+        "--source",
+        action="append",
+        help="pattern of the CloudEvent sources that the key may send, such as /shop/*",
     )
     parser.add_argument(
-        "--act", action="store_true", help="query: it may replay, edit, hold and so on; without it, only read"
+        "--act",
+        action="store_true",
+        help="query: the key may replay, edit, hold and so on; without it, only read",
     )
     add_option(parser)
     options = parser.parse_args(arguments)
@@ -38,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("a name is 1 to 64 letters, digits, dots, _ or -")
     sys.stdout.write(toml(entry))
     sys.stdout.flush()
-    sys.stderr.write(f"\nThe key of {entry.name}; it is not kept anywhere, so copy it now:\n{key}\n")
+    sys.stderr.write(f"\nThe key of {entry.name}; it is stored nowhere, so copy it now:\n{key}\n")
     return 0
 
 

@@ -29,7 +29,7 @@ from orderflow.kn_order.session import (
     open_session,
     pass_on_options,
 )
-from orderflow.version import saying
+from orderflow.version import version_callback
 
 app = typer.Typer(
     name="kn-order",
@@ -49,7 +49,9 @@ def options(
     context: typer.Context,
     _version: Annotated[
         bool,
-        typer.Option("--version", is_eager=True, callback=saying("kn-order"), help="print the version"),
+        typer.Option(
+            "--version", is_eager=True, callback=version_callback("kn-order"), help="print the version"
+        ),
     ] = False,
     server: ServerOption = None,
     key_file: KeyOption = None,

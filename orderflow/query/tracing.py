@@ -9,7 +9,7 @@ from opentelemetry import trace
 from opentelemetry.context import attach, detach
 from opentelemetry.trace import SpanKind
 
-from orderflow.adapters.telemetry.traces import SERVER_ERROR, mark_failed, origin_of
+from orderflow.adapters.telemetry.traces import SERVER_ERROR, mark_failed, parent_and_links
 from orderflow.logs import SAFE_IDENTIFIER
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def trace_requests(app: Flask, telemetry: Telemetry) -> None:
     def begin() -> None:
         if request.url_rule is None or request.path == "/metrics":
             return
-        parent, links = origin_of(
+        parent, links = parent_and_links(
             [(name.lower().encode(), value.encode()) for name, value in request.headers.items()]
         )
         attributes = {"http.request.method": request.method, "http.route": request.url_rule.rule}

@@ -1,4 +1,4 @@
-"""The schema's way up and down, and the stages while PostgreSQL goes away and comes back."""
+"""Migrations and their rollbacks, and the stages while PostgreSQL goes away and comes back."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ from support.stage import Stage
 from support.waiting import until
 from yoyo import get_backend, read_migrations
 
-from orderflow.adapters.postgres.schema import MIGRATION_LOCK, MIGRATIONS, migrate, needed
+from orderflow.adapters.postgres.schema import MIGRATION_LOCK, MIGRATIONS, migrate, required_migrations
 from orderflow.domain.rules import Rules
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import Envelope
@@ -56,8 +56,10 @@ def test_the_migrations_can_be_taken_back_and_applied_again(fresh_database: str)
     backend.connection.close()
     assert tables(fresh_database) == set()
     with psycopg.connect(fresh_database) as connection:
-        left = connection.execute("SELECT proname FROM pg_proc WHERE proname LIKE 'orderflow%'").fetchall()
-    assert left == []
+        functions = connection.execute(
+            "SELECT proname FROM pg_proc WHERE proname LIKE 'orderflow%'"
+        ).fetchall()
+    assert functions == []
     assert migrate(fresh_database) == applied
 
 
@@ -91,10 +93,10 @@ def test_a_migration_that_ended_before_it_was_noted_can_be_repeated(fresh_databa
     assert migrate(fresh_database)[0].startswith("0003")
 
 
-def migrated(**environment: str) -> subprocess.CompletedProcess[str]:
+def run_migrate(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """The command of the migration Job."""
     return subprocess.run(
-        [sys.executable, "-m", "orderflow.commands.migrate"],
+        [sys.executable, "-m", "orderflow.commands.migrate", *flags],
         env=environment,
         capture_output=True,
         text=True,
@@ -105,7 +107,7 @@ def migrated(**environment: str) -> subprocess.CompletedProcess[str]:
 def test_the_command_of_the_job_migrates_and_may_be_repeated(fresh_database: str, tmp_path: Path) -> None:
     file = tmp_path / "url"
     file.write_text(fresh_database)
-    first, second = (migrated(DATABASE_URL_FILE=str(file)) for _ in range(2))
+    first, second = (run_migrate(DATABASE_URL_FILE=str(file)) for _ in range(2))
     assert (first.returncode, second.returncode) == (0, 0)
     assert "0001.orders" in first.stderr
     assert "applied: nothing" in second.stderr
@@ -113,19 +115,19 @@ def test_the_command_of_the_job_migrates_and_may_be_repeated(fresh_database: str
 
 
 def test_a_job_that_cannot_migrate_fails_and_says_why_in_one_line() -> None:
-    nowhere = migrated(DATABASE_URL="postgresql://orders:canary@127.0.0.1:1/orders")
-    assert nowhere.returncode == 1
-    assert "Connection refused" in nowhere.stderr
-    unset = migrated()
+    unreachable = run_migrate(DATABASE_URL="postgresql://orders:canary@127.0.0.1:1/orders")
+    assert unreachable.returncode == 1
+    assert "Connection refused" in unreachable.stderr
+    unset = run_migrate()
     assert unset.returncode == 2
     assert "DATABASE_URL" in unset.stderr
-    for ended in (nowhere, unset):
-        assert len(ended.stderr.splitlines()) == 1
-        assert "canary" not in ended.stderr
+    for run in (unreachable, unset):
+        assert len(run.stderr.splitlines()) == 1
+        assert "canary" not in run.stderr
 
 
 def with_one_more(folder: Path, sql: str) -> Path:
-    """Our migrations and another one."""
+    """A copy of our migrations with one more."""
     shutil.copytree(MIGRATIONS, folder)
     (folder / "9999.more.sql").write_text(sql)
     (folder / "9999.more.rollback.sql").write_text("SELECT 1;\n")
@@ -135,12 +137,12 @@ def with_one_more(folder: Path, sql: str) -> Path:
 def index_is_valid(database: str, name: str) -> bool | None:
     with psycopg.connect(database) as connection:
         query = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)"
-        found = connection.execute(query, [name]).fetchone()
-    return found[0] if found else None
+        row = connection.execute(query, [name]).fetchone()
+    return row[0] if row else None
 
 
 def write(database: str, number: int, kind: str = "paid") -> None:
-    """As a stage does, that waits for nobody."""
+    """Writes as a stage does, and fails where it has to wait for a lock."""
     with psycopg.connect(database, options="-c lock_timeout=1s") as connection:
         connection.execute(
             "INSERT INTO ledger (source, id, order_id, kind, digest, outcome, revision, occurred_at)"
@@ -160,8 +162,8 @@ def test_a_migration_that_would_hold_up_the_stages_gives_up_and_can_be_repeated(
 ) -> None:
     migrate(fresh_database)
     folder = with_one_more(tmp_path / "migrations", "ALTER TABLE ledger ADD COLUMN more text;\n")
-    with psycopg.connect(fresh_database) as long:
-        long.execute("SELECT count(*) FROM ledger")
+    with psycopg.connect(fresh_database) as long_transaction:
+        long_transaction.execute("SELECT count(*) FROM ledger")
         with pytest.raises(psycopg.errors.LockNotAvailable):
             migrate(fresh_database, folder)
         write(fresh_database, 1)
@@ -173,12 +175,12 @@ def test_the_command_says_that_it_gave_up_and_why(fresh_database: str, tmp_path:
         MIGRATIONS, tmp_path / "migrations", ignore=shutil.ignore_patterns("0008.*", "0009.*", "00[1-9]?.*")
     )
     migrate(fresh_database, Path(folder))
-    with psycopg.connect(fresh_database) as long:
-        long.execute("SELECT count(*) FROM ledger")
-        ended = migrated(DATABASE_URL=fresh_database)
-    assert ended.returncode == 1
-    assert "another transaction holds a table" in ended.stderr.splitlines()[-1]
-    assert "Traceback" not in ended.stderr
+    with psycopg.connect(fresh_database) as long_transaction:
+        long_transaction.execute("SELECT count(*) FROM ledger")
+        run = run_migrate(DATABASE_URL=fresh_database)
+    assert run.returncode == 1
+    assert "another transaction holds a table" in run.stderr.splitlines()[-1]
+    assert "Traceback" not in run.stderr
 
 
 def test_an_index_is_made_beside_writers_and_beside_others_who_migrate(
@@ -187,10 +189,10 @@ def test_an_index_is_made_beside_writers_and_beside_others_who_migrate(
     migrate(fresh_database)
     folder = with_one_more(tmp_path / "migrations", INDEX.format(unique=""))
     with ThreadPoolExecutor(3) as pool:
-        with psycopg.connect(fresh_database) as long:
-            # It waits for whoever has a snapshot, such as this one.
-            long.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            long.execute("SELECT count(*) FROM ledger")
+        with psycopg.connect(fresh_database) as long_transaction:
+            # CREATE INDEX CONCURRENTLY waits for every transaction that has a snapshot, such as this one.
+            long_transaction.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            long_transaction.execute("SELECT count(*) FROM ledger")
             waiting = [pool.submit(migrate, fresh_database, folder) for _ in range(3)]
             until(lambda: index_is_valid(fresh_database, "ledger_more") is False)
             for number in range(20):
@@ -215,28 +217,23 @@ def test_an_index_that_was_left_half_made_is_made_anew(fresh_database: str, tmp_
 
 
 def test_the_command_knows_what_is_missing_without_bringing_it(fresh_database: str) -> None:
-    def asked(*flags: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "orderflow.commands.migrate", *flags]
-        told = {"DATABASE_URL": fresh_database}
-        return subprocess.run(command, env=told, capture_output=True, text=True, check=False)
-
-    before = asked("--check")
+    before = run_migrate("--check", DATABASE_URL=fresh_database)
     assert before.returncode == 1
-    assert all(migration in before.stderr for migration in needed())
+    assert all(migration in before.stderr for migration in required_migrations())
     assert tables(fresh_database) == set()
-    assert asked().returncode == 0
-    after = asked("--check")
+    assert run_migrate(DATABASE_URL=fresh_database).returncode == 0
+    after = run_migrate("--check", DATABASE_URL=fresh_database)
     assert after.returncode == 0
     assert "the schema is up to date" in after.stderr
-    wrong = asked("--chekc")
-    assert wrong.returncode == 2
-    assert "--chekc" in wrong.stderr
+    misspelt = run_migrate("--chekc", DATABASE_URL=fresh_database)
+    assert misspelt.returncode == 2
+    assert "--chekc" in misspelt.stderr
 
 
-def answered(stage: Stage, sent: Envelope, expected: int) -> None:
-    """Sends until that is the answer; every other one must be a 503."""
+def send_until(stage: Stage, event: Envelope, expected: int) -> None:
+    """Repeats the event until the stage answers with the expected status; every other status must be 503."""
     deadline = time.monotonic() + DEADLINE_SECONDS
-    while (status := stage.binary(sent).status_code) != expected:
+    while (status := stage.binary(event).status_code) != expected:
         assert status == 503
         assert time.monotonic() < deadline
 
@@ -256,21 +253,21 @@ def test_a_database_that_was_killed_is_used_again_when_it_is_back(
         assert postgres.pid is not None
         backends = psutil.Process(postgres.pid).children()
         os.kill(postgres.pid, signal.SIGKILL)
-        # One that has a connection serves it until it sees that the server is gone.
-        _, left = psutil.wait_procs(backends, timeout=DEADLINE_SECONDS)
-        assert not left
+        # A backend serves its connection until it notices that the server is gone.
+        _, alive = psutil.wait_procs(backends, timeout=DEADLINE_SECONDS)
+        assert not alive
         for _ in range(3):
-            refused = track.binary(second)
-            assert refused.status_code == 503
-            assert refused.headers["retry-after"]
+            response = track.binary(second)
+            assert response.status_code == 503
+            assert response.headers["retry-after"]
         postgres.stop()
         postgres.start()
-        answered(track, second, 204)
-        answered(track, first, 204)
+        send_until(track, second, 204)
+        send_until(track, first, 204)
         assert "Traceback" not in track.log.read_text()
     with psycopg.connect(postgres.url) as connection:
-        found = connection.execute("SELECT status, payment, version FROM orders").fetchall()
-    assert found == [("accepted", "paid", 2)]
+        rows = connection.execute("SELECT status, payment, version FROM orders").fetchall()
+    assert rows == [("accepted", "paid", 2)]
 
 
 def test_a_database_that_takes_no_writes_is_trouble_that_time_cures(

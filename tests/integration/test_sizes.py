@@ -1,4 +1,4 @@
-"""What docs/reference/scaling.md reckons with, held against a real Kafka and a real PostgreSQL."""
+"""The sizes that docs/reference/scaling.md calculates with, compared with a real Kafka and a real PostgreSQL."""
 
 from collections.abc import Iterator
 
@@ -20,13 +20,13 @@ ORDERS = 100
 def line(tmp_path_factory: pytest.TempPathFactory, fresh_database: str) -> Iterator[Line]:
     migrate(fresh_database)
     with EmbeddedKafka(tmp_path_factory.mktemp("sized")) as kafka:
-        one = Line(kafka.bootstrap, fresh_database)
-        yield one
-        one.publisher.close()
+        line = Line(kafka.bootstrap, fresh_database)
+        yield line
+        line.publisher.close()
 
 
-def average_record(line: Line, topic: str) -> float:
-    """In bytes, with key and headers."""
+def average_record_bytes(line: Line, topic: str) -> float:
+    """With key and headers."""
     log = Log({"bootstrap.servers": line.bootstrap})
     sizes = []
     for batch in log.read(topic, {p: (each.start, each.end) for p, each in log.offset_ranges(topic).items()}):
@@ -39,12 +39,12 @@ def average_record(line: Line, topic: str) -> float:
 def database_bytes(line: Line) -> int:
     with psycopg.connect(line.url) as connection:
         connection.execute("CHECKPOINT")
-        found = connection.execute(
+        row = connection.execute(
             "SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
             " WHERE nspname = 'public' AND relkind = 'r'"
         ).fetchone()
-    assert found is not None
-    return int(found[0])
+    assert row is not None
+    return int(row[0])
 
 
 def test_records_and_rows_are_as_large_as_the_sizing_says(line: Line) -> None:
@@ -52,8 +52,8 @@ def test_records_and_rows_are_as_large_as_the_sizing_says(line: Line) -> None:
     line.put(topics.INBOX, *workload.make(ORDERS, Rules()).inbox)
     line.all_stages()
     events = ORDERS * sizing.EVENTS
-    records = sum(average_record(line, topic) for topic in (topics.INBOX, topics.EVENTS, topics.STATUS))
+    records = sum(average_record_bytes(line, topic) for topic in (topics.INBOX, topics.EVENTS, topics.STATUS))
     rows = (database_bytes(line) - empty) / events
-    told = f"{records:.0f} bytes in three topics and {rows:.0f} in the database, an event"
-    assert records == pytest.approx(sizing.RECORD_BYTES * sizing.TOPICS, rel=0.25), told
-    assert rows == pytest.approx(sizing.ROW_BYTES, rel=0.25), told
+    measured = f"{records:.0f} bytes in three topics and {rows:.0f} in the database, an event"
+    assert records == pytest.approx(sizing.RECORD_BYTES * sizing.TOPICS, rel=0.25), measured
+    assert rows == pytest.approx(sizing.ROW_BYTES, rel=0.25), measured

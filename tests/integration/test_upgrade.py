@@ -25,7 +25,7 @@ from support.outside import Outside
 from support.stage import ROOT, Stage
 from support.topics import Tap
 
-from orderflow.adapters.postgres.schema import MIGRATIONS, migrate, needed
+from orderflow.adapters.postgres.schema import MIGRATIONS, migrate, required_migrations
 from orderflow.contracts.history import NoHistoryError
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import Envelope
@@ -232,7 +232,7 @@ def _both_can_read(earlier: Release, database: str, order_id: str, folder: Path)
 def older_schema(database: str, folder: Path) -> str:
     """Migrates to the one before the newest; returns what is missing then."""
     shutil.copytree(MIGRATIONS, folder)
-    newest = needed()[-1]
+    newest = required_migrations()[-1]
     for file in folder.glob(f"{newest}.*"):
         file.unlink()
     migrate(database, folder)
@@ -271,4 +271,4 @@ def test_a_stage_starts_while_the_database_is_away(outside: Outside, tmp_path: P
     told = environment("notify", "127.0.0.1:1", nowhere, outside, tmp_path)
     with Stage("notify", tmp_path / "notify.log", **told) as notify:
         (told_of,) = [line for line in notify.events_in_log() if "schema" in line["message"]]
-    assert told_of["message"] == "the schema was not looked at"
+    assert told_of["message"] == "the schema was not checked"

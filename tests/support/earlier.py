@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from orderflow.adapters.postgres.schema import MIGRATIONS, needed
+from orderflow.adapters.postgres.schema import MIGRATIONS, required_migrations
 from orderflow.contracts.history import NoHistoryError, last_release, unpack
 from support.stage import ROOT
 
@@ -31,7 +31,7 @@ def before() -> str:
     committed yet, the present one. Raises NoHistoryError."""
     if tag := last_release(ROOT):
         return tag
-    newest = MIGRATIONS / f"{needed()[-1]}.sql"
+    newest = MIGRATIONS / f"{required_migrations()[-1]}.sql"
     came = _git("log", "--max-count=1", "--diff-filter=A", "--format=%H", "--", str(newest))
     return _git("rev-parse", "--verify", f"{came}^" if came else "HEAD")
 

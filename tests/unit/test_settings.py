@@ -1,4 +1,4 @@
-"""A stage that is told something wrong does not start, and says which setting it is."""
+"""A stage with a bad setting does not start, and the error names the setting."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def test_every_missing_or_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("currencies = [", "is not TOML"),
         ('currencies = ["XXX"]', "currencies"),
@@ -31,14 +31,14 @@ def test_every_missing_or_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch) 
         ("[catalogue.MUG]\nprices = { EUR = -1 }", "catalogue.MUG.prices.EUR"),
     ],
 )
-def test_a_bad_rules_file_is_named_with_its_field(text: str, told: str, tmp_path: Path) -> None:
+def test_a_bad_rules_file_is_named_with_its_field(text: str, message: str, tmp_path: Path) -> None:
     file = tmp_path / "rules.toml"
     file.write_text(text)
     with pytest.raises(BadSettingsError) as caught:
         settings.read_toml(Rules, file, "RULES_FILE")
     assert "RULES_FILE" in str(caught.value)
     assert str(file) in str(caught.value)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -65,8 +65,8 @@ def test_the_example_rules_are_valid() -> None:
 def test_each_bad_setting_is_named_and_not_quoted(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for known, good in (("KAFKA_BOOTSTRAP", "h:1"), ("DATABASE_URL", "postgresql://h/d"), (name, value)):
-        monkeypatch.setenv(known, good)
+    for setting, text in (("KAFKA_BOOTSTRAP", "h:1"), ("DATABASE_URL", "postgresql://h/d"), (name, value)):
+        monkeypatch.setenv(setting, text)
     with pytest.raises(BadSettingsError) as caught:
         settings.load(settings.TrackSettings)
     assert f"{name}:" in str(caught.value)
@@ -90,22 +90,22 @@ def test_the_databases_url_may_come_from_a_file(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("content", "beside", "told"),
+    ("content", "variable", "message"),
     [
-        ("mysql://user:canary@host/db", "", "DATABASE_URL: this begins with postgresql://"),
+        ("mysql://user:canary@host/db", "", "DATABASE_URL: it must begin with postgresql://"),
         (None, "", "DATABASE_URL_FILE: cannot read"),
         ("postgresql://canary@host/db", "postgresql://canary@other/db", "DATABASE_URL_FILE is set as well"),
     ],
 )
 def test_a_file_that_gives_no_url_is_named_and_not_quoted(
-    content: str | None, beside: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    content: str | None, variable: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "url"
     if content is not None:
         file.write_text(content)
     monkeypatch.setenv("DATABASE_URL_FILE", str(file))
-    monkeypatch.setenv("DATABASE_URL", beside)
+    monkeypatch.setenv("DATABASE_URL", variable)
     with pytest.raises(BadSettingsError) as caught:
         settings.load(settings.DatabaseSettings)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "canary" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""What the HTTP endpoints of all asyncio stages share."""
+"""Shared by the HTTP endpoints of all asyncio stages: ASGI scope keys, and one handling of every error."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ Handle: TypeAlias = "Callable[[E, Request], Coroutine[Any, Any, Response]]"
 def answers_every_error(
     title: str,
 ) -> Callable[[Handle[E]], Handle[E]]:
-    """Decorates an endpoint's handle(): trouble that time cures is a 503, any other error a 500 with this title.
+    """Decorates an endpoint's handle(): UnavailableError and ConflictError become a 503, any other error a 500 with
+    this title.
 
-    No error reaches Functions Framework, which would log the error's text and so the event's data.
+    No error reaches Functions Framework, which would log the error's text, and with it data of the event.
     """
 
     def decorate(
@@ -53,7 +54,7 @@ def answers_every_error(
                 request.scope[OUTCOME] = "not_now"
                 log.warning("not now", extra=_event_id(request) | {"cause": str(error)})
                 return problems.unavailable(str(error))
-            except Exception as error:  # noqa: BLE001 - any error of ours must end here
+            except Exception as error:  # noqa: BLE001 - no error may reach Functions Framework
                 request.scope[OUTCOME] = "failed"
                 extra = _event_id(request) | {
                     "error": type(error).__name__,

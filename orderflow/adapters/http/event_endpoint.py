@@ -1,4 +1,7 @@
-"""The HTTP endpoint of a stage that a KafkaSource feeds: done is 2xx, poison is parked and 2xx, doubt is 5xx."""
+"""The HTTP endpoint of a stage that a KafkaSource feeds.
+
+The response is 2xx where the event was handled or parked. After a 5xx the KafkaSource delivers the event again.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +31,10 @@ DONE: Final = Response(status_code=204)
 
 
 class EventEndpoint:
-    """Reads the CloudEvent of a request and hands it to the stage's handler.
+    """Reads the CloudEvent of a request and passes it to the stage's handler.
 
-    The handler returns one word for the outcome once its effect is durable. It raises PoisonError for what no
-    repetition cures, UnavailableError or ConflictError for what time cures.
+    The handler returns the outcome, one word, once its effect is durable. It raises PoisonError where no repetition can
+    succeed, and UnavailableError or ConflictError where a later repetition can.
     """
 
     def __init__(
@@ -65,6 +68,6 @@ class EventEndpoint:
             )
 
         event = await parked_event.publish(self._publisher, build)
-        # Not the field: the name of an unknown one is the sender's own text.
+        # The reason's field is not logged: the name of an unknown field is the sender's own text.
         extra = {"order_id": event.subject, "parked_id": event.id, "reason": reasons[0].code}
         log.warning("parked", extra=extra)

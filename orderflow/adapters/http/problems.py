@@ -1,4 +1,4 @@
-"""Errors over HTTP: RFC 9457 problem+json, naming every field at fault and quoting nothing that was sent."""
+"""Errors over HTTP as RFC 9457 problem+json. A problem names every faulty field and quotes no value of the request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RETRY_SECONDS: Final = 2
 
 
 def document(status: int, code: str, title: str, reasons: Sequence[Reason] = ()) -> dict[str, object]:
-    """The members of a problem: `code` for machines, `title` for people, `errors` with code, field and text."""
+    """A problem's members: `code` for machines, `title` for people, `errors` with each reason's code, field, text."""
     body: dict[str, object] = {
         "type": f"urn:orderflow:problem:{code}",
         "title": title,

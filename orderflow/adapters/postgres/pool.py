@@ -1,4 +1,4 @@
-"""The pool of connections to PostgreSQL, and its errors as the stages tell them apart."""
+"""The pool of connections to PostgreSQL. It translates PostgreSQL's errors into the stages' errors."""
 
 from __future__ import annotations
 
@@ -22,19 +22,18 @@ Connection = psycopg.AsyncConnection[Row]
 
 
 class Database:
-    """A pool that is opened by connect() or at first use, in the worker. Statements commit on their own unless told
-    otherwise."""
+    """A pool of connections in autocommit mode. It opens with connect() or at first use, in the worker, because
+    connections do not survive a fork."""
 
     def __init__(self, settings: DatabaseSettings) -> None:
         self._settings = settings
         self._pool: AsyncConnectionPool[Connection] | None = None
-        self._opening = asyncio.Lock()
+        self._open_lock = asyncio.Lock()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """Raises ConflictError when a statement met another's change, UnavailableError when the database is
-        away, overloaded or out of space. Any other error of a statement is a fault of ours and comes through.
-        """
+        """Raises ConflictError where a statement collided with another transaction's change, UnavailableError where
+        the database is away, overloaded or out of space. Any other error is a fault of ours and is not translated."""
         pool = self._pool or await self._open()
         try:
             async with pool.connection() as connection:
@@ -49,7 +48,7 @@ class Database:
         await self._open()
 
     async def _open(self) -> AsyncConnectionPool[Connection]:
-        async with self._opening:
+        async with self._open_lock:
             if self._pool is None:
                 pool = AsyncConnectionPool(
                     self._settings.database_url.get_secret_value(),
@@ -59,7 +58,7 @@ class Database:
                     max_size=self._settings.database_pool_size,
                     timeout=self._settings.database_wait_seconds,
                     reconnect_timeout=self._settings.database_wait_seconds,
-                    configure=_by_key,
+                    configure=_disable_sequential_scans,
                     open=False,
                 )
                 await pool.open()
@@ -72,8 +71,7 @@ class Database:
             self._pool = None
 
 
-async def _by_key(connection: Connection) -> None:
-    """The stages' statements all go by key. A plan that was kept from when a table was still small may
-    read the whole of it instead, until autovacuum has looked at the table: with 20,000 rows in the ledger
-    that is ten times the work."""
+async def _disable_sequential_scans(connection: Connection) -> None:
+    """Every statement of the stages looks rows up by key. A plan from the time when a table was small may scan the
+    whole table until autovacuum has analysed the table: with 20,000 rows in the ledger that is ten times the work."""
     await connection.execute("SET enable_seqscan = off")

@@ -21,32 +21,35 @@ if TYPE_CHECKING:
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 MIGRATION_LOCK: Final = 0x0F10
-"""Key of pg_advisory_lock: any number that no other program takes in this database."""
+"""Key of pg_advisory_lock: any number that no other program uses in this database."""
 RETRY_SECONDS: Final = 0.1
 LOCK_SECONDS: Final = 2
 MIN_CONNECT_SECONDS: Final = 2
-"""libpq takes less for more."""
+"""libpq's connect_timeout is in whole seconds: 0 means no limit, and libpq treats 1 as 2."""
 
 log = logging.getLogger(__name__)
 
 
-def needed(folder: Path = MIGRATIONS) -> list[str]:
+def required_migrations(folder: Path = MIGRATIONS) -> list[str]:
     """The ids of the migrations that this code needs, in their sequence."""
     return sorted(file.stem for file in folder.glob("*.sql") if not file.name.endswith(".rollback.sql"))
 
 
-def missing(connection: psycopg.Connection, folder: Path = MIGRATIONS) -> list[str]:
-    """Those of them that the database does not have. It may have others: those of a later release."""
+def missing_migrations(connection: psycopg.Connection, folder: Path = MIGRATIONS) -> list[str]:
+    """The required migrations that the database lacks. The database may have further ones, of a later release."""
     try:
         rows = connection.execute("SELECT migration_id FROM _yoyo_migration").fetchall()
     except psycopg.errors.UndefinedTable:
         rows = []
-    return [migration for migration in needed(folder) if (migration,) not in rows]
+    return [migration for migration in required_migrations(folder) if (migration,) not in rows]
 
 
 def check_schema(settings: DatabaseSettings) -> None:
-    """Raises OldSchemaError where the database is there and has not got what this code needs. One that is away may
-    have it: that shows with the first event, and a stage must start without it."""
+    """Raises OldSchemaError where the database lacks a migration that this code needs.
+
+    Raises nothing where the database is away, because a stage must start without it: the first event that needs the
+    database then fails.
+    """
     try:
         with psycopg.connect(
             settings.database_url.get_secret_value(),
@@ -54,13 +57,13 @@ def check_schema(settings: DatabaseSettings) -> None:
             connect_timeout=max(MIN_CONNECT_SECONDS, round(settings.database_wait_seconds)),
             application_name="orderflow",
         ) as connection:
-            lacking = missing(connection)
+            missing = missing_migrations(connection)
     except psycopg.Error as error:
-        log.warning("the schema was not looked at", extra={"error": type(error).__name__})
+        log.warning("the schema was not checked", extra={"error": type(error).__name__})
         return
-    if lacking:
+    if missing:
         raise OldSchemaError(
-            f"the database's schema is older than this release and lacks {', '.join(lacking)}: "
+            f"the database's schema is older than this release and lacks {', '.join(missing)}: "
             "`python -m orderflow.commands.migrate` (the Job migrate) first"
         )
 
@@ -68,19 +71,19 @@ def check_schema(settings: DatabaseSettings) -> None:
 def migrate(database_url: str, folder: Path = MIGRATIONS) -> list[str]:
     """Brings the schema up to date; returns the ids of the migrations that it applied.
 
-    Safe to run twice at once: the lock is PostgreSQL's own, for yoyo's is a row that outlives whoever was killed
-    with it. Safe to kill: a migration and the note that it was applied are one transaction, where yoyo's own
-    apply_migrations makes two, and one that was killed between them could never be repeated. What cannot be in a
-    transaction says `-- transactional: false`, and is so written that it may be repeated.
+    It is safe to run it twice at the same time: the lock is PostgreSQL's own. (yoyo's lock is a row, which stays when
+    its holder is killed.) It is safe to kill it: a migration and the note that it was applied are one transaction.
+    (yoyo's apply_migrations makes two transactions; a migration that was killed between them could never be repeated.)
+    A migration that cannot run in a transaction says `-- transactional: false` and must be repeatable.
 
-    Safe beside stages that work: a statement that would wait for a table longer than LOCK_SECONDS, and hold up all who
-    come after it, gives up. Raises psycopg.errors.LockNotAvailable then.
+    It is safe to run it while stages work: a statement that waits for a table longer than LOCK_SECONDS gives up,
+    because every later statement on that table would wait behind it. Raises psycopg.errors.LockNotAvailable then.
     """
     from yoyo import get_backend, read_migrations
 
     url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", database_url)
-    with psycopg.connect(database_url, autocommit=True) as one_at_a_time:
-        _acquire_lock(one_at_a_time)
+    with psycopg.connect(database_url, autocommit=True) as lock_connection:
+        _acquire_lock(lock_connection)
         backend = get_backend(url)
         try:
             migrations = backend.to_apply(read_migrations(str(folder)))
@@ -93,8 +96,8 @@ def migrate(database_url: str, folder: Path = MIGRATIONS) -> list[str]:
 
 
 def _acquire_lock(connection: psycopg.Connection) -> None:
-    """Asks again and again: a statement that waits keeps its snapshot, and CREATE INDEX CONCURRENTLY, which another
-    may be at, waits for whoever has one. Each would wait for the other, for ever."""
+    """Polls for the lock. A waiting pg_advisory_lock() would keep its snapshot, and CREATE INDEX CONCURRENTLY in the
+    process that has the lock waits for every snapshot, so the two would wait for each other."""
     while connection.execute("SELECT pg_try_advisory_lock(%s)", [MIGRATION_LOCK]).fetchone() != (True,):
         time.sleep(RETRY_SECONDS)
 
@@ -102,11 +105,11 @@ def _acquire_lock(connection: psycopg.Connection) -> None:
 def _apply(backend: Any, migration: Any) -> None:  # noqa: ANN401 - yoyo has no types
     migration.load()
     if not migration.use_transactions:
-        # It stands in nobody's way however long it waits, so there is no limit to that.
+        # It blocks no other statement while it waits, so it has no time limit.
         migration.process_steps(backend, "apply")
     with backend.transaction():
         if migration.use_transactions:
             backend.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
             migration.process_steps(backend, "apply")
-        # yoyo's log wants the user's name, and a container's user has none.
+        # yoyo's log needs the user's name, which a container's user does not have.
         backend.mark_one(migration, log=False)

@@ -1,8 +1,9 @@
-"""Traces by OpenTelemetry: what is put around a stage's door, publisher and channels where they are recorded.
+"""Traces by OpenTelemetry: wrappers around a stage's endpoint and publisher.
 
-The door's span becomes the `traceparent` of the event that the stage takes, so whatever the stage makes of it, now
-or in a batch with others', goes on in the event's own trace. The publisher gives each event a span of its sending
-and sends that span's context along. No span has personal data, a body, or a sender's own words.
+The endpoint's span replaces the `traceparent` of the event that the stage reads. So every event that the stage makes of
+it, alone or in a batch with events of other traces, continues the event's own trace. The publisher makes a span for the
+sending of each event, and the event carries that span's context. No span has personal data, a body, or free text of a
+sender.
 """
 
 from __future__ import annotations
@@ -48,18 +49,18 @@ if TYPE_CHECKING:
     Attributes: TypeAlias = dict[str, str | int]
 
 FLUSH_SECONDS: Final = 2.0
-"""How long a process that was told to end waits for a collector that does not answer."""
+"""How long a process waits at its end for a collector that does not answer."""
 _W3C: Final = TraceContextTextMapPropagator()
 NO_CONTEXT: Final = Context()
-"""No parent: a trace of its own."""
+"""The parent of a span that begins a trace."""
 _TYPE: Final = re.compile(r"dev\.orderflow\.[a-z]+\.[a-z]+\.v[0-9]")
 
-_PLACE: Final = {b"ce-knativekafkapartition": "partition", b"ce-knativekafkaoffset": "offset"}
+_PLACE_HEADERS: Final = {b"ce-knativekafkapartition": "partition", b"ce-knativekafkaoffset": "offset"}
 SERVER_ERROR: Final = 500
 
 
 class Telemetry:
-    """Everything is made at first use, in the worker: the thread that exports would not survive a fork."""
+    """Creates the tracer at first use, in the worker, because the thread that exports spans does not survive a fork."""
 
     def __init__(self, settings: StageSettings, endpoint: str, stage: str) -> None:
         self.stage = stage
@@ -67,13 +68,13 @@ class Telemetry:
         self._endpoint = endpoint
         self._provider: TracerProvider | None = None
         self._tracer: Tracer | None = None
-        self._starting = threading.Lock()
-        self._ending = False
+        self._start_lock = threading.Lock()
+        self._terminating = False
         for handler in logging.getLogger().handlers:
-            handler.addFilter(_name_span)
+            handler.addFilter(_add_span_ids)
 
     def endpoint(self, endpoint: Endpoint, *routes: str) -> Endpoint:
-        """Without routes the endpoint handles events, with routes it handles HTTP requests under these."""
+        """Wraps an endpoint: one of HTTP clients, if it has routes (paths), else one that a KafkaSource feeds."""
         return _HttpEndpoint(self, endpoint, frozenset(routes)) if routes else _EventEndpoint(self, endpoint)
 
     def publisher(self, publisher: Publisher) -> Publisher:
@@ -88,8 +89,8 @@ class Telemetry:
         attributes: Attributes,
         links: Sequence[Link] = (),
     ) -> Iterator[Span]:
-        """A span that is current for as long as the block runs. An exception marks it as failed and is not recorded:
-        its text and its stack trace may quote the data."""
+        """A span that is current while the block runs. An exception marks the span as failed, but it is not recorded,
+        because its text and its stack trace may quote the data."""
         with self.tracer.start_as_current_span(
             name, parent, kind, attributes, links, record_exception=False, set_status_on_exception=False
         ) as span:
@@ -104,9 +105,9 @@ class Telemetry:
         return self._tracer or self._start()
 
     def _start(self) -> Tracer:
-        with self._starting:
+        with self._start_lock:
             if self._tracer is None:
-                # Knative's revision is what the conventions call a function's immutable version.
+                # The semantic conventions define faas.version as a function's immutable version: Knative's revision.
                 resource = Resource(
                     {
                         "service.namespace": "orderflow",
@@ -123,31 +124,31 @@ class Telemetry:
                 provider.add_span_processor(BatchSpanProcessor(exporter))
                 self._provider = provider
                 self._tracer = provider.get_tracer("orderflow")
-                self._flush_before_the_end()
+                self._flush_on_sigterm()
         return self._tracer
 
-    def _flush_before_the_end(self) -> None:
-        """uvicorn ends itself by the signal that it got, past atexit, which the SDK relies on. So that signal is
-        passed on to it only once what is finished has been exported."""
+    def _flush_on_sigterm(self) -> None:
+        """Exports the finished spans before uvicorn gets the signal. The SDK relies on atexit, which does not run:
+        uvicorn ends its process with the signal."""
         if threading.current_thread() is not threading.main_thread():
             return
-        server = signal.getsignal(signal.SIGTERM)
-        if not callable(server):
+        server_handler = signal.getsignal(signal.SIGTERM)
+        if not callable(server_handler):
             return
-        end = server
+        end_server = server_handler
 
-        def ending(number: int, frame: FrameType | None) -> None:
-            self._ending = True
+        def on_sigterm(number: int, frame: FrameType | None) -> None:
+            self._terminating = True
 
             def flush_and_end() -> None:
-                self._flushing().join(FLUSH_SECONDS)
-                end(number, frame)
+                self._flush_in_thread().join(FLUSH_SECONDS)
+                end_server(number, frame)
 
             threading.Thread(target=flush_and_end, name="last-traces", daemon=True).start()
 
-        signal.signal(signal.SIGTERM, ending)
+        signal.signal(signal.SIGTERM, on_sigterm)
 
-    def _flushing(self, then: Callable[[], object] = lambda: None) -> threading.Thread:
+    def _flush_in_thread(self, then: Callable[[], object] = lambda: None) -> threading.Thread:
         def flush() -> None:
             if self._provider is not None:
                 self._provider.force_flush()
@@ -157,19 +158,19 @@ class Telemetry:
         thread.start()
         return thread
 
-    async def before_answer(self) -> None:
-        """After it was told to end, the server is gone with its last answer: its spans have to be out before."""
-        if not self._ending:
+    async def before_response(self) -> None:
+        """Exports the finished spans where the process is ending: it ends with its last response."""
+        if not self._terminating:
             return
         loop = asyncio.get_running_loop()
         flushed = asyncio.Event()
-        self._flushing(lambda: loop.call_soon_threadsafe(flushed.set))
+        self._flush_in_thread(lambda: loop.call_soon_threadsafe(flushed.set))
         with suppress(TimeoutError):
             await asyncio.wait_for(flushed.wait(), FLUSH_SECONDS)
 
 
 class _TracedEndpoint:
-    """Both kinds of endpoint: the stage sees the request with this span as its trace."""
+    """The base of both wrappers. The wrapped endpoint gets the request with the span's context in its headers."""
 
     def __init__(self, telemetry: Telemetry, inner: Endpoint) -> None:
         self._telemetry = telemetry
@@ -177,9 +178,9 @@ class _TracedEndpoint:
 
     async def _traced(self, request: Request, name: str, kind: SpanKind, attributes: Attributes) -> Response:
         headers: list[tuple[bytes, bytes]] = request.scope["headers"]
-        parent, links = origin_of(headers)
+        parent, links = parent_and_links(headers)
         with self._telemetry.span(name, parent, kind, attributes, links) as span:
-            scope = dict(request.scope) | {"headers": _with_trace(headers, _injected(span))}
+            scope = dict(request.scope) | {"headers": _replace_context(headers, _context_of(span))}
             response = await self._inner.handle(Request(scope, request.receive))
             describe(
                 span,
@@ -190,31 +191,32 @@ class _TracedEndpoint:
             span.set_attribute("http.response.status_code", response.status_code)
             if response.status_code >= SERVER_ERROR:
                 mark_failed(span, str(response.status_code))
-        await self._telemetry.before_answer()
+        await self._telemetry.before_response()
         return response
 
 
 class _EventEndpoint(_TracedEndpoint):
-    """Around a stage that a KafkaSource delivers to."""
+    """Wraps the endpoint of a stage that a KafkaSource feeds."""
 
     def __init__(self, telemetry: Telemetry, inner: Endpoint) -> None:
         super().__init__(telemetry, inner)
         topic = parked_event.TOPIC_OF.get(telemetry.stage)
         self._name = f"process {topic or 'dead letters'}"
-        self._fixed: Attributes = {
+        self._attributes: Attributes = {
             "messaging.system": "kafka",
             "messaging.operation.name": "process",
             "messaging.operation.type": "process",
         }
         if topic is not None:
-            self._fixed |= {
+            self._attributes |= {
                 "messaging.destination.name": topic,
                 "messaging.consumer.group.name": topics.consumer_group(telemetry.stage),
             }
 
     async def handle(self, request: Request) -> Response:
-        place = {_PLACE[name]: value for name, value in request.scope["headers"] if name in _PLACE}
-        attributes = dict(self._fixed)
+        headers: list[tuple[bytes, bytes]] = request.scope["headers"]
+        place = {_PLACE_HEADERS[name]: value for name, value in headers if name in _PLACE_HEADERS}
+        attributes = dict(self._attributes)
         if place.get("partition", b"").isdigit():
             attributes["messaging.destination.partition.id"] = place["partition"].decode()
         if place.get("offset", b"").isdigit():
@@ -223,7 +225,8 @@ class _EventEndpoint(_TracedEndpoint):
 
 
 class _HttpEndpoint(_TracedEndpoint):
-    """Around a stage that outsiders call. What is no route of ours may hold anything, and is not told."""
+    """Wraps the endpoint of a stage that serves HTTP clients. A path that is not a route may contain any text, so the
+    span does not have it."""
 
     def __init__(self, telemetry: Telemetry, inner: Endpoint, routes: frozenset[str]) -> None:
         super().__init__(telemetry, inner)
@@ -243,17 +246,19 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 
 
 class _TracedPublisher:
-    """A span for each event, from handing it over to the brokers' confirmation, in the event's own trace."""
+    """Makes a span for each event, in the event's own trace, from publish() to the brokers' confirmation."""
 
     def __init__(self, telemetry: Telemetry, inner: Publisher) -> None:
         self._telemetry = telemetry
         self._inner = inner
 
     async def publish(self, topic: str, events: Sequence[Envelope]) -> None:
-        spans = [self._begin(topic, event) for event in events]
-        sent = [event.with_extensions(**_injected(span)) for event, span in zip(events, spans, strict=True)]
+        spans = [self._start_span(topic, event) for event in events]
+        traced = [
+            event.with_extensions(**_context_of(span)) for event, span in zip(events, spans, strict=True)
+        ]
         try:
-            await self._inner.publish(topic, sent)
+            await self._inner.publish(topic, traced)
         except (UnavailableError, PoisonError) as error:
             for span in spans:
                 mark_failed(span, type(error).__name__)
@@ -262,14 +267,14 @@ class _TracedPublisher:
             for span in spans:
                 span.end()
 
-    def _begin(self, topic: str, event: Envelope) -> Span:
-        here = trace.get_current_span().get_span_context()
-        links = [link for each in event.links if (link := _link(each))]
+    def _start_span(self, topic: str, event: Envelope) -> Span:
+        current = trace.get_current_span().get_span_context()
+        links = [link for traceparent in event.links if (link := _link(traceparent))]
         if trace_context.is_parent(event.extensions.get(trace_context.PARENT, "")):
             parent = extract(event.extensions)
         elif links:
             parent = NO_CONTEXT
-            links += [Link(here)] if here.is_valid else []
+            links += [Link(current)] if current.is_valid else []
         else:
             parent = trace.set_span_in_context(trace.get_current_span(), NO_CONTEXT)
         attributes: Attributes = {
@@ -285,41 +290,44 @@ class _TracedPublisher:
         return span
 
 
-def extract(carrier: Mapping[str, str]) -> Context:
-    """The trace context among an event's extensions."""
-    return _W3C.extract(carrier, NO_CONTEXT)
+def extract(extensions: Mapping[str, str]) -> Context:
+    """The trace context in an event's extensions."""
+    return _W3C.extract(extensions, NO_CONTEXT)
 
 
-def origin_of(headers: Sequence[tuple[bytes, bytes]]) -> tuple[Context, list[Link]]:
-    """What a request's span is part of, and what it is linked to: the same choice as tracing.entered."""
-    own = {
+def parent_and_links(headers: Sequence[tuple[bytes, bytes]]) -> tuple[Context, list[Link]]:
+    """The parent of a request's span, and the span's links; trace_context makes the choice."""
+    event_context = {
         name[3:].decode(): value.decode("latin-1")
         for name, value in headers
         if name in {b"ce-traceparent", b"ce-tracestate"}
     }
-    context, links = trace_context.from_http(own, headers)
-    return extract(context), [link for each in links if (link := _link(each))]
+    context, links = trace_context.from_http(event_context, headers)
+    return extract(context), [link for traceparent in links if (link := _link(traceparent))]
 
 
-def _with_trace(headers: Sequence[tuple[bytes, bytes]], context: dict[str, str]) -> list[tuple[bytes, bytes]]:
-    """The headers with this trace context, as a request's own and as its event's."""
-    kept = [each for each in headers if each[0] not in _CONTEXT_HEADERS]
+def _replace_context(
+    headers: Sequence[tuple[bytes, bytes]], context: dict[str, str]
+) -> list[tuple[bytes, bytes]]:
+    """The headers with this trace context, both as the request's and as the event's."""
+    replaced = [header for header in headers if header[0] not in _CONTEXT_HEADERS]
     for name, value in context.items():
-        kept += [(name.encode(), value.encode()), (f"ce-{name}".encode(), value.encode())]
-    return kept
+        replaced += [(name.encode(), value.encode()), (f"ce-{name}".encode(), value.encode())]
+    return replaced
 
 
 _CONTEXT_HEADERS: Final = frozenset({b"traceparent", b"tracestate", b"ce-traceparent", b"ce-tracestate"})
 
 
-def _injected(span: Span) -> dict[str, str]:
-    carrier: dict[str, str] = {}
-    _W3C.inject(carrier, trace.set_span_in_context(span, NO_CONTEXT))
-    return carrier
+def _context_of(span: Span) -> dict[str, str]:
+    """The span's traceparent and tracestate."""
+    context: dict[str, str] = {}
+    _W3C.inject(context, trace.set_span_in_context(span, NO_CONTEXT))
+    return context
 
 
-def _link(parent: str) -> Link | None:
-    context = trace.get_current_span(extract({trace_context.PARENT: parent})).get_span_context()
+def _link(traceparent: str) -> Link | None:
+    context = trace.get_current_span(extract({trace_context.PARENT: traceparent})).get_span_context()
     return Link(context) if context.is_valid else None
 
 
@@ -329,8 +337,8 @@ def describe(
     if not span.is_recording():
         return
     if event is not None:
-        told = {"orderflow.order_id": event.subject, "cloudevents.event_id": event.id}
-        span.set_attributes({name: value for name, value in told.items() if SAFE_IDENTIFIER.fullmatch(value)})
+        ids = {"orderflow.order_id": event.subject, "cloudevents.event_id": event.id}
+        span.set_attributes({name: value for name, value in ids.items() if SAFE_IDENTIFIER.fullmatch(value)})
         span.set_attribute("cloudevents.event_type", event.type if _TYPE.fullmatch(event.type) else "unknown")
     if outcome:
         span.set_attribute("orderflow.outcome", outcome)
@@ -343,8 +351,8 @@ def mark_failed(span: Span, error_type: str) -> None:
     span.set_status(Status(StatusCode.ERROR))
 
 
-def _name_span(record: logging.LogRecord) -> bool:
-    """Of a log filter: what is said while a span is current carries its ids."""
+def _add_span_ids(record: logging.LogRecord) -> bool:
+    """A log filter that adds the ids of the current span to each line and drops no line."""
     context = trace.get_current_span().get_span_context()
     if context.is_valid:
         record.trace_id = trace.format_trace_id(context.trace_id)

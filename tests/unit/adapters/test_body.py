@@ -1,4 +1,4 @@
-"""Reading a request's body by hand, and ids derived by hand: both give what the libraries' own ways give."""
+"""Our own reading of request bodies and derivation of ids give the same results as the libraries' functions."""
 
 import uuid
 from typing import Any
@@ -13,10 +13,10 @@ from orderflow.messaging.cloudevent import NAMESPACE, derived_id
 
 
 def request_of(*messages: dict[str, Any]) -> Request:
-    left = list(messages)
+    remaining = list(messages)
 
     async def receive() -> dict[str, Any]:
-        return left.pop(0)
+        return remaining.pop(0)
 
     return Request({"type": "http", "method": "POST", "headers": []}, receive)
 

@@ -1,4 +1,4 @@
-"""Spans around publishers, channels and runs, as a collector gets them."""
+"""The spans of publishers and audit runs, as a collector gets them."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -22,8 +22,8 @@ SECOND = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SAMPLED = 1
 
 
-class Kept:
-    """A publisher that keeps what it gets, or refuses it."""
+class FakePublisher:
+    """Collects the published events, or fails."""
 
     def __init__(self, *, down: bool = False) -> None:
         self.events: list[Envelope] = []
@@ -36,13 +36,13 @@ class Kept:
 
 
 def exported(collector: Collector, telemetry: Telemetry) -> dict[str, Span]:
-    """Spans by order id, or by name where they have none."""
-    telemetry._flushing().join()
+    """Spans by order id; spans without one by name."""
+    telemetry._flush_in_thread().join()
     return {span.attributes.get("orderflow.order_id", span.name): span for span in collector.spans}
 
 
 async def test_orders_of_one_batch_stay_each_in_its_own_trace() -> None:
-    kept = Kept()
+    publisher = FakePublisher()
     with Collector() as collector:
         telemetry = Telemetry(StageSettings(), collector.url, "track")
         events = [
@@ -50,12 +50,12 @@ async def test_orders_of_one_batch_stay_each_in_its_own_trace() -> None:
             placed("o-2").with_extensions(traceparent=SECOND),
             placed("o-3"),
         ]
-        await telemetry.publisher(kept).publish(topics.STATUS, events)
+        await telemetry.publisher(publisher).publish(topics.STATUS, events)
         spans = exported(collector, telemetry)
     assert (spans["o-1"].trace, spans["o-1"].parent) == tuple(FIRST.split("-")[1:3])
     assert (spans["o-2"].trace, spans["o-2"].parent) == tuple(SECOND.split("-")[1:3])
     assert spans["o-3"].parent == ""
-    for event in kept.events:
+    for event in publisher.events:
         span = spans[event.subject]
         assert event.extensions["traceparent"].split("-")[1:3] == [span.trace, span.id]
 
@@ -63,7 +63,7 @@ async def test_orders_of_one_batch_stay_each_in_its_own_trace() -> None:
 async def test_what_the_audit_sends_again_stands_alone_linked_to_where_it_was_and_to_the_run() -> None:
     with Collector() as collector:
         telemetry = Telemetry(StageSettings(), collector.url, "audit")
-        publisher = telemetry.publisher(Kept())
+        publisher = telemetry.publisher(FakePublisher())
 
         async def run() -> Report:
             lost = placed("o-1").with_extensions(traceparent=FIRST)
@@ -83,7 +83,7 @@ async def test_what_is_not_confirmed_is_a_failed_span_without_the_errors_text() 
     with Collector() as collector:
         telemetry = Telemetry(StageSettings(), collector.url, "validate")
         with pytest.raises(UnavailableError):
-            await telemetry.publisher(Kept(down=True)).publish(topics.EVENTS, [paid("o-1")])
+            await telemetry.publisher(FakePublisher(down=True)).publish(topics.EVENTS, [paid("o-1")])
         span = exported(collector, telemetry)["o-1"]
     assert span.failed
     assert span.attributes["error.type"] == "UnavailableError"
@@ -108,7 +108,7 @@ async def test_a_type_and_an_id_that_a_sender_made_up_are_not_told(event_type: s
     event = Envelope(event_type, "/ada@example.org", "ada@example.org", "o-1")
     with Collector() as collector:
         telemetry = Telemetry(StageSettings(), collector.url, "validate")
-        await telemetry.publisher(Kept()).publish(topics.EVENTS, [event])
+        await telemetry.publisher(FakePublisher()).publish(topics.EVENTS, [event])
         span = exported(collector, telemetry)["o-1"]
     assert span.attributes["cloudevents.event_type"] == "unknown"
     assert "cloudevents.event_id" not in span.attributes
@@ -116,19 +116,19 @@ async def test_a_type_and_an_id_that_a_sender_made_up_are_not_told(event_type: s
 
 async def test_of_new_traces_the_part_that_is_asked_for_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0")
-    kept = Kept()
+    publisher = FakePublisher()
     with Collector() as collector:
         telemetry = Telemetry(StageSettings(), collector.url, "validate")
         events = [placed("o-1"), placed("o-2").with_extensions(traceparent=FIRST)]
-        await telemetry.publisher(kept).publish(topics.EVENTS, events)
+        await telemetry.publisher(publisher).publish(topics.EVENTS, events)
         spans = exported(collector, telemetry)
     assert set(spans) == {"o-2"}
-    flags = [int(event.extensions["traceparent"][-2:], 16) for event in kept.events]
+    flags = [int(event.extensions["traceparent"][-2:], 16) for event in publisher.events]
     assert [each & SAMPLED for each in flags] == [0, SAMPLED]
 
 
 def test_without_traces_nothing_is_put_around_anything() -> None:
     telemetry: Any = NoopTelemetry()
     for wrap in (telemetry.endpoint, telemetry.publisher):
-        thing = object()
-        assert wrap(thing) is thing
+        inner = object()
+        assert wrap(inner) is inner
