@@ -11,14 +11,14 @@ import kopf
 from prometheus_client import REGISTRY, start_http_server
 from pydantic import ValidationError
 
-from knrollout import names
-from knrollout.controller import Controller
-from knrollout.election import elect
-from knrollout.errors import ClusterError
-from knrollout.kubernetes_cluster import KubernetesCluster, open_client
-from knrollout.measures import Measures
-from knrollout.reading import service_name
-from knrollout.settings import ControllerSettings
+from knrollout.api import names
+from knrollout.cluster.errors import ClusterError
+from knrollout.cluster.kubernetes import KubernetesCluster, open_client
+from knrollout.cluster.reader import service_name
+from knrollout.controller.leader_election import elect
+from knrollout.controller.loop import Controller
+from knrollout.controller.metrics import Measures
+from knrollout.controller.settings import ControllerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

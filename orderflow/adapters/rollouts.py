@@ -5,20 +5,20 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from knrollout import names
-from knrollout.asking import RefusedError
-from knrollout.errors import ClusterError
-from knrollout.errors import ConflictError as WrittenMeanwhileError
-from knrollout.picture import VERBS, line, picture
+from knrollout.api import names
+from knrollout.api.commands import RefusedError
+from knrollout.cluster.errors import ClusterError
+from knrollout.cluster.errors import ConflictError as WrittenMeanwhileError
+from knrollout.cluster.view import VERBS, line, picture
 from orderflow.errors import BadSettingsError, ConflictError, UnavailableError, UnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from knrollout.asking import Ask
-    from knrollout.cluster import Cluster
-    from knrollout.observed import Document
-    from knrollout.picture import Line, Picture
+    from knrollout.api.commands import Ask
+    from knrollout.api.objects import Document
+    from knrollout.cluster.port import Cluster
+    from knrollout.cluster.view import Line, Picture
 
 _PATIENCE_SECONDS: Final = 2.0
 """A page of orders must not wait long for a cluster that does not answer."""
@@ -35,7 +35,7 @@ class Rollouts:
     def connect(cls) -> Rollouts:
         """The cluster that this process runs in, or the kubeconfig's. Raises BadSettingsError."""
         try:
-            from knrollout.kubernetes_cluster import configured_namespace, connect  # it takes half a second
+            from knrollout.cluster.kubernetes import configured_namespace, connect  # it takes half a second
 
             return cls(connect(timeout_seconds=_PATIENCE_SECONDS), configured_namespace())
         except ImportError:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from werkzeug.wrappers import Response as AnyResponse
 
-    from knrollout.picture import Line, Picture
+    from knrollout.cluster.view import Line, Picture
     from orderflow.adapters.reading import Reader
     from orderflow.adapters.rollouts import Rollouts
     from orderflow.console.live import Streams

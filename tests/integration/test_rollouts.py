@@ -20,7 +20,7 @@ from support.releasing import Shop
 from support.stage import ROOT
 from werkzeug.test import Client
 
-from knrollout import names
+from knrollout.api import names
 from orderflow import door
 from orderflow.adapters.postgres import migrate
 from orderflow.contracts.openapi import describe

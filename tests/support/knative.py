@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from knrollout import names
-from knrollout.acting import SetTraffic
-from knrollout.errors import ConflictError
-from knrollout.notices import Notice
+from knrollout.api import names
+from knrollout.cluster.errors import ConflictError
+from knrollout.decide.actions import SetTraffic
+from knrollout.decide.events import Notice
 
 NAMESPACE = "shop"
 SERVICE = "track"

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from knrollout import names
-from knrollout.errors import ConflictError
-from knrollout.reconcile import decide, reconcile, writes
-from knrollout.requests import of_attempt, passing
+from knrollout.api import names
+from knrollout.api.requests import of_attempt, passing
+from knrollout.cluster.errors import ConflictError
+from knrollout.controller.reconcile import decide, reconcile, writes
 from support.knative import NAMESPACE, ROLLOUT, SERVICE, FakeCluster
 
 ORDERS = {"templates": [{"templateName": "orders"}], "args": [{"name": "revision", "value": "x"}]}

@@ -18,8 +18,8 @@ from support.prometheus import program
 from support.stage import ROOT
 from typer.main import get_command
 
-from knrollout.cli import app as kn_rollout
-from knrollout.measures import Measures
+from knrollout.cli.app import app as kn_rollout
+from knrollout.controller.metrics import Measures
 from orderflow.console import metrics
 from orderflow.console.filters import STUCK
 from orderflow.console.records import LedgerCount, Need, NotificationCount, Outcomes, ParkedCount

@@ -19,7 +19,7 @@ class Terminal:
 
     def run(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-c", "from knrollout.cli import main; main()", *words],
+            [sys.executable, "-c", "from knrollout.cli.app import main; main()", *words],
             env=self.environment,
             input=stdin,
             capture_output=True,

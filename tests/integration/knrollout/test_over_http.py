@@ -9,11 +9,11 @@ from kubernetes import config
 from support.kubeapi import KubeApi, served, serving
 from support.releasing import MANY_ROUNDS, ORDERS, Shop
 
-from knrollout.acting import SetTraffic
-from knrollout.errors import ConflictError
-from knrollout.kubernetes_cluster import KubernetesCluster
-from knrollout.observed import Target
-from knrollout.reconcile import reconcile
+from knrollout.api.objects import Target
+from knrollout.cluster.errors import ConflictError
+from knrollout.cluster.kubernetes import KubernetesCluster
+from knrollout.controller.reconcile import reconcile
+from knrollout.decide.actions import SetTraffic
 
 ARGO = Path(__file__).parents[3] / "argo"
 

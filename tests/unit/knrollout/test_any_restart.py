@@ -18,11 +18,11 @@ from hypothesis.stateful import (
 from support.knative import NAMESPACE, ROLLOUT, SERVICE, FakeCluster
 from support.releasing import Shop
 
-from knrollout import names
-from knrollout.acting import SetTraffic
-from knrollout.errors import ConflictError
-from knrollout.plan import Plan
-from knrollout.reconcile import decide, writes
+from knrollout.api import names
+from knrollout.cluster.errors import ConflictError
+from knrollout.controller.reconcile import decide, writes
+from knrollout.decide.actions import SetTraffic
+from knrollout.decide.plan import Plan
 
 BACKGROUND = {"templates": [{"templateName": "orders"}], "args": [{"name": "revision", "value": "x"}]}
 STEPS = [{"setWeight": 10}, {"analysis": BACKGROUND}, {"setWeight": 50}, {"pause": {"duration": 30}}]

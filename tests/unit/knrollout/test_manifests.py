@@ -9,11 +9,11 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from knrollout import crd
-from knrollout.analysis import Subject, manifest
-from knrollout.lint import lint
-from knrollout.spec import Spec
-from knrollout.status import Status
+from knrollout.api import crd
+from knrollout.api.spec import Spec
+from knrollout.api.status import Status
+from knrollout.cli.lint import lint
+from knrollout.decide.analysis import Subject, manifest
 
 ARGO = Path(__file__).parents[3] / "argo"
 GOOD: dict[str, Any] = {
@@ -44,7 +44,9 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 
 def test_the_definition_is_what_the_models_say() -> None:
-    assert (ARGO / "crd/knativerollout.yaml").read_text() == crd.text(), "make it: python -m knrollout.crd"
+    assert (ARGO / "crd/knativerollout.yaml").read_text() == crd.text(), (
+        "make it: python -m knrollout.api.crd"
+    )
 
 
 def test_the_definition_is_a_structural_schema() -> None:

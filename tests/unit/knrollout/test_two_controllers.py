@@ -3,8 +3,8 @@
 import pytest
 from support.releasing import ORDERS, Shop
 
-from knrollout import names
-from knrollout.errors import ConflictError
+from knrollout.api import names
+from knrollout.cluster.errors import ConflictError
 
 
 def test_a_late_write_of_a_share_is_refused_once_another_controller_aborted() -> None:
