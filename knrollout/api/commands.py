@@ -1,116 +1,148 @@
-"""From a verb to what is written on the resource. Pure: what cannot be asked now is a RefusedError that says why."""
+"""What an operator can do with a rollout: each command becomes annotations of the resource, see requests.py.
+
+`kn rollout` and query's console use the same commands. The functions are pure; where a command has nothing to do they
+raise RefusedError.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from knrollout.api import names
-from knrollout.api.requests import FULL, of_attempt, passing
-from knrollout.cluster.reader import status_of
+from knrollout.api.requests import all_steps_token, attempt_token, step_token
+from knrollout.api.rollout import parse_status
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from knrollout.api.objects import Document
     from knrollout.api.status import Status
 
 
 class RefusedError(Exception):
-    """There is nothing that the verb could do; the text says what to do instead."""
+    """The command has nothing to do; the text says what to do instead."""
 
 
 @dataclass(frozen=True)
-class Ask:
-    """words: what will happen. None takes an annotation away; paused None leaves spec.paused as it is."""
+class Command:
+    """A patch of the rollout. description: what it will do.
 
-    words: str
+    An annotation that is None is removed. paused is the new spec.paused; None leaves it unchanged.
+    """
+
+    description: str
     annotations: Mapping[str, str | None] = field(default_factory=dict)
     paused: bool | None = None
 
     @property
-    def empty(self) -> bool:
+    def changes_nothing(self) -> bool:
         return not self.annotations and self.paused is None
 
 
-def promote(document: Document, *, full: bool) -> Ask:
-    status = status_of(document)
-    if _edited(status):
-        return Ask("the hand edit is written over", {names.TAKE_OVER_ANNOTATION: str(status.serial)})
+def promote(document: Document, *, full: bool) -> Command:
+    status = parse_status(document)
+    if _traffic_edited(status):
+        return Command("the manual edit is written over", {names.TAKE_OVER_ANNOTATION: str(status.serial)})
     if status.aborted is not None:
         raise RefusedError(f"{status.canary_revision} is aborted: retry it, or release another revision")
     if not status.active:
-        raise RefusedError(f"{status.stable_revision} serves everything: there is nothing to promote")
-    resumed = False if document["spec"].get("paused") else None
+        raise RefusedError(f"{status.stable_revision} serves all traffic: there is nothing to promote")
+    paused = False if document["spec"].get("paused") else None
     if full:
-        token = passing(status.canary_revision, status.attempt, FULL)
-        return Ask(
-            f"{status.canary_revision} is promoted in full", {names.PROMOTE_ANNOTATION: token}, resumed
-        )
+        token = all_steps_token(status.canary_revision, status.attempt)
+        description = f"{status.canary_revision} is promoted in full"
+        return Command(description, {names.PROMOTE_ANNOTATION: token}, paused)
     if status.reason == "UserPaused":
-        return Ask(f"{status.canary_revision} goes on", {}, resumed)
-    token = passing(status.canary_revision, status.attempt, status.current_step_index)
-    words = f"{status.canary_revision} passes step {status.current_step_index + 1}"
-    return Ask(words, {names.PROMOTE_ANNOTATION: token}, resumed)
+        return Command(f"{status.canary_revision} goes on", {}, paused)
+    token = step_token(status.canary_revision, status.attempt, status.current_step_index)
+    description = f"{status.canary_revision} passes step {status.current_step_index + 1}"
+    return Command(description, {names.PROMOTE_ANNOTATION: token}, paused)
 
 
-def abort(document: Document) -> Ask:
-    status = status_of(document)
+def abort(document: Document) -> Command:
+    status = parse_status(document)
     if status.aborted is not None:
-        return Ask(f"{status.canary_revision} is aborted already")
+        return Command(f"{status.canary_revision} is aborted already")
     if not status.active:
         raise RefusedError(
-            f"{status.stable_revision} serves everything: undo goes back to an earlier revision"
+            f"{status.stable_revision} serves all traffic: undo goes back to an earlier revision"
         )
-    token = of_attempt(status.canary_revision, status.attempt)
-    return Ask(f"everything goes back to {status.stable_revision}", {names.ABORT_ANNOTATION: token})
+    token = attempt_token(status.canary_revision, status.attempt)
+    return Command(f"all traffic goes back to {status.stable_revision}", {names.ABORT_ANNOTATION: token})
 
 
-def retry(document: Document) -> Ask:
-    """An aborted attempt begins anew; an analysis that said nothing is measured again."""
-    status = status_of(document)
+def retry(document: Document) -> Command:
+    """Restarts an aborted attempt, or an analysis that ended without a result."""
+    status = parse_status(document)
     if status.aborted is not None:
-        token = of_attempt(status.canary_revision, status.attempt)
+        token = attempt_token(status.canary_revision, status.attempt)
         annotations: dict[str, str | None] = {names.RETRY_ANNOTATION: token}
-        undone = (document["metadata"].get("annotations") or {}).get(names.UNDO_ANNOTATION, "")
-        if undone and not undone.startswith(f"{status.canary_revision}/"):
+        undo_token = (document["metadata"].get("annotations") or {}).get(names.UNDO_ANNOTATION, "")
+        if undo_token and not undo_token.startswith(f"{status.canary_revision}/"):
             annotations[names.UNDO_ANNOTATION] = None
-        return Ask(f"{status.canary_revision} is tried again from the first step", annotations)
+        return Command(f"{status.canary_revision} is tried again from the first step", annotations)
     for run in (status.background_run, status.step_run):
         if run is not None and status.phase == "Paused" and run.name in status.message:
-            return Ask(f"{run.name} is measured again", {names.RERUN_ANNOTATION: run.name})
-    raise RefusedError("nothing is aborted, and no analysis waits to be measured again")
+            return Command(f"{run.name} is measured again", {names.RERUN_ANNOTATION: run.name})
+    raise RefusedError("no release is aborted, and no analysis waits to be measured again")
 
 
-def undo(document: Document, to: str | None, latest: str | None, existing: Collection[str]) -> Ask:
-    """latest is the Service's latest created revision: the undo holds until a newer one comes."""
-    status = status_of(document)
-    target = to or _before(status)
+def undo(
+    document: Document, to_revision: str | None, latest_revision: str | None, revisions: Collection[str]
+) -> Command:
+    """latest_revision: the Service's latest created one. The undo holds until a newer one is created."""
+    status = parse_status(document)
+    target = to_revision or _previous_stable(status)
     if target is None:
-        raise RefusedError("the history knows no earlier stable revision; name one with --to-revision")
-    if target not in existing:
+        raise RefusedError("the history has no earlier stable revision; name one with --to-revision")
+    if target not in revisions:
         raise RefusedError(f"there is no revision {target}")
-    if latest is None:
-        raise RefusedError("the Service has made no revision yet")
+    if latest_revision is None:
+        raise RefusedError("the Service has no revision yet")
     if target == status.canary_revision:
         if status.aborted is not None:
             raise RefusedError(f"{target} is aborted: retry it")
-        return Ask(f"{target} is what serves or is on its way already")
-    return Ask(f"back to {target}", {names.UNDO_ANNOTATION: f"{target}/{latest}"})
+        return Command(f"{target} is stable or is being released already")
+    return Command(f"back to {target}", {names.UNDO_ANNOTATION: f"{target}/{latest_revision}"})
 
 
-def pause(document: Document) -> Ask:
+def pause(document: Document) -> Command:
     if document["spec"].get("paused"):
-        return Ask("it is paused already")
-    return Ask("it stays at its step until it is promoted", {}, paused=True)
+        return Command("the rollout is paused already")
+    return Command("the release stays at its step until it is promoted", {}, paused=True)
 
 
-def _before(status: Status) -> str | None:
+COMMANDS: Final[Mapping[str, Callable[[Document], Command]]] = {
+    "promote": lambda document: promote(document, full=False),
+    "promote-full": lambda document: promote(document, full=True),
+    "pause": pause,
+    "retry": retry,
+    "abort": abort,
+}
+"""Commands that need the rollout alone. undo also needs the revisions of the Service."""
+
+
+def available_commands(document: Document) -> dict[str, Command]:
+    """By verb, those that would change something now."""
+    available: dict[str, Command] = {}
+    for verb, command_for in COMMANDS.items():
+        try:
+            command = command_for(document)
+        except RefusedError:
+            continue
+        # A rollout can be paused at any time. It is offered only while there is a release to pause.
+        if not command.changes_nothing and (verb != "pause" or parse_status(document).active):
+            available[verb] = command
+    return available
+
+
+def _previous_stable(status: Status) -> str | None:
     if status.active:
         return status.stable_revision
-    good = [entry.revision for entry in status.history if entry.outcome in {"Adopted", "Promoted"}]
-    return next((revision for revision in reversed(good) if revision != status.stable_revision), None)
+    stable = [entry.revision for entry in status.history if entry.outcome in {"Adopted", "Promoted"}]
+    return next((revision for revision in reversed(stable) if revision != status.stable_revision), None)
 
 
-def _edited(status: Status) -> bool:
+def _traffic_edited(status: Status) -> bool:
     return any(c.type == "TrafficAsWritten" and c.status == "False" for c in status.conditions)

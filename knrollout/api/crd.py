@@ -1,88 +1,25 @@
-"""The CustomResourceDefinition, made from the models: `python -m knrollout.api.crd > argo/crd/knativerollout.yaml`.
+"""The CustomResourceDefinition, generated from the models.
 
-What a model checks in code stands here as a CEL rule. What Argo's strategy has and
-a Knative Service cannot do is declared, so that admission can refuse it by name:
-an undeclared field would be dropped without a word.
+python -m knrollout.api.crd > argo/crd/knativerollout.yaml
 """
 
 from __future__ import annotations
 
 import sys
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import yaml
 
 from knrollout.api import names
-from knrollout.api.spec import DURATION, Spec
+from knrollout.api.admission import CEL_RULES, REJECTED_FIELDS
+from knrollout.api.duration import DURATION
+from knrollout.api.spec import Spec
 from knrollout.api.status import Status
 
-Schema = dict[str, Any]
+if TYPE_CHECKING:
+    from knrollout.api.admission import Schema
 
-_OBJECT: Final[Schema] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-_LIST: Final[Schema] = {"type": "array", "items": _OBJECT}
-_NUMBER_OR_TEXT: Final[Schema] = {"x-kubernetes-int-or-string": True}
-_INTEGER: Final[Schema] = {"type": "integer"}
-_TEXT: Final[Schema] = {"type": "string"}
-
-_NOT_PER_RUN: Final = {"dryRun": _LIST, "measurementRetention": _LIST, "analysisRunMetadata": _OBJECT}
-# By model: what Argo Rollouts has there and this refuses.
-REFUSED: Final[dict[str, dict[str, Schema]]] = {
-    "Spec": {
-        "replicas": _INTEGER,
-        "selector": _OBJECT,
-        "template": _OBJECT,
-        "minReadySeconds": _INTEGER,
-        "restartAt": _TEXT,
-    },
-    "Strategy": {"blueGreen": _OBJECT},
-    "Canary": {
-        "canaryService": _TEXT,
-        "stableService": _TEXT,
-        "trafficRouting": _OBJECT,
-        "maxUnavailable": _NUMBER_OR_TEXT,
-        "maxSurge": _NUMBER_OR_TEXT,
-        "antiAffinity": _OBJECT,
-        "canaryMetadata": _OBJECT,
-        "stableMetadata": _OBJECT,
-        "scaleDownDelayRevisionLimit": _INTEGER,
-        "dynamicStableScale": {"type": "boolean"},
-        "pingPong": _OBJECT,
-        "minPodsPerReplicaSet": _INTEGER,
-    },
-    "Step": {
-        "experiment": _OBJECT,
-        "setCanaryScale": _OBJECT,
-        "setHeaderRoute": _OBJECT,
-        "setMirrorRoute": _OBJECT,
-        "plugin": _OBJECT,
-    },
-    "Analysis": _NOT_PER_RUN,
-    "BackgroundAnalysis": _NOT_PER_RUN,
-}
-# By model: rule and what is said where it does not hold.
-RULES: Final[dict[str, list[tuple[str, str]]]] = {
-    "WorkloadRef": [("self == oldSelf", "a rollout keeps its Service; make another rollout")],
-    "Step": [
-        (
-            "[has(self.setWeight), has(self.pause), has(self.analysis)].filter(given, given).size() == 1",
-            "a step is exactly one of setWeight, pause and analysis",
-        )
-    ],
-    "Arg": [("has(self.value) != has(self.valueFrom)", "exactly one of value and valueFrom")],
-    "ValueFrom": [
-        (
-            "has(self.podTemplateHashValue) != has(self.fieldRef)",
-            "exactly one of podTemplateHashValue and fieldRef",
-        )
-    ],
-    "Canary": [
-        (
-            "!has(self.analysis) || self.analysis.startingStep < self.steps.size()",
-            "analysis.startingStep is not one of the steps",
-        )
-    ],
-}
-COLUMNS: Final = [
+PRINTER_COLUMNS: Final = [
     ("Service", "string", ".spec.workloadRef.name", 0),
     ("Phase", "string", ".status.phase", 0),
     ("Step", "integer", ".status.currentStepIndex", 0),
@@ -92,7 +29,7 @@ COLUMNS: Final = [
     ("Age", "date", ".metadata.creationTimestamp", 0),
     ("Message", "string", ".status.message", 1),
 ]
-_KEPT: Final = frozenset(
+_KEYWORDS: Final = frozenset(
     {
         "type",
         "format",
@@ -108,7 +45,7 @@ _KEPT: Final = frozenset(
 )
 
 
-def definition() -> Schema:
+def custom_resource_definition() -> Schema:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -124,12 +61,12 @@ def definition() -> Schema:
                 "shortNames": ["knro"],
                 "categories": ["knative"],
             },
-            "versions": [_version()],
+            "versions": [_v1alpha1()],
         },
     }
 
 
-def _version() -> Schema:
+def _v1alpha1() -> Schema:
     return {
         "name": names.VERSION,
         "served": True,
@@ -137,13 +74,13 @@ def _version() -> Schema:
         "subresources": {"status": {}},
         "additionalPrinterColumns": [
             {"name": name, "type": kind, "jsonPath": path, "priority": priority}
-            for name, kind, path, priority in COLUMNS
+            for name, kind, path, priority in PRINTER_COLUMNS
         ],
-        "schema": {"openAPIV3Schema": _root()},
+        "schema": {"openAPIV3Schema": _root_schema()},
     }
 
 
-def _root() -> Schema:
+def _root_schema() -> Schema:
     return {
         "type": "object",
         "description": "A canary release of a Knative Service, revision by revision.",
@@ -155,68 +92,73 @@ def _root() -> Schema:
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
-            "spec": _structural(Spec.model_json_schema(by_alias=True)),
-            "status": _structural(Status.model_json_schema(by_alias=True)),
+            "spec": _structural_schema(Spec.model_json_schema(by_alias=True)),
+            "status": _structural_schema(Status.model_json_schema(by_alias=True)),
         },
     }
 
 
-def _structural(document: Schema) -> Schema:
+def _structural_schema(document: Schema) -> Schema:
     return _node(document, document.get("$defs", {}))
 
 
 def _node(node: Schema, models: dict[str, Schema]) -> Schema:
-    """pydantic's JSON schema as a structural one: references resolved, null left out, keywords that exist."""
+    """Resolves references, drops null, and keeps the keywords that a structural schema knows."""
     if "$ref" in node:
-        model = models[node["$ref"].rsplit("/", 1)[1]]
-        return _node({**model, **{key: node[key] for key in ("default",) if key in node}}, models)
+        return _with_default(models[node["$ref"].rsplit("/", 1)[1]], node, models)
     if "anyOf" in node:
-        return _either(node, models)
-    made = {key: value for key, value in node.items() if key in _KEPT}
+        return _any_of(node, models)
+    schema = {keyword: value for keyword, value in node.items() if keyword in _KEYWORDS}
     if "const" in node:
-        made["enum"] = [node["const"]]
+        schema["enum"] = [node["const"]]
     if node.get("default") not in (None, [], ()):
-        made["default"] = node["default"]
+        schema["default"] = node["default"]
     if "description" in node:
-        made["description"] = " ".join(node["description"].split())
+        schema["description"] = " ".join(node["description"].split())
     if "items" in node:
-        made["items"] = _node(node["items"], models)
-    return made | (_object(node, models) if "properties" in node else {})
+        schema["items"] = _node(node["items"], models)
+    return schema | (_object(node, models) if "properties" in node else {})
 
 
-def _either(node: Schema, models: dict[str, Schema]) -> Schema:
+def _with_default(target: Schema, node: Schema, models: dict[str, Schema]) -> Schema:
+    return _node({**target, **{key: node[key] for key in ("default",) if key in node}}, models)
+
+
+def _any_of(node: Schema, models: dict[str, Schema]) -> Schema:
     choices = [choice for choice in node["anyOf"] if choice.get("type") != "null"]
     if len(choices) == 1:
-        return _node({**choices[0], **{key: node[key] for key in ("default",) if key in node}}, models)
+        return _with_default(choices[0], node, models)
     return {"x-kubernetes-int-or-string": True, "pattern": DURATION, "minimum": 0}
 
 
 def _object(node: Schema, models: dict[str, Schema]) -> Schema:
     model = node["title"]
-    refused = REFUSED.get(model, {})
-    rules = [*RULES.get(model, ()), *(_refusal(field) for field in refused)]
-    made: Schema = {"properties": {name: _node(field, models) for name, field in node["properties"].items()}}
-    made["properties"].update(refused)
+    rejected = REJECTED_FIELDS.get(model, {})
+    rules = [*CEL_RULES.get(model, ()), *(_rejection(field) for field in rejected)]
+    properties = {name: _node(field, models) for name, field in node["properties"].items()}
+    schema: Schema = {"properties": properties | rejected}
     if node.get("required"):
-        made["required"] = node["required"]
+        schema["required"] = node["required"]
     if rules:
-        made["x-kubernetes-validations"] = [{"rule": rule, "message": message} for rule, message in rules]
-    return made
+        schema["x-kubernetes-validations"] = [{"rule": rule, "message": message} for rule, message in rules]
+    return schema
 
 
-def _refusal(field: str) -> tuple[str, str]:
+def _rejection(field: str) -> tuple[str, str]:
     return f"!has(self.{field})", f"{field} is Argo's, and not possible with a Knative Service"
 
 
-class _Plain(yaml.SafeDumper):
+class _WithoutAliases(yaml.SafeDumper):
     def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - pyyaml's own signature
         return True
 
 
-def text() -> str:
-    note = "# Made by `python -m knrollout.api.crd`; change the models in knrollout/ instead.\n"
-    return note + yaml.dump(definition(), Dumper=_Plain, sort_keys=False, width=110)
+def as_yaml() -> str:
+    header = "# Generated by `python -m knrollout.api.crd`; change the models in knrollout/ instead.\n"
+    return header + yaml.dump(
+        custom_resource_definition(), Dumper=_WithoutAliases, sort_keys=False, width=110
+    )
 
 
 if __name__ == "__main__":
-    sys.stdout.write(text())
+    sys.stdout.write(as_yaml())

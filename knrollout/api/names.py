@@ -1,4 +1,4 @@
-"""Names that others see: API groups, tags, labels and annotations. Changing one breaks what runs."""
+"""API groups, kinds, tags, labels and annotations. They are public: changing one breaks running rollouts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ SERVING_VERSION: Final = "v1"
 ARGO_GROUP: Final = "argoproj.io"
 ARGO_VERSION: Final = "v1alpha1"
 
-# Tags of a Route: each gives its revision an address of its own.
+# Tags in a Service's traffic. Each gives its revision an address of its own.
 CANARY_TAG: Final = "canary"
 PREVIOUS_TAG: Final = "previous"
 OWN_TAGS: Final = frozenset({CANARY_TAG, PREVIOUS_TAG})
 
-# On the Service: which split was written last, as `<rollout>/<serial>`.
+# On the Service: the last split that was written, as `<rollout>/<serial>`.
 SPLIT_ANNOTATION: Final = f"{GROUP}/rollout-split"
 
 # On AnalysisRuns.
@@ -28,16 +28,16 @@ ROLLOUT_LABEL: Final = f"{GROUP}/rollout"
 REVISION_LABEL: Final = f"{GROUP}/revision"
 ATTEMPT_LABEL: Final = f"{GROUP}/attempt"
 
-# On the KnativeRollout, written by people; see requests.py.
+# On the KnativeRollout: requests of people. requests.py describes their values.
 PROMOTE_ANNOTATION: Final = f"{GROUP}/promote"
 ABORT_ANNOTATION: Final = f"{GROUP}/abort"
 RETRY_ANNOTATION: Final = f"{GROUP}/retry"
 RERUN_ANNOTATION: Final = f"{GROUP}/rerun"
 UNDO_ANNOTATION: Final = f"{GROUP}/undo"
 TAKE_OVER_ANNOTATION: Final = f"{GROUP}/take-over"
-# And who asked last, where somebody asks for another: it changes nothing.
+# On the KnativeRollout: the operator of the last request. Informative only; the controller does not read it.
 ASKED_BY_ANNOTATION: Final = f"{GROUP}/asked-by"
 
-# Knative's own labels on a Revision.
-CONFIGURATION_LABEL: Final = f"{SERVING_GROUP}/configuration"
+# On Revisions and Pods, by Knative.
+SERVICE_LABEL: Final = f"{SERVING_GROUP}/service"
 GENERATION_LABEL: Final = f"{SERVING_GROUP}/configurationGeneration"

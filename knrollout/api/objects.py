@@ -1,4 +1,4 @@
-"""What the cluster says, as far as a rollout looks at it. Each class reads the API server's own JSON."""
+"""Objects of the cluster, as far as a rollout uses them. Each class is parsed from the API server's JSON."""
 
 from __future__ import annotations
 
@@ -10,22 +10,17 @@ from typing import Any, Final
 from knrollout.api import names
 
 Document = Mapping[str, Any]
-FINISHED: Final = frozenset({"Successful", "Failed", "Error", "Inconclusive"})
-
-
-def moment(text: str | None) -> datetime | None:
-    """RFC 3339 as Kubernetes writes it."""
-    return datetime.fromisoformat(text).astimezone(UTC) if text else None
+FINISHED_PHASES: Final = frozenset({"Successful", "Failed", "Error", "Inconclusive"})
 
 
 def _condition(document: Document, name: str) -> Document:
-    found = (c for c in document.get("status", {}).get("conditions", ()) if c.get("type") == name)
-    return next(found, {})
+    conditions = document.get("status", {}).get("conditions", ())
+    return next((condition for condition in conditions if condition.get("type") == name), {})
 
 
 @dataclass(frozen=True)
-class Target:
-    """One entry of a Service's traffic. revision is None where it follows the latest one."""
+class TrafficTarget:
+    """One entry of a Service's traffic. revision is None where the entry follows the latest revision."""
 
     revision: str | None
     percent: int = 0
@@ -33,10 +28,10 @@ class Target:
     url: str | None = field(default=None, compare=False)
 
     @classmethod
-    def read(cls, entry: Document) -> Target:
+    def parse(cls, entry: Document) -> TrafficTarget:
         return cls(entry.get("revisionName"), entry.get("percent") or 0, entry.get("tag"), entry.get("url"))
 
-    def write(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         entry: dict[str, Any] = {"percent": self.percent, "latestRevision": self.revision is None}
         if self.revision is not None:
             entry["revisionName"] = self.revision
@@ -47,42 +42,44 @@ class Target:
 
 @dataclass(frozen=True)
 class Service:
-    """settled: Knative has seen the spec as it is now, and latest_created is of it. route_ready: it has seen it, and
-    traffic flows as it says."""
+    """settled: Knative has observed the current spec, and latest_created_revision belongs to it.
+
+    route_ready: Knative has observed the current spec, and traffic flows accordingly.
+    """
 
     name: str
     resource_version: str
     settled: bool
     route_ready: bool
     route_message: str
-    latest_created: str | None
-    traffic: tuple[Target, ...]
-    actual: tuple[Target, ...]
-    split: str | None
+    latest_created_revision: str | None
+    spec_traffic: tuple[TrafficTarget, ...]
+    status_traffic: tuple[TrafficTarget, ...]
+    split_annotation: str | None
 
     @classmethod
-    def read(cls, document: Document) -> Service:
+    def parse(cls, document: Document) -> Service:
         metadata, status = document["metadata"], document.get("status", {})
-        seen = status.get("observedGeneration") == metadata.get("generation")
-        # The Service is seen before its Configuration is, and only that names the revision which comes of it.
+        observed = status.get("observedGeneration") == metadata.get("generation")
+        # Knative observes the Service before its Configuration, and only the Configuration names the new revision.
         outdated = _condition(document, "ConfigurationsReady").get("reason") == "OutOfDate"
         route = _condition(document, "RoutesReady")
         return cls(
             name=metadata["name"],
             resource_version=metadata["resourceVersion"],
-            settled=seen and not outdated,
-            route_ready=seen and route.get("status") == "True",
+            settled=observed and not outdated,
+            route_ready=observed and route.get("status") == "True",
             route_message=route.get("message", ""),
-            latest_created=status.get("latestCreatedRevisionName"),
-            traffic=tuple(map(Target.read, document.get("spec", {}).get("traffic", ()))),
-            actual=tuple(map(Target.read, status.get("traffic", ()))),
-            split=metadata.get("annotations", {}).get(names.SPLIT_ANNOTATION),
+            latest_created_revision=status.get("latestCreatedRevisionName"),
+            spec_traffic=tuple(map(TrafficTarget.parse, document.get("spec", {}).get("traffic", ()))),
+            status_traffic=tuple(map(TrafficTarget.parse, status.get("traffic", ()))),
+            split_annotation=metadata.get("annotations", {}).get(names.SPLIT_ANNOTATION),
         )
 
 
 @dataclass(frozen=True)
 class Revision:
-    """generation counts the Configuration's: the higher, the newer."""
+    """generation is the Configuration's: a higher one is newer."""
 
     name: str
     generation: int
@@ -90,7 +87,7 @@ class Revision:
     message: str = ""
 
     @classmethod
-    def read(cls, document: Document) -> Revision:
+    def parse(cls, document: Document) -> Revision:
         metadata, ready = document["metadata"], _condition(document, "Ready")
         return cls(
             name=metadata["name"],
@@ -101,7 +98,9 @@ class Revision:
 
 
 @dataclass(frozen=True)
-class Metric:
+class MetricResult:
+    """last is the value of the last measurement, as the metric's provider returned it."""
+
     name: str
     measured: int = 0
     successful: int = 0
@@ -109,12 +108,11 @@ class Metric:
     message: str = ""
     phase: str = ""
     last: str = ""
-    """What was measured last, as the provider gave it."""
 
 
 @dataclass(frozen=True)
-class Run:
-    """An AnalysisRun that the rollout owns. metrics are those that count: dry runs are left out."""
+class AnalysisRun:
+    """An AnalysisRun of the rollout. metrics are those that count: dry runs are left out."""
 
     name: str
     attempt: int
@@ -122,28 +120,26 @@ class Run:
     phase: str
     message: str
     terminated: bool
-    metrics: tuple[Metric, ...]
+    metrics: tuple[MetricResult, ...]
 
     @property
     def finished(self) -> bool:
-        return self.phase in FINISHED
+        return self.phase in FINISHED_PHASES
 
     @property
     def measured(self) -> bool:
-        """Every metric has found at least one measurement good, and the last one did not fail to measure."""
+        """Every metric has a successful measurement, and its last measurement was not an error."""
         return bool(self.metrics) and all(
-            m.successful > 0 and m.consecutive_errors == 0 for m in self.metrics
+            metric.successful > 0 and metric.consecutive_errors == 0 for metric in self.metrics
         )
 
     @classmethod
-    def read(cls, document: Document) -> Run:
+    def parse(cls, document: Document) -> AnalysisRun:
         metadata, spec, status = document["metadata"], document["spec"], document.get("status", {})
-        created = moment(metadata["creationTimestamp"])
-        assert created is not None  # noqa: S101 - the API server sets it on every object
         return cls(
             name=metadata["name"],
             attempt=int(metadata.get("labels", {}).get(names.ATTEMPT_LABEL, 0)),
-            created=created,
+            created=datetime.fromisoformat(metadata["creationTimestamp"]).astimezone(UTC),
             phase=status.get("phase", ""),
             message=status.get("message", ""),
             terminated=bool(spec.get("terminate", False)),
@@ -151,16 +147,16 @@ class Run:
         )
 
 
-def _metrics(spec: Document, status: Document) -> list[Metric]:
+def _metrics(spec: Document, status: Document) -> list[MetricResult]:
     results = {result["name"]: result for result in status.get("metricResults", ())}
-    dry = {name for name, result in results.items() if result.get("dryRun")}
-    counted = [metric["name"] for metric in spec.get("metrics", ()) if metric["name"] not in dry]
+    dry_runs = {name for name, result in results.items() if result.get("dryRun")}
+    counted = [metric["name"] for metric in spec.get("metrics", ()) if metric["name"] not in dry_runs]
     return [_metric(name, results.get(name, {})) for name in counted]
 
 
-def _metric(name: str, result: Document) -> Metric:
+def _metric(name: str, result: Document) -> MetricResult:
     measurements: Sequence[Document] = result.get("measurements") or ({},)
-    return Metric(
+    return MetricResult(
         name,
         measured=result.get("count", 0),
         successful=result.get("successful", 0),

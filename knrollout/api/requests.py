@@ -1,14 +1,14 @@
-"""What people ask of a rollout: annotations, each of which names what it is about.
+"""Requests of people to a rollout: annotations, each of which names its subject.
 
-A request is not consumed. It holds as long as what it names is still so, and means
-nothing afterwards: repeated, late or twice, it does the same as once.
+A request is not consumed. It holds while its subject is as named, and has no effect afterwards. A request that is
+repeated or arrives late therefore has the effect of one request.
 
-    promote   <revision>/<attempt>/<step>   pass this step; `full` for all that remain
-    abort     <revision>/<attempt>          this attempt goes back to stable
-    retry     <revision>/<attempt>          that attempt has ended: try the revision again
-    rerun     <AnalysisRun>                 this run is of no use: measure again
-    undo      <revision>/<latest>           go to that revision until one newer than latest is created
-    take-over <serial>                      write over the hand edit that replaced this split
+    promote   <revision>/<attempt>/<step>   pass this step; `full`: all remaining steps
+    abort     <revision>/<attempt>          abort this attempt
+    retry     <revision>/<attempt>          this attempt has ended: try the revision again
+    rerun     <AnalysisRun>                 this run has no result: start another one
+    undo      <revision>/<latest>           release this revision, until one newer than <latest> is created
+    take-over <serial>                      overwrite the manual edit that replaced this split
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from knrollout.api import names
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FULL = "full"
+_ALL_STEPS = "full"
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Requests:
     take_over: str = ""
 
     @classmethod
-    def read(cls, annotations: Mapping[str, str]) -> Requests:
+    def parse(cls, annotations: Mapping[str, str]) -> Requests:
         return cls(
             promote=annotations.get(names.PROMOTE_ANNOTATION, ""),
             abort=annotations.get(names.ABORT_ANNOTATION, ""),
@@ -44,24 +44,32 @@ class Requests:
             take_over=annotations.get(names.TAKE_OVER_ANNOTATION, ""),
         )
 
-    def passes(self, revision: str | None, attempt: int, step: int) -> bool:
-        return self.promote == passing(revision, attempt, step)
+    def promotes_step(self, revision: str | None, attempt: int, step: int) -> bool:
+        return self.promote == step_token(revision, attempt, step)
 
-    def passes_all(self, revision: str | None, attempt: int) -> bool:
-        return self.promote == passing(revision, attempt, FULL)
+    def promotes_in_full(self, revision: str | None, attempt: int) -> bool:
+        return self.promote == all_steps_token(revision, attempt)
 
-    def undone_to(self, latest: str | None) -> str | None:
-        revision, _, while_latest = self.undo.partition("/")
-        return revision if revision and latest is not None and while_latest == latest else None
+    def aborts(self, revision: str | None, attempt: int) -> bool:
+        return self.abort == attempt_token(revision, attempt)
 
-    def retried(self) -> tuple[str, int] | None:
+    def undo_target(self, latest_revision: str | None) -> str | None:
+        revision, _, latest = self.undo.partition("/")
+        return revision if revision and latest_revision is not None and latest == latest_revision else None
+
+    def retry_target(self) -> tuple[str, int] | None:
+        """(revision, attempt)."""
         revision, _, attempt = self.retry.partition("/")
         return (revision, int(attempt)) if revision and attempt.isdecimal() else None
 
 
-def of_attempt(revision: str | None, attempt: int) -> str:
+def attempt_token(revision: str | None, attempt: int) -> str:
     return f"{revision}/{attempt}"
 
 
-def passing(revision: str | None, attempt: int, step: int | str) -> str:
+def step_token(revision: str | None, attempt: int, step: int) -> str:
     return f"{revision}/{attempt}/{step}"
+
+
+def all_steps_token(revision: str | None, attempt: int) -> str:
+    return f"{revision}/{attempt}/{_ALL_STEPS}"

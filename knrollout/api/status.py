@@ -1,13 +1,16 @@
-"""What the controller remembers. Nothing else is remembered: another controller goes on from here."""
+"""The status of a KnativeRollout. It is all that the controller remembers: any replica continues from it.
+
+The docstrings of the models are the descriptions in the CustomResourceDefinition.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, StrictInt
 
-from knrollout.api.spec import Resource, Whole
+from knrollout.api.spec import ApiModel
 
 if TYPE_CHECKING:
     from typing import Self
@@ -25,25 +28,25 @@ PauseReason = Literal[
 ]
 Outcome = Literal["Adopted", "Promoted", "Aborted", "Superseded", "Restarted", "Undone"]
 Percent = Annotated[int, Field(ge=0, le=100, strict=True)]
-ALL: Final = 100
+FULL_WEIGHT: Final = 100
 
 
-class Recorded(Resource):
-    def but(self, **changes: Any) -> Self:  # noqa: ANN401 - the fields' own types
-        """A copy with other values; a name that is no field is an error."""
+class StatusModel(ApiModel):
+    def replace(self, **changes: Any) -> Self:  # noqa: ANN401 - the fields' own types
+        """A copy with changed fields. An unknown field is a TypeError."""
         unknown = changes.keys() - type(self).model_fields.keys()
         if unknown:
             raise TypeError(f"no such fields: {sorted(unknown)}")
         return self.model_copy(update=changes)
 
 
-class Split(Recorded):
-    """How traffic is shared: weight goes to the canary, the rest to stable; previous only keeps its address.
+class Split(StatusModel):
+    """How traffic is split: weight percent to the canary, the rest to stable; previous has an address and no traffic.
 
-    over: what stands in the Service is replaced, whoever wrote it.
+    over: the split replaces the traffic of the Service even if somebody else edited it.
     """
 
-    serial: Whole
+    serial: StrictInt
     stable: str
     canary: str | None = None
     weight: Percent = 0
@@ -51,32 +54,32 @@ class Split(Recorded):
     over: bool = False
 
 
-class PauseCondition(Recorded):
+class PauseCondition(StatusModel):
     reason: PauseReason
     start_time: datetime
     message: str = ""
 
 
-class RunStatus(Recorded):
-    """name is decided before the run exists; phase is what was last seen of it."""
+class RunStatus(StatusModel):
+    """name is chosen before the AnalysisRun is created; phase is the last one observed."""
 
     name: str
-    number: Whole
+    number: StrictInt
     phase: str = ""
     message: str = ""
 
 
-class Aborted(Recorded):
+class AbortStatus(StatusModel):
     at: datetime
     reason: str
     message: str
 
 
-class Attempt(Recorded):
-    """One finished try to release a revision."""
+class Attempt(StatusModel):
+    """One finished attempt to release a revision."""
 
     revision: str
-    attempt: Whole
+    attempt: StrictInt
     outcome: Outcome
     reason: str = ""
     message: str = ""
@@ -84,7 +87,7 @@ class Attempt(Recorded):
     finished_at: datetime
 
 
-class Condition(Recorded):
+class Condition(StatusModel):
     type: Literal["Healthy", "Paused", "Aborted", "TrafficAsWritten"]
     status: Literal["True", "False", "Unknown"]
     reason: str
@@ -92,19 +95,19 @@ class Condition(Recorded):
     last_transition_time: datetime
 
 
-class Status(Recorded):
-    """canaryRevision is the revision of the latest attempt; it is the stable one once promoted.
+class Status(StatusModel):
+    """canaryRevision is the revision of the latest attempt; once promoted it equals stableRevision.
 
-    applied is the split last seen in the Service; pending are those decided since, newest last.
+    applied is the split last seen in the Service; pending are the splits decided since then, newest last.
     """
 
-    observed_generation: Whole = 0
+    observed_generation: StrictInt = 0
     phase: Phase = "Progressing"
     reason: str = ""
     message: str = ""
     stable_revision: str | None = None
     canary_revision: str | None = None
-    attempt: Whole = 0
+    attempt: StrictInt = 0
     started_at: datetime | None = None
     steps_hash: str | None = None
     current_step_index: Annotated[int, Field(ge=0, strict=True)] = 0
@@ -115,9 +118,9 @@ class Status(Recorded):
     step_run: RunStatus | None = None
     background_run: RunStatus | None = None
     pause_conditions: tuple[PauseCondition, ...] = ()
-    aborted: Aborted | None = None
+    aborted: AbortStatus | None = None
     retained_until: datetime | None = None
-    serial: Whole = 0
+    serial: StrictInt = 0
     applied: Split | None = None
     pending: tuple[Split, ...] = ()
     canary_address: str | None = None
@@ -126,11 +129,11 @@ class Status(Recorded):
 
     @property
     def active(self) -> bool:
-        """A revision is on its way to become stable."""
+        """A release is in progress: the canary is neither aborted nor stable yet."""
         return self.aborted is None and self.canary_revision not in {None, self.stable_revision}
 
     @property
-    def wanted(self) -> Split | None:
+    def newest_split(self) -> Split | None:
         return self.pending[-1] if self.pending else self.applied
 
     def last_attempt(self, revision: str) -> Attempt | None:

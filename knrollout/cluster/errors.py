@@ -1,11 +1,11 @@
-"""What can go wrong between a controller or a command and the API server."""
+"""Errors of requests to the API server."""
 
 from __future__ import annotations
 
 
 class ConflictError(Exception):
-    """Somebody else wrote the object since it was read. Read again and decide anew."""
+    """Somebody else wrote the object since it was read. Read it again and decide again."""
 
 
 class ClusterError(Exception):
-    """The API server could not be asked, or refused; the text says what was asked for."""
+    """The API server did not answer, or refused; the text names the request."""

@@ -1,4 +1,4 @@
-"""What is asked of a cluster. Documents are the API server's own JSON; a missing object is None."""
+"""The cluster as an interface. Documents are the API server's JSON; an object that does not exist is None."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ if TYPE_CHECKING:
 
     from knrollout.api.objects import Document
     from knrollout.decide.actions import SetTraffic
-    from knrollout.decide.events import Notice
+    from knrollout.decide.events import Event
 
 
 class Cluster(Protocol):
-    """Every write but those of runs is refused with ConflictError if the object is not as it was read."""
+    """Every method raises ClusterError.
+
+    write_status and set_traffic also raise ConflictError if the object has changed since it was read.
+    """
 
     def rollout(self, namespace: str, name: str) -> Document | None: ...
 
-    def rollouts(self, namespace: str | None) -> Sequence[Document]: ...
+    def rollouts(self, namespace: str | None) -> Sequence[Document]:
+        """None: those of all namespaces."""
 
     def service(self, namespace: str, name: str) -> Document | None: ...
 
@@ -26,24 +30,24 @@ class Cluster(Protocol):
 
     def runs(self, namespace: str, rollout: str) -> Sequence[Document]: ...
 
-    def template(self, namespace: str, name: str, *, cluster_wide: bool) -> Document | None: ...
+    def template(self, namespace: str, name: str, *, cluster_scope: bool) -> Document | None: ...
 
     def write_status(self, rollout: Document, status: Mapping[str, Any]) -> None: ...
 
-    def set_traffic(self, namespace: str, wanted: SetTraffic) -> None: ...
+    def set_traffic(self, namespace: str, action: SetTraffic) -> None: ...
 
     def start_run(self, manifest: Document) -> None:
-        """One that exists is left as it is."""
+        """A run that exists is left as it is."""
 
     def stop_run(self, namespace: str, name: str) -> None:
-        """One that is gone is no error; the same holds for delete_run."""
+        """A run that does not exist is no error."""
 
-    def delete_run(self, namespace: str, name: str) -> None: ...
+    def delete_run(self, namespace: str, name: str) -> None:
+        """A run that does not exist is no error."""
 
-    def tell(self, rollout: Document, notice: Notice) -> None:
-        """A Kubernetes event."""
+    def create_event(self, rollout: Document, event: Event) -> None: ...
 
-    def ask(
+    def patch_rollout(
         self, namespace: str, name: str, annotations: Mapping[str, str | None], paused: bool | None
     ) -> None:
-        """Annotates the rollout, None takes one away; paused is spec.paused unless None."""
+        """An annotation that is None is removed. paused is the new spec.paused; None leaves it unchanged."""

@@ -1,62 +1,42 @@
-"""A rollout as people look at it, in the terminal or on a page: its steps, revisions, runs, and what may be asked."""
+"""A rollout as people see it, in the terminal or on query's pages: its steps, revisions, runs and possible commands.
+
+The names of the fields of StepView, RevisionView, RunView and of the classes within them are those of query's JSON API.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import ValidationError
-
-from knrollout.api import commands
-from knrollout.api.commands import RefusedError
-from knrollout.api.objects import Revision, Run, Service
-from knrollout.api.spec import Spec
-from knrollout.cluster.reader import service_name, status_of
+from knrollout.api.commands import available_commands
+from knrollout.api.objects import AnalysisRun, Revision, Service
+from knrollout.api.rollout import Rollout, parse_rollout, parse_status, service_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from knrollout.api.commands import Ask
+    from knrollout.api.commands import Command
     from knrollout.api.objects import Document
-    from knrollout.api.spec import Step
+    from knrollout.api.spec import Canary, Step
     from knrollout.api.status import Status
     from knrollout.cluster.port import Cluster
 
 StepState = Literal["passed", "current", "to come", "skipped"]
-VERBS: Final[Mapping[str, Callable[[Document], Ask]]] = {
-    "promote": lambda document: commands.promote(document, full=False),
-    "promote-full": lambda document: commands.promote(document, full=True),
-    "pause": commands.pause,
-    "retry": commands.retry,
-    "abort": commands.abort,
-}
-"""What can be asked for with a rollout alone; undo needs a revision to go to."""
 
 
 @dataclass(frozen=True)
-class StepShown:
+class StepView:
+    """words: the step as a phrase, such as `pause for 5m`."""
+
     words: str
     state: StepState
 
 
 @dataclass(frozen=True)
-class RevisionShown:
-    """part: stable, canary, aborted, or nothing where it has only a tag. percent is what its Route gives it."""
+class RunView:
+    """now: a run of the current step or the background run. Other runs of the attempt are over."""
 
-    name: str
-    part: str
-    percent: int
-    tags: tuple[str, ...]
-    ready: bool
-    message: str
-    runs: tuple[RunShown, ...] = ()
-
-
-@dataclass(frozen=True)
-class RunShown:
-    """now: what the release waits for or is watched by; others were left behind."""
-
-    run: Run
+    run: AnalysisRun
     now: bool
 
     @property
@@ -65,23 +45,36 @@ class RunShown:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """asks: what can be asked for now, by verb, with what it would do."""
+class RevisionView:
+    """part: stable, canary or aborted; empty for a revision that only has a tag. percent: its share of the Route."""
+
+    name: str
+    part: str
+    percent: int
+    tags: tuple[str, ...]
+    ready: bool
+    message: str
+    runs: tuple[RunView, ...] = ()
+
+
+@dataclass(frozen=True)
+class RolloutView:
+    """background_templates: analysed in parallel to the steps. commands: those available now, by verb."""
 
     namespace: str
     name: str
     service: str
     created: str
     status: Status
-    steps: tuple[StepShown, ...]
-    analysed_beside: tuple[str, ...]
-    revisions: tuple[RevisionShown, ...]
-    asks: Mapping[str, Ask]
+    steps: tuple[StepView, ...]
+    background_templates: tuple[str, ...]
+    revisions: tuple[RevisionView, ...]
+    commands: Mapping[str, Command]
 
 
 @dataclass(frozen=True)
-class Line:
-    """A rollout in a list of them. needs_a_hand: nothing more happens by itself."""
+class RolloutSummary:
+    """One row of a list. needs_attention: without a person the release stays as it is."""
 
     namespace: str
     name: str
@@ -90,13 +83,13 @@ class Line:
     status: Status
     step: int
     steps: int
-    needs_a_hand: bool
+    needs_attention: bool
 
 
-def line(document: Document) -> Line:
-    status, metadata = status_of(document), document["metadata"]
+def summarize(document: Document) -> RolloutSummary:
+    status, metadata = parse_status(document), document["metadata"]
     steps = document["spec"].get("strategy", {}).get("canary", {}).get("steps", ())
-    return Line(
+    return RolloutSummary(
         namespace=metadata["namespace"],
         name=metadata["name"],
         service=service_name(document) or "",
@@ -104,77 +97,63 @@ def line(document: Document) -> Line:
         status=status,
         step=min(status.current_step_index, len(steps)),
         steps=len(steps),
-        needs_a_hand=_needs_a_hand(status, steps),
+        needs_attention=_needs_attention(status, steps),
     )
 
 
-def picture(cluster: Cluster, document: Document) -> Picture:
-    """What the cluster says of the rollout now. Raises ClusterError."""
-    status, metadata = status_of(document), document["metadata"]
-    namespace, name = metadata["namespace"], metadata["name"]
-    found = cluster.service(namespace, service_name(document) or "")
-    service = Service.read(found) if found is not None else None
-    revisions = [Revision.read(r) for r in cluster.revisions(namespace, service_name(document) or "")]
-    runs = [Run.read(run) for run in cluster.runs(namespace, name)]
-    shown = (
-        _revision(revision, service, status, runs)
-        for revision in sorted(revisions, key=lambda revision: -revision.generation)
-    )
-    steps, beside = _planned(document, status)
-    return Picture(
-        namespace=namespace,
-        name=name,
-        service=service_name(document) or "",
-        created=metadata["creationTimestamp"],
-        status=status,
-        steps=steps,
-        analysed_beside=beside,
-        revisions=tuple(revision for revision in shown if revision.part or revision.percent or revision.tags),
-        asks=asks(document),
-    )
-
-
-def asks(document: Document) -> dict[str, Ask]:
-    """Only what would change something."""
-    found: dict[str, Ask] = {}
-    for verb, ask in VERBS.items():
-        try:
-            asked = ask(document)
-        except RefusedError:
-            continue
-        if not asked.empty and (verb != "pause" or status_of(document).active):
-            found[verb] = asked
-    return found
-
-
-def _needs_a_hand(status: Status, steps: Sequence[Document]) -> bool:
-    """A pause that has a duration ends by itself."""
+def _needs_attention(status: Status, steps: Sequence[Document]) -> bool:
+    """A pause with a duration ends by itself."""
     if status.phase != "Paused" or status.reason != "CanaryPauseStep":
         return status.phase in {"Paused", "Degraded"}
-    here = steps[status.current_step_index] if status.current_step_index < len(steps) else {}
-    return (here.get("pause") or {}).get("duration") is None
+    step = steps[status.current_step_index] if status.current_step_index < len(steps) else {}
+    return (step.get("pause") or {}).get("duration") is None
 
 
-def _planned(document: Document, status: Status) -> tuple[tuple[StepShown, ...], tuple[str, ...]]:
-    try:
-        canary = Spec.model_validate(document["spec"]).strategy.canary
-    except ValidationError:
-        return (), ()  # the status says what is wrong with it
-    steps = tuple(StepShown(_words(step), _state(place, status)) for place, step in enumerate(canary.steps))
-    beside = tuple(ref.template_name for ref in canary.analysis.templates) if canary.analysis else ()
-    return steps, beside
+def read_view(cluster: Cluster, document: Document) -> RolloutView:
+    """document is the rollout; its Service, revisions and runs are read. Raises ClusterError."""
+    status, metadata = parse_status(document), document["metadata"]
+    namespace, name, workload = metadata["namespace"], metadata["name"], service_name(document) or ""
+    service = cluster.service(namespace, workload)
+    revisions = [Revision.parse(each) for each in cluster.revisions(namespace, workload)]
+    runs = [AnalysisRun.parse(each) for each in cluster.runs(namespace, name)]
+    rollout = parse_rollout(document)
+    # Where the spec is invalid, the status says so.
+    canary = rollout.canary if isinstance(rollout, Rollout) else None
+    return RolloutView(
+        namespace=namespace,
+        name=name,
+        service=workload,
+        created=metadata["creationTimestamp"],
+        status=status,
+        steps=_step_views(canary, status),
+        background_templates=_background_templates(canary),
+        revisions=tuple(
+            _revision_views(revisions, Service.parse(service) if service else None, status, runs)
+        ),
+        commands=available_commands(document),
+    )
 
 
-def _state(place: int, status: Status) -> StepState:
-    """Of a release that was aborted or promoted in full, what it had not reached is never to come."""
-    if place < status.current_step_index and not (status.promote_full and not status.active):
+def _step_views(canary: Canary | None, status: Status) -> tuple[StepView, ...]:
+    steps = canary.steps if canary is not None else ()
+    return tuple(StepView(_phrase(step), _state(index, status)) for index, step in enumerate(steps))
+
+
+def _background_templates(canary: Canary | None) -> tuple[str, ...]:
+    analysis = canary.analysis if canary is not None else None
+    return tuple(ref.template_name for ref in analysis.templates) if analysis is not None else ()
+
+
+def _state(index: int, status: Status) -> StepState:
+    """Steps that an aborted or fully promoted release did not reach are skipped."""
+    if index < status.current_step_index and not (status.promote_full and not status.active):
         return "passed"
     if status.active and not status.promote_full:
-        return "current" if place == status.current_step_index else "to come"
+        return "current" if index == status.current_step_index else "to come"
     return "skipped"
 
 
-def _words(step: Step) -> str:
+def _phrase(step: Step) -> str:
     if step.set_weight is not None:
         return f"{step.set_weight} % of the traffic"
     if step.pause is not None:
@@ -185,26 +164,31 @@ def _words(step: Step) -> str:
     return "analysis " + ", ".join(ref.template_name for ref in step.analysis.templates)
 
 
-def _revision(
-    revision: Revision, service: Service | None, status: Status, runs: Sequence[Run]
-) -> RevisionShown:
-    entries = [e for e in service.actual if e.revision == revision.name] if service else []
-    return RevisionShown(
-        name=revision.name,
-        part=_part(revision.name, status),
-        percent=sum(entry.percent for entry in entries),
-        tags=tuple(entry.tag for entry in entries if entry.tag),
-        ready=revision.ready,
-        message=revision.message,
-        runs=tuple(_runs(runs, status)) if revision.name == status.canary_revision else (),
-    )
+def _revision_views(
+    revisions: Sequence[Revision], service: Service | None, status: Status, runs: Sequence[AnalysisRun]
+) -> Iterator[RevisionView]:
+    """The newest first; only those that are part of the release or appear in the Route."""
+    traffic = service.status_traffic if service is not None else ()
+    for revision in sorted(revisions, key=lambda revision: -revision.generation):
+        entries = [entry for entry in traffic if entry.revision == revision.name]
+        view = RevisionView(
+            name=revision.name,
+            part=_part(revision.name, status),
+            percent=sum(entry.percent for entry in entries),
+            tags=tuple(entry.tag for entry in entries if entry.tag),
+            ready=revision.ready,
+            message=revision.message,
+            runs=tuple(_run_views(runs, status)) if revision.name == status.canary_revision else (),
+        )
+        if view.part or view.percent or view.tags:
+            yield view
 
 
-def _runs(runs: Sequence[Run], status: Status) -> Iterator[RunShown]:
-    current = {one.name for one in (status.step_run, status.background_run) if one}
+def _run_views(runs: Sequence[AnalysisRun], status: Status) -> Iterator[RunView]:
+    current = {run.name for run in (status.step_run, status.background_run) if run}
     for run in sorted(runs, key=lambda run: (run.created, run.name)):
         if run.attempt == status.attempt and status.attempt:
-            yield RunShown(run, run.name in current)
+            yield RunView(run, run.name in current)
 
 
 def _part(revision: str, status: Status) -> str:

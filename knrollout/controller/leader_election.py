@@ -1,4 +1,4 @@
-"""Who leads, by a Lease. It spares work and noise; what is written is right with two leaders as well."""
+"""Leader election by a Lease. It saves work and noise; the writes are safe with two leaders as well."""
 
 from __future__ import annotations
 
@@ -23,16 +23,19 @@ RETRY_SECONDS: Final = 2
 log = logging.getLogger("knrollout")
 
 
-def elect(client: ApiClient, name: str, namespace: str, identity: str) -> Callable[[], bool]:
-    """Stands for election in a thread of its own. A leader that cannot renew ends the process."""
-    leading = threading.Event()
-    lock = LeaseLock(name, namespace, identity)
-    lock.api_instance = CoordinationV1Api(client)  # its own would be of a cluster that nobody configured
+def start_election(client: ApiClient, lease: str, namespace: str, identity: str) -> Callable[[], bool]:
+    """Runs in a thread of its own. The result says whether this process leads.
 
-    def lost() -> None:
-        log.error("the Lease %s/%s is lost; the process ends", namespace, name)
-        os._exit(1)  # a round that hangs in a write must not outlive the Lease
+    A leader that cannot renew the Lease exits the process.
+    """
+    leads = threading.Event()
+    lock = LeaseLock(lease, namespace, identity)
+    lock.api_instance = CoordinationV1Api(client)  # its default client would have no configuration
 
-    settings = Config(lock, LEASE_SECONDS, RENEW_SECONDS, RETRY_SECONDS, leading.set, lost)
+    def exit_process() -> None:
+        log.error("the Lease %s/%s is lost; the process exits", namespace, lease)
+        os._exit(1)  # a write that hangs must not outlive the Lease
+
+    settings = Config(lock, LEASE_SECONDS, RENEW_SECONDS, RETRY_SECONDS, leads.set, exit_process)
     threading.Thread(target=LeaderElection(settings).run, name="election", daemon=True).start()
-    return leading.is_set
+    return leads.is_set

@@ -1,4 +1,4 @@
-"""Rounds when something happens, when a time has come, and every now and then: one task for each rollout."""
+"""When rollouts are reconciled: on an event, at the time that the last plan named, and periodically."""
 
 from __future__ import annotations
 
@@ -17,112 +17,115 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from knrollout.cluster.port import Cluster
-    from knrollout.controller.metrics import Measures
+    from knrollout.controller.metrics import Metrics
     from knrollout.decide.plan import Plan
 
 Key = tuple[str, str]
-FIRST_WAIT_SECONDS: Final = 0.2
-LOOK_AGAIN_SECONDS: Final = 1.0
-LONGEST_WAIT_SECONDS: Final = 30.0
+"""Namespace and name."""
+MIN_BACKOFF_SECONDS: Final = 0.2
+MAX_BACKOFF_SECONDS: Final = 30.0
+STANDBY_SECONDS: Final = 1.0
+"""How often a process that does not lead looks whether it leads now."""
 log = logging.getLogger("knrollout")
 
 
 class Controller:
-    """leading says whether this process may write; one that may not looks again every second."""
+    """One task for each rollout. is_leader: whether this process may write."""
 
     def __init__(
-        self, cluster: Cluster, measures: Measures, leading: Callable[[], bool], resync_seconds: float
+        self, cluster: Cluster, metrics: Metrics, is_leader: Callable[[], bool], resync_seconds: float
     ) -> None:
         self._cluster = cluster
-        self._measures = measures
-        self._leading = leading
-        self._resync = resync_seconds
-        self._stirred: dict[Key, asyncio.Event] = {}
+        self._metrics = metrics
+        self._is_leader = is_leader
+        self._resync_seconds = resync_seconds
+        self._triggers: dict[Key, asyncio.Event] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
-        self._by_service: defaultdict[Key, set[str]] = defaultdict(set)
+        self._rollouts_of_service: defaultdict[Key, set[str]] = defaultdict(set)
 
-    def rollout_seen(self, namespace: str, name: str, service: str | None) -> None:
+    def on_rollout(self, namespace: str, name: str, service: str | None) -> None:
         if service is not None:
-            self._by_service[namespace, service].add(name)
-        self.stir(namespace, name)
+            self._rollouts_of_service[namespace, service].add(name)
+        self.enqueue(namespace, name)
 
-    def service_seen(self, namespace: str, service: str) -> None:
-        for name in self._by_service[namespace, service]:
-            self.stir(namespace, name)
+    def on_service(self, namespace: str, service: str) -> None:
+        for name in self._rollouts_of_service[namespace, service]:
+            self.enqueue(namespace, name)
 
-    def stir(self, namespace: str, name: str) -> None:
-        """A round is due now. Many at once are one."""
+    def enqueue(self, namespace: str, name: str) -> None:
+        """Reconciles the rollout as soon as possible. Calls that come before that are one."""
         key = (namespace, name)
-        event = self._stirred.setdefault(key, asyncio.Event())
-        event.set()
+        trigger = self._triggers.setdefault(key, asyncio.Event())
+        trigger.set()
         if key not in self._tasks:
-            self._tasks[key] = asyncio.create_task(self._lead(key, event))
+            self._tasks[key] = asyncio.create_task(self._run(key, trigger))
 
     async def stop(self) -> None:
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    async def _lead(self, key: Key, stirred: asyncio.Event) -> None:
-        wait: float | None = 0.0
-        trouble = FIRST_WAIT_SECONDS
-        while wait is not None:
-            await _until(stirred, wait)
-            if not self._leading():
-                await asyncio.sleep(LOOK_AGAIN_SECONDS)
+    async def _run(self, key: Key, trigger: asyncio.Event) -> None:
+        delay: float | None = 0.0
+        backoff = MIN_BACKOFF_SECONDS
+        while delay is not None:
+            await _wait_for(trigger, delay)
+            if not self._is_leader():
+                await asyncio.sleep(STANDBY_SECONDS)
                 continue
-            stirred.clear()
+            trigger.clear()
             try:
-                wait = await self._round(key)
-                trouble = FIRST_WAIT_SECONDS
-                if wait is None and stirred.is_set():
-                    wait = 0.0  # made anew under the same name
+                delay = await self._reconcile(key)
+                backoff = MIN_BACKOFF_SECONDS
+                if delay is None and trigger.is_set():
+                    delay = 0.0  # another rollout of the same name was created
             except (ConflictError, ClusterError) as error:
-                self._trouble(key, error)
-                wait, trouble = trouble, min(trouble * 2, LONGEST_WAIT_SECONDS)
-            except Exception as error:  # noqa: BLE001 - one rollout's fault must not end the others
-                self._trouble(key, error)
-                wait = LONGEST_WAIT_SECONDS
+                self._report(key, error)
+                delay, backoff = backoff, min(backoff * 2, MAX_BACKOFF_SECONDS)
+            except Exception as error:  # noqa: BLE001 - one rollout's error must not end the others
+                self._report(key, error)
+                delay = MAX_BACKOFF_SECONDS
         self._forget(key)
 
-    async def _round(self, key: Key) -> float | None:
-        """Seconds until the next round; None where the rollout is gone."""
-        started, now = time.monotonic(), datetime.now(UTC)
+    async def _reconcile(self, key: Key) -> float | None:
+        """Seconds until the next reconciliation; None if the rollout is gone."""
+        start, now = time.monotonic(), datetime.now(UTC)
         plan = await asyncio.to_thread(reconcile, self._cluster, *key, now)
-        self._measures.rounds.observe(time.monotonic() - started)
+        self._metrics.reconcile_seconds.observe(time.monotonic() - start)
         if plan is None:
             return None
-        self._measures.note(*key, plan)
-        self._say(key, plan)
-        if plan.wake is None:
-            return self._resync
-        return min(self._resync, max(0.0, (plan.wake - datetime.now(UTC)).total_seconds()))
+        self._metrics.record(*key, plan)
+        self._log_events(key, plan)
+        if plan.requeue_at is None:
+            return self._resync_seconds
+        delay = (plan.requeue_at - datetime.now(UTC)).total_seconds()
+        return min(self._resync_seconds, max(0.0, delay))
 
-    def _say(self, key: Key, plan: Plan) -> None:
-        for notice in plan.notices:
-            level = logging.WARNING if notice.kind == "Warning" else logging.INFO
-            log.log(level, "%s/%s %s: %s", *key, notice.reason, notice.message)
+    def _log_events(self, key: Key, plan: Plan) -> None:
+        for event in plan.events:
+            level = logging.WARNING if event.type == "Warning" else logging.INFO
+            log.log(level, "%s/%s %s: %s", *key, event.reason, event.message)
 
-    def _trouble(self, key: Key, error: Exception) -> None:
-        self._measures.troubles.labels(type(error).__name__).inc()
+    def _report(self, key: Key, error: Exception) -> None:
+        self._metrics.errors.labels(type(error).__name__).inc()
         if isinstance(error, ConflictError):
-            log.debug("%s/%s was written by somebody else; again", *key)
+            log.debug("%s/%s was written by somebody else; it is reconciled again", *key)
         elif isinstance(error, ClusterError):
             log.warning("%s/%s: %s", *key, error)
         else:
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            log.error("%s/%s: %s at %s:%s", *key, type(error).__name__, where.filename, where.lineno)
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            log.error("%s/%s: %s at %s:%s", *key, type(error).__name__, frame.filename, frame.lineno)
 
     def _forget(self, key: Key) -> None:
         self._tasks.pop(key, None)
-        self._stirred.pop(key, None)
-        for names in self._by_service.values():
-            names.discard(key[1])
-        self._measures.forget(*key)
+        self._triggers.pop(key, None)
+        for rollouts in self._rollouts_of_service.values():
+            rollouts.discard(key[1])
+        self._metrics.remove(*key)
 
 
-async def _until(stirred: asyncio.Event, seconds: float) -> None:
+async def _wait_for(trigger: asyncio.Event, seconds: float) -> None:
     try:
-        await asyncio.wait_for(stirred.wait(), seconds)
+        await asyncio.wait_for(trigger.wait(), seconds)
     except TimeoutError:
         return

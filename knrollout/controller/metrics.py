@@ -1,4 +1,4 @@
-"""The controller's own metrics, as Prometheus scrapes them."""
+"""The controller's Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -15,33 +15,39 @@ if TYPE_CHECKING:
     from knrollout.decide.plan import Plan
 
 PHASES: Final = get_args(Phase)
-_WHOSE: Final = ("namespace", "rollout")
+_ROLLOUT_LABELS: Final = ("namespace", "rollout")
 
 
-class Measures:
+class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.phase = Gauge(
-            "knrollout_phase", "1 for the phase that holds", (*_WHOSE, "phase"), registry=registry
+            "knrollout_phase", "1 for the current phase", (*_ROLLOUT_LABELS, "phase"), registry=registry
         )
-        self.weight = Gauge("knrollout_weight", "percent of the canary", _WHOSE, registry=registry)
-        self.notices = Counter(
+        self.weight = Gauge(
+            "knrollout_weight", "percentage of the traffic to the canary", _ROLLOUT_LABELS, registry=registry
+        )
+        self.events = Counter(
             "knrollout_notices",
-            "what happened, by reason: Promoted, Aborted ...",
-            (*_WHOSE, "reason"),
+            "Kubernetes events by reason: Promoted, Aborted ...",
+            (*_ROLLOUT_LABELS, "reason"),
             registry=registry,
         )
-        self.rounds = Histogram("knrollout_round_seconds", "reading, deciding and writing", registry=registry)
-        self.troubles = Counter("knrollout_troubles", "rounds that did not end", ("kind",), registry=registry)
+        self.reconcile_seconds = Histogram(
+            "knrollout_round_seconds", "time to read, decide and write", registry=registry
+        )
+        self.errors = Counter(
+            "knrollout_troubles", "reconciliations that failed", ("kind",), registry=registry
+        )
 
-    def note(self, namespace: str, name: str, plan: Plan) -> None:
+    def record(self, namespace: str, name: str, plan: Plan) -> None:
         for phase in PHASES:
             self.phase.labels(namespace, name, phase).set(phase == plan.status.phase)
         self.weight.labels(namespace, name).set(plan.status.weight if plan.status.active else 0)
-        for notice in plan.notices:
-            self.notices.labels(namespace, name, notice.reason).inc()
+        for event in plan.events:
+            self.events.labels(namespace, name, event.reason).inc()
 
-    def forget(self, namespace: str, name: str) -> None:
-        with suppress(KeyError):  # a rollout that was never led to an end of a round
+    def remove(self, namespace: str, name: str) -> None:
+        with suppress(KeyError):  # no reconciliation of this rollout has succeeded yet
             for phase in PHASES:
                 self.phase.remove(namespace, name, phase)
             self.weight.remove(namespace, name)

@@ -1,60 +1,55 @@
-"""The shell around the pure function: read, decide, write. It keeps nothing from one time to the next."""
+"""One reconciliation of a rollout: read, decide, write. Nothing is kept in memory for the next one."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING
 
-from knrollout.cluster.reader import InvalidSpec, read, rollout_of
+from knrollout.api.rollout import InvalidSpec, parse_rollout, parse_status
+from knrollout.cluster.reader import read_snapshot
 from knrollout.decide.actions import DeleteRun, SetTraffic, StartRun, StopRun
-from knrollout.decide.decision import said
-from knrollout.decide.events import notices
-from knrollout.decide.plan import Plan, plan
+from knrollout.decide.plan import Plan, make_plan, plan_for_invalid_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
     from knrollout.api.objects import Document
-    from knrollout.api.status import Status
     from knrollout.cluster.port import Cluster
     from knrollout.decide.actions import Action
 
 
 def reconcile(cluster: Cluster, namespace: str, name: str, now: datetime) -> Plan | None:
-    """One round; None where the rollout is gone. Raises ConflictError if it is to be begun anew at once."""
+    """Returns the plan that was carried out, None if the rollout is gone.
+
+    Raises ConflictError if an object has changed since it was read; the caller then reconciles again. Raises
+    ClusterError.
+    """
     document = cluster.rollout(namespace, name)
     if document is None or document["metadata"].get("deletionTimestamp"):
         return None
-    decided = decide(cluster, document, now)
-    for write in writes(cluster, document, decided):
+    plan = read_and_plan(cluster, document, now)
+    for write in writes(cluster, document, plan):
         write()
-    return decided
+    return plan
 
 
-def decide(cluster: Cluster, document: Document, now: datetime) -> Plan:
-    rollout = rollout_of(document)
+def read_and_plan(cluster: Cluster, document: Document, now: datetime) -> Plan:
+    rollout = parse_rollout(document)
     if isinstance(rollout, InvalidSpec):
-        seen = rollout.status.but(observed_generation=document["metadata"]["generation"])
-        refused = said(seen, "Degraded", "InvalidSpec", rollout.faults)
-        return Plan(refused, (), None, notices(rollout.status, refused, {}))
-    return plan(read(cluster, rollout, now))
+        return plan_for_invalid_spec(rollout, document["metadata"]["generation"])
+    return make_plan(read_snapshot(cluster, rollout, now))
 
 
-def writes(cluster: Cluster, document: Document, decided: Plan) -> list[Callable[[], None]]:
-    """In this sequence; where one fails, the rest is left to the next round."""
+def writes(cluster: Cluster, document: Document, plan: Plan) -> list[Callable[[], None]]:
+    """The requests of the plan in their order. If one fails, the next reconciliation makes up for the rest."""
     namespace = document["metadata"]["namespace"]
-    carried = [partial(_carry_out, cluster, namespace, action) for action in decided.actions]
-    before = _known(document)
-    if decided.status == before:
-        return list(carried)
-    told = [partial(cluster.tell, document, notice) for notice in decided.notices]
-    wire = decided.status.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return [partial(cluster.write_status, document, wire), *carried, *told]
-
-
-def _known(document: Document) -> Status:
-    return rollout_of(document).status
+    actions = [partial(_carry_out, cluster, namespace, action) for action in plan.actions]
+    if plan.status == parse_status(document):
+        return list(actions)
+    events = [partial(cluster.create_event, document, event) for event in plan.events]
+    status = plan.status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return [partial(cluster.write_status, document, status), *actions, *events]
 
 
 def _carry_out(cluster: Cluster, namespace: str, action: Action) -> None:

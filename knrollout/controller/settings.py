@@ -1,4 +1,4 @@
-"""Every environment variable of the controller."""
+"""The controller's environment variables."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ Text = Annotated[str, StringConstraints(min_length=1)]
 
 
 class ControllerSettings(BaseSettings):
-    """pod_name and pod_namespace come from the downward API: they name the holder of the Lease and its place."""
-
     model_config = SettingsConfigDict(frozen=True)
 
     pod_name: Text
+    """From the downward API: the holder of the Lease."""
     pod_namespace: Text
+    """From the downward API: the namespace of the Lease."""
     watch_namespace: Text | None = None
-    """Leads only the rollouts of this namespace; else those of all."""
+    """None: the rollouts of all namespaces."""
     lease_name: Text = "knrollout"
     metrics_port: Annotated[int, Field(ge=1, le=65535)] = 9090
     health_port: Annotated[int, Field(ge=1, le=65535)] = 8080
-    # Also where no watch said anything: a lost event costs so much time at most.
     resync_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """Every rollout is reconciled this often even without an event: a lost event delays it by no more than that."""

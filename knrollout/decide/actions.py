@@ -1,36 +1,35 @@
-"""What is to be done in the cluster for a status that is written."""
+"""The changes in the cluster that a status asks for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from knrollout.api.status import ALL
+from knrollout.api.status import FULL_WEIGHT
 from knrollout.decide import traffic
-from knrollout.decide.analysis import NotPossibleError, manifest
+from knrollout.decide.analysis import NotPossibleError, run_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from knrollout.api.objects import Document, Run, Target
-    from knrollout.api.spec import Analysis
+    from knrollout.api.objects import AnalysisRun, Document, TrafficTarget
     from knrollout.api.status import RunStatus, Status
-    from knrollout.decide.snapshot import View
+    from knrollout.decide.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
 class SetTraffic:
-    """Replaces the Service's traffic, if the Service is still as it was read."""
+    """Replaces the Service's traffic, if the Service still has this resourceVersion."""
 
     service: str
     resource_version: str
-    targets: tuple[Target, ...]
-    mark: str
+    targets: tuple[TrafficTarget, ...]
+    split_annotation: str
 
 
 @dataclass(frozen=True)
 class StartRun:
-    """One that is there already is left alone: its name says whose it is."""
+    """A run of the same name is left as it is: it is the same run, created by another controller."""
 
     manifest: Document
 
@@ -48,62 +47,70 @@ class DeleteRun:
 Action = SetTraffic | StartRun | StopRun | DeleteRun
 
 
-def actions(view: View, status: Status) -> tuple[Action, ...]:
-    """Traffic first: an abort does not wait for the tidying up."""
-    return (*_traffic(view, status), *_starts(view, status), *_stops(view, status), *_tidied(view, status))
+def required_actions(snapshot: Snapshot, status: Status) -> tuple[Action, ...]:
+    """Traffic comes first, so that an abort does not wait for the clean-up of runs."""
+    return (
+        *_set_traffic(snapshot, status),
+        *_start_runs(snapshot, status),
+        *_stop_runs(snapshot, status),
+        *_delete_runs(snapshot, status),
+    )
 
 
-def _traffic(view: View, status: Status) -> Iterator[SetTraffic]:
-    service = view.service
+def _set_traffic(snapshot: Snapshot, status: Status) -> Iterator[SetTraffic]:
+    service = snapshot.service
     if service is None or not status.pending or traffic.is_edited(service, status):
         return
     split = status.pending[-1]
-    entries = (*traffic.targets(split), *traffic.foreign(service.traffic))
-    if split.stable in view.revisions or split.weight == ALL:
+    if split.stable in snapshot.revisions or split.weight == FULL_WEIGHT:
         yield SetTraffic(
-            service.name, service.resource_version, entries, traffic.mark(view.rollout.name, split)
+            service.name,
+            service.resource_version,
+            targets=(*traffic.targets(split), *traffic.foreign_tags(service.spec_traffic)),
+            split_annotation=traffic.split_annotation(snapshot.rollout.name, split),
         )
 
 
-def _starts(view: View, status: Status) -> Iterator[StartRun]:
-    for run in _current(status):
-        if run.name not in view.runs:
-            yield from _start(view, status, run)
+def _start_runs(snapshot: Snapshot, status: Status) -> Iterator[StartRun]:
+    for run in _current_runs(status):
+        if run.name not in snapshot.runs:
+            yield from _start_run(snapshot, status, run)
 
 
-def _start(view: View, status: Status, run: RunStatus) -> Iterator[StartRun]:
-    analysis: Analysis | None = view.rollout.canary.analysis
-    if run is status.step_run:
-        analysis = view.rollout.canary.steps[status.current_step_index].analysis
+def _start_run(snapshot: Snapshot, status: Status, run: RunStatus) -> Iterator[StartRun]:
+    canary = snapshot.rollout.canary
+    is_step_run = run is status.step_run
+    analysis = canary.steps[status.current_step_index].analysis if is_step_run else canary.analysis
     if analysis is None:
         return
     try:
-        yield StartRun(manifest(run.name, analysis, view.templates, view.subject(status)))
+        yield StartRun(run_manifest(run.name, analysis, snapshot.templates, snapshot.subject(status)))
     except NotPossibleError:
-        return  # the release is paused for it, and says so
+        return  # the release is paused with this reason
 
 
-def _current(status: Status) -> list[RunStatus]:
+def _current_runs(status: Status) -> list[RunStatus]:
     return [run for run in (status.step_run, status.background_run) if run is not None]
 
 
-def _stops(view: View, status: Status) -> Iterator[StopRun]:
-    current = {run.name for run in _current(status)}
-    for run in view.runs.values():
+def _stop_runs(snapshot: Snapshot, status: Status) -> Iterator[StopRun]:
+    current = {run.name for run in _current_runs(status)}
+    for run in snapshot.runs.values():
         if run.name not in current and not run.finished and not run.terminated:
             yield StopRun(run.name)
 
 
-def _tidied(view: View, status: Status) -> Iterator[DeleteRun]:
-    """Finished runs of earlier attempts, beyond those that are to be kept."""
-    old = [run for run in view.runs.values() if run.finished and run.attempt != status.attempt]
-    good = [run for run in old if run.phase == "Successful"]
-    bad = [run for run in old if run.phase != "Successful"]
-    limits = view.rollout.spec.analysis
-    yield from map(DeleteRun, _oldest(good, limits.successful_run_history_limit))
-    yield from map(DeleteRun, _oldest(bad, limits.unsuccessful_run_history_limit))
+def _delete_runs(snapshot: Snapshot, status: Status) -> Iterator[DeleteRun]:
+    """Finished runs of earlier attempts, beyond the history limits of the spec."""
+    old = [run for run in snapshot.runs.values() if run.finished and run.attempt != status.attempt]
+    successful = [run for run in old if run.phase == "Successful"]
+    unsuccessful = [run for run in old if run.phase != "Successful"]
+    limits = snapshot.rollout.spec.analysis
+    yield from map(DeleteRun, _beyond(limits.successful_run_history_limit, successful))
+    yield from map(DeleteRun, _beyond(limits.unsuccessful_run_history_limit, unsuccessful))
 
 
-def _oldest(runs: list[Run], kept: int) -> list[str]:
+def _beyond(limit: int, runs: list[AnalysisRun]) -> list[str]:
+    """Names of all runs but the newest ones."""
     newest_first = sorted(runs, key=lambda run: (run.created, run.name), reverse=True)
-    return [run.name for run in newest_first[kept:]]
+    return [run.name for run in newest_first[limit:]]

@@ -1,44 +1,33 @@
-"""Analysis runs of Argo Rollouts: what a run's end means, and what a new one is made of."""
+"""The manifest of an AnalysisRun, made from Argo Rollouts' analysis templates and a rollout's arguments."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum, auto
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from knrollout.api import names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from datetime import datetime, timedelta
 
-    from knrollout.api.objects import Document, Run
+    from knrollout.api.objects import Document
     from knrollout.api.spec import Analysis, Arg
 
 
-class Verdict(Enum):
-    """HELD ones need a person: a run that says nothing never promotes."""
-
-    WAITING = auto()
-    PASSED = auto()
-    FAILED = auto()
-    ERROR = auto()
-    INCONCLUSIVE = auto()
-    NOTHING_MEASURED = auto()
-    NOT_STARTED = auto()
-
-    @property
-    def held(self) -> bool:
-        return self in {Verdict.ERROR, Verdict.INCONCLUSIVE, Verdict.NOTHING_MEASURED}
-
-
 class NotPossibleError(Exception):
-    """The analysis cannot be made from its templates and arguments; the text says why."""
+    """The AnalysisRun cannot be made from its templates and arguments; the text says why."""
+
+
+class TemplateKey(NamedTuple):
+    """Names an AnalysisTemplate, or a ClusterAnalysisTemplate if cluster_scope."""
+
+    cluster_scope: bool
+    name: str
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Whom a run judges, and whose it is."""
+    """What a run analyses: the canary of an attempt; and the rollout that owns the run."""
 
     rollout: str
     namespace: str
@@ -50,137 +39,129 @@ class Subject:
     attempt: int
 
 
-def judge(run: Run | None, now: datetime, patience: timedelta) -> Verdict:
-    """A run that was terminated before it measured ends as Successful: it proves nothing."""
-    if run is None:
-        return Verdict.WAITING
-    if run.phase == "Successful":
-        return Verdict.PASSED if run.measured and not run.terminated else Verdict.NOTHING_MEASURED
-    if not run.finished:
-        idle = run.phase in {"", "Pending"} and now - run.created > patience
-        return Verdict.NOT_STARTED if idle else Verdict.WAITING
-    return {"Failed": Verdict.FAILED, "Error": Verdict.ERROR}.get(run.phase, Verdict.INCONCLUSIVE)
-
-
-def manifest(
-    name: str, analysis: Analysis, templates: Mapping[tuple[bool, str], Document], of: Subject
+def run_manifest(
+    name: str, analysis: Analysis, templates: Mapping[TemplateKey, Document], subject: Subject
 ) -> Document:
-    """The AnalysisRun. Raises NotPossibleError."""
-    refs = [(ref.cluster_scope, ref.template_name) for ref in analysis.templates]
-    parts = list(_flattened(refs, templates))
-    spec: dict[str, Any] = {"metrics": _metrics(parts), "args": _args(analysis.args, parts, of)}
+    """templates are specs of templates. Raises NotPossibleError."""
+    specs = list(_with_nested(template_keys(analysis), templates))
+    spec: dict[str, Any] = {"metrics": _metrics(specs), "args": _args(analysis.args, specs, subject)}
     for field in ("dryRun", "measurementRetention"):
-        merged = [entry for part in parts for entry in part.get(field, ())]
-        if merged:
-            spec[field] = merged
+        entries = [entry for template in specs for entry in template.get(field, ())]
+        if entries:
+            spec[field] = entries
     return {
         "apiVersion": f"{names.ARGO_GROUP}/{names.ARGO_VERSION}",
         "kind": "AnalysisRun",
         "metadata": {
             "name": name,
-            "namespace": of.namespace,
-            "labels": _labels(of),
-            "ownerReferences": [_owner(of)],
+            "namespace": subject.namespace,
+            "labels": _labels(subject),
+            "ownerReferences": [_owner_reference(subject)],
         },
         "spec": spec,
     }
 
 
-def references(analysis: Analysis) -> list[tuple[bool, str]]:
-    return [(ref.cluster_scope, ref.template_name) for ref in analysis.templates]
+def template_keys(analysis: Analysis) -> list[TemplateKey]:
+    return [TemplateKey(ref.cluster_scope, ref.template_name) for ref in analysis.templates]
 
 
-def nested(spec: Document) -> list[tuple[bool, str]]:
-    """Templates that a template takes in."""
-    return [(bool(ref.get("clusterScope")), ref["templateName"]) for ref in spec.get("templates") or ()]
+def nested_template_keys(template: Document) -> list[TemplateKey]:
+    """The templates that a template includes."""
+    refs = template.get("templates") or ()
+    return [TemplateKey(bool(ref.get("clusterScope")), ref["templateName"]) for ref in refs]
 
 
-def _flattened(
-    refs: Sequence[tuple[bool, str]], templates: Mapping[tuple[bool, str], Document]
+def _with_nested(
+    keys: Sequence[TemplateKey], templates: Mapping[TemplateKey, Document]
 ) -> Iterator[Document]:
-    queue, seen = list(refs), set()
+    queue, seen = list(keys), set()
     while queue:
-        ref = queue.pop(0)
-        if ref in seen:
+        key = queue.pop(0)
+        if key in seen:
             continue
-        seen.add(ref)
-        spec = templates.get(ref)
-        if spec is None:
-            kind = "ClusterAnalysisTemplate" if ref[0] else "AnalysisTemplate"
-            raise NotPossibleError(f"there is no {kind} {ref[1]}")
-        yield spec
-        queue.extend(nested(spec))
+        seen.add(key)
+        template = templates.get(key)
+        if template is None:
+            kind = "ClusterAnalysisTemplate" if key.cluster_scope else "AnalysisTemplate"
+            raise NotPossibleError(f"there is no {kind} {key.name}")
+        yield template
+        queue.extend(nested_template_keys(template))
 
 
-def _metrics(parts: Sequence[Document]) -> list[Any]:
-    metrics = [metric for part in parts for metric in part.get("metrics") or ()]
-    named = [metric["name"] for metric in metrics]
-    twice = sorted({name for name in named if named.count(name) > 1})
-    if twice:
-        raise NotPossibleError(f"two templates have a metric {', '.join(twice)}")
+def _metrics(templates: Sequence[Document]) -> list[Any]:
+    metrics = [metric for template in templates for metric in template.get("metrics") or ()]
+    metric_names = [metric["name"] for metric in metrics]
+    duplicates = sorted({name for name in metric_names if metric_names.count(name) > 1})
+    if duplicates:
+        raise NotPossibleError(f"two templates have a metric {', '.join(duplicates)}")
     if not metrics:
         raise NotPossibleError("the templates have no metrics")
     return metrics
 
 
-def _args(given: Sequence[Arg], parts: Sequence[Document], of: Subject) -> list[Any]:
-    declared = _declared(parts)
-    for arg in given:
-        if arg.name not in declared:
+def _args(values: Sequence[Arg], templates: Sequence[Document], subject: Subject) -> list[Any]:
+    args = _declared_args(templates)
+    for arg in values:
+        if arg.name not in args:
             raise NotPossibleError(f"no template has an argument {arg.name}")
-        declared[arg.name] = {"name": arg.name, "value": _value(arg, of)}
-    empty = [name for name, arg in declared.items() if arg.get("value") is None and "valueFrom" not in arg]
+        args[arg.name] = {"name": arg.name, "value": _value(arg, subject)}
+    empty = [name for name, arg in args.items() if arg.get("value") is None and "valueFrom" not in arg]
     if empty:
         raise NotPossibleError(f"no value for the argument {', '.join(empty)}")
-    return list(declared.values())
+    return list(args.values())
 
 
-def _declared(parts: Sequence[Document]) -> dict[str, Any]:
-    declared: dict[str, Any] = {}
-    for arg in (arg for part in parts for arg in part.get("args") or ()):
-        before = declared.get(arg["name"], {}).get("value")
+def _declared_args(templates: Sequence[Document]) -> dict[str, Any]:
+    args: dict[str, Any] = {}
+    for arg in (arg for template in templates for arg in template.get("args") or ()):
+        earlier_value = args.get(arg["name"], {}).get("value")
         value = arg.get("value")
-        if before is not None and value is not None and before != value:
+        if earlier_value is not None and value is not None and earlier_value != value:
             raise NotPossibleError(f"two templates have different values for {arg['name']}")
-        if before is None:
-            declared[arg["name"]] = arg
-    return declared
+        if earlier_value is None:
+            args[arg["name"]] = arg
+    return args
 
 
-def _value(arg: Arg, of: Subject) -> str:
+def _value(arg: Arg, subject: Subject) -> str:
     source = arg.value_from
     if source is None:
         return arg.value or ""
     if source.pod_template_hash_value is not None:
-        return of.canary if source.pod_template_hash_value == "Latest" else of.stable
+        return subject.canary if source.pod_template_hash_value == "Latest" else subject.stable
     assert source.field_ref is not None  # noqa: S101 - the spec has exactly one source
-    path = source.field_ref.field_path.removeprefix("metadata.")
-    field, _, key = path.partition("['")
-    found = {
-        "name": {"": of.rollout},
-        "namespace": {"": of.namespace},
-        "uid": {"": of.uid},
-        "labels": of.labels,
-        "annotations": of.annotations,
+    return _metadata_value(source.field_ref.field_path, subject)
+
+
+def _metadata_value(field_path: str, subject: Subject) -> str:
+    """`metadata.name`, or `metadata.labels['team']`."""
+    field, _, key = field_path.removeprefix("metadata.").partition("['")
+    value = {
+        "name": {"": subject.rollout},
+        "namespace": {"": subject.namespace},
+        "uid": {"": subject.uid},
+        "labels": subject.labels,
+        "annotations": subject.annotations,
     }[field].get(key.removesuffix("']"))
-    if found is None:
-        raise NotPossibleError(f"the rollout has no {source.field_ref.field_path}")
-    return found
+    if value is None:
+        raise NotPossibleError(f"the rollout has no {field_path}")
+    return value
 
 
-def _labels(of: Subject) -> dict[str, str]:
+def _labels(subject: Subject) -> dict[str, str]:
     return {
-        names.ROLLOUT_LABEL: of.rollout,
-        names.REVISION_LABEL: of.canary,
-        names.ATTEMPT_LABEL: str(of.attempt),
+        names.ROLLOUT_LABEL: subject.rollout,
+        names.REVISION_LABEL: subject.canary,
+        names.ATTEMPT_LABEL: str(subject.attempt),
     }
 
 
-def _owner(of: Subject) -> dict[str, Any]:
+def _owner_reference(subject: Subject) -> dict[str, Any]:
     return {
         "apiVersion": names.API_VERSION,
         "kind": names.KIND,
-        "name": of.rollout,
-        "uid": of.uid,
+        "name": subject.rollout,
+        "uid": subject.uid,
         "controller": True,
     }

@@ -1,102 +1,108 @@
-"""The analysis of a release on its way: which runs belong to it, and what they say of it."""
+"""The AnalysisRuns of a release in progress: their names, and whether they let the release go on."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 from knrollout.api.status import RunStatus
-from knrollout.decide.analysis import NotPossibleError, Verdict, judge, manifest
+from knrollout.decide.analysis import NotPossibleError, run_manifest
 from knrollout.decide.decision import Decision, paused
+from knrollout.decide.run_verdict import RunVerdict, judge
 
 if TYPE_CHECKING:
     from knrollout.api.status import PauseReason, Status
-    from knrollout.decide.snapshot import View
+    from knrollout.decide.snapshot import Snapshot
 
-_REASONS: Final[dict[Verdict, PauseReason]] = {
-    Verdict.ERROR: "AnalysisRunError",
-    Verdict.INCONCLUSIVE: "InconclusiveAnalysisRun",
-    Verdict.NOTHING_MEASURED: "NothingMeasured",
-    Verdict.NOT_STARTED: "NothingMeasured",
+_PAUSE_REASONS: Final[dict[RunVerdict, PauseReason]] = {
+    RunVerdict.ERROR: "AnalysisRunError",
+    RunVerdict.INCONCLUSIVE: "InconclusiveAnalysisRun",
+    RunVerdict.NOTHING_MEASURED: "NothingMeasured",
+    RunVerdict.NOT_STARTED: "NothingMeasured",
 }
-_WORDS: Final = {
-    Verdict.ERROR: "could not be measured",
-    Verdict.INCONCLUSIVE: "is inconclusive",
-    Verdict.NOTHING_MEASURED: "ended without a measurement that counts",
-    Verdict.NOT_STARTED: "has not started; is the analysis controller there?",
+_EXPLANATIONS: Final = {
+    RunVerdict.ERROR: "could not be measured",
+    RunVerdict.INCONCLUSIVE: "is inconclusive",
+    RunVerdict.NOTHING_MEASURED: "ended without a measurement that counts",
+    RunVerdict.NOT_STARTED: "has not started; is the analysis controller there?",
 }
 
 
-def run_name(view: View, status: Status, what: str, number: int) -> str:
-    """Decided before the run exists, so that two controllers make one run. The uid keeps namesakes apart."""
-    rollout = view.rollout
-    return f"{rollout.name}-{rollout.uid[:8]}-{status.attempt}-{what}-{number}"
+def new_background_run(snapshot: Snapshot, status: Status, number: int) -> RunStatus:
+    return RunStatus(name=_run_name(snapshot, status, "background", number), number=number)
 
 
-def background_run(view: View, status: Status, number: int = 1) -> RunStatus:
-    return RunStatus(name=run_name(view, status, "background", number), number=number)
-
-
-def step_run(view: View, status: Status, number: int = 1) -> RunStatus:
+def new_step_run(snapshot: Snapshot, status: Status, number: int) -> RunStatus:
     step = f"step{status.current_step_index}"
-    return RunStatus(name=run_name(view, status, step, number), number=number)
+    return RunStatus(name=_run_name(snapshot, status, step, number), number=number)
 
 
-def with_phases(view: View, status: Status) -> Status:
-    """What is seen of the runs is remembered. A run that is gone is made anew, so it has no phase."""
-    return status.but(
-        step_run=_seen(view, status.step_run), background_run=_seen(view, status.background_run)
+def _run_name(snapshot: Snapshot, status: Status, purpose: str, number: int) -> str:
+    """The same for every controller, so that two controllers create one run.
+
+    The uid tells it from the runs of an earlier rollout with the same name.
+    """
+    rollout = snapshot.rollout
+    return f"{rollout.name}-{rollout.uid[:8]}-{status.attempt}-{purpose}-{number}"
+
+
+def with_run_phases(snapshot: Snapshot, status: Status) -> Status:
+    """Records the observed phases. A deleted run has no phase, because it is created again."""
+    return status.replace(
+        step_run=_with_phase(snapshot, status.step_run),
+        background_run=_with_phase(snapshot, status.background_run),
     )
 
 
-def _seen(view: View, run: RunStatus | None) -> RunStatus | None:
-    if run is None:
+def _with_phase(snapshot: Snapshot, run_status: RunStatus | None) -> RunStatus | None:
+    if run_status is None:
         return None
-    found = view.runs.get(run.name)
-    return run.but(phase=found.phase if found else "", message=found.message if found else "")
+    run = snapshot.runs.get(run_status.name)
+    return run_status.replace(phase=run.phase if run else "", message=run.message if run else "")
 
 
-def verdict(view: View, run: RunStatus) -> Verdict:
-    return judge(view.runs.get(run.name), view.now, view.patience)
+def verdict_of(snapshot: Snapshot, run: RunStatus) -> RunVerdict:
+    return judge(snapshot.runs.get(run.name), snapshot.now, snapshot.progress_deadline)
 
 
-def held(view: View, status: Status, run: RunStatus, found: Verdict) -> Decision:
-    message = f"{run.name} {_WORDS[found]}" + (f": {run.message}" if run.message else "")
-    return paused(view, status, _REASONS[found], message)
+def pause_for(verdict: RunVerdict, snapshot: Snapshot, status: Status, run: RunStatus) -> Decision:
+    message = f"{run.name} {_EXPLANATIONS[verdict]}" + (f": {run.message}" if run.message else "")
+    return paused(snapshot, status, _PAUSE_REASONS[verdict], message)
 
 
-def background(view: View, status: Status) -> tuple[Status, Decision | None]:
-    """Begins the background analysis when its time has come; a run that is of no use holds the release.
+def gate_background_run(snapshot: Snapshot, status: Status) -> tuple[Status, Decision | None]:
+    """Starts the background analysis at its step. Pauses the release if the run has no result.
 
-    Promoting past the step, or asking for a rerun, begins a new run.
+    Promoting past the step, or requesting a rerun, starts another run.
     """
-    analysis = view.rollout.canary.analysis
+    analysis = snapshot.rollout.canary.analysis
     if analysis is None or status.current_step_index < analysis.starting_step:
         return status, None
     run = status.background_run
     if run is None:
-        return status.but(background_run=background_run(view, status)), None
-    found = verdict(view, run)
-    if found not in _REASONS:
+        return status.replace(background_run=new_background_run(snapshot, status, 1)), None
+    verdict = verdict_of(snapshot, run)
+    if verdict not in _PAUSE_REASONS:
         return status, None
-    passed = view.requests.passes(status.canary_revision, status.attempt, status.current_step_index)
-    if found.held and (passed or view.requests.rerun == run.name):
-        return status.but(background_run=background_run(view, status, run.number + 1)), None
-    return status, held(view, status, run, found)
+    requests, step = snapshot.requests, status.current_step_index
+    promoted = requests.promotes_step(status.canary_revision, status.attempt, step)
+    if verdict.has_no_result and (promoted or requests.rerun == run.name):
+        return status.replace(background_run=new_background_run(snapshot, status, run.number + 1)), None
+    return status, pause_for(verdict, snapshot, status, run)
 
 
-def has_measured(view: View, status: Status) -> bool:
-    """The background analysis, if there is one, found something good and nothing to say against it."""
-    if view.rollout.canary.analysis is None:
+def background_has_measured(snapshot: Snapshot, status: Status) -> bool:
+    """True also without a background analysis."""
+    if snapshot.rollout.canary.analysis is None:
         return True
-    run = view.runs.get(status.background_run.name) if status.background_run else None
+    run = snapshot.runs.get(status.background_run.name) if status.background_run else None
     return run is not None and run.measured and not run.terminated and run.phase in {"Running", "Successful"}
 
 
-def possible(view: View, status: Status) -> str | None:
-    """What keeps an analysis of the release from being made; None if nothing does."""
+def analysis_fault(snapshot: Snapshot, status: Status) -> str | None:
+    """Why an AnalysisRun of the release cannot be made; None if all can."""
     try:
-        for analysis in view.analyses():
-            manifest("any", analysis, view.templates, view.subject(status))
-    except NotPossibleError as fault:
-        return str(fault)
+        for analysis in snapshot.rollout.canary.analyses():
+            run_manifest("any", analysis, snapshot.templates, snapshot.subject(status))
+    except NotPossibleError as error:
+        return str(error)
     return None

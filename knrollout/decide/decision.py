@@ -1,4 +1,4 @@
-"""What a decision is made of: a status with its words, and the moves that several rules share."""
+"""Building blocks of decisions: a status with its phase, and the moves that several rules share."""
 
 from __future__ import annotations
 
@@ -6,94 +6,110 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from knrollout.api.status import Aborted, Attempt, PauseCondition, Split
+from knrollout.api.status import AbortStatus, Attempt, PauseCondition, Split
 from knrollout.decide import traffic
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from knrollout.api.status import Outcome, PauseReason, Phase, Status
-    from knrollout.decide.snapshot import View
+    from knrollout.decide.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
 class Decision:
-    """touch False: nothing in the cluster is changed but the status. wake: look again by then at the latest."""
+    """status_only: nothing but the status is written. requeue_at: decide again by then at the latest."""
 
     status: Status
-    touch: bool = True
-    wake: datetime | None = None
+    status_only: bool = False
+    requeue_at: datetime | None = None
 
 
-def said(status: Status, phase: Phase, reason: str, message: str) -> Status:
-    return status.but(phase=phase, reason=reason, message=message)
+def with_phase(status: Status, phase: Phase, reason: str, message: str) -> Status:
+    return status.replace(phase=phase, reason=reason, message=message)
 
 
-def progressing(status: Status, reason: str, message: str, wake: datetime | None = None) -> Decision:
-    calm = status.but(pause_conditions=())
-    return Decision(said(calm, "Progressing", reason, message), wake=wake)
+def progressing(status: Status, reason: str, message: str, requeue_at: datetime | None = None) -> Decision:
+    status = status.replace(pause_conditions=())
+    return Decision(with_phase(status, "Progressing", reason, message), requeue_at=requeue_at)
 
 
 def paused(
-    view: View, status: Status, reason: PauseReason, message: str, wake: datetime | None = None
+    snapshot: Snapshot,
+    status: Status,
+    reason: PauseReason,
+    message: str,
+    requeue_at: datetime | None = None,
 ) -> Decision:
-    before = (held for held in status.pause_conditions if held.reason == reason)
-    since = next((held.start_time for held in before), view.now)
-    held = PauseCondition(reason=reason, start_time=since, message=message)
-    return Decision(said(status.but(pause_conditions=(held,)), "Paused", reason, message), wake=wake)
+    start_times = (each.start_time for each in status.pause_conditions if each.reason == reason)
+    condition = PauseCondition(reason=reason, start_time=next(start_times, snapshot.now), message=message)
+    status = status.replace(pause_conditions=(condition,))
+    return Decision(with_phase(status, "Paused", reason, message), requeue_at=requeue_at)
 
 
-def want(status: Status, split: Split) -> Status:
-    """The split is to be written; its serial is given here. The same one twice is one."""
-    last = status.wanted
-    forced = split.over or bool(status.pending and status.pending[-1].over)
-    if last is not None and not split.over and last.but(serial=0, over=False) == split.but(serial=0):
+def queue_split(status: Status, split: Split) -> Status:
+    """Adds the split to those that are pending and numbers it. A split that equals the newest one adds nothing."""
+    newest = status.newest_split
+    if (
+        newest is not None
+        and not split.over
+        and newest.replace(serial=0, over=False) == split.replace(serial=0)
+    ):
         return status
-    numbered = split.but(serial=status.serial + 1, over=forced)
-    return status.but(serial=numbered.serial, pending=(*status.pending, numbered))
+    over = split.over or bool(status.pending and status.pending[-1].over)
+    numbered = split.replace(serial=status.serial + 1, over=over)
+    return status.replace(serial=numbered.serial, pending=(*status.pending, numbered))
 
 
-def stalled(view: View, status: Status, reason: str, message: str) -> Decision:
-    """Progress is awaited; past the deadline the release is aborted, or only said to be late."""
-    if view.rollout.spec.paused:
-        return paused(view, status.but(stalled_since=None), "UserPaused", f"paused by hand; {message}")
-    since = status.stalled_since or view.now
-    status = status.but(stalled_since=since)
-    if view.now - since < view.patience:
-        return progressing(status, reason, message, wake=since + view.patience)
-    late = f"no progress in {view.rollout.spec.progress_deadline_seconds} s: {message}"
-    if view.rollout.spec.progress_deadline_abort:
-        return abort(view, status, "ProgressDeadlineExceeded", late)
-    calm = status.but(pause_conditions=())
-    return Decision(said(calm, "Degraded", "ProgressDeadlineExceeded", late))
+def await_progress(snapshot: Snapshot, status: Status, reason: str, message: str) -> Decision:
+    """Past the progress deadline the release is aborted, or only reported as late, as the spec says."""
+    if snapshot.rollout.spec.paused:
+        status = status.replace(stalled_since=None)
+        return paused(snapshot, status, "UserPaused", f"paused by hand; {message}")
+    since = status.stalled_since or snapshot.now
+    status = status.replace(stalled_since=since)
+    if snapshot.now - since < snapshot.progress_deadline:
+        return progressing(status, reason, message, requeue_at=since + snapshot.progress_deadline)
+    spec = snapshot.rollout.spec
+    message = f"no progress in {spec.progress_deadline_seconds} s: {message}"
+    if spec.progress_deadline_abort:
+        return abort(snapshot, status, "ProgressDeadlineExceeded", message)
+    status = status.replace(pause_conditions=())
+    return Decision(with_phase(status, "Degraded", "ProgressDeadlineExceeded", message))
 
 
-def abort(view: View, status: Status, reason: str, message: str) -> Decision:
-    """Everything to stable, now. The canary keeps its tag for a while where it is fit to have one.
+def abort(snapshot: Snapshot, status: Status, reason: str, message: str) -> Decision:
+    """All traffic goes to stable now. The canary keeps its tag for abortScaleDownDelaySeconds, if it is ready.
 
-    A hand edit is written over only if it gives the canary traffic.
+    A manual edit is overwritten only if it gives traffic to the canary.
     """
-    assert view.service is not None and status.stable_revision and status.canary_revision  # noqa: S101, PT018
-    canary, delay = status.canary_revision, view.rollout.canary.abort_scale_down_delay_seconds
-    edited = traffic.is_edited(view.service, status)
-    status = ended(view, status, "Aborted", reason, message).but(
-        aborted=Aborted(at=view.now, reason=reason, message=message),
+    service, canary = snapshot.service, status.canary_revision
+    assert service is not None and status.stable_revision and canary  # noqa: S101, PT018
+    delay = snapshot.rollout.canary.abort_scale_down_delay_seconds
+    over = traffic.is_edited(service, status) and traffic.receives_traffic(service, canary)
+    status = record_attempt(snapshot, status, "Aborted", reason, message).replace(
+        aborted=AbortStatus(at=snapshot.now, reason=reason, message=message),
         weight=0,
         pause_conditions=(),
         stalled_since=None,
         step_run=None,
         background_run=None,
-        retained_until=view.now + timedelta(seconds=delay) if delay else None,
+        retained_until=snapshot.now + timedelta(seconds=delay) if delay else None,
     )
-    kept = canary if view.ready(canary) else None
-    over = edited and traffic.feeds(view.service, canary)
-    split = Split(serial=0, stable=status.stable_revision or "", canary=kept, over=over)
-    return Decision(said(want(status, split), "Degraded", reason, message), wake=status.retained_until)
+    split = Split(
+        serial=0,
+        stable=status.stable_revision or "",
+        canary=canary if snapshot.is_ready(canary) else None,
+        over=over,
+    )
+    status = queue_split(status, split)
+    return Decision(with_phase(status, "Degraded", reason, message), requeue_at=status.retained_until)
 
 
-def ended(view: View, status: Status, outcome: Outcome, reason: str, message: str) -> Status:
-    """The attempt goes into the history, which keeps the newest ones and always the latest revision's last:
-    a revision that is not in it counts as new.
+def record_attempt(snapshot: Snapshot, status: Status, outcome: Outcome, reason: str, message: str) -> Status:
+    """Adds the attempt to the history, which keeps the newest revisionHistoryLimit entries.
+
+    It also keeps the last attempt of the latest revision, because a revision that is not in the history counts as new.
     """
     entry = Attempt(
         revision=status.canary_revision or "",
@@ -102,10 +118,10 @@ def ended(view: View, status: Status, outcome: Outcome, reason: str, message: st
         reason=reason,
         message=message,
         started_at=status.started_at,
-        finished_at=view.now,
+        finished_at=snapshot.now,
     )
-    limit = view.rollout.spec.revision_history_limit
-    older, newer = (*status.history, entry)[:-limit], (*status.history, entry)[-limit:]
-    latest = view.service.latest_created if view.service else None
-    last = [old for old in older if old.revision == latest][-1:]
-    return status.but(history=(*last, *newer))
+    limit = snapshot.rollout.spec.revision_history_limit
+    older, newest = (*status.history, entry)[:-limit], (*status.history, entry)[-limit:]
+    latest = snapshot.service.latest_created_revision if snapshot.service else None
+    last_of_latest = [old for old in older if old.revision == latest][-1:]
+    return status.replace(history=(*last_of_latest, *newest))

@@ -1,8 +1,8 @@
-"""The whole controller as one pure function: from a reading of the cluster to a status and actions.
+"""The whole controller as one pure function: from a snapshot of the cluster to a status, actions and events.
 
-The status is written first, then the actions are carried out, each checked by the
-resourceVersion that was read. Whatever of this does not happen, or happens late, the
-next reading leads on: the status names every write before it is made.
+The caller writes the status first and then carries out the actions. Each action is checked against the resourceVersion
+in the snapshot. A write that fails or comes late does no harm: the status names every write before it is made, so the
+next snapshot shows what is missing.
 """
 
 from __future__ import annotations
@@ -11,86 +11,97 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from knrollout.api import names
-from knrollout.decide import actions as acting
 from knrollout.decide import traffic
-from knrollout.decide.conditions import conditions
-from knrollout.decide.decision import Decision, said, want
-from knrollout.decide.events import notices
-from knrollout.decide.idle import rest
+from knrollout.decide.actions import required_actions
+from knrollout.decide.conditions import current_conditions
+from knrollout.decide.decision import Decision, queue_split, with_phase
+from knrollout.decide.events import events_between
+from knrollout.decide.idle import maintain
 from knrollout.decide.progress import advance
-from knrollout.decide.start import adopt, begin
+from knrollout.decide.start import adopt, start_attempt
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from knrollout.api.objects import Service
+    from knrollout.api.rollout import InvalidSpec
     from knrollout.api.status import Status
     from knrollout.decide.actions import Action
-    from knrollout.decide.events import Notice
-    from knrollout.decide.snapshot import View
+    from knrollout.decide.events import Event
+    from knrollout.decide.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
 class Plan:
-    """wake: when to look again even if nothing happens."""
+    """requeue_at: decide again by then at the latest, even if nothing happens."""
 
     status: Status
     actions: tuple[Action, ...]
-    wake: datetime | None
-    notices: tuple[Notice, ...] = ()
+    events: tuple[Event, ...]
+    requeue_at: datetime | None = None
 
 
-def plan(view: View) -> Plan:
-    decision = _decide(view)
-    status = decision.status.but(observed_generation=view.rollout.generation)
-    status = status.but(conditions=conditions(view, status))
-    actions = acting.actions(view, status) if decision.touch else ()
-    return Plan(status, actions, decision.wake, notices(view.rollout.status, status, view.runs))
+def make_plan(snapshot: Snapshot) -> Plan:
+    decision = _decide(snapshot)
+    status = decision.status.replace(observed_generation=snapshot.rollout.generation)
+    status = status.replace(conditions=current_conditions(snapshot, status))
+    actions = () if decision.status_only else required_actions(snapshot, status)
+    events = events_between(snapshot.rollout.status, status, snapshot.runs)
+    return Plan(status, actions, events, decision.requeue_at)
 
 
-def _decide(view: View) -> Decision:
-    status, service = view.rollout.status, view.service
+def plan_for_invalid_spec(rollout: InvalidSpec, generation: int) -> Plan:
+    """Nothing but the status is written."""
+    observed = rollout.status.replace(observed_generation=generation)
+    status = with_phase(observed, "Degraded", "InvalidSpec", rollout.message)
+    return Plan(status, (), events_between(rollout.status, status, {}))
+
+
+def _decide(snapshot: Snapshot) -> Decision:
+    status, service = snapshot.rollout.status, snapshot.service
     if service is None:
-        message = f"there is no Service {view.rollout.spec.workload_ref.name}"
-        return Decision(said(status, "Degraded", "ServiceMissing", message), touch=False)
-    if view.rival is not None:
-        message = f"the Service belongs to the rollout {view.rival}, which is older"
-        return Decision(said(status, "Degraded", "ServiceTaken", message), touch=False)
+        message = f"there is no Service {snapshot.rollout.spec.workload_ref.name}"
+        return Decision(with_phase(status, "Degraded", "ServiceMissing", message), status_only=True)
+    if snapshot.owner is not None:
+        message = f"the Service belongs to the rollout {snapshot.owner}, which is older"
+        return Decision(with_phase(status, "Degraded", "ServiceTaken", message), status_only=True)
     if status.stable_revision is None:
-        return adopt(view, service, status)
-    return _lead(view, service, _taken_over(view, service, _confirmed(view, service, status)))
+        return adopt(snapshot, service, status)
+    status = _confirm_split(snapshot, service, status)
+    return _release(snapshot, service, _take_over_traffic(snapshot, service, status))
 
 
-def _lead(view: View, service: Service, status: Status) -> Decision:
-    if status.stable_revision not in view.revisions and not _replaces_stable(view, status):
+def _release(snapshot: Snapshot, service: Service, status: Status) -> Decision:
+    if status.stable_revision not in snapshot.revisions and not _replaces_stable(snapshot, status):
         message = f"{status.stable_revision} is deleted; nothing is changed until a person promotes in full"
-        return Decision(said(status, "Degraded", "StableMissing", message), touch=False)
-    status = begin(view, service, status)
-    return advance(view, service, status) if status.active else rest(view, service, status)
+        return Decision(with_phase(status, "Degraded", "StableMissing", message), status_only=True)
+    status = start_attempt(snapshot, service, status)
+    return advance(snapshot, service, status) if status.active else maintain(snapshot, service, status)
 
 
-def _replaces_stable(view: View, status: Status) -> bool:
-    """Without its stable revision a release can only go forward, and only if a person says so."""
-    asked = status.promote_full or view.requests.passes_all(status.canary_revision, status.attempt)
-    return status.active and asked and view.ready(status.canary_revision)
+def _replaces_stable(snapshot: Snapshot, status: Status) -> bool:
+    """Without its stable revision a release can only be promoted, and only if a person requests it."""
+    requested = snapshot.requests.promotes_in_full(status.canary_revision, status.attempt)
+    is_promotion = status.active and (status.promote_full or requested)
+    return is_promotion and snapshot.is_ready(status.canary_revision)
 
 
-def _confirmed(view: View, service: Service, status: Status) -> Status:
-    """The Service bears the newest split: it is applied, and no older one can be written any more."""
-    address = next((entry.url for entry in service.actual if entry.tag == names.CANARY_TAG), None)
-    status = status.but(canary_address=address)
+def _confirm_split(snapshot: Snapshot, service: Service, status: Status) -> Status:
+    """Once the Service has the newest split it is the applied one. No older one can be written any more."""
+    address = next((entry.url for entry in service.status_traffic if entry.tag == names.CANARY_TAG), None)
+    status = status.replace(canary_address=address)
     if not status.pending:
         return status
     newest = status.pending[-1]
-    marked = service.split == traffic.mark(view.rollout.name, newest)
-    if not marked or not traffic.is_written(service, newest):
+    is_annotated = service.split_annotation == traffic.split_annotation(snapshot.rollout.name, newest)
+    if not is_annotated or not traffic.is_written(service, newest):
         return status
-    return status.but(applied=newest.but(over=False), pending=())
+    return status.replace(applied=newest.replace(over=False), pending=())
 
 
-def _taken_over(view: View, service: Service, status: Status) -> Status:
-    """A person lets the rollout write over the hand edit that replaced this very split."""
-    asked = view.requests.take_over == str(status.serial)
-    if not asked or status.wanted is None or not traffic.is_edited(service, status):
+def _take_over_traffic(snapshot: Snapshot, service: Service, status: Status) -> Status:
+    """A person allows the rollout to overwrite the manual edit that replaced this split."""
+    requested = snapshot.requests.take_over == str(status.serial)
+    if not requested or status.newest_split is None or not traffic.is_edited(service, status):
         return status
-    return want(status, status.wanted.but(over=True))
+    return queue_split(status, status.newest_split.replace(over=True))

@@ -1,76 +1,49 @@
-"""Everything a decision is made from: one reading of the cluster, and the time."""
+"""The input of a decision: the cluster's state at one time."""
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from knrollout.api.requests import Requests
-from knrollout.api.status import Status
 from knrollout.decide.analysis import Subject
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from knrollout.api.objects import Document, Revision, Run, Service
-    from knrollout.api.spec import Analysis, Canary, Spec
+    from knrollout.api.objects import AnalysisRun, Document, Revision, Service
+    from knrollout.api.rollout import Rollout
+    from knrollout.api.status import Status
+    from knrollout.decide.analysis import TemplateKey
 
 
 @dataclass(frozen=True)
-class Rollout:
-    """A KnativeRollout whose spec is valid."""
+class Snapshot:
+    """runs are the AnalysisRuns that the rollout owns. templates are the specs of the analysis templates that it uses.
 
-    name: str
-    namespace: str
-    uid: str
-    generation: int
-    resource_version: str
-    labels: Mapping[str, str]
-    annotations: Mapping[str, str]
-    spec: Spec
-    status: Status = field(default_factory=Status)
-
-    @property
-    def canary(self) -> Canary:
-        return self.spec.strategy.canary
-
-    @property
-    def steps_hash(self) -> str:
-        """Of what a change of starts the release again."""
-        parts = self.canary.model_dump_json(include={"steps", "analysis"})
-        return hashlib.sha256(parts.encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class View:
-    """runs are those that the rollout owns. rival is an older rollout of the same Service."""
+    owner: the older rollout that the Service belongs to, None if the Service belongs to this one.
+    """
 
     rollout: Rollout
     service: Service | None
     revisions: Mapping[str, Revision]
-    runs: Mapping[str, Run]
-    templates: Mapping[tuple[bool, str], Document]
+    runs: Mapping[str, AnalysisRun]
+    templates: Mapping[TemplateKey, Document]
     now: datetime
-    rival: str | None = None
+    owner: str | None = None
 
     @property
     def requests(self) -> Requests:
-        return Requests.read(self.rollout.annotations)
+        return Requests.parse(self.rollout.annotations)
 
     @property
-    def patience(self) -> timedelta:
+    def progress_deadline(self) -> timedelta:
         return timedelta(seconds=self.rollout.spec.progress_deadline_seconds)
 
-    def ready(self, revision: str | None) -> bool:
-        found = self.revisions.get(revision or "")
-        return found is not None and found.ready
-
-    def analyses(self) -> list[Analysis]:
-        canary = self.rollout.canary
-        steps = [step.analysis for step in canary.steps if step.analysis is not None]
-        return [*steps, canary.analysis] if canary.analysis is not None else steps
+    def is_ready(self, name: str | None) -> bool:
+        revision = self.revisions.get(name or "")
+        return revision is not None and revision.ready
 
     def subject(self, status: Status) -> Subject:
         return Subject(

@@ -1,94 +1,109 @@
-"""The steps of a release: each is passed at most once, and a promotion passes the one it names."""
+"""The steps of a release. Each is passed at most once; a promotion passes the step that it names."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from knrollout.api.spec import seconds
+from knrollout.api.duration import duration_seconds
 from knrollout.api.status import Split
-from knrollout.decide.analysis import Verdict
-from knrollout.decide.analysis_gate import has_measured, held, step_run, verdict
-from knrollout.decide.decision import Decision, paused, progressing, want
+from knrollout.decide.analysis_gate import (
+    background_has_measured,
+    new_step_run,
+    pause_for,
+    verdict_of,
+)
+from knrollout.decide.decision import Decision, paused, progressing, queue_split
+from knrollout.decide.run_verdict import RunVerdict
 
 if TYPE_CHECKING:
     from knrollout.api.spec import Pause
     from knrollout.api.status import Status
-    from knrollout.decide.snapshot import View
+    from knrollout.decide.snapshot import Snapshot
 
 
-def walk(view: View, status: Status) -> Decision | Status:
-    """Steps that are passed are left behind; a Decision is what is waited for, a Status that none is left.
+def take_steps(snapshot: Snapshot, status: Status) -> Decision | Status:
+    """Passes every step that is done. Returns a Decision if a step has to wait, a Status if none is left.
 
-    The traffic of the status is in place.
+    The caller makes sure that the canary has the weight in the status.
     """
-    steps = view.rollout.canary.steps
+    steps = snapshot.rollout.canary.steps
     while not status.promote_full and status.current_step_index < len(steps):
-        waiting = _wait(view, status)
-        if waiting is not None:
-            return waiting
-        status = status.but(
+        decision = _take_step(snapshot, status)
+        if decision is not None:
+            return decision
+        status = status.replace(
             current_step_index=status.current_step_index + 1,
-            current_step_started_at=view.now,
+            current_step_started_at=snapshot.now,
             step_run=None,
             pause_conditions=(),
         )
-    return status if status.promote_full else _gate(view, status)
+    return status if status.promote_full else _require_measurements(snapshot, status)
 
 
-def _wait(view: View, status: Status) -> Decision | None:
-    step = view.rollout.canary.steps[status.current_step_index]
+def _take_step(snapshot: Snapshot, status: Status) -> Decision | None:
+    """None if the step is passed."""
+    step = snapshot.rollout.canary.steps[status.current_step_index]
     if step.set_weight is not None:
-        return _weigh(status, step.set_weight)
-    if view.requests.passes(status.canary_revision, status.attempt, status.current_step_index):
+        return _set_weight(status, step.set_weight)
+    if _is_promoted(snapshot, status):
         return None
     if step.pause is not None:
-        return _pause(view, status, step.pause)
-    return _analyse(view, status)
+        return _pause(snapshot, status, step.pause)
+    return _analyse(snapshot, status)
 
 
-def _weigh(status: Status, weight: int) -> Decision | None:
+def _is_promoted(snapshot: Snapshot, status: Status) -> bool:
+    return snapshot.requests.promotes_step(status.canary_revision, status.attempt, status.current_step_index)
+
+
+def _set_weight(status: Status, weight: int) -> Decision | None:
     if status.weight == weight:
         return None
-    share = Split(serial=0, stable=status.stable_revision or "", canary=status.canary_revision, weight=weight)
-    return progressing(want(status.but(weight=weight), share), "SetWeight", f"{weight} % is being moved")
+    split = Split(serial=0, stable=status.stable_revision or "", canary=status.canary_revision, weight=weight)
+    status = queue_split(status.replace(weight=weight), split)
+    return progressing(status, "SetWeight", f"{weight} % is being moved")
 
 
-def _pause(view: View, status: Status, pause: Pause) -> Decision | None:
+def _pause(snapshot: Snapshot, status: Status, pause: Pause) -> Decision | None:
     if pause.duration is None:
-        return paused(view, status, "CanaryPauseStep", "waits for a promotion")
-    started = status.current_step_started_at or view.now
-    until = started + timedelta(seconds=seconds(pause.duration))
-    if view.now >= until:
+        return paused(snapshot, status, "CanaryPauseStep", "waits for a promotion")
+    start = status.current_step_started_at or snapshot.now
+    end = start + timedelta(seconds=duration_seconds(pause.duration))
+    if snapshot.now >= end:
         return None
-    return paused(view, status, "CanaryPauseStep", f"until {until:%Y-%m-%dT%H:%M:%SZ}", wake=until)
+    message = f"until {end:%Y-%m-%dT%H:%M:%SZ}"
+    return paused(snapshot, status, "CanaryPauseStep", message, requeue_at=end)
 
 
-def _analyse(view: View, status: Status) -> Decision | None:
+def _analyse(snapshot: Snapshot, status: Status) -> Decision | None:
     run = status.step_run
     if run is None:
-        begun = step_run(view, status)
-        return progressing(status.but(step_run=begun), "Analysing", f"{begun.name} begins")
-    found = verdict(view, run)
-    if found is Verdict.PASSED:
+        return _start_run(snapshot, status, 1)
+    verdict = verdict_of(snapshot, run)
+    if verdict is RunVerdict.PASSED:
         return None
-    if found is Verdict.WAITING:
-        return progressing(status, "Analysing", f"{run.name} is running", wake=view.now + view.patience)
-    if found.held and view.requests.rerun == run.name:
-        again = step_run(view, status, run.number + 1)
-        return progressing(status.but(step_run=again), "Analysing", f"{again.name} begins")
-    return held(view, status, run, found)
+    if verdict is RunVerdict.WAITING:
+        message = f"{run.name} is running"
+        deadline = snapshot.now + snapshot.progress_deadline
+        return progressing(status, "Analysing", message, requeue_at=deadline)
+    if verdict.has_no_result and snapshot.requests.rerun == run.name:
+        return _start_run(snapshot, status, run.number + 1)
+    return pause_for(verdict, snapshot, status, run)
 
 
-def _gate(view: View, status: Status) -> Decision | Status:
-    """No promotion on no data: the background analysis must have something to say for the canary."""
-    if has_measured(view, status):
+def _start_run(snapshot: Snapshot, status: Status, number: int) -> Decision:
+    run = new_step_run(snapshot, status, number)
+    return progressing(status.replace(step_run=run), "Analysing", f"{run.name} starts")
+
+
+def _require_measurements(snapshot: Snapshot, status: Status) -> Decision | Status:
+    """Without data nothing is promoted: the background analysis must have measured the canary successfully."""
+    if background_has_measured(snapshot, status) or _is_promoted(snapshot, status):
         return status
-    last = len(view.rollout.canary.steps)
-    if view.requests.passes(status.canary_revision, status.attempt, last):
-        return status
-    since = status.current_step_started_at or view.now
+    since = status.current_step_started_at or snapshot.now
+    deadline = since + snapshot.progress_deadline
     message = "the background analysis has measured nothing yet"
-    if view.now - since >= view.patience:
-        return paused(view, status, "NothingMeasured", message)
-    return progressing(status, "Analysing", message, wake=since + view.patience)
+    if snapshot.now >= deadline:
+        return paused(snapshot, status, "NothingMeasured", message)
+    return progressing(status, "Analysing", message, requeue_at=deadline)

@@ -1,12 +1,12 @@
-"""Traffic of a Service: what a split means, what of it is ours, and whether somebody else changed it."""
+"""Traffic of a Service: which entries a split consists of, and whether somebody else edited them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 from knrollout.api import names
-from knrollout.api.objects import Target
-from knrollout.api.status import ALL
+from knrollout.api.objects import TrafficTarget
+from knrollout.api.status import FULL_WEIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,73 +14,73 @@ if TYPE_CHECKING:
     from knrollout.api.objects import Service
     from knrollout.api.status import Split, Status
 
-PINNED_AND_CANARY: Final = 2
+_STABLE_AND_CANARY: Final = 2
 
 
-def targets(split: Split) -> tuple[Target, ...]:
-    """The entries of a split, each revision by its name; they sum to 100."""
-    entries = [Target(split.stable, ALL - split.weight)]
+def targets(split: Split) -> tuple[TrafficTarget, ...]:
+    """The entries of a split, each revision by its name. Their percentages add up to 100."""
+    entries = [TrafficTarget(split.stable, FULL_WEIGHT - split.weight)]
     if split.canary is not None:
-        entries.append(Target(split.canary, split.weight, names.CANARY_TAG))
+        entries.append(TrafficTarget(split.canary, split.weight, names.CANARY_TAG))
     if split.previous is not None:
-        entries.append(Target(split.previous, 0, names.PREVIOUS_TAG))
+        entries.append(TrafficTarget(split.previous, 0, names.PREVIOUS_TAG))
     return tuple(entries)
 
 
-def foreign(traffic: Iterable[Target]) -> tuple[Target, ...]:
-    """Addresses that others gave to revisions: a tag that is not ours, and no share of the traffic."""
+def foreign_tags(traffic: Iterable[TrafficTarget]) -> tuple[TrafficTarget, ...]:
+    """Entries with a tag of somebody else and without traffic. The rollout preserves them."""
     return tuple(
         entry for entry in traffic if entry.tag not in {None, *names.OWN_TAGS} and entry.percent == 0
     )
 
 
-def managed(traffic: Iterable[Target]) -> frozenset[Target]:
-    """What is left of the traffic without foreign tags; an untagged share of nothing says nothing."""
+def managed(traffic: Iterable[TrafficTarget]) -> frozenset[TrafficTarget]:
+    """The traffic without foreign tags and without entries that have neither a tag nor traffic."""
     entries = tuple(traffic)
-    kept = set(entries) - set(foreign(entries))
-    return frozenset(entry for entry in kept if entry.tag is not None or entry.percent > 0)
+    own = set(entries) - set(foreign_tags(entries))
+    return frozenset(entry for entry in own if entry.tag is not None or entry.percent > 0)
 
 
 def is_written(service: Service, split: Split) -> bool:
-    return managed(service.traffic) == managed(targets(split))
+    return managed(service.spec_traffic) == managed(targets(split))
 
 
 def is_edited(service: Service, status: Status) -> bool:
-    """Somebody else wrote the traffic: it is none of the splits that this rollout may have written."""
+    """The Service's traffic is none of the splits that this rollout may have written: somebody else wrote it."""
     if status.pending and status.pending[-1].over:
         return False
-    known = [*status.pending, *([status.applied] if status.applied else [])]
-    return not any(is_written(service, split) for split in known)
+    own = [*status.pending, *([status.applied] if status.applied else [])]
+    return not any(is_written(service, split) for split in own)
 
 
-def feeds(service: Service, revision: str) -> bool:
-    """The revision gets, or may get, a share."""
-    shares = [entry for entry in service.traffic if entry.percent > 0]
-    return any(entry.revision in {revision, None} for entry in shares)
+def receives_traffic(service: Service, revision: str) -> bool:
+    """An entry that follows the latest revision counts too: that may be this one."""
+    return any(entry.percent > 0 and entry.revision in {revision, None} for entry in service.spec_traffic)
 
 
-def sole(service: Service) -> str | None:
-    """The revision that serves everything, or that stands as stable in a split of our own shape."""
-    shares = [entry for entry in service.actual if entry.percent > 0 and entry.revision is not None]
-    if len(shares) == 1 and shares[0].percent == ALL:
+def serving_revision(service: Service) -> str | None:
+    """The revision that gets all traffic, or that is stable in a split between stable and canary."""
+    shares = [entry for entry in service.status_traffic if entry.percent > 0 and entry.revision is not None]
+    if len(shares) == 1 and shares[0].percent == FULL_WEIGHT:
         return shares[0].revision
-    plain = [entry for entry in shares if entry.tag is None]
-    ours = [entry for entry in shares if entry.tag == names.CANARY_TAG]
-    if len(shares) == PINNED_AND_CANARY and len(plain) == len(ours) == 1:
-        return plain[0].revision
+    untagged = [entry for entry in shares if entry.tag is None]
+    canaries = [entry for entry in shares if entry.tag == names.CANARY_TAG]
+    if len(shares) == _STABLE_AND_CANARY and len(untagged) == len(canaries) == 1:
+        return untagged[0].revision
     return None
 
 
-def own_tags_taken(service: Service) -> bool:
-    """Before the first split: `canary` or `previous` is in use and the split is not of our shape."""
-    tagged = [entry for entry in service.traffic if entry.tag in names.OWN_TAGS]
-    return bool(tagged) and service.split is None
+def own_tags_in_use(service: Service) -> bool:
+    """Somebody else uses the tag `canary` or `previous`: no rollout has written a split yet."""
+    return service.split_annotation is None and any(
+        entry.tag in names.OWN_TAGS for entry in service.spec_traffic
+    )
 
 
-def mark(rollout: str, split: Split) -> str:
-    """What SPLIT_ANNOTATION says once this split is written.
+def split_annotation(rollout: str, split: Split) -> str:
+    """The value of SPLIT_ANNOTATION once this split is written.
 
-    It makes every decision change the Service, also one that leaves the shares as they
-    are: so a controller that fell asleep before a write finds another resourceVersion.
+    With the serial in it, every split changes the Service, even one with the same percentages. A controller that was
+    suspended before its write then finds another resourceVersion and is refused.
     """
     return f"{rollout}/{split.serial}"

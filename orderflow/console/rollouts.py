@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from werkzeug.wrappers import Response as AnyResponse
 
-    from knrollout.cluster.view import Line, Picture
+    from knrollout.cluster.view import RolloutSummary, RolloutView
     from orderflow.adapters.reading import Reader
     from orderflow.adapters.rollouts import Rollouts
     from orderflow.console.live import Streams
@@ -72,7 +72,7 @@ def waiting(rollouts: Rollouts) -> Kept[int | None]:
 
     def count() -> int | None:
         try:
-            return sum(one.needs_a_hand for one in rollouts.all())
+            return sum(one.needs_attention for one in rollouts.all())
         except UnavailableError:
             return None
 
@@ -111,7 +111,7 @@ class _Pages:
             self._rollouts.ask(name, verb, g.operator, confirmed)
             return redirect(f"/rollouts/{name}", 303)
         shown = self._rollouts.one(name)
-        ask = shown.asks.get(verb)
+        ask = shown.commands.get(verb)
         if ask is None:
             raise ConflictError("this cannot be asked for now: the release is no longer where it was")
         return render_template(
@@ -134,10 +134,10 @@ class _Pages:
         return jsonify(_whole(shown) | {"verdict": verdict, "outcomes": outcomes})
 
     def _listed(self) -> dict[str, Any]:
-        first = sorted(self._all.get(), key=lambda one: not one.needs_a_hand)
+        first = sorted(self._all.get(), key=lambda one: not one.needs_attention)
         return {"rollouts": first, "now": datetime.now(UTC)}
 
-    def _shown(self, shown: Picture, *, may_act: bool) -> dict[str, Any]:
+    def _shown(self, shown: RolloutView, *, may_act: bool) -> dict[str, Any]:
         return {
             "rollout": shown,
             "affected": self._affected(shown),
@@ -145,7 +145,7 @@ class _Pages:
             "now": datetime.now(UTC),
         }
 
-    def _affected(self, shown: Picture) -> Affected | None:
+    def _affected(self, shown: RolloutView) -> Affected | None:
         """Of a release on its way, or one that was aborted; only stages that decide about orders have any."""
         status, stage = shown.status, shown.service
         canary, stable = status.canary_revision, status.stable_revision
@@ -156,7 +156,7 @@ class _Pages:
         return Affected(overall(outcomes), outcomes, self._reader.met(stage, canary, HOURS, MOST_ORDERS))
 
 
-def _brief(one: Line) -> dict[str, Any]:
+def _brief(one: RolloutSummary) -> dict[str, Any]:
     return {
         "name": one.name,
         "service": one.service,
@@ -167,13 +167,13 @@ def _brief(one: Line) -> dict[str, Any]:
     }
 
 
-def _whole(shown: Picture) -> dict[str, Any]:
+def _whole(shown: RolloutView) -> dict[str, Any]:
     return {
         "name": shown.name,
         "service": shown.service,
         "status": shown.status.model_dump(mode="json", by_alias=True, exclude_none=True),
         "steps": shown.steps,
-        "analysed_beside": shown.analysed_beside,
+        "analysed_beside": shown.background_templates,
         "revisions": shown.revisions,
-        "asks": {verb: ask.words for verb, ask in shown.asks.items()},
+        "asks": {verb: command.description for verb, command in shown.commands.items()},
     }

@@ -15,8 +15,8 @@ from support.console import NO_KAFKA
 from support.described import must_be_as_described
 from support.events import placed
 from support.history import happen
-from support.kubeapi import KubeApi, served, serving
-from support.releasing import Shop
+from support.kubeapi import KubeApi, serve, serve_cluster
+from support.rollout_shop import Shop
 from support.stage import ROOT
 from werkzeug.test import Client
 
@@ -57,19 +57,19 @@ class Desk:
         confirmed = asked.partition('name="confirmed" value="')[2].partition('"')[0]
         answer = self.client.post(f"/rollouts/track/{verb}", data={"confirmed": confirmed}, headers=BROWSER)
         assert answer.status_code == status, answer.text
-        self.shop.led()
+        self.shop.run_to_rest()
 
 
 @pytest.fixture
 def desk(fresh_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     migrate(fresh_database)
     shop = Shop()
-    with served(shop.cluster, tmp_path) as kubeconfig:
+    with serve_cluster(shop.cluster, tmp_path) as kubeconfig:
         yield Desk(shop, fresh_database, kubeconfig, monkeypatch)
 
 
 def test_a_release_is_shown_with_its_steps_its_revisions_and_what_judges_them(desk: Desk) -> None:
-    canary = desk.shop.at_analysis()
+    canary = desk.shop.release_to_analysis()
     told = desk.page("/rollouts/track")
     for words in (canary, "10 %", "Analysis orders", "track-uid-roll-1-step2-1", "not started", "90 %"):
         assert words in told
@@ -78,7 +78,7 @@ def test_a_release_is_shown_with_its_steps_its_revisions_and_what_judges_them(de
 def test_the_orders_that_met_the_new_revision_stand_beside_it(desk: Desk, fresh_database: str) -> None:
     happen(fresh_database, placed("met-1"))
     assert "met-1" not in desk.page("/rollouts/track"), "nothing is on its way"
-    canary = desk.shop.at_analysis()
+    canary = desk.shop.release_to_analysis()
     assert "None in the last day" in desk.page("/rollouts/track")
     with psycopg.connect(fresh_database) as connection:
         connection.execute("UPDATE ledger SET revision = %s", [canary])
@@ -91,17 +91,17 @@ def test_a_list_begins_with_what_needs_a_hand(desk: Desk) -> None:
     other = json.loads(json.dumps(desk.shop.rollout))
     other["metadata"]["name"], other["spec"]["workloadRef"]["name"] = "another", "intake"
     desk.shop.cluster.add("rollout", other)
-    desk.shop.at_analysis()
-    desk.shop.measure("Inconclusive")
+    desk.shop.release_to_analysis()
+    desk.shop.end_current_run("Inconclusive")
     told = desk.page("/rollouts")
     assert told.index("/rollouts/track") < told.index("/rollouts/another")
     assert "needs a hand" in told
 
 
 def test_the_start_page_counts_what_waits_for_a_person(desk: Desk) -> None:
-    desk.shop.at_analysis()
+    desk.shop.release_to_analysis()
     assert "Paused or gone back" not in desk.page("/")
-    desk.shop.measure("Failed")
+    desk.shop.end_current_run("Failed")
     query_anew = Desk(
         desk.shop, desk.environment["DATABASE_URL"], Path(desk.environment["KUBECONFIG"]), desk.monkeypatch
     )
@@ -109,7 +109,7 @@ def test_the_start_page_counts_what_waits_for_a_person(desk: Desk) -> None:
 
 
 def test_an_abort_is_asked_once_and_then_done_under_the_operators_name(desk: Desk) -> None:
-    canary = desk.shop.at_analysis()
+    canary = desk.shop.release_to_analysis()
     question = desk.page("/rollouts/track/abort")
     assert desk.shop.cluster.shares()[canary] == 10, "a question changes nothing"
     desk.confirm("abort", question)
@@ -153,7 +153,7 @@ def test_another_site_cannot_steer_a_release(desk: Desk) -> None:
     data = {"confirmed": "x"}
     answer = desk.client.post("/rollouts/track/abort", data=data, headers={"Sec-Fetch-Site": "cross-site"})
     assert answer.status_code == 403
-    desk.shop.led()
+    desk.shop.run_to_rest()
     assert desk.shop.cluster.shares()[canary] == 10
 
 
@@ -204,7 +204,7 @@ def test_a_cluster_that_does_not_answer_is_said_and_the_orders_are_there_all_the
     fresh_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     migrate(fresh_database)
-    with served(Shop().cluster, tmp_path) as kubeconfig:
+    with serve_cluster(Shop().cluster, tmp_path) as kubeconfig:
         pass
     gone = Desk(Shop(), fresh_database, kubeconfig, monkeypatch)
     assert "does not answer" in gone.page("/rollouts", 503)
@@ -222,7 +222,7 @@ def test_the_role_allows_what_the_console_asks_and_nothing_else(
     migrate(fresh_database)
     shop = Shop()
     api = KubeApi(shop.cluster)
-    with serving(api, tmp_path) as kubeconfig:
+    with serve(api, tmp_path) as kubeconfig:
         desk = Desk(shop, fresh_database, kubeconfig, monkeypatch)
         shop.release()
         for path in ("/", "/rollouts", "/rollouts/track"):
@@ -236,11 +236,11 @@ def test_the_role_allows_what_the_console_asks_and_nothing_else(
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
-    assert allowed == api.asked
+    assert allowed == api.requests
 
 
 def test_the_api_tells_the_same(desk: Desk) -> None:
-    canary = desk.shop.at_analysis()
+    canary = desk.shop.release_to_analysis()
     (brief,) = json.loads(desk.page("/api/rollouts"))["rollouts"]
     assert (brief["name"], brief["step"], brief["steps"]) == ("track", 2, 5)
     whole = json.loads(desk.page(brief["href"]))

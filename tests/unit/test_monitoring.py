@@ -19,7 +19,7 @@ from support.stage import ROOT
 from typer.main import get_command
 
 from knrollout.cli.app import app as kn_rollout
-from knrollout.controller.metrics import Measures
+from knrollout.controller.metrics import Metrics
 from orderflow.console import metrics
 from orderflow.console.filters import STUCK
 from orderflow.console.records import LedgerCount, Need, NotificationCount, Outcomes, ParkedCount
@@ -156,7 +156,7 @@ def exported() -> dict[str, set[str]]:
         for sample in family.samples
     }
     registry = CollectorRegistry()
-    measures = Measures(registry)
+    measures = Metrics(registry)
     measures.phase.labels("n", "r", "Healthy").set(1)
     measures.weight.labels("n", "r").set(1)
     measures.notices.labels("n", "r", "Aborted").inc()

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 from support import waiting
-from support.knative import SERVICE, FakeCluster
-from support.releasing import Shop
+from support.fake_cluster import SERVICE, FakeCluster
+from support.rollout_shop import Shop
 
 from knrollout.cluster.errors import ClusterError
 from knrollout.controller.loop import Controller
-from knrollout.controller.metrics import Measures
+from knrollout.controller.metrics import Metrics
 
 
 class Leader:
@@ -28,8 +28,8 @@ class Setting:
         self.shop = Shop(cluster)
         self.registry = CollectorRegistry()
         self.leader = Leader(leads=leads)
-        self.controller = Controller(cluster, Measures(self.registry), self.leader, resync_seconds=0.05)
-        self.controller.rollout_seen("shop", "track", SERVICE)
+        self.controller = Controller(cluster, Metrics(self.registry), self.leader, resync_seconds=0.05)
+        self.controller.on_rollout("shop", "track", SERVICE)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def test_a_changed_service_stirs_its_rollout(setting: Setting) -> None:
     canary = setting.shop.cluster.deploy()
-    setting.controller.service_seen("shop", SERVICE)
+    setting.controller.on_service("shop", SERVICE)
     await until(lambda: setting.shop.cluster.shares().get(canary) is None)
     setting.shop.cluster.settle()
     await until(lambda: setting.shop.cluster.tags().get("canary") == canary)
@@ -60,7 +60,7 @@ async def test_who_does_not_lead_writes_nothing_and_takes_over_when_it_does() ->
     setting = Setting(FakeCluster(), leads=False)
     canary = setting.shop.cluster.deploy()
     before = len(setting.shop.cluster.traffic_writes)
-    setting.controller.stir("shop", "track")
+    setting.controller.enqueue("shop", "track")
     await asyncio.sleep(0)
     assert len(setting.shop.cluster.traffic_writes) == before
     setting.leader.leads = True
@@ -87,7 +87,7 @@ async def test_an_api_server_that_is_away_is_asked_again() -> None:
     setting = Setting(cluster)
     canary = cluster.deploy()
     cluster.away = 2
-    setting.controller.stir("shop", "track")
+    setting.controller.enqueue("shop", "track")
     await until(lambda: cluster.tags().get("canary") == canary)
     troubles = setting.registry.get_sample_value("knrollout_troubles_total", {"kind": "ClusterError"})
     assert troubles == 2
@@ -98,5 +98,5 @@ async def test_the_phase_is_a_metric_until_the_rollout_is_gone(setting: Setting)
     labels = {"namespace": "shop", "rollout": "track", "phase": "Healthy"}
     await until(lambda: setting.registry.get_sample_value("knrollout_phase", labels) == 1)
     setting.shop.cluster.remove("rollout", "track")
-    setting.controller.stir("shop", "track")
+    setting.controller.enqueue("shop", "track")
     await until(lambda: setting.registry.get_sample_value("knrollout_phase", labels) is None)

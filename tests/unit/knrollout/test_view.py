@@ -3,22 +3,22 @@
 from typing import Any
 
 import pytest
-from support.knative import NAMESPACE, ROLLOUT
-from support.releasing import Shop
+from support.fake_cluster import NAMESPACE, ROLLOUT
+from support.rollout_shop import Shop
 
-from knrollout.cluster.view import Picture, line, picture
+from knrollout.cluster.view import RolloutView, read_view, summarize
 
 
-def shown(shop: Shop) -> Picture:
+def shown(shop: Shop) -> RolloutView:
     document = shop.cluster.rollout(NAMESPACE, ROLLOUT)
     assert document is not None
-    return picture(shop.cluster, document)
+    return read_view(shop.cluster, document)
 
 
-def needs_a_hand(shop: Shop) -> bool:
+def needs_attention(shop: Shop) -> bool:
     document = shop.cluster.rollout(NAMESPACE, ROLLOUT)
     assert document is not None
-    return line(document).needs_a_hand
+    return summarize(document).needs_attention
 
 
 def states(shop: Shop) -> list[str]:
@@ -27,7 +27,7 @@ def states(shop: Shop) -> list[str]:
 
 def test_steps_are_told_in_words_and_by_where_the_release_is() -> None:
     shop = Shop()
-    shop.at_analysis()
+    shop.release_to_analysis()
     assert [(step.words, step.state) for step in shown(shop).steps] == [
         ("10 % of the traffic", "passed"),
         ("pause for 5m", "passed"),
@@ -39,8 +39,8 @@ def test_steps_are_told_in_words_and_by_where_the_release_is() -> None:
 
 def test_of_an_aborted_release_what_it_did_not_reach_is_not_to_come() -> None:
     shop = Shop()
-    shop.at_analysis()
-    shop.measure("Failed")
+    shop.release_to_analysis()
+    shop.end_current_run("Failed")
     assert states(shop) == ["passed", "passed", "skipped", "skipped", "skipped"]
 
 
@@ -53,14 +53,14 @@ def test_of_a_release_that_was_promoted_in_full_nothing_counts_as_passed() -> No
 
 def test_of_a_release_that_passed_its_steps_all_are_passed() -> None:
     shop = Shop()
-    shop.released()
+    shop.release_and_promote()
     assert set(states(shop)) == {"passed"}
 
 
 def test_revisions_are_shown_with_their_part_and_share_and_only_where_they_have_one() -> None:
     shop = Shop()
     first = shop.stable
-    second = shop.released()
+    second = shop.release_and_promote()
     shop.wait(60)
     third = shop.release()
     assert [(r.name, r.part, r.percent, r.tags) for r in shown(shop).revisions] == [
@@ -72,8 +72,8 @@ def test_revisions_are_shown_with_their_part_and_share_and_only_where_they_have_
 
 def test_a_run_is_shown_with_what_it_measured_last_and_whether_it_is_waited_for() -> None:
     shop = Shop()
-    shop.at_analysis()
-    (name,) = shop.cluster.running()
+    shop.release_to_analysis()
+    (name,) = shop.cluster.unfinished_runs()
     run: Any = shop.cluster.objects["run", name]
     measured = [{"phase": "Inconclusive", "value": "too_few"}, {"phase": "Successful", "value": "fine"}]
     result = {"name": "rejected", "phase": "Running", "count": 2, "successful": 1, "measurements": measured}
@@ -82,7 +82,7 @@ def test_a_run_is_shown_with_what_it_measured_last_and_whether_it_is_waited_for(
     (metric,) = of_run.run.metrics
     assert (of_run.phase, of_run.now) == ("Running", True)
     assert (metric.successful, metric.measured, metric.last) == (1, 2, "fine")
-    shop.measure("Failed")
+    shop.end_current_run("Failed")
     assert [each.now for each in shown(shop).revisions[0].runs] == [False]
 
 
@@ -100,26 +100,26 @@ def test_only_what_would_change_something_is_offered(where: str, expected: set[s
         shop.release()
     if where == "aborted":
         shop.abort()
-    assert set(shown(shop).asks) == expected
+    assert set(shown(shop).commands) == expected
 
 
 def test_a_pause_that_ends_by_itself_needs_no_hand_and_one_without_a_duration_does() -> None:
     shop = Shop()
     shop.release()
-    assert not needs_a_hand(shop)
+    assert not needs_attention(shop)
     shop.wait(300)
-    shop.measure("Successful")
-    assert needs_a_hand(shop)
+    shop.end_current_run("Successful")
+    assert needs_attention(shop)
 
 
 def test_an_analysis_that_said_nothing_and_an_aborted_release_need_a_hand() -> None:
     shop = Shop()
-    assert not needs_a_hand(shop)
-    shop.at_analysis()
-    shop.measure("Inconclusive")
-    assert needs_a_hand(shop)
+    assert not needs_attention(shop)
+    shop.release_to_analysis()
+    shop.end_current_run("Inconclusive")
+    assert needs_attention(shop)
     shop.abort()
-    assert needs_a_hand(shop)
+    assert needs_attention(shop)
 
 
 def test_a_spec_that_cannot_be_read_has_no_steps_and_says_why() -> None:

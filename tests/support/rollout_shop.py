@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from knrollout.api import names
-from knrollout.api.requests import of_attempt, passing
+from knrollout.api.requests import all_steps_token, attempt_token, step_token
 from knrollout.cluster.errors import ConflictError
-from knrollout.controller.reconcile import decide, reconcile, writes
-from support.knative import NAMESPACE, ROLLOUT, SERVICE, FakeCluster
+from knrollout.controller.reconcile import read_and_plan, reconcile, writes
+from support.fake_cluster import NAMESPACE, ROLLOUT, SERVICE, FakeCluster
 
 ORDERS = {"templates": [{"templateName": "orders"}], "args": [{"name": "revision", "value": "x"}]}
 STEPS: list[dict[str, Any]] = [
@@ -18,7 +18,7 @@ STEPS: list[dict[str, Any]] = [
     {"pause": {}},
 ]
 TEMPLATE = {"metrics": [{"name": "rejected", "provider": {"web": {}}}], "args": [{"name": "revision"}]}
-MANY_ROUNDS = 50
+MAX_ROUNDS = 50
 
 
 class Shop:
@@ -41,9 +41,9 @@ class Shop:
                 "spec": {"workloadRef": {"name": SERVICE}, "strategy": strategy},
             },
         )
-        self.led()
+        self.run_to_rest()
 
-    def round(self) -> bool:
+    def reconcile(self) -> bool:
         """One round of the controller, then Knative's; whether anything was written."""
         before = self._versions()
         try:
@@ -55,78 +55,78 @@ class Shop:
             self.cluster.settle()
         return before != self._versions()
 
-    def decided(self) -> list[Callable[[], None]]:
+    def planned_writes(self) -> list[Callable[[], None]]:
         """A controller reads and decides; its writes, the status first, are the test's to do."""
         document = self.cluster.rollout(NAMESPACE, ROLLOUT)
         assert document is not None
-        return writes(self.cluster, document, decide(self.cluster, document, self.cluster.now))
+        return writes(self.cluster, document, read_and_plan(self.cluster, document, self.cluster.now))
 
-    def led(self) -> dict[str, Any]:
+    def run_to_rest(self) -> dict[str, Any]:
         """Rounds until nothing is left to do; the status then."""
-        for _ in range(MANY_ROUNDS):
-            if not self.round():
+        for _ in range(MAX_ROUNDS):
+            if not self.reconcile():
                 return self.cluster.status()
         raise AssertionError("the controller never comes to rest")
 
     def release(self, *, ready: bool = True) -> str:
         revision = self.cluster.deploy(ready=ready)
-        self.led()
+        self.run_to_rest()
         return revision
 
     def promote(self) -> dict[str, Any]:
         status = self.cluster.status()
-        token = passing(status["canaryRevision"], status["attempt"], status["currentStepIndex"])
-        return self.asked(**{names.PROMOTE_ANNOTATION: token})
+        token = step_token(status["canaryRevision"], status["attempt"], status["currentStepIndex"])
+        return self.annotate(**{names.PROMOTE_ANNOTATION: token})
 
     def promote_in_full(self) -> dict[str, Any]:
         status = self.cluster.status()
-        token = passing(status["canaryRevision"], status["attempt"], "full")
-        return self.asked(**{names.PROMOTE_ANNOTATION: token})
+        token = all_steps_token(status["canaryRevision"], status["attempt"])
+        return self.annotate(**{names.PROMOTE_ANNOTATION: token})
 
     def abort(self) -> dict[str, Any]:
         status = self.cluster.status()
-        token = of_attempt(status["canaryRevision"], status["attempt"])
-        return self.asked(**{names.ABORT_ANNOTATION: token})
+        token = attempt_token(status["canaryRevision"], status["attempt"])
+        return self.annotate(**{names.ABORT_ANNOTATION: token})
 
     def retry(self, revision: str) -> dict[str, Any]:
-        token = of_attempt(revision, self.cluster.status()["attempt"])
-        return self.asked(**{names.RETRY_ANNOTATION: token})
+        token = attempt_token(revision, self.cluster.status()["attempt"])
+        return self.annotate(**{names.RETRY_ANNOTATION: token})
 
     def undo(self, revision: str) -> dict[str, Any]:
         latest = self.cluster.objects["service", SERVICE]["status"]["latestCreatedRevisionName"]
-        return self.asked(**{names.UNDO_ANNOTATION: f"{revision}/{latest}"})
+        return self.annotate(**{names.UNDO_ANNOTATION: f"{revision}/{latest}"})
 
-    def asked(self, **annotations: str) -> dict[str, Any]:
-        self.cluster.ask(NAMESPACE, ROLLOUT, annotations, None)
-        return self.led()
+    def annotate(self, **annotations: str) -> dict[str, Any]:
+        self.cluster.patch_rollout(NAMESPACE, ROLLOUT, annotations, None)
+        return self.run_to_rest()
 
     def change(self, **spec: Any) -> dict[str, Any]:
         """The rollout's spec is changed."""
         self.rollout["spec"].update(spec)
         self.rollout["metadata"]["generation"] += 1
-        self.cluster.ask(NAMESPACE, ROLLOUT, {}, None)
-        return self.led()
+        self.cluster.patch_rollout(NAMESPACE, ROLLOUT, {}, None)
+        return self.run_to_rest()
 
     def wait(self, seconds: float) -> dict[str, Any]:
-        self.cluster.turn(seconds)
-        return self.led()
+        self.cluster.advance_clock(seconds)
+        return self.run_to_rest()
 
-    def measure(self, phase: str, measured: int = 1) -> dict[str, Any]:
+    def end_current_run(self, phase: str, measured: int = 1) -> dict[str, Any]:
         """The one run that is under way ends."""
-        (run,) = self.cluster.running()
+        (run,) = self.cluster.unfinished_runs()
         self.cluster.end_run(run, phase, measured)
-        return self.led()
+        return self.run_to_rest()
 
-    def at_analysis(self) -> str:
+    def release_to_analysis(self) -> str:
         """A release that has passed weight and pause."""
         revision = self.release()
         self.wait(300)
         return revision
 
-    def released(self) -> str:
+    def release_and_promote(self) -> str:
         """A release that was promoted step by step."""
-        revision = self.at_analysis()
-        self.measure("Successful")
+        revision = self.release_to_analysis()
+        self.end_current_run("Successful")
         self.promote()
         return revision
 
