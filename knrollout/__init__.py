@@ -1,4 +1,5 @@
-"""Canary releases for Knative Services: Argo Rollouts' canary strategy, driven by `KnativeRollout` resources.
+"""Canary releases of Knative Services: Argo Rollouts' canary strategy, configured by `KnativeRollout` resources.
 
-It imports nothing of orderflow and serves any Knative Service.
+Rooms, each of which imports only those after it: `cli` and `controller`, `cluster`, `decide`, `api`. The package
+imports nothing of orderflow and serves any Knative Service.
 """

@@ -1,4 +1,4 @@
-"""Which release this is: what was installed from pyproject.toml says so, in an image the note of image/assemble.py."""
+"""The installed version. It is declared in pyproject.toml; image/assemble.py records it in an image."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def _releases_waiting(rollouts: Rollouts) -> Callable[[], int | None]:
 
     def count() -> int | None:
         try:
-            return sum(rollout.needs_a_hand for rollout in rollouts.all())
+            return sum(rollout.needs_attention for rollout in rollouts.all())
         except UnavailableError:
             return None
 

@@ -9,7 +9,7 @@ from orderflow.domain.release_analysis import AnalysisSettings, compare, overall
 from orderflow.query.store.release_evidence import STAGES
 
 if TYPE_CHECKING:
-    from knrollout.picture import Picture
+    from knrollout.cluster.view import RolloutView
     from orderflow.domain.release_analysis import Comparison, Verdict
     from orderflow.query.store.read_model import OrderSummary
     from orderflow.query.store.reader import Reader
@@ -27,7 +27,7 @@ class ReleaseImpact:
     orders: list[OrderSummary]
 
 
-def release_impact(reader: Reader, rollout: Picture) -> ReleaseImpact | None:
+def release_impact(reader: Reader, rollout: RolloutView) -> ReleaseImpact | None:
     """None where no release is in progress or was aborted, and for stages that do not decide about orders."""
     status, stage = rollout.status, rollout.service
     canary, stable = status.canary_revision, status.stable_revision

@@ -16,8 +16,8 @@ from support.browsing import (
 )
 from support.console import console
 from support.history import everything
-from support.kubeapi import served
-from support.releasing import Shop
+from support.kubeapi import serve_cluster
+from support.rollout_shop import Shop
 
 PAGES = ["/rollouts", "/rollouts/track", "/rollouts/track/abort"]
 
@@ -26,8 +26,8 @@ PAGES = ["/rollouts", "/rollouts/track", "/rollouts/track/abort"]
 def shop() -> Shop:
     """A canary that an analysis looks at, and stays so; a test that changes it puts it back."""
     shop = Shop()
-    shop.at_analysis()
-    (name,) = shop.cluster.running()
+    shop.release_to_analysis()
+    (name,) = shop.cluster.unfinished_runs()
     run: Any = shop.cluster.objects["run", name]
     measured = [{"phase": "Inconclusive", "value": "too_few"}, {"phase": "Successful", "value": "fine"}]
     result = {"name": "rejected", "phase": "Running", "count": 2, "successful": 1, "measurements": measured}
@@ -43,7 +43,7 @@ def address(database: str, shop: Shop, tmp_path_factory: pytest.TempPathFactory)
         connection.execute("UPDATE ledger SET revision = %s WHERE order_id IN ('done-1', 'late-1')", [canary])
     folder = tmp_path_factory.mktemp("query")
     with (
-        served(shop.cluster, folder) as kubeconfig,
+        serve_cluster(shop.cluster, folder) as kubeconfig,
         console(database, folder / "log", ROLLOUTS="on", KUBECONFIG=str(kubeconfig)) as address,
     ):
         yield address
@@ -64,7 +64,7 @@ def test_the_keyboard_alone_leads_from_the_start_page_to_an_abort_and_back(
     page.keyboard.press("Enter")
     page.wait_for_url("**/rollouts/track/abort")
     assert focused(page) == "Abort", "the button has the focus"
-    expect(page.get_by_text(f"Everything goes back to {shop.stable}")).to_be_visible()
+    expect(page.get_by_text(f"All traffic goes back to {shop.stable}")).to_be_visible()
     page.get_by_role("link", name="Do nothing").focus()
     page.keyboard.press("Enter")
     page.wait_for_url("**/rollouts/track")
@@ -96,12 +96,12 @@ def test_a_pause_is_confirmed_once_and_seen_live(window: BrowserContext, shop: S
     page.goto("/rollouts/track/pause")
     page.get_by_role("button", name="Pause").click()
     page.wait_for_url("**/rollouts/track")
-    shop.led()
+    shop.run_to_rest()
     expect(page.locator(".head .pill")).to_have_text("Paused", timeout=15_000)
     page.get_by_role("link", name="Promote …").click()
     page.get_by_role("button", name="Promote").click()
     page.wait_for_url("**/rollouts/track")
-    shop.led()
+    shop.run_to_rest()
     expect(page.locator(".head .pill")).to_have_text("Progressing", timeout=15_000)
 
 

@@ -15,12 +15,12 @@ from support.console import NO_KAFKA
 from support.described import must_be_as_described
 from support.events import placed
 from support.history import happen
-from support.kubeapi import KubeApi, served, serving
-from support.releasing import Shop
+from support.kubeapi import KubeApi, serve, serve_cluster
+from support.rollout_shop import Shop
 from support.stage import ROOT
 from werkzeug.test import Client
 
-from knrollout import names
+from knrollout.api import names
 from orderflow.adapters.http import api_keys
 from orderflow.adapters.postgres.schema import migrate
 from orderflow.contracts.openapi import describe
@@ -57,19 +57,19 @@ class Console:
         confirmed = form.partition('name="confirmed" value="')[2].partition('"')[0]
         answer = self.client.post(f"/rollouts/track/{verb}", data={"confirmed": confirmed}, headers=BROWSER)
         assert answer.status_code == status, answer.text
-        self.shop.led()
+        self.shop.run_to_rest()
 
 
 @pytest.fixture
 def console(fresh_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Console]:
     migrate(fresh_database)
     shop = Shop()
-    with served(shop.cluster, tmp_path) as kubeconfig:
+    with serve_cluster(shop.cluster, tmp_path) as kubeconfig:
         yield Console(shop, fresh_database, kubeconfig, monkeypatch)
 
 
 def test_a_release_is_shown_with_its_steps_its_revisions_and_what_judges_them(console: Console) -> None:
-    canary = console.shop.at_analysis()
+    canary = console.shop.release_to_analysis()
     page = console.page("/rollouts/track")
     for words in (canary, "10 %", "Analysis orders", "track-uid-roll-1-step2-1", "not started", "90 %"):
         assert words in page
@@ -80,7 +80,7 @@ def test_the_orders_that_the_new_revision_handled_are_shown_with_it(
 ) -> None:
     happen(fresh_database, placed("met-1"))
     assert "met-1" not in console.page("/rollouts/track"), "nothing is on its way"
-    canary = console.shop.at_analysis()
+    canary = console.shop.release_to_analysis()
     assert "None in the last day" in console.page("/rollouts/track")
     with psycopg.connect(fresh_database) as connection:
         connection.execute("UPDATE ledger SET revision = %s", [canary])
@@ -93,17 +93,17 @@ def test_a_list_begins_with_what_needs_attention(console: Console) -> None:
     other = json.loads(json.dumps(console.shop.rollout))
     other["metadata"]["name"], other["spec"]["workloadRef"]["name"] = "another", "intake"
     console.shop.cluster.add("rollout", other)
-    console.shop.at_analysis()
-    console.shop.measure("Inconclusive")
+    console.shop.release_to_analysis()
+    console.shop.end_current_run("Inconclusive")
     page = console.page("/rollouts")
     assert page.index("/rollouts/track") < page.index("/rollouts/another")
     assert "needs attention" in page
 
 
 def test_the_start_page_counts_releases_that_wait_for_an_operator(console: Console) -> None:
-    console.shop.at_analysis()
+    console.shop.release_to_analysis()
     assert "Paused or aborted" not in console.page("/")
-    console.shop.measure("Failed")
+    console.shop.end_current_run("Failed")
     query_anew = Console(
         console.shop,
         console.environment["DATABASE_URL"],
@@ -114,7 +114,7 @@ def test_the_start_page_counts_releases_that_wait_for_an_operator(console: Conso
 
 
 def test_an_abort_is_confirmed_once_and_recorded_under_the_operators_name(console: Console) -> None:
-    canary = console.shop.at_analysis()
+    canary = console.shop.release_to_analysis()
     question = console.page("/rollouts/track/abort")
     assert console.shop.cluster.shares()[canary] == 10, "a question changes nothing"
     console.confirm("abort", question)
@@ -158,7 +158,7 @@ def test_another_site_cannot_command_a_release(console: Console) -> None:
     data = {"confirmed": "x"}
     answer = console.client.post("/rollouts/track/abort", data=data, headers={"Sec-Fetch-Site": "cross-site"})
     assert answer.status_code == 403
-    console.shop.led()
+    console.shop.run_to_rest()
     assert console.shop.cluster.shares()[canary] == 10
 
 
@@ -211,7 +211,7 @@ def test_a_cluster_that_does_not_answer_is_reported_and_the_orders_are_still_sho
     fresh_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     migrate(fresh_database)
-    with served(Shop().cluster, tmp_path) as kubeconfig:
+    with serve_cluster(Shop().cluster, tmp_path) as kubeconfig:
         pass
     gone = Console(Shop(), fresh_database, kubeconfig, monkeypatch)
     assert "does not answer" in gone.page("/rollouts", 503)
@@ -229,7 +229,7 @@ def test_the_role_allows_what_the_console_asks_and_nothing_else(
     migrate(fresh_database)
     shop = Shop()
     api = KubeApi(shop.cluster)
-    with serving(api, tmp_path) as kubeconfig:
+    with serve(api, tmp_path) as kubeconfig:
         console = Console(shop, fresh_database, kubeconfig, monkeypatch)
         shop.release()
         for path in ("/", "/rollouts", "/rollouts/track"):
@@ -243,11 +243,11 @@ def test_the_role_allows_what_the_console_asks_and_nothing_else(
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
-    assert allowed == api.asked
+    assert allowed == api.requests
 
 
 def test_the_api_has_the_same(console: Console) -> None:
-    canary = console.shop.at_analysis()
+    canary = console.shop.release_to_analysis()
     (brief,) = json.loads(console.page("/api/rollouts"))["rollouts"]
     assert (brief["name"], brief["step"], brief["steps"]) == ("track", 2, 5)
     whole = json.loads(console.page(brief["href"]))

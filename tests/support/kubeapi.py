@@ -1,4 +1,4 @@
-"""The cluster in memory behind HTTP: as much of the Kubernetes API as a controller and a command use."""
+"""The cluster in memory behind HTTP: as much of the Kubernetes API as the controller and the command use."""
 
 import contextlib
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from support.knative import NAMESPACE, FakeCluster
+from support.fake_cluster import NAMESPACE, FakeCluster
 
 KINDS = {
     "knativerollouts": "rollout",
@@ -24,45 +24,45 @@ KINDS = {
 
 
 class KubeApi:
-    """Serves one cluster; unreadable objects, watches and discovery are not there."""
+    """Serves one cluster. Watches and discovery are missing."""
 
     def __init__(self, cluster: FakeCluster) -> None:
         self.cluster = cluster
         self.lock = threading.Lock()
-        self.asked: set[tuple[str, str, str]] = set()
+        self.requests: set[tuple[str, str, str]] = set()
         """(group, resource, verb) of every request, as RBAC names them."""
 
-    def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+    def handle(self, method: str, path: str, body: Any) -> tuple[int, Any]:
         parts = path.partition("?")[0].strip("/").split("/")[2 if path.startswith("/api/") else 3 :]
         if parts[0] == "namespaces":
             parts = parts[2:]
         name, status = [*parts[1:], "", ""][:2]
         group = "" if path.startswith("/api/") else path.split("/")[2]
-        self.asked.add((group, "/".join(filter(None, [parts[0], status])), _verb(method, name)))
+        self.requests.add((group, "/".join(filter(None, [parts[0], status])), _verb(method, name)))
         with self.lock:
-            return self._on(method, KINDS[parts[0]], name, status, body)
+            return self._dispatch(method, KINDS[parts[0]], name, status, body)
 
-    def _on(self, method: str, kind: str, name: str, status: str, body: Any) -> tuple[int, Any]:
+    def _dispatch(self, method: str, kind: str, name: str, status: str, body: Any) -> tuple[int, Any]:
         if method == "POST":
             return self._create(kind, body)
         if method == "GET" and not name:
-            items = [document for (of, _), document in self.cluster.objects.items() if of == kind]
+            items = [document for (each, _), document in self.cluster.objects.items() if each == kind]
             return 200, {"items": items, "metadata": {}}
-        kept = self.cluster.objects.get((kind, name))
-        if kept is None:
+        stored = self.cluster.objects.get((kind, name))
+        if stored is None:
             return 404, {"reason": "NotFound"}
         if method == "GET":
-            return 200, kept
+            return 200, stored
         if method == "DELETE":
             self.cluster.remove(kind, name)
             return 200, {}
-        wanted = body["metadata"].get("resourceVersion") if "metadata" in body else None
-        if wanted not in {None, kept["metadata"]["resourceVersion"]}:
+        version = body["metadata"].get("resourceVersion") if "metadata" in body else None
+        if version not in {None, stored["metadata"]["resourceVersion"]}:
             return 409, {"reason": "Conflict"}
         if method == "PUT" and status:
-            self.cluster.write_status(kept, body["status"])
+            self.cluster.write_status(stored, body["status"])
         else:
-            self._merge(kind, kept, body)
+            self._merge(kind, stored, body)
         return 200, self.cluster.objects[kind, name]
 
     def _create(self, kind: str, body: Any) -> tuple[int, Any]:
@@ -71,12 +71,12 @@ class KubeApi:
             return 409, {"reason": "AlreadyExists"}
         return 201, self.cluster.add(kind, body)
 
-    def _merge(self, kind: str, kept: Any, patch: Any) -> None:
-        before = json.dumps(kept.get("spec"))
-        _merged(kept, {key: value for key, value in patch.items() if key != "status"})
-        if json.dumps(kept.get("spec")) != before:
-            kept["metadata"]["generation"] += 1
-        self.cluster._touch(kept)
+    def _merge(self, kind: str, stored: Any, patch: Any) -> None:
+        before = json.dumps(stored.get("spec"))
+        _merge_patch(stored, {key: value for key, value in patch.items() if key != "status"})
+        if json.dumps(stored.get("spec")) != before:
+            stored["metadata"]["generation"] += 1
+        self.cluster._touch(stored)
 
 
 def _verb(method: str, name: str) -> str:
@@ -85,26 +85,26 @@ def _verb(method: str, name: str) -> str:
     return {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}[method]
 
 
-def _merged(kept: dict[str, Any], patch: dict[str, Any]) -> None:
+def _merge_patch(stored: dict[str, Any], patch: dict[str, Any]) -> None:
     """RFC 7396."""
     for key, value in patch.items():
         if value is None:
-            kept.pop(key, None)
-        elif isinstance(value, dict) and isinstance(kept.get(key), dict):
-            _merged(kept[key], value)
+            stored.pop(key, None)
+        elif isinstance(value, dict) and isinstance(stored.get(key), dict):
+            _merge_patch(stored[key], value)
         else:
-            kept[key] = value
+            stored[key] = value
 
 
 @contextlib.contextmanager
-def served(cluster: FakeCluster, folder: Path) -> Iterator[Path]:
-    """A kubeconfig that leads to the cluster."""
-    with serving(KubeApi(cluster), folder) as kubeconfig:
+def serve_cluster(cluster: FakeCluster, folder: Path) -> Iterator[Path]:
+    """Yields a kubeconfig for the cluster."""
+    with serve(KubeApi(cluster), folder) as kubeconfig:
         yield kubeconfig
 
 
 @contextlib.contextmanager
-def serving(api: KubeApi, folder: Path) -> Iterator[Path]:
+def serve(api: KubeApi, folder: Path) -> Iterator[Path]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -113,7 +113,7 @@ def serving(api: KubeApi, folder: Path) -> Iterator[Path]:
         def do_any(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length)) if length else None
-            code, answer = api.answer(self.command, self.path, body)
+            code, answer = api.handle(self.command, self.path, body)
             payload = json.dumps(answer).encode()
             self.send_response(code)
             self.send_header("Content-Type", "application/json")

@@ -9,13 +9,15 @@ from flask import Blueprint, Response, jsonify
 from orderflow.query.release_impact import release_impact
 
 if TYPE_CHECKING:
-    from knrollout.picture import Line, Picture
+    from knrollout.cluster.view import RolloutSummary, RolloutView
     from orderflow.query.cached_value import CachedValue
     from orderflow.query.clients.rollouts import Rollouts
     from orderflow.query.store.reader import Reader
 
 
-def blueprint(rollouts: Rollouts, all_rollouts: CachedValue[list[Line]], reader: Reader) -> Blueprint:
+def blueprint(
+    rollouts: Rollouts, all_rollouts: CachedValue[list[RolloutSummary]], reader: Reader
+) -> Blueprint:
     routes = Blueprint("rollouts_api", "orderflow.query.api.rollouts")
 
     @routes.get("/api/rollouts")
@@ -24,10 +26,10 @@ def blueprint(rollouts: Rollouts, all_rollouts: CachedValue[list[Line]], reader:
 
     @routes.get("/api/rollouts/<name>")
     def rollout(name: str) -> Response:
-        picture = rollouts.one(name)
-        impact = release_impact(reader, picture)
+        view = rollouts.one(name)
+        impact = release_impact(reader, view)
         return jsonify(
-            _detail(picture)
+            _detail(view)
             | {
                 "verdict": impact.verdict if impact is not None else None,
                 "outcomes": impact.outcomes if impact is not None else [],
@@ -37,7 +39,7 @@ def blueprint(rollouts: Rollouts, all_rollouts: CachedValue[list[Line]], reader:
     return routes
 
 
-def _row(rollout: Line) -> dict[str, Any]:
+def _row(rollout: RolloutSummary) -> dict[str, Any]:
     return {
         "name": rollout.name,
         "service": rollout.service,
@@ -48,13 +50,13 @@ def _row(rollout: Line) -> dict[str, Any]:
     }
 
 
-def _detail(rollout: Picture) -> dict[str, Any]:
+def _detail(rollout: RolloutView) -> dict[str, Any]:
     return {
         "name": rollout.name,
         "service": rollout.service,
         "status": rollout.status.model_dump(mode="json", by_alias=True, exclude_none=True),
         "steps": rollout.steps,
-        "analysed_beside": rollout.analysed_beside,
+        "analysed_beside": rollout.background_templates,
         "revisions": rollout.revisions,
-        "asks": {verb: ask.words for verb, ask in rollout.asks.items()},
+        "asks": {verb: command.description for verb, command in rollout.commands.items()},
     }

@@ -5,20 +5,20 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from knrollout import names
-from knrollout.asking import RefusedError
-from knrollout.errors import ClusterError
-from knrollout.errors import ConflictError as WrittenMeanwhileError
-from knrollout.picture import VERBS, line, picture
+from knrollout.api import names
+from knrollout.api.commands import COMMANDS, RefusedError
+from knrollout.cluster.errors import ClusterError
+from knrollout.cluster.errors import ConflictError as WriteConflictError
+from knrollout.cluster.view import read_view, summarize
 from orderflow.errors import BadSettingsError, ConflictError, UnavailableError, UnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from knrollout.asking import Ask
-    from knrollout.cluster import Cluster
-    from knrollout.observed import Document
-    from knrollout.picture import Line, Picture
+    from knrollout.api.commands import Command
+    from knrollout.api.objects import Document
+    from knrollout.cluster.port import Cluster
+    from knrollout.cluster.view import RolloutSummary, RolloutView
 
 _TIMEOUT_SECONDS: Final = 2.0
 """A page of orders must not wait long for a cluster that does not answer."""
@@ -35,7 +35,7 @@ class Rollouts:
     def connect(cls) -> Rollouts:
         """Connects to the cluster of this process, or to the kubeconfig's. Raises BadSettingsError."""
         try:
-            from knrollout.kubernetes_cluster import configured_namespace, connect  # it takes half a second
+            from knrollout.cluster.connection import configured_namespace, connect  # it takes half a second
 
             return cls(connect(timeout_seconds=_TIMEOUT_SECONDS), configured_namespace())
         except ImportError:
@@ -43,16 +43,16 @@ class Rollouts:
         except ClusterError as error:
             raise BadSettingsError(f"ROLLOUTS: {error}") from None
 
-    def all(self) -> list[Line]:
+    def all(self) -> list[RolloutSummary]:
         with _cluster_errors():
-            rows = map(line, self._cluster.rollouts(self._namespace))
+            rows = map(summarize, self._cluster.rollouts(self._namespace))
             return sorted(rows, key=lambda row: row.name)
 
-    def one(self, name: str) -> Picture:
+    def one(self, name: str) -> RolloutView:
         with _cluster_errors():
-            return picture(self._cluster, self._document(name))
+            return read_view(self._cluster, self._document(name))
 
-    def ask(self, name: str, verb: str, operator: str, confirmed: str | None = None) -> str:
+    def send(self, name: str, verb: str, operator: str, confirmed: str | None = None) -> str:
         """Writes the command to the cluster and returns it in words.
 
         Raises ConflictError where the release does not allow the command, or where the command is no longer the one
@@ -60,19 +60,19 @@ class Rollouts:
         """
         with _cluster_errors():
             document = self._document(name)
-            ask = self._ask(document, verb)
-            if confirmed is not None and confirmed != self.confirmation(ask):
+            command = self._command(document, verb)
+            if confirmed is not None and confirmed != self.confirmation(command):
                 raise ConflictError("the release has progressed since you were asked; nothing was done")
-            if not ask.empty:
-                annotations = {**ask.annotations, names.ASKED_BY_ANNOTATION: f"{operator}: {verb}"}
-                self._cluster.ask(self._namespace, name, annotations, ask.paused)
-            return ask.words
+            if not command.changes_nothing:
+                annotations = {**command.annotations, names.ASKED_BY_ANNOTATION: f"{operator}: {verb}"}
+                self._cluster.patch_rollout(self._namespace, name, annotations, command.paused)
+            return command.description
 
     @staticmethod
-    def confirmation(ask: Ask) -> str:
+    def confirmation(command: Command) -> str:
         """What an operator confirms: a text that is the same as long as the command has the same effect."""
         return "; ".join(
-            [*(f"{name}={value}" for name, value in sorted(ask.annotations.items())), str(ask.paused)]
+            [*(f"{name}={value}" for name, value in sorted(command.annotations.items())), str(command.paused)]
         )
 
     def _document(self, name: str) -> Document:
@@ -81,9 +81,9 @@ class Rollouts:
             raise UnknownError(f"there is no rollout {name}")
         return document
 
-    def _ask(self, document: Document, verb: str) -> Ask:
+    def _command(self, document: Document, verb: str) -> Command:
         try:
-            return VERBS[verb](document)
+            return COMMANDS[verb](document)
         except RefusedError as refused:
             raise ConflictError(str(refused)) from None
 
@@ -92,7 +92,7 @@ class Rollouts:
 def _cluster_errors() -> Iterator[None]:
     try:
         yield
-    except WrittenMeanwhileError:
+    except WriteConflictError:
         raise ConflictError("somebody else changed the release at the same moment; look again") from None
     except ClusterError as error:
         raise UnavailableError(str(error)) from None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from werkzeug.wrappers import Response as AnyResponse
 
-    from knrollout.picture import Line, Picture
+    from knrollout.cluster.view import RolloutSummary, RolloutView
     from orderflow.query.cached_value import CachedValue
     from orderflow.query.clients.rollouts import Rollouts
     from orderflow.query.server_sent_events import EventStreams
@@ -26,7 +26,7 @@ _VERBS: Final = 'promote, "promote-full", pause, retry, abort'
 
 def blueprint(
     rollouts: Rollouts,
-    all_rollouts: CachedValue[list[Line]],
+    all_rollouts: CachedValue[list[RolloutSummary]],
     reader: Reader,
     streams: EventStreams,
     templates: Environment,
@@ -54,7 +54,7 @@ class _Pages:
     def __init__(
         self,
         rollouts: Rollouts,
-        all_rollouts: CachedValue[list[Line]],
+        all_rollouts: CachedValue[list[RolloutSummary]],
         reader: Reader,
         streams: EventStreams,
         templates: Environment,
@@ -86,27 +86,27 @@ class _Pages:
         """The question, or with its confirmation the command: exactly what was confirmed, or nothing."""
         confirmed = request.form.get("confirmed")
         if confirmed is not None:
-            self._rollouts.ask(name, verb, g.operator, confirmed)
+            self._rollouts.send(name, verb, g.operator, confirmed)
             return redirect(f"/rollouts/{name}", 303)
         rollout = self._rollouts.one(name)
-        ask = rollout.asks.get(verb)
-        if ask is None:
+        command = rollout.commands.get(verb)
+        if command is None:
             raise ConflictError("this is not possible now: the release is no longer where it was")
         return render_template(
             "ask_rollout.html",
             rollout=rollout,
             verb=labels.ROLLOUT_VERBS[verb],
             consequences=labels.ROLLOUT_CONSEQUENCES[verb],
-            ask=ask,
-            confirmed=self._rollouts.confirmation(ask),
+            command=command,
+            confirmed=self._rollouts.confirmation(command),
         )
 
     def _listing_values(self) -> dict[str, Any]:
-        urgent_first = sorted(self._all.get(), key=lambda rollout: not rollout.needs_a_hand)
+        urgent_first = sorted(self._all.get(), key=lambda rollout: not rollout.needs_attention)
         return {"rollouts": urgent_first, "now": datetime.now(UTC)}
 
     def _rollout_values(self, name: str, *, may_act: bool) -> dict[str, Any]:
-        rollout: Picture = self._rollouts.one(name)
+        rollout: RolloutView = self._rollouts.one(name)
         return {
             "rollout": rollout,
             "impact": release_impact(self._reader, rollout),

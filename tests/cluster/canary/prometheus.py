@@ -17,7 +17,7 @@ from kubernetes.client import CoreV1Api
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from knrollout.kubernetes_cluster import open_client
+from knrollout.cluster.connection import open_client
 from orderflow_sandbox.servers.child import Child, Step
 from tests.cluster.kube import ClusterError, run
 from tests.cluster.servers import free_port

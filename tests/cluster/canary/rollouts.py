@@ -7,7 +7,7 @@ from typing import Any, Final, Self
 
 import yaml
 
-from knrollout import names
+from knrollout.api import names
 from orderflow_sandbox.sandbox import ROOT
 from tests.cluster.kube import Kube, as_list, run
 from tests.cluster.stack import Stack

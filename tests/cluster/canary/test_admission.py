@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from knrollout import names
+from knrollout.api import names
 from orderflow_sandbox.sandbox import ROOT
 from tests.cluster.kube import ClusterError, Kube, run
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from knrollout import names
+from knrollout.api import names
 from orderflow_sandbox.address import free_port
 from orderflow_sandbox.sandbox import ROOT
 from orderflow_sandbox.servers.child import Child, Step
@@ -139,7 +139,7 @@ class Trial:
         return {entry["revisionName"]: entry["percent"] for entry in found if entry.get("percent")}
 
     def kn(self, *words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", "from knrollout.cli import main; main()", *words]
+        command = [sys.executable, "-c", "from knrollout.cli.app import main; main()", *words]
         return subprocess.run(
             [*command, "--namespace", self.kube.namespace],
             capture_output=True,

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.kubeapi import served
-from support.releasing import Shop
+from support.kubeapi import serve_cluster
+from support.rollout_shop import Shop
 
 
 class Terminal:
@@ -19,7 +19,7 @@ class Terminal:
 
     def run(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-c", "from knrollout.cli import main; main()", *words],
+            [sys.executable, "-c", "from knrollout.cli.app import main; main()", *words],
             env=self.environment,
             input=stdin,
             capture_output=True,
@@ -32,14 +32,14 @@ class Terminal:
         """The words are understood; the controller then comes to rest."""
         done = self.run(*words)
         assert (done.returncode, done.stderr) == (0, "")
-        self.shop.led()
+        self.shop.run_to_rest()
         return done.stdout
 
 
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[Terminal]:
     shop = Shop()
-    with served(shop.cluster, tmp_path) as kubeconfig:
+    with serve_cluster(shop.cluster, tmp_path) as kubeconfig:
         yield Terminal(shop, kubeconfig)
 
 
@@ -53,7 +53,7 @@ def test_list_says_where_every_rollout_stands(terminal: Terminal) -> None:
 def test_get_shows_revisions_with_their_shares_and_runs_and_fits_a_hundred_columns(
     terminal: Terminal,
 ) -> None:
-    canary = terminal.shop.at_analysis()
+    canary = terminal.shop.release_to_analysis()
     told = terminal.does("get", "track")
     assert f"{canary}  canary  10 %  ready  tag canary" in told
     assert f"{terminal.shop.stable}  stable  90 %" in told
@@ -71,7 +71,7 @@ def test_promote_passes_the_step_that_is_waited_at_and_twice_is_not_two_steps(te
     first = terminal.run("promote", "track")
     second = terminal.run("promote", "track")
     assert (first.returncode, second.returncode) == (0, 0)
-    assert terminal.shop.led()["currentStepIndex"] == 2
+    assert terminal.shop.run_to_rest()["currentStepIndex"] == 2
 
 
 def test_promote_in_full_ends_the_release(terminal: Terminal) -> None:
@@ -82,7 +82,7 @@ def test_promote_in_full_ends_the_release(terminal: Terminal) -> None:
 
 def test_pause_holds_and_promote_resumes_without_passing_a_step(terminal: Terminal) -> None:
     terminal.does("pause", "track")
-    terminal.shop.at_analysis()
+    terminal.shop.release_to_analysis()
     assert terminal.shop.cluster.status()["reason"] == "UserPaused"
     before = terminal.shop.cluster.status()["currentStepIndex"]
     terminal.does("promote", "track")
@@ -101,15 +101,15 @@ def test_abort_then_retry_then_abort(terminal: Terminal) -> None:
 
 
 def test_retry_measures_again_where_an_analysis_said_nothing(terminal: Terminal) -> None:
-    terminal.shop.at_analysis()
-    terminal.shop.measure("Error")
+    terminal.shop.release_to_analysis()
+    terminal.shop.end_current_run("Error")
     terminal.does("retry", "track")
-    assert terminal.shop.measure("Successful")["currentStepIndex"] == 4
+    assert terminal.shop.end_current_run("Successful")["currentStepIndex"] == 4
 
 
 def test_undo_goes_back_to_the_stable_revision_before(terminal: Terminal) -> None:
     terminal.shop.change(rollbackWindow={"revisions": 1})
-    terminal.shop.released()
+    terminal.shop.release_and_promote()
     terminal.does("undo", "track")
     assert terminal.shop.cluster.shares() == {terminal.shop.stable: 100}
 
@@ -122,15 +122,15 @@ def test_undo_to_a_revision_that_is_not_there_is_refused(terminal: Terminal) -> 
 def test_promote_writes_over_a_hand_edit_once(terminal: Terminal) -> None:
     canary = terminal.shop.release()
     terminal.shop.cluster.edit_traffic([{"revisionName": terminal.shop.stable, "percent": 100}])
-    terminal.shop.led()
+    terminal.shop.run_to_rest()
     assert "written over" in terminal.does("promote", "track")
     assert terminal.shop.cluster.shares()[canary] == 10
 
 
 def test_status_is_nought_for_a_healthy_rollout_and_one_for_an_aborted_one(terminal: Terminal) -> None:
     assert terminal.run("status", "track").returncode == 0
-    terminal.shop.at_analysis()
-    terminal.shop.measure("Failed")
+    terminal.shop.release_to_analysis()
+    terminal.shop.end_current_run("Failed")
     done = terminal.run("status", "track")
     assert done.returncode == 1
     assert done.stdout.startswith("Degraded: track-uid-roll-1-step2-1")
@@ -152,8 +152,8 @@ def test_status_does_not_take_the_release_before_for_the_one_that_the_controller
 
 
 def test_history_tells_what_became_of_each_attempt(terminal: Terminal) -> None:
-    terminal.shop.at_analysis()
-    terminal.shop.measure("Failed")
+    terminal.shop.release_to_analysis()
+    terminal.shop.end_current_run("Failed")
     entries = json.loads(terminal.does("history", "track", "-o", "json"))
     assert [entry["outcome"] for entry in entries] == ["Aborted", "Adopted"]
 

@@ -15,14 +15,14 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from support.knative import NAMESPACE, ROLLOUT, SERVICE, FakeCluster
-from support.releasing import Shop
+from support.fake_cluster import NAMESPACE, ROLLOUT, SERVICE, FakeCluster
+from support.rollout_shop import Shop
 
-from knrollout import names
-from knrollout.acting import SetTraffic
-from knrollout.errors import ConflictError
-from knrollout.plan import Plan
-from knrollout.reconcile import decide, writes
+from knrollout.api import names
+from knrollout.cluster.errors import ConflictError
+from knrollout.controller.reconcile import read_and_plan, writes
+from knrollout.decide.actions import SetTraffic
+from knrollout.decide.plan import Plan
 
 BACKGROUND = {"templates": [{"templateName": "orders"}], "args": [{"name": "revision", "value": "x"}]}
 STEPS = [{"setWeight": 10}, {"analysis": BACKGROUND}, {"setWeight": 50}, {"pause": {"duration": 30}}]
@@ -73,7 +73,7 @@ class Controllers(RuleBasedStateMachine):
     def _decided(self) -> tuple[Writes, Plan]:
         document = self.cluster.rollout(NAMESPACE, ROLLOUT)
         assert document is not None
-        decided = decide(self.cluster, document, self.cluster.now)
+        decided = read_and_plan(self.cluster, document, self.cluster.now)
         self._check_targets(decided)
         self._check_promotion(document, decided)
         return writes(self.cluster, document, decided), decided
@@ -138,17 +138,17 @@ class Controllers(RuleBasedStateMachine):
         if rare:
             self.cluster.remove("revision", self.cluster.status()["canaryRevision"])
 
-    @precondition(lambda self: self.cluster.running())
+    @precondition(lambda self: self.cluster.unfinished_runs())
     @rule(phase=RUN_ENDS, measured=st.integers(0, 2), data=st.data())
     def a_run_ends(self, phase: str, measured: int, data: st.DataObject) -> None:
-        self._end(data.draw(st.sampled_from(sorted(self.cluster.running()))), phase, measured)
+        self._end(data.draw(st.sampled_from(sorted(self.cluster.unfinished_runs()))), phase, measured)
 
     @rule(measured=st.sampled_from([1, 1, 1, 0]), times=st.integers(1, 8))
     def things_go_well(self, measured: int, times: int) -> None:
         for _ in range(times):
-            for name in sorted(self.cluster.running()):
+            for name in sorted(self.cluster.unfinished_runs()):
                 self._end(name, "Running" if "background" in name else "Successful", measured)
-            self.cluster.turn(30)
+            self.cluster.advance_clock(30)
             self._lead(2)
 
     def _end(self, name: str, phase: str, measured: int) -> None:
@@ -160,7 +160,7 @@ class Controllers(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1, 30, 300, 700]))
     def time_passes(self, seconds: int) -> None:
-        self.cluster.turn(seconds)
+        self.cluster.advance_clock(seconds)
 
     # People.
 
@@ -179,7 +179,7 @@ class Controllers(RuleBasedStateMachine):
             "undo": (names.UNDO_ANNOTATION, f"{revision}/{service['status']['latestCreatedRevisionName']}"),
         }[what]
         self.asked.add(value)
-        self.cluster.ask(NAMESPACE, ROLLOUT, {annotation: value}, None)
+        self.cluster.patch_rollout(NAMESPACE, ROLLOUT, {annotation: value}, None)
 
     # What holds.
 
@@ -199,7 +199,7 @@ class Controllers(RuleBasedStateMachine):
         if not hasattr(self, "cluster"):
             return
         self.cluster.settle()
-        status = self.shop.led()
+        status = self.shop.run_to_rest()
         if status["reason"] in {"StableMissing", "RouteNotReady"}:
             return
         split = status["applied"]

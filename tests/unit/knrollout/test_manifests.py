@@ -9,11 +9,11 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from knrollout import crd
-from knrollout.analysis import Subject, manifest
-from knrollout.lint import lint
-from knrollout.spec import Spec
-from knrollout.status import Status
+from knrollout.api import admission, crd
+from knrollout.api.spec import Spec
+from knrollout.api.status import Status
+from knrollout.cli.lint import lint
+from knrollout.decide.analysis import Subject, run_manifest
 
 ARGO = Path(__file__).parents[3] / "argo"
 GOOD: dict[str, Any] = {
@@ -44,7 +44,9 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 
 def test_the_definition_is_what_the_models_say() -> None:
-    assert (ARGO / "crd/knativerollout.yaml").read_text() == crd.text(), "make it: python -m knrollout.crd"
+    assert (ARGO / "crd/knativerollout.yaml").read_text() == crd.as_yaml(), (
+        "make it: python -m knrollout.api.crd"
+    )
 
 
 def test_the_definition_is_a_structural_schema() -> None:
@@ -61,19 +63,19 @@ def test_the_definition_is_a_structural_schema() -> None:
         if node.get("x-kubernetes-validations") and node.get("type") == "array":
             assert "maxItems" in node, path
 
-    version = crd.definition()["spec"]["versions"][0]
+    version = crd.custom_resource_definition()["spec"]["versions"][0]
     look(version["schema"]["openAPIV3Schema"], "")
 
 
 def test_every_status_that_the_controller_writes_has_its_field_in_the_definition() -> None:
-    version = crd.definition()["spec"]["versions"][0]
+    version = crd.custom_resource_definition()["spec"]["versions"][0]
     known = version["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
     assert {field.alias for field in Status.model_fields.values()} == set(known)
 
 
 def test_a_plain_spec_gets_the_defaults_of_the_definition() -> None:
     spec = Spec.model_validate(GOOD)
-    version = crd.definition()["spec"]["versions"][0]
+    version = crd.custom_resource_definition()["spec"]["versions"][0]
     known = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
     given = spec.model_dump(by_alias=True)
     assert {name: given[name] for name, field in known.items() if "default" in field} == {
@@ -121,7 +123,7 @@ def test_every_field_of_argos_that_is_refused_is_refused_by_the_model_too() -> N
         "BackgroundAnalysis": "strategy.canary.analysis.",
     }
     for model, place in places.items():
-        for field in crd.REFUSED[model]:
+        for field in admission.REJECTED_FIELDS[model]:
             with pytest.raises(ValidationError, match=field):
                 Spec.model_validate(changed(f"{place}{field}", {}))
 
@@ -143,7 +145,7 @@ def test_every_analysis_of_every_rollout_can_be_made() -> None:
             canary = Spec.model_validate(rollout["spec"]).strategy.canary
             for analysis in [step.analysis for step in canary.steps] + [canary.analysis]:
                 if analysis is not None:
-                    assert manifest("run", analysis, templates, of)["spec"]["metrics"]
+                    assert run_manifest("run", analysis, templates, of)["spec"]["metrics"]
 
 
 def test_an_analysis_of_traces_is_told_the_weight_that_the_step_before_it_gave() -> None:
@@ -172,7 +174,7 @@ def test_no_analysis_may_find_nothing_more_often_than_it_measures() -> None:
             canary = Spec.model_validate(rollout["spec"]).strategy.canary
             for analysis in [step.analysis for step in canary.steps] + [canary.analysis]:
                 if analysis is not None:
-                    made = manifest("run", analysis, templates, of)["spec"]["args"]
+                    made = run_manifest("run", analysis, templates, of)["spec"]["args"]
                     args = {arg["name"]: arg.get("value") for arg in made}
                     assert int(args["count"]) >= int(args["most-empty"])
 

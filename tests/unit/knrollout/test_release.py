@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from support.releasing import STEPS, Shop
+from support.rollout_shop import STEPS, Shop
 
 ORDER_ARGS = [{"name": "revision", "valueFrom": {"podTemplateHashValue": "Latest"}}]
 
@@ -31,9 +31,9 @@ def test_a_pause_with_a_duration_ends_by_itself_and_an_analysis_begins() -> None
     shop = Shop()
     shop.release()
     shop.wait(299)
-    assert shop.cluster.running() == []
+    assert shop.cluster.unfinished_runs() == []
     shop.wait(1)
-    assert len(shop.cluster.running()) == 1
+    assert len(shop.cluster.unfinished_runs()) == 1
     assert phase(shop) == ("Progressing", "Analysing")
 
 
@@ -41,7 +41,7 @@ def test_a_good_release_goes_from_nothing_to_everything_and_the_old_one_keeps_an
     None
 ):
     shop = Shop()
-    canary = shop.released()
+    canary = shop.release_and_promote()
     assert shop.cluster.shares() == {canary: 100}
     assert shop.cluster.tags() == {"previous": shop.stable}
     assert phase(shop) == ("Healthy", "Healthy")
@@ -52,8 +52,8 @@ def test_a_good_release_goes_from_nothing_to_everything_and_the_old_one_keeps_an
 
 def test_a_pause_without_a_duration_waits_until_somebody_promotes() -> None:
     shop = Shop()
-    canary = shop.at_analysis()
-    shop.measure("Successful")
+    canary = shop.release_to_analysis()
+    shop.end_current_run("Successful")
     shop.wait(86400)
     assert shop.cluster.shares() == {shop.stable: 50, canary: 50}
     assert shop.promote()["phase"] == "Healthy"
@@ -62,8 +62,8 @@ def test_a_pause_without_a_duration_waits_until_somebody_promotes() -> None:
 
 def test_a_failed_analysis_sends_everything_back_at_once_and_it_stays_so() -> None:
     shop = Shop()
-    canary = shop.at_analysis()
-    shop.measure("Failed")
+    canary = shop.release_to_analysis()
+    shop.end_current_run("Failed")
     assert shop.cluster.shares() == {shop.stable: 100}
     assert phase(shop) == ("Degraded", "AnalysisRunFailed")
     assert shop.cluster.tags() == {"canary": canary}
@@ -78,8 +78,8 @@ def test_a_failed_analysis_sends_everything_back_at_once_and_it_stays_so() -> No
 )
 def test_a_run_that_says_nothing_pauses_and_time_does_not_promote(phase_of_run: str, reason: str) -> None:
     shop = Shop()
-    canary = shop.at_analysis()
-    shop.measure(phase_of_run)
+    canary = shop.release_to_analysis()
+    shop.end_current_run(phase_of_run)
     shop.wait(86400)
     assert phase(shop) == ("Paused", reason)
     assert shop.cluster.shares() == {shop.stable: 90, canary: 10}
@@ -87,32 +87,32 @@ def test_a_run_that_says_nothing_pauses_and_time_does_not_promote(phase_of_run: 
 
 def test_a_run_that_ended_without_a_measurement_pauses_although_argo_calls_it_successful() -> None:
     shop = Shop()
-    shop.at_analysis()
-    shop.measure("Successful", measured=0)
+    shop.release_to_analysis()
+    shop.end_current_run("Successful", measured=0)
     assert phase(shop) == ("Paused", "NothingMeasured")
 
 
 def test_a_run_that_was_terminated_never_promotes_even_if_it_had_measured() -> None:
     shop = Shop()
-    shop.at_analysis()
-    (run,) = shop.cluster.running()
+    shop.release_to_analysis()
+    (run,) = shop.cluster.unfinished_runs()
     shop.cluster.stop_run("shop", run)
-    shop.measure("Successful")
+    shop.end_current_run("Successful")
     assert phase(shop) == ("Paused", "NothingMeasured")
 
 
 def test_a_run_that_nobody_starts_pauses_after_the_deadline_and_goes_on_when_somebody_does() -> None:
     shop = Shop()
-    shop.at_analysis()
+    shop.release_to_analysis()
     shop.wait(601)
     assert phase(shop) == ("Paused", "NothingMeasured")
-    shop.measure("Successful")
+    shop.end_current_run("Successful")
     assert shop.cluster.status()["currentStepIndex"] == 4
 
 
 def test_a_newer_revision_begins_at_the_first_step_from_the_same_stable_one() -> None:
     shop = Shop()
-    first = shop.at_analysis()
+    first = shop.release_to_analysis()
     second = shop.release()
     assert shop.cluster.shares() == {shop.stable: 90, second: 10}
     assert shop.cluster.tags() == {"canary": second}
@@ -140,7 +140,7 @@ def test_without_abort_a_late_revision_is_only_said_to_be_late() -> None:
     shop.wait(601)
     assert phase(shop) == ("Degraded", "ProgressDeadlineExceeded")
     shop.cluster.make_ready(canary)
-    assert shop.led()["phase"] == "Paused"
+    assert shop.run_to_rest()["phase"] == "Paused"
     assert shop.cluster.shares()[canary] == 10
 
 
@@ -148,7 +148,7 @@ def test_a_canary_that_falls_over_later_loses_its_tag_too_since_it_would_hold_th
     shop = Shop()
     canary = shop.release()
     shop.cluster.make_ready(canary, ready=False)
-    shop.led()
+    shop.run_to_rest()
     shop.wait(600)
     assert shop.cluster.tags() == {}
     assert shop.cluster.shares() == {shop.stable: 100}
@@ -158,7 +158,7 @@ def test_a_deleted_canary_is_given_up_at_once() -> None:
     shop = Shop()
     canary = shop.release()
     shop.cluster.remove("revision", canary)
-    shop.led()
+    shop.run_to_rest()
     assert phase(shop) == ("Degraded", "RevisionDeleted")
     assert shop.cluster.shares() == {shop.stable: 100}
 
@@ -198,10 +198,10 @@ def test_a_hand_edit_that_is_put_back_lets_the_release_go_on() -> None:
     shop.release()
     ours = shop.cluster.objects["service", "track"]["spec"]["traffic"]
     shop.cluster.edit_traffic([{"revisionName": shop.stable, "percent": 100}])
-    shop.led()
+    shop.run_to_rest()
     shop.cluster.edit_traffic(ours)
     shop.cluster.settle()
-    assert shop.led()["reason"] == "CanaryPauseStep"
+    assert shop.run_to_rest()["reason"] == "CanaryPauseStep"
 
 
 def test_a_hand_edit_is_written_over_when_somebody_says_so_and_only_that_one() -> None:
@@ -209,19 +209,19 @@ def test_a_hand_edit_is_written_over_when_somebody_says_so_and_only_that_one() -
     canary = shop.release()
     edit = [{"revisionName": shop.stable, "percent": 100}]
     shop.cluster.edit_traffic(edit)
-    serial = shop.led()["serial"]
-    shop.asked(**{"orderflow.dev/take-over": str(serial)})
+    serial = shop.run_to_rest()["serial"]
+    shop.annotate(**{"orderflow.dev/take-over": str(serial)})
     assert shop.cluster.shares() == {shop.stable: 90, canary: 10}
     shop.cluster.edit_traffic(edit)
-    assert shop.led()["reason"] == "TrafficEdited"
+    assert shop.run_to_rest()["reason"] == "TrafficEdited"
 
 
 def test_an_analysis_that_fails_under_a_hand_edit_takes_the_canarys_share_away() -> None:
     shop = Shop(analysis={"templates": [{"templateName": "orders"}], "args": ORDER_ARGS})
     canary = shop.release()
     shop.cluster.edit_traffic([{"revisionName": canary, "percent": 100}])
-    shop.led()
-    shop.measure("Failed")
+    shop.run_to_rest()
+    shop.end_current_run("Failed")
     assert shop.cluster.shares() == {shop.stable: 100}
 
 
@@ -230,9 +230,9 @@ def test_an_analysis_that_fails_leaves_a_hand_edit_that_gives_the_canary_nothing
     older = shop.stable
     shop.release()
     shop.cluster.edit_traffic([{"revisionName": older, "percent": 100, "tag": "by-hand"}])
-    shop.led()
+    shop.run_to_rest()
     writes = len(shop.cluster.traffic_writes)
-    shop.measure("Failed")
+    shop.end_current_run("Failed")
     assert len(shop.cluster.traffic_writes) == writes
     assert shop.cluster.status()["aborted"]["reason"] == "AnalysisRunFailed"
 
@@ -242,7 +242,7 @@ def test_tags_of_others_are_kept_through_a_whole_release() -> None:
     traffic = shop.cluster.objects["service", "track"]["spec"]["traffic"]
     shop.cluster.edit_traffic([*traffic, {"revisionName": shop.stable, "tag": "demo"}])
     shop.cluster.settle()
-    shop.released()
+    shop.release_and_promote()
     assert shop.cluster.tags()["demo"] == shop.stable
     assert len(STEPS) == shop.cluster.status()["currentStepIndex"]
 
@@ -250,7 +250,7 @@ def test_tags_of_others_are_kept_through_a_whole_release() -> None:
 def test_a_background_analysis_that_fails_aborts_in_the_midst_of_a_pause() -> None:
     shop = Shop(analysis={"templates": [{"templateName": "orders"}], "args": ORDER_ARGS})
     shop.release()
-    shop.measure("Failed")
+    shop.end_current_run("Failed")
     assert shop.cluster.shares() == {shop.stable: 100}
 
 
@@ -258,9 +258,9 @@ def test_a_background_analysis_begins_with_its_step() -> None:
     background = {"templates": [{"templateName": "orders"}], "args": ORDER_ARGS, "startingStep": 1}
     shop = Shop(analysis=background, steps=[{"pause": {}}, {"setWeight": 5}, {"pause": {}}])
     shop.release()
-    assert shop.cluster.running() == []
+    assert shop.cluster.unfinished_runs() == []
     shop.promote()
-    assert len(shop.cluster.running()) == 1
+    assert len(shop.cluster.unfinished_runs()) == 1
 
 
 def test_no_promotion_while_the_background_analysis_has_measured_nothing() -> None:
@@ -270,26 +270,26 @@ def test_no_promotion_while_the_background_analysis_has_measured_nothing() -> No
     assert phase(shop) == ("Progressing", "Analysing")
     shop.wait(601)
     assert phase(shop) == ("Paused", "NothingMeasured")
-    (run,) = shop.cluster.running()
+    (run,) = shop.cluster.unfinished_runs()
     shop.cluster.end_run(run, "Running")
-    assert shop.led()["phase"] == "Healthy"
+    assert shop.run_to_rest()["phase"] == "Healthy"
     assert shop.cluster.shares() == {canary: 100}
 
 
 def test_a_rerun_measures_again_and_the_release_goes_on_by_what_it_finds() -> None:
     shop = Shop()
-    shop.at_analysis()
-    status = shop.measure("Error")
-    shop.asked(**{"orderflow.dev/rerun": status["stepRun"]["name"]})
+    shop.release_to_analysis()
+    status = shop.end_current_run("Error")
+    shop.annotate(**{"orderflow.dev/rerun": status["stepRun"]["name"]})
     assert shop.cluster.status()["phase"] == "Progressing"
-    shop.measure("Successful")
+    shop.end_current_run("Successful")
     assert shop.cluster.status()["currentStepIndex"] == 4
 
 
 def test_promoting_past_an_inconclusive_analysis_passes_that_step_only() -> None:
     shop = Shop()
-    canary = shop.at_analysis()
-    shop.measure("Inconclusive")
+    canary = shop.release_to_analysis()
+    shop.end_current_run("Inconclusive")
     status = shop.promote()
     assert (status["reason"], status["currentStepIndex"]) == ("CanaryPauseStep", 4)
     assert shop.cluster.shares() == {shop.stable: 50, canary: 50}
@@ -316,7 +316,7 @@ def test_promoting_in_full_skips_what_is_left() -> None:
 def test_a_pause_by_hand_holds_the_step_but_not_an_abort() -> None:
     shop = Shop()
     shop.change(paused=True)
-    canary = shop.at_analysis()
+    canary = shop.release_to_analysis()
     assert phase(shop) == ("Paused", "UserPaused")
     assert shop.abort()["reason"] == "UserAborted"
     assert canary not in shop.cluster.shares()
@@ -324,8 +324,8 @@ def test_a_pause_by_hand_holds_the_step_but_not_an_abort() -> None:
 
 def test_an_aborted_revision_is_tried_again_only_when_somebody_says_so() -> None:
     shop = Shop()
-    canary = shop.at_analysis()
-    shop.measure("Failed")
+    canary = shop.release_to_analysis()
+    shop.end_current_run("Failed")
     status = shop.retry(canary)
     assert (status["attempt"], status["currentStepIndex"]) == (2, 1)
     assert shop.cluster.shares() == {shop.stable: 90, canary: 10}
@@ -334,16 +334,16 @@ def test_an_aborted_revision_is_tried_again_only_when_somebody_says_so() -> None
 
 def test_an_undo_in_the_midst_of_a_release_goes_back_and_stays_even_if_its_request_is_lost() -> None:
     shop = Shop()
-    shop.at_analysis()
+    shop.release_to_analysis()
     assert shop.undo(shop.stable)["phase"] == "Healthy"
-    shop.cluster.ask("shop", "track", {"orderflow.dev/undo": None}, None)
-    assert shop.led()["phase"] == "Healthy"
+    shop.cluster.patch_rollout("shop", "track", {"orderflow.dev/undo": None}, None)
+    assert shop.run_to_rest()["phase"] == "Healthy"
     assert shop.cluster.shares() == {shop.stable: 100}
 
 
 def test_an_undo_goes_by_the_steps_where_there_is_no_rollback_window() -> None:
     shop = Shop()
-    canary = shop.released()
+    canary = shop.release_and_promote()
     shop.undo(shop.stable)
     assert shop.cluster.shares() == {canary: 90, shop.stable: 10}
 
@@ -351,7 +351,7 @@ def test_an_undo_goes_by_the_steps_where_there_is_no_rollback_window() -> None:
 def test_an_undo_within_the_rollback_window_is_done_at_once_and_lasts_until_a_newer_revision() -> None:
     shop = Shop()
     shop.change(rollbackWindow={"revisions": 1})
-    shop.released()
+    shop.release_and_promote()
     assert shop.undo(shop.stable)["phase"] == "Healthy"
     assert shop.cluster.shares() == {shop.stable: 100}
     newer = shop.release()
@@ -361,16 +361,16 @@ def test_an_undo_within_the_rollback_window_is_done_at_once_and_lasts_until_a_ne
 def test_an_aborted_revision_is_no_way_back_within_the_window() -> None:
     shop = Shop()
     shop.change(rollbackWindow={"revisions": 5})
-    bad = shop.at_analysis()
-    shop.measure("Failed")
-    good = shop.released()
+    bad = shop.release_to_analysis()
+    shop.end_current_run("Failed")
+    good = shop.release_and_promote()
     shop.undo(bad)
     assert shop.cluster.shares() == {good: 90, bad: 10}
 
 
 def test_changed_steps_begin_again() -> None:
     shop = Shop()
-    canary = shop.at_analysis()
+    canary = shop.release_to_analysis()
     shop.change(strategy={"canary": {"steps": [{"setWeight": 1}, {"pause": {}}]}})
     assert shop.cluster.shares() == {shop.stable: 99, canary: 1}
     assert shop.cluster.status()["attempt"] == 2
@@ -386,10 +386,10 @@ def test_a_missing_template_holds_the_release_before_any_traffic() -> None:
 
 def test_a_lost_status_is_made_anew_from_what_serves_and_the_release_begins_again() -> None:
     shop = Shop()
-    canary = shop.at_analysis()
-    shop.measure("Inconclusive")
+    canary = shop.release_to_analysis()
+    shop.end_current_run("Inconclusive")
     del shop.rollout["status"]
-    status = shop.led()
+    status = shop.run_to_rest()
     assert (status["stableRevision"], status["attempt"], status["currentStepIndex"]) == (shop.stable, 2, 1)
     assert shop.cluster.shares() == {shop.stable: 90, canary: 10}
 
@@ -401,15 +401,15 @@ def test_tags_of_others_with_the_rollouts_names_are_not_taken_over() -> None:
     shop.cluster.edit_traffic(
         [{"revisionName": shop.stable, "percent": 100}, {"revisionName": shop.stable, "tag": "canary"}]
     )
-    shop.led()
+    shop.run_to_rest()
     assert phase(shop) == ("Degraded", "TagTaken")
 
 
 def test_of_two_rollouts_of_one_service_the_older_one_leads() -> None:
     shop = Shop()
-    shop.cluster.turn(1)
+    shop.cluster.advance_clock(1)
     shop.cluster.add("rollout", {"metadata": {"name": "again"}, "spec": shop.rollout["spec"]})
-    assert shop.led()["phase"] == "Healthy"
+    assert shop.run_to_rest()["phase"] == "Healthy"
 
 
 def test_a_spec_that_admission_let_through_is_a_clear_condition() -> None:
@@ -423,6 +423,6 @@ def test_finished_runs_of_earlier_attempts_are_tidied_away_beyond_the_limit() ->
     shop = Shop()
     shop.change(analysis={"unsuccessfulRunHistoryLimit": 1, "successfulRunHistoryLimit": 0})
     for _ in range(3):
-        shop.at_analysis()
-        shop.measure("Failed")
+        shop.release_to_analysis()
+        shop.end_current_run("Failed")
     assert len(shop.cluster.runs("shop", "track")) == 2

@@ -1,26 +1,30 @@
 """Writes that come late, not at all, or twice; and a Route that takes its time."""
 
 import pytest
-from support.releasing import ORDERS, Shop
+from support.rollout_shop import ORDERS, Shop
 
-from knrollout import names
-from knrollout.errors import ConflictError
+from knrollout.api import names
+from knrollout.cluster.errors import ConflictError
 
 
 def test_a_late_write_of_a_share_is_refused_once_another_controller_aborted() -> None:
     shop = Shop(steps=[{"pause": {}}, {"setWeight": 10}, {"pause": {}}])
     canary = shop.release()
     status = shop.cluster.status()
-    shop.cluster.ask("shop", "track", {names.PROMOTE_ANNOTATION: f"{canary}/{status['attempt']}/0"}, None)
-    decided, share, *_ = shop.decided()
+    shop.cluster.patch_rollout(
+        "shop", "track", {names.PROMOTE_ANNOTATION: f"{canary}/{status['attempt']}/0"}, None
+    )
+    decided, share, *_ = shop.planned_writes()
     decided()
-    shop.cluster.ask("shop", "track", {names.ABORT_ANNOTATION: f"{canary}/{status['attempt']}"}, None)
-    aborted, *_ = shop.decided()
+    shop.cluster.patch_rollout(
+        "shop", "track", {names.ABORT_ANNOTATION: f"{canary}/{status['attempt']}"}, None
+    )
+    aborted, *_ = shop.planned_writes()
     aborted()
-    shop.led()
+    shop.run_to_rest()
     with pytest.raises(ConflictError):
         share()
-    assert shop.led()["reason"] == "UserAborted"
+    assert shop.run_to_rest()["reason"] == "UserAborted"
     assert shop.cluster.shares() == {shop.stable: 100}
 
 
@@ -28,16 +32,16 @@ def test_a_share_that_is_written_just_before_another_controllers_abort_is_not_ta
     shop = Shop(steps=[{"pause": {}}, {"setWeight": 10}, {"pause": {}}])
     canary = shop.release()
     token = f"{canary}/{shop.cluster.status()['attempt']}"
-    shop.cluster.ask("shop", "track", {names.PROMOTE_ANNOTATION: f"{token}/0"}, None)
-    decided, share, *_ = shop.decided()
+    shop.cluster.patch_rollout("shop", "track", {names.PROMOTE_ANNOTATION: f"{token}/0"}, None)
+    decided, share, *_ = shop.planned_writes()
     decided()
-    shop.cluster.ask("shop", "track", {names.ABORT_ANNOTATION: token}, None)
-    aborted, back, *_ = shop.decided()
+    shop.cluster.patch_rollout("shop", "track", {names.ABORT_ANNOTATION: token}, None)
+    aborted, back, *_ = shop.planned_writes()
     aborted()
     share()
     with pytest.raises(ConflictError):
         back()
-    assert shop.led()["reason"] == "UserAborted"
+    assert shop.run_to_rest()["reason"] == "UserAborted"
     assert shop.cluster.shares() == {shop.stable: 100}
 
 
@@ -49,13 +53,13 @@ def test_a_revision_that_comes_while_the_service_is_being_adopted_is_released_li
     del shop.rollout["status"]
     shop.cluster.edit_traffic([{"latestRevision": True, "percent": 100}])
     shop.cluster.settle()
-    adopted, *_ = shop.decided()
+    adopted, *_ = shop.planned_writes()
     adopted()
     canary = shop.cluster.deploy(ready=ready)
-    shop.led()
+    shop.run_to_rest()
     assert shop.cluster.shares().get(canary, 0) == (10 if ready else 0)
     shop.cluster.make_ready(canary)
-    shop.led()
+    shop.run_to_rest()
     assert shop.cluster.shares() == {shop.stable: 90, canary: 10}
 
 
@@ -67,7 +71,7 @@ def test_nothing_goes_on_before_the_route_has_followed() -> None:
     assert canary not in shop.cluster.shares()
     for share in (10, 50):
         shop.cluster.settle()
-        shop.led()
+        shop.run_to_rest()
         assert shop.cluster.shares()[canary] == share
 
 
@@ -84,11 +88,11 @@ def test_that_nobody_led_for_an_hour_is_no_fault_of_the_canary() -> None:
     shop = Shop(steps=[{"setWeight": 10}, {"pause": {}}])
     canary = shop.cluster.deploy()
     for _ in range(20):
-        status_first, *_ = shop.decided()
+        status_first, *_ = shop.planned_writes()
         status_first()
         if (shop.cluster.status().get("pending") or [{}])[-1].get("canary") == canary:
             break
-        shop.round()
+        shop.reconcile()
     assert shop.cluster.tags() == {}, "it died before it gave the canary its address"
     shop.wait(3600)
     assert shop.cluster.shares() == {shop.stable: 90, canary: 10}
@@ -102,7 +106,7 @@ def test_a_revision_is_stable_only_when_the_route_sends_it_everything() -> None:
     assert shop.cluster.shares() == {canary: 100}
     assert shop.cluster.status()["stableRevision"] == shop.stable
     shop.cluster.settle()
-    assert shop.led()["stableRevision"] == canary
+    assert shop.run_to_rest()["stableRevision"] == canary
 
 
 def test_an_abort_of_a_canary_that_is_not_ready_is_one_write_and_names_it_nowhere() -> None:
@@ -122,22 +126,22 @@ def test_a_kept_canary_that_falls_over_loses_its_tag() -> None:
     shop.wait(86400)
     assert shop.cluster.tags() == {"canary": canary}
     shop.cluster.make_ready(canary, ready=False)
-    shop.led()
+    shop.run_to_rest()
     assert shop.cluster.tags() == {}
 
 
 def test_of_two_analyses_in_a_row_each_has_a_run_of_its_own() -> None:
     shop = Shop(steps=[{"setWeight": 10}, {"analysis": ORDERS}, {"analysis": ORDERS}, {"pause": {}}])
     shop.release()
-    assert shop.measure("Successful")["currentStepIndex"] == 2
-    assert shop.measure("Successful")["currentStepIndex"] == 3
+    assert shop.end_current_run("Successful")["currentStepIndex"] == 2
+    assert shop.end_current_run("Successful")["currentStepIndex"] == 3
     assert len(shop.cluster.runs("shop", "track")) == 2
 
 
 def test_a_run_that_somebody_deleted_is_measured_again() -> None:
     shop = Shop()
-    shop.at_analysis()
-    (run,) = shop.cluster.running()
+    shop.release_to_analysis()
+    (run,) = shop.cluster.unfinished_runs()
     shop.cluster.delete_run("shop", run)
-    shop.led()
-    assert shop.cluster.running() == [run]
+    shop.run_to_rest()
+    assert shop.cluster.unfinished_runs() == [run]

@@ -18,8 +18,8 @@ from support.prometheus import program
 from support.stage import ROOT
 from typer.main import get_command
 
-from knrollout.cli import app as kn_rollout
-from knrollout.measures import Measures
+from knrollout.cli.app import app as kn_rollout
+from knrollout.controller.metrics import Metrics
 from orderflow.domain.attention import STUCK_CODES
 from orderflow.kn_order.app import app as kn_order
 from orderflow.query.api import metrics
@@ -156,7 +156,7 @@ def exported() -> dict[str, set[str]]:
         for sample in family.samples
     }
     registry = CollectorRegistry()
-    measures = Measures(registry)
+    measures = Metrics(registry)
     measures.phase.labels("n", "r", "Healthy").set(1)
     measures.weight.labels("n", "r").set(1)
     measures.notices.labels("n", "r", "Aborted").inc()

@@ -65,14 +65,14 @@ def test_no_file_has_a_second_copy_of_the_version() -> None:
         ["orderflow.commands.migrate"],
         ["orderflow.commands.repartition"],
         ["orderflow_sandbox.delivery"],
-        ["knrollout.cli"],
+        ["knrollout.cli.app"],
     ],
     ids=lambda command: command[0],
 )
 def test_every_command_says_which_release_it_is(command: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-c", f"from {command[0]} import main; main()", "--version"]
-        if command[0].endswith("cli")
+        if command[0].endswith(("cli", "app"))
         else [sys.executable, "-m", *command, "--version"],
         capture_output=True,
         text=True,
@@ -87,7 +87,7 @@ def test_all_scripts_of_the_project_are_among_them() -> None:
     assert {each.value for each in scripts} == {
         "orderflow_sandbox.cli:main",
         "orderflow.kn_order.app:main",
-        "knrollout.cli:main",
+        "knrollout.cli.app:main",
     }
 
 

@@ -1,0 +1,1 @@
+"""The KnativeRollout resource: its fields, its definition, the annotations that steer it, and the objects around it."""

@@ -1,0 +1,1 @@
+"""The command `kn-rollout`, which `kn` runs as `kn rollout`."""

@@ -1,0 +1,1 @@
+"""The controller's process: when a rollout is reconciled, and by which replica."""
