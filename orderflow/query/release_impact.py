@@ -28,7 +28,7 @@ class ReleaseImpact:
 
 
 def release_impact(reader: Reader, rollout: Picture) -> ReleaseImpact | None:
-    """None unless a release is in progress or was aborted, and None for stages that do not decide about orders."""
+    """None where no release is in progress or was aborted, and for stages that do not decide about orders."""
     status, stage = rollout.status, rollout.service
     canary, stable = status.canary_revision, status.stable_revision
     if stage not in STAGES or canary is None or stable is None or canary == stable:
