@@ -39,7 +39,7 @@ _SCHEMES: Final[Json] = {
 @dataclass(frozen=True, slots=True)
 class Parameter:
     name: str
-    where: str
+    location: str
     schema: Json
     text: str
     required: bool = False
@@ -47,8 +47,8 @@ class Parameter:
     def document(self) -> Json:
         return {
             "name": self.name,
-            "in": self.where,
-            "required": self.required or self.where == "path",
+            "in": self.location,
+            "required": self.required or self.location == "path",
             "description": self.text,
             "schema": self.schema,
         }

@@ -73,10 +73,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Text | str]], fixed: S
     return result
 
 
-def fits(console: Console, shown: Table) -> bool:
+def fits(console: Console, table: Table) -> bool:
     """Whether the terminal is wide enough for the table without breaking a word."""
     unbounded = console.options.update(max_width=sys.maxsize)
-    return Measurement.get(console, unbounded, shown).minimum <= console.width
+    return Measurement.get(console, unbounded, table).minimum <= console.width
 
 
 def facts(pairs: Iterable[tuple[str, Text | str]]) -> Table:

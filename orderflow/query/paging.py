@@ -35,17 +35,17 @@ def page_of(
     """rows: as the reader returns them, in the cursor's direction, with one row too many where more follow."""
     cursor = list_filter.cursor
     more = len(rows) > list_filter.limit
-    shown = rows[: list_filter.limit]
+    page_rows = rows[: list_filter.limit]
     if list_filter.towards_newer:
-        shown.reverse()
-    if not shown:
+        page_rows.reverse()
+    if not page_rows:
         return Page([], None, None)
     has_older = more or list_filter.towards_newer
     has_newer = cursor is not None and (more or not cursor.newer)
     return Page(
-        shown,
-        page_address(PageCursor(*key(shown[-1])).token()) if has_older else None,
-        page_address(PageCursor(*key(shown[0]), newer=True).token()) if has_newer else None,
+        page_rows,
+        page_address(PageCursor(*key(page_rows[-1])).token()) if has_older else None,
+        page_address(PageCursor(*key(page_rows[0]), newer=True).token()) if has_newer else None,
     )
 
 

@@ -131,9 +131,9 @@ def _ledger_entry(
     action: ActionDone | None,
 ) -> TimelineEntry:
     changes = tuple(_changes(change, previous, record.summary.currency)) if change else ()
-    shown = {after for _, _, after in changes}
+    shown_texts = {after for _, _, after in changes}
     # The ledger does not keep what an event said: the action tells who asked for an event that had no effect.
-    details = _details(change.detail, shown) if change else _action_details(action)
+    details = _details(change.detail, shown_texts) if change else _action_details(action)
     return TimelineEntry(
         at=entry.recorded_at,
         occurred_at=entry.occurred_at,
@@ -166,11 +166,11 @@ def _changes(
             yield name, show(before, currency), show(after, currency)
 
 
-def _details(detail: dict[str, Any], shown: set[str]) -> Iterable[tuple[str, str]]:
-    """shown: texts that the entry's changes show already."""
+def _details(detail: dict[str, Any], shown_texts: set[str]) -> Iterable[tuple[str, str]]:
+    """shown_texts: texts that the entry's changes show already."""
     if "amount" in detail and "currency" in detail:
         amount = show(detail["amount"], detail["currency"])
-        if amount not in shown:
+        if amount not in shown_texts:
             yield "amount", amount
     for name, value in detail.items():
         if name == "reasons":

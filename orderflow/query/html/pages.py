@@ -38,8 +38,8 @@ def blueprint(
     templates: Environment,
     releases_waiting: Callable[[], int | None] | None,
 ) -> Blueprint:
-    """releases_waiting: how many releases need attention, None where the cluster does not say. No function where query
-    has no cluster."""
+    """releases_waiting: returns how many releases need attention, None where the cluster does not answer. It is None
+    itself where query has no cluster."""
     pages = _Pages(reader, streams, templates, releases_waiting)
     routes = Blueprint("pages", "orderflow.query.html.pages")
     routes.get("/")(pages.home)
