@@ -45,7 +45,6 @@ EXAMPLES = int(os.environ.get("EXAMPLES", "0"))
 drawn = settings(
     max_examples=EXAMPLES or 8,
     derandomize=not EXAMPLES,
-    deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
 )

@@ -243,7 +243,6 @@ def test_whatever_comes_in_whatever_order_and_whoever_dies_the_model_explains_wh
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,
-            deadline=None,
             derandomize=PROFILE == "quick",
             print_blob=True,
             suppress_health_check=list(HealthCheck),

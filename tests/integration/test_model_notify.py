@@ -139,7 +139,6 @@ def test_whatever_recipients_answer_and_whoever_dies_nobody_gets_more_copies_tha
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,
-            deadline=None,
             derandomize=PROFILE == "quick",
             print_blob=True,
             suppress_health_check=list(HealthCheck),

@@ -1,4 +1,5 @@
-"""A customer goes through everything that can go well or wrong; no log, trace, metric or masked page may show her."""
+"""One customer's orders go through every outcome that the pipeline has. No log, trace, metric or masked page may have
+the customer's data."""
 
 import base64
 import json
@@ -26,14 +27,14 @@ def shop(
     name = f"test_{uuid.uuid4().hex}"
     own = create_database(database_url, name)
     with watched(kafka_bootstrap, own, tmp_path_factory.mktemp("private"), LOG_LEVEL="DEBUG") as opened:
-        everything_happens(opened)
+        produce_every_outcome(opened)
         yield opened
     drop_database(database_url, name)
 
 
-def everything_happens(shop: Watched) -> None:
+def produce_every_outcome(shop: Watched) -> None:
     good_orders(shop)
-    at_the_door(shop)
+    refused_requests(shop)
     poison(shop)
     with shop.outside.trouble("smtp", "refuse"):
         failing_mail(shop, "refused")
@@ -41,14 +42,13 @@ def everything_happens(shop: Watched) -> None:
         failing_mail(shop, "deferred")
     dead_letter(shop)
     operators(shop)
-    # Everything that has ended is exported in sequence: what comes last says that the rest is there.
+    # Spans are exported in the sequence in which they ended: once the last one is there, all others are.
     last = f"{shop.prefix}last"
     shop.stages["intake"].binary(event("placed", last, customers_order()))
     shop.deliver()
     for stage in ("intake", "validate", "track", "notify"):
         shop.collector.until(lambda stage=stage: bool(shop.collector.of(order=last, stage=stage)))
-    park_log = shop.stages["park"]
-    park_log.binary(event("placed", last))
+    shop.stages["park"].binary(event("placed", last))
     shop.deliver()
     for stage in ("park", "shelve"):
         shop.collector.until(lambda stage=stage: bool(shop.collector.of(order=last, stage=stage)))
@@ -75,7 +75,7 @@ def good_orders(shop: Watched) -> None:
     until(lambda: bool(shop.outside.mails(EMAIL)))
 
 
-def at_the_door(shop: Watched) -> None:
+def refused_requests(shop: Watched) -> None:
     http = shop.stages["intake"].http
     answers = [
         http.post(f"/orders/{EMAIL}", content=NAME),
@@ -90,10 +90,10 @@ def at_the_door(shop: Watched) -> None:
 
 
 def poison(shop: Watched) -> None:
-    """To validate and track as a KafkaSource brings it."""
+    """Sends poison to each stage that a KafkaSource feeds."""
     order_id = f"{shop.prefix}poison"
     good = placed(shop, "poison")
-    spoilt = [
+    poison_events = [
         replace(good, data=f"{NAME}, {STREET}, {PHONE}".encode()),
         replace(good, data=json.dumps({"customer": NAME, EMAIL: CARD}).encode()),
         replace(good, data=json.dumps(customers_order(total=CARD)).encode()),
@@ -112,11 +112,17 @@ def poison(shop: Watched) -> None:
         replace(good, data=b"{", content_type=f"text/plain; name={EMAIL}"),
     ]
     for stage in ("validate", "track", "notify", "shelve"):
-        for each in spoilt:
+        for each in poison_events:
             shop.stages[stage].binary(each)
-        foreign = {"ce-type": "dev.knative.kafka.event", "ce-key": EMAIL, "ce-kafkaheadername": NAME}
-        more = {"ce-specversion": "1.0", "ce-id": "partition:1/offset:2", "ce-source": "/apis/x#orders"}
-        assert shop.stages[stage].http.post("/", content=NAME, headers=foreign | more).status_code == 204
+        foreign_record = {
+            "ce-type": "dev.knative.kafka.event",
+            "ce-key": EMAIL,
+            "ce-kafkaheadername": NAME,
+            "ce-specversion": "1.0",
+            "ce-id": "partition:1/offset:2",
+            "ce-source": "/apis/x#orders",
+        }
+        assert shop.stages[stage].http.post("/", content=NAME, headers=foreign_record).status_code == 204
     shop.stages["validate"].binary(paid(order_id, amount=1))
     shop.deliver()
 
@@ -127,16 +133,16 @@ def failing_mail(shop: Watched, name: str) -> None:
 
 
 def dead_letter(shop: Watched) -> None:
-    told = base64.b64encode(json.dumps({"code": "unavailable", "title": "not now"}).encode()).decode()
+    problem = base64.b64encode(json.dumps({"code": "unavailable", "title": "not now"}).encode()).decode()
     headers = {
         "ce-knativeerrordest": f"http://track.orderflow.svc.cluster.local/?x={EMAIL}",
         "ce-knativeerrorcode": "503",
-        "ce-knativeerrordata": told,
+        "ce-knativeerrordata": problem,
     }
-    for letter in (placed(shop, "dead"), replace(placed(shop, "dead"), data=NAME.encode(), type=EMAIL)):
-        assert shop.stages["park"].binary(letter, **headers).status_code == 204
-    raw = base64.b64encode(f"{NAME} was here".encode()).decode()
-    shop.stages["park"].binary(placed(shop, "raw"), **(headers | {"ce-knativeerrordata": raw}))
+    for dead in (placed(shop, "dead"), replace(placed(shop, "dead"), data=NAME.encode(), type=EMAIL)):
+        assert shop.stages["park"].binary(dead, **headers).status_code == 204
+    text = base64.b64encode(f"{NAME} was here".encode()).decode()
+    shop.stages["park"].binary(placed(shop, "raw"), **(headers | {"ce-knativeerrordata": text}))
     shop.deliver()
 
 
@@ -147,26 +153,26 @@ def operators(shop: Watched) -> None:
     order_id = f"{shop.prefix}held"
     query.post(f"/api/orders/{order_id}/release", json={"reason": f"{NAME} called"})
     query.post(f"/api/orders/{EMAIL}/cancel", json={"reason": NAME, EMAIL: CARD})
-    for letter in letters(shop):
-        query.get(f"/api/parked/{letter}", params={"reveal": 1})
-        # An operator's own words are shown on purpose.
-        query.post(f"/api/parked/{letter}/replay", json={"reason": "again"})
+    for parked_id in parked_ids(shop):
+        query.get(f"/api/parked/{parked_id}", params={"reveal": 1})
+        # An operator's reason is shown on purpose, so it has no personal data here.
+        query.post(f"/api/parked/{parked_id}/replay", json={"reason": "again"})
     shop.deliver()
 
 
-def letters(shop: Watched) -> list[str]:
+def parked_ids(shop: Watched) -> list[str]:
     with psycopg.connect(shop.database) as connection:
         return [row[0] for row in connection.execute("SELECT id FROM parked ORDER BY id").fetchall()]
 
 
 def test_she_was_there(shop: Watched) -> None:
     assert EMAIL in str(shop.outside.mails(EMAIL))
-    assert len(letters(shop)) > 20
+    assert len(parked_ids(shop)) > 20
     assert any(leaks("kafka", seen.data) for topic, seen in shop.tap.seen if topic == topics.PARKED)
-    revealed = [shop.query.get(f"/api/parked/{each}", params={"reveal": 1}).text for each in letters(shop)]
+    revealed = [shop.query.get(f"/api/parked/{each}", params={"reveal": 1}).text for each in parked_ids(shop)]
     assert leaks("revealed", "".join(revealed))
-    said = {json.loads(line)["message"] for line in shop.log().splitlines() if line.startswith("{")}
-    assert {"parked", "not now", "notification not sent", "dead letter parked"} <= said
+    messages = {json.loads(line)["message"] for line in shop.log().splitlines() if line.startswith("{")}
+    assert {"parked", "not now", "notification not sent", "dead letter parked"} <= messages
     outcomes = {span.attributes.get("orderflow.outcome") for span in shop.collector.spans}
     assert {"accepted", "rejected", "held", "parked", "applied", "sent", "not_now", "shelved"} <= outcomes
 
@@ -187,20 +193,20 @@ def test_no_trace_shows_her(shop: Watched) -> None:
 
 
 def test_no_parked_event_shows_her_unless_somebody_asks(shop: Watched) -> None:
-    found = []
-    for letter in letters(shop):
-        for address in (f"/parked/{letter}", f"/api/parked/{letter}"):
-            answer = shop.query.get(address)
+    all_leaks = []
+    for parked_id in parked_ids(shop):
+        for path in (f"/parked/{parked_id}", f"/api/parked/{parked_id}"):
+            answer = shop.query.get(path)
             assert answer.status_code == 200
-            found += leaks(address, answer.text)
-    for address in ("/parked", "/api/parked"):
-        found += leaks(address, shop.query.get(address, params={"limit": 200, "state": "all"}).text)
-    assert found == []
+            all_leaks += leaks(path, answer.text)
+    for path in ("/parked", "/api/parked"):
+        all_leaks += leaks(path, shop.query.get(path, params={"limit": 200, "state": "all"}).text)
+    assert all_leaks == []
 
 
 def test_no_question_before_an_action_shows_her(shop: Watched) -> None:
-    ids = letters(shop)
-    asked = {
+    ids = parked_ids(shop)
+    confirmations = {
         f"/parked/{each}/{verb}": shop.query.get(f"/parked/{each}/{verb}")
         for each in ids
         for verb in ("replay", "discard")
@@ -208,8 +214,8 @@ def test_no_question_before_an_action_shows_her(shop: Watched) -> None:
     plan = shop.query.post("/api/parked/replay", json={"ids": ids[:100], "dry_run": True})
     assert plan.status_code == 200
     assert len(plan.json()["taken"]) > 3, "what was replayed before is poison again"
-    found = [leak for address, answer in asked.items() for leak in leaks(address, answer.text)]
-    assert found + leaks("plan", plan.text) == []
+    page_leaks = [leak for path, page in confirmations.items() for leak in leaks(path, page.text)]
+    assert page_leaks + leaks("plan", plan.text) == []
 
 
 def test_no_metric_shows_her(shop: Watched) -> None:

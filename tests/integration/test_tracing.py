@@ -1,4 +1,4 @@
-"""Traces, from the storefront's request to the mail: real stages, a real broker and database, a real collector."""
+"""Traces from the storefront's request to the e-mail, with real stages, broker, database and collector."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from orderflow.messaging import topics
 from orderflow_sandbox.servers.postgres import create_database, drop_database
 
 STOREFRONT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-"""The trace that a storefront's request is part of."""
+"""The traceparent of a storefront's request."""
 TRACE, SPAN = STOREFRONT.split("-")[1:3]
 ELSEWHERE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -36,16 +36,18 @@ def shop(
 
 
 def chain(shop: Watched, last: Span) -> list[str]:
-    """Stage and name of a span and of all that it is part of, the first first. Each stage exports in its own time."""
-    found = [last]
-    while found[-1].parent not in {SPAN, ELSEWHERE.split("-")[2]}:
-        found += until(shop, trace=last.trace, id=found[-1].parent)
-    return [f"{span.stage}: {span.name}" for span in reversed(found)]
+    """Stage and name of a span and of all its ancestors, the root first. Waits for each ancestor, because each stage
+    exports its spans at its own time."""
+    spans = [last]
+    while spans[-1].parent not in {SPAN, ELSEWHERE.split("-")[2]}:
+        spans += until(shop, trace=last.trace, id=spans[-1].parent)
+    return [f"{span.stage}: {span.name}" for span in reversed(spans)]
 
 
-def until(shop: Watched, how_many: int = 1, **wanted: object) -> list[Span]:
-    shop.collector.until(lambda: len(shop.collector.of(**wanted)) >= how_many)
-    return shop.collector.of(**wanted)
+def until(shop: Watched, count: int = 1, **attributes: object) -> list[Span]:
+    """Waits for so many spans with these attributes."""
+    shop.collector.until(lambda: len(shop.collector.of(**attributes)) >= count)
+    return shop.collector.of(**attributes)
 
 
 def test_one_order_is_one_trace_from_the_storefronts_request_to_the_mail(shop: Watched) -> None:
@@ -70,10 +72,10 @@ def test_one_order_is_one_trace_from_the_storefronts_request_to_the_mail(shop: W
     ]
     assert mail.trace == TRACE
     assert all("shop=7" in seen.extensions["tracestate"] for seen in shop.found(topics.STATUS, order_id))
-    told = {span.name: span for span in shop.collector.of(order=order_id)}
+    spans = {span.name: span for span in shop.collector.of(order=order_id)}
     inbox = shop.found(topics.INBOX, order_id)[0]
     assert (
-        told["process orders.inbox.v1"].attributes.items()
+        spans["process orders.inbox.v1"].attributes.items()
         >= {
             "messaging.system": "kafka",
             "messaging.operation.type": "process",
@@ -85,10 +87,10 @@ def test_one_order_is_one_trace_from_the_storefronts_request_to_the_mail(shop: W
             "http.response.status_code": 204,
         }.items()
     )
-    assert told["POST /orders"].attributes["http.response.status_code"] == 202
-    assert told["process orders.events.v1"].attributes["orderflow.outcome"] == "applied"
-    assert told["process orders.events.v1"].revision == "track-00001"
-    assert [span.kind for span in (told["POST /orders"], told["send orders.events.v1"], mail)] == [
+    assert spans["POST /orders"].attributes["http.response.status_code"] == 202
+    assert spans["process orders.events.v1"].attributes["orderflow.outcome"] == "applied"
+    assert spans["process orders.events.v1"].revision == "track-00001"
+    assert [span.kind for span in (spans["POST /orders"], spans["send orders.events.v1"], mail)] == [
         "server",
         "producer",
         "client",
@@ -102,12 +104,11 @@ def test_a_duplicate_delivery_is_a_span_of_its_own_that_says_so(shop: Watched) -
     (judged,) = shop.found(topics.EVENTS, order_id)
     assert shop.stages["track"].binary(judged).status_code == 204
     shop.deliver()
-    wanted = {"order": order_id, "name": "process orders.events.v1"}
-    tracked = until(shop, 2, **wanted)
-    assert [span.attributes["orderflow.outcome"] for span in tracked] == ["applied", "duplicate"]
-    assert {span.parent for span in tracked} == {judged.extensions["traceparent"].split("-")[2]}
-    told = until(shop, 2, order=order_id, name="process orders.status.v1")
-    assert [span.attributes["orderflow.outcome"] for span in told] == ["sent", "duplicate"]
+    track_spans = until(shop, 2, order=order_id, name="process orders.events.v1")
+    assert [span.attributes["orderflow.outcome"] for span in track_spans] == ["applied", "duplicate"]
+    assert {span.parent for span in track_spans} == {judged.extensions["traceparent"].split("-")[2]}
+    notify_spans = until(shop, 2, order=order_id, name="process orders.status.v1")
+    assert [span.attributes["orderflow.outcome"] for span in notify_spans] == ["sent", "duplicate"]
 
 
 def test_an_event_brings_its_own_trace_and_the_request_is_linked(shop: Watched) -> None:
@@ -119,8 +120,8 @@ def test_an_event_brings_its_own_trace_and_the_request_is_linked(shop: Watched) 
         (published,) = until(shop, order=sent.subject, name="send orders.inbox.v1")
         (request,) = until(shop, order=sent.subject, kind="server")
         assert published.trace == TRACE
-        linked = {link for span in (published, request) for link in span.links}
-        assert {trace for trace, _ in linked} & {ELSEWHERE.split("-")[1], request.trace}
+        links = {link for span in (published, request) for link in span.links}
+        assert {trace for trace, _ in links} & {ELSEWHERE.split("-")[1], request.trace}
 
 
 def test_what_waited_is_announced_in_the_trace_that_let_it_and_linked_to_its_own(shop: Watched) -> None:
@@ -146,23 +147,23 @@ def test_poison_is_parked_and_its_replay_is_the_operators_trace_linked_to_the_fi
         event("placed", order_id, {"total": "much"}).with_extensions(traceparent=STOREFRONT)
     )
     shop.deliver()
-    (spoilt,) = until(shop, order=order_id, name="process orders.inbox.v1")
-    assert spoilt.attributes["orderflow.outcome"] == "parked"
-    assert spoilt.attributes["orderflow.reason"]
+    (first,) = until(shop, order=order_id, name="process orders.inbox.v1")
+    assert first.attributes["orderflow.outcome"] == "parked"
+    assert first.attributes["orderflow.reason"]
     (shelved,) = until(shop, order=order_id, name="process orders.parked.v1")
-    assert shelved.trace == spoilt.trace == TRACE
-    (letter,) = shop.found(topics.PARKED, order_id)
+    assert shelved.trace == first.trace == TRACE
+    (parked,) = shop.found(topics.PARKED, order_id)
     answer = shop.query.post(
-        f"/api/parked/{letter.id}/replay",
+        f"/api/parked/{parked.id}/replay",
         json={"reason": "again"},
         headers={"Idempotency-Key": "again", "traceparent": ELSEWHERE},
     )
     assert answer.status_code == 202, answer.text
     shop.deliver()
-    (again,) = until(shop, order=order_id, stage="shelve", name="send orders.inbox.v1")
-    assert again.trace == ELSEWHERE.split("-")[1]
-    assert again.links == ((spoilt.trace, spoilt.id),)
-    assert chain(shop, again) == [
+    (replayed,) = until(shop, order=order_id, stage="shelve", name="send orders.inbox.v1")
+    assert replayed.trace == ELSEWHERE.split("-")[1]
+    assert replayed.links == ((first.trace, first.id),)
+    assert chain(shop, replayed) == [
         "query: POST /api/parked/<parked_id>/replay",
         "query: send orders.parked.v1",
         "shelve: process orders.parked.v1",
@@ -194,7 +195,7 @@ def test_a_trace_that_is_not_to_be_recorded_is_carried_and_not_exported(shop: Wa
     shop.deliver()
     shop.stages["intake"].binary(placed(recorded).with_extensions(traceparent=STOREFRONT))
     shop.deliver()
-    # Spans are exported in the order in which they ended.
+    # Spans are exported in the sequence in which they ended.
     for stage in ("intake", "validate", "track", "notify"):
         until(shop, order=recorded, stage=stage)
     (announced,) = shop.found(topics.STATUS, order_id)
@@ -206,8 +207,8 @@ def test_what_is_finished_is_exported_before_a_stage_that_is_told_to_end_has_gon
     kafka_bootstrap: str, tmp_path: Path, shop: Watched
 ) -> None:
     with Collector() as collector:
-        given = {"KAFKA_BOOTSTRAP": kafka_bootstrap, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
-        with Stage("validate", tmp_path / "log", OTEL_BSP_SCHEDULE_DELAY="600000", **given) as stage:
+        environment = {"KAFKA_BOOTSTRAP": kafka_bootstrap, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
+        with Stage("validate", tmp_path / "log", OTEL_BSP_SCHEDULE_DELAY="600000", **environment) as stage:
             assert stage.binary(placed("ending")).status_code == 204
             assert not collector.spans
             stage.stop(signal.SIGTERM)
@@ -218,8 +219,8 @@ def test_what_is_finished_is_exported_before_a_stage_that_is_told_to_end_has_gon
 
 
 def test_a_collector_that_is_away_costs_no_order(kafka_bootstrap: str, tmp_path: Path, shop: Watched) -> None:
-    given = {"KAFKA_BOOTSTRAP": kafka_bootstrap, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
-    with Stage("validate", tmp_path / "log", OTEL_BSP_SCHEDULE_DELAY="10", **given) as stage:
+    environment = {"KAFKA_BOOTSTRAP": kafka_bootstrap, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+    with Stage("validate", tmp_path / "log", OTEL_BSP_SCHEDULE_DELAY="10", **environment) as stage:
         for number in range(20):
             assert stage.binary(placed(f"away-{number}")).status_code == 204
 

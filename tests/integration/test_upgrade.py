@@ -1,5 +1,5 @@
-"""An upgrade as it happens: the release before this one works on while the schema changes, then both handle the same
-orders in turn, then the new one is taken back and comes again. On real Kafka and PostgreSQL, each stage a process."""
+"""An upgrade: the previous release works while the schema changes, then both releases handle the same orders in turn,
+then the new release is rolled back and deployed again. Kafka and PostgreSQL are real, each stage is a process."""
 
 import os
 import shutil
@@ -40,7 +40,7 @@ STAGE_OF = {topics.EVENTS: "track", topics.STATUS: "notify", topics.PARKED: "she
 STAGES = ("validate", *STAGE_OF.values())
 ORDERS = 30
 AGAIN_EVERY = 3
-"""So many deliveries come twice: the second time to whoever did not have the first."""
+"""Each third event of an order is delivered twice, once to each release."""
 DEADLINE_SECONDS = 60
 
 
@@ -51,94 +51,102 @@ def earlier(tmp_path_factory: pytest.TempPathFactory) -> Release:
     except NoHistoryError as error:
         if os.environ.get("REQUIRE_HISTORY"):
             raise
-        pytest.skip(f"the release before this one is not to be had: {error}")
+        pytest.skip(f"the previous release is not available: {error}")
 
 
 class Shop:
-    """Stages of both releases; on_duty says whose turn it is. The delivery is the test's own hand."""
+    """The stages of both releases. active has the releases that get events. The test itself delivers the events."""
 
     def __init__(self, stages: dict[str, dict[str, Stage]], tap: Tap, prefix: str) -> None:
         self.stages = stages
         self.tap = tap
         self.prefix = prefix
-        self.on_duty: Sequence[str] = ()
+        self.active: Sequence[str] = ()
         self.sent = Sent()
-        self.met: dict[str, set[str]] = {}
-        self._turns: Counter[str] = Counter()
+        self.releases_of: dict[str, set[str]] = {}
+        """By order: the releases that have handled one of its events."""
+        self._deliveries: Counter[str] = Counter()
         self._delivered = 0
 
-    def tell(self, told: Sequence[tuple[Story, Sending]]) -> None:
-        for story, sending in told:
+    def send(self, sendings: Sequence[tuple[Story, Sending]]) -> None:
+        for story, sending in sendings:
             self.sent.confirm((sending.event.source, sending.event.id), story.order_id)
-            self.take("validate", sending.event)
+            self.handle("validate", sending.event)
 
     def deliver(self) -> int:
-        """Hands on what is in the topics and was not yet; returns how much that was."""
+        """Delivers the records that are new in the topics; returns their number."""
         count = 0
         self.tap.read_to_end()
         while self._delivered < len(self.tap.seen):
             topic, event = self.tap.seen[self._delivered]
             self._delivered += 1
             if event.subject.startswith(self.prefix):
-                self.take(STAGE_OF[topic], event)
+                self.handle(STAGE_OF[topic], event)
                 count += 1
         return count
 
-    def take(self, stage: str, event: Envelope) -> None:
-        """To whoever is on duty, in turn for each order."""
-        turn = self._turns[event.subject]
-        self._turns[event.subject] += 1
-        order = [self.on_duty[(turn + step) % len(self.on_duty)] for step in range(len(self.on_duty))]
-        for release in order if turn % AGAIN_EVERY == 0 else order[:1]:
-            _taken(self.stages[release][stage], event)
-            self.met.setdefault(event.subject, set()).add(release)
+    def handle(self, stage: str, event: Envelope) -> None:
+        """Delivers the event to the active releases in turn, for each order."""
+        turn = self._deliveries[event.subject]
+        self._deliveries[event.subject] += 1
+        releases = [self.active[(turn + step) % len(self.active)] for step in range(len(self.active))]
+        for release in releases if turn % AGAIN_EVERY == 0 else releases[:1]:
+            _deliver(self.stages[release][stage], event)
+            self.releases_of.setdefault(event.subject, set()).add(release)
 
 
-def _taken(stage: Stage, event: Envelope) -> None:
-    """As a KafkaSource does: again until it is done. Anything but 503 meanwhile is a fault."""
+def _deliver(stage: Stage, event: Envelope) -> None:
+    """Repeats the event until the stage answers 204, as a KafkaSource does. Only 503 may come before it."""
     deadline = time.monotonic() + DEADLINE_SECONDS
-    while (answer := stage.binary(event)).status_code != 204:
-        assert answer.status_code == 503, (
-            f"{stage.name}: {answer.status_code} {stage.log.read_text()[-2000:]}"
+    while (response := stage.binary(event)).status_code != 204:
+        assert response.status_code == 503, (
+            f"{stage.name}: {response.status_code} {stage.log.read_text()[-2000:]}"
         )
-        assert time.monotonic() < deadline, f"{stage.name} did not take {event.id} in time"
+        assert time.monotonic() < deadline, f"{stage.name} did not handle {event.id} in time"
         time.sleep(0.05)
 
 
 def environment(name: str, kafka: str, database: str, outside: Outside, folder: Path) -> dict[str, str]:
     file = folder / "notifications.toml"
     file.write_text(outside.notifications())
-    known = {"KAFKA_BOOTSTRAP": kafka, "DATABASE_URL": database}
-    return known | ({"NOTIFICATIONS_FILE": str(file)} if name == "notify" else {})
+    servers = {"KAFKA_BOOTSTRAP": kafka, "DATABASE_URL": database}
+    return servers | ({"NOTIFICATIONS_FILE": str(file)} if name == "notify" else {})
 
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Iterator[Outside]:
-    with Outside(tmp_path / "outside") as world:
-        yield world
+    with Outside(tmp_path / "outside") as servers:
+        yield servers
 
 
-def started(
-    stack: ExitStack, release: str, folder: Path, told: dict[str, dict[str, str]], **code: Any
+def start_stages(
+    stack: ExitStack, release: str, folder: Path, environments: dict[str, dict[str, str]], **code: Any
 ) -> dict[str, Stage]:
     return {
         name: stack.enter_context(
             Stage(
-                name, folder / f"{release}-{name}.log", **told[name], K_REVISION=f"{name}-{release}", **code
+                name,
+                folder / f"{release}-{name}.log",
+                **environments[name],
+                K_REVISION=f"{name}-{release}",
+                **code,
             )
         )
         for name in STAGES
     }
 
 
-def told_in_rounds(prefix: str) -> tuple[list[Story], list[tuple[Story, Sending]]]:
-    """All orders' first events, then all orders' second ones, and so on: every order lives through the upgrade."""
+def sendings_in_rounds(prefix: str) -> tuple[list[Story], list[tuple[Story, Sending]]]:
+    """First the first event of every order, then the second event of every order, and so on, so that every order has
+    events before, during and after the upgrade."""
     start = datetime(2026, 11, 23, 10, tzinfo=UTC)
-    # What intake refuses, or what is no event, never comes to a database.
+    # Requests that intake refuses, and records that are no events, reach no database.
     chosen = [story for story in stories(ORDERS, 7, prefix, start) if story.ends is not None]
     rounds = max(len(story.sendings) for story in chosen)
-    told = [(story, story.sendings[n]) for n in range(rounds) for story in chosen if n < len(story.sendings)]
-    return chosen, told
+    sendings = [
+        (story, story.sendings[n]) for n in range(rounds) for story in chosen if n < len(story.sendings)
+    ]
+    return chosen, sendings
 
 
 def rows(database: str, query: str) -> list[dict[str, Any]]:
@@ -153,54 +161,56 @@ def test_old_and_new_code_handle_the_same_orders_in_turn_and_every_effect_comes_
     prefix = f"up{uuid.uuid4().hex[:10]}"
     create_order_topics(kafka_bootstrap, 4)
     migrate(fresh_database, earlier.migrations)
-    told = {name: environment(name, kafka_bootstrap, fresh_database, outside, tmp_path) for name in STAGES}
-    chosen, sendings = told_in_rounds(prefix)
+    environments = {
+        name: environment(name, kafka_bootstrap, fresh_database, outside, tmp_path) for name in STAGES
+    }
+    chosen, sendings = sendings_in_rounds(prefix)
     parts = [sendings[len(sendings) * n // 5 : len(sendings) * (n + 1) // 5] for n in range(5)]
     with ExitStack() as stack:
-        old = started(stack, OLD, tmp_path, told, root=earlier.root, python=earlier.python)
+        old = start_stages(stack, OLD, tmp_path, environments, root=earlier.root, python=earlier.python)
         tap = Tap(kafka_bootstrap, *STAGE_OF)
         stack.callback(tap.close)
         shop = Shop({OLD: old}, tap, prefix)
         shop.sent.stories = chosen
 
-        shop.on_duty = [OLD]
-        shop.tell(parts[0])
+        shop.active = [OLD]
+        shop.send(parts[0])
         migrating = threading.Thread(target=migrate, args=[fresh_database])
         migrating.start()
-        shop.tell(parts[1])
+        shop.send(parts[1])
         shop.deliver()
         migrating.join()
 
-        shop.stages[NEW] = started(stack, NEW, tmp_path, told)
-        shop.on_duty = [OLD, NEW]
-        shop.tell(parts[2])
+        shop.stages[NEW] = start_stages(stack, NEW, tmp_path, environments)
+        shop.active = [OLD, NEW]
+        shop.send(parts[2])
         shop.deliver()
-        shop.on_duty = [OLD]
-        shop.tell(parts[3])
+        shop.active = [OLD]
+        shop.send(parts[3])
         shop.deliver()
-        shop.on_duty = [NEW, OLD]
-        shop.tell(parts[4])
+        shop.active = [NEW, OLD]
+        shop.send(parts[4])
         while shop.deliver():
             pass
     shared = {story.order_id for story, _ in parts[2] + parts[4]}
     assert len(shared) > ORDERS / 2
-    assert all(shop.met[order_id] == {OLD, NEW} for order_id in shared)
+    assert all(shop.releases_of[order_id] == {OLD, NEW} for order_id in shared)
     _everything_once(shop, fresh_database, outside)
     _both_can_read(earlier, fresh_database, chosen[0].order_id, tmp_path)
 
 
 def _everything_once(shop: Shop, database: str, outside: Outside) -> None:
-    found = account(database, shop.sent, frozenset(get_args(CustomerKind)))
-    assert found.unexpected == []
-    assert found.missing_events == []
-    assert found.missing_notifications == []
-    assert found.complete
+    result = account(database, shop.sent, frozenset(get_args(CustomerKind)))
+    assert result.unexpected == []
+    assert result.missing_events == []
+    assert result.missing_notifications == []
+    assert result.complete
 
     revisions = {row["revision"] for row in rows(database, "SELECT DISTINCT revision FROM ledger")}
     assert revisions == {f"track-{OLD}", f"track-{NEW}"}
     history = rows(database, "SELECT order_id, version, source, id FROM history ORDER BY order_id, version")
-    turns = Counter((row["source"], row["id"], row["order_id"]) for row in history)
-    assert max(turns.values()) == 1
+    effects = Counter((row["source"], row["id"], row["order_id"]) for row in history)
+    assert max(effects.values()) == 1
     versions = rows(database, "SELECT order_id, version FROM orders")
     changes = Counter(row["order_id"] for row in history)
     assert {row["order_id"]: row["version"] for row in versions} == changes
@@ -214,7 +224,7 @@ def _everything_once(shop: Shop, database: str, outside: Outside) -> None:
 
 
 def _both_can_read(earlier: Release, database: str, order_id: str, folder: Path) -> None:
-    """Query of both releases: the pages, and the same answer about an order where both give it."""
+    """The query stage of both releases shows its pages, and the fields of an order that both have are equal."""
     documents = []
     for release, code in {OLD: {"root": earlier.root, "python": earlier.python}, NEW: {}}.items():
         log = folder / f"{release}-query.log"
@@ -230,7 +240,7 @@ def _both_can_read(earlier: Release, database: str, order_id: str, folder: Path)
 
 
 def older_schema(database: str, folder: Path) -> str:
-    """Migrates to the one before the newest; returns what is missing then."""
+    """Applies every migration but the newest; returns the newest one's id."""
     shutil.copytree(MIGRATIONS, folder)
     newest = required_migrations()[-1]
     for file in folder.glob(f"{newest}.*"):
@@ -244,31 +254,35 @@ def test_new_code_does_not_start_on_the_old_schema_and_says_what_is_missing(
     name: str, kafka_bootstrap: str, fresh_database: str, outside: Outside, tmp_path: Path
 ) -> None:
     newest = older_schema(fresh_database, tmp_path / "migrations")
-    told = environment("notify", kafka_bootstrap, fresh_database, outside, tmp_path)
-    told |= {"RULES_FILE": str(ROOT / "examples/rules.toml"), "LOCAL_RUN": "true", "PATH": os.environ["PATH"]}
+    variables = environment("notify", kafka_bootstrap, fresh_database, outside, tmp_path)
+    variables |= {
+        "RULES_FILE": str(ROOT / "examples/rules.toml"),
+        "LOCAL_RUN": "true",
+        "PATH": os.environ["PATH"],
+    }
 
-    def loads() -> subprocess.CompletedProcess[str]:
+    def load() -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, f"functions/{name}.py"],
             cwd=ROOT,
-            env=told | {"PYTHONPATH": str(ROOT)},
+            env=variables | {"PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
 
-    refused = loads()
-    assert refused.returncode == 3
-    assert f"lacks {newest}: `python -m orderflow.commands.migrate`" in refused.stderr
-    assert len(refused.stderr.strip().splitlines()) == 1
+    run = load()
+    assert run.returncode == 3
+    assert f"lacks {newest}: `python -m orderflow.commands.migrate`" in run.stderr
+    assert len(run.stderr.strip().splitlines()) == 1
     migrate(fresh_database)
-    assert loads().returncode == 0
+    assert load().returncode == 0
 
 
 def test_a_stage_starts_while_the_database_is_away(outside: Outside, tmp_path: Path) -> None:
-    nowhere = "postgresql://orders@127.0.0.1:1/orders"
-    told = environment("notify", "127.0.0.1:1", nowhere, outside, tmp_path)
-    with Stage("notify", tmp_path / "notify.log", **told) as notify:
-        (told_of,) = [line for line in notify.events_in_log() if "schema" in line["message"]]
-    assert told_of["message"] == "the schema was not checked"
+    unreachable = "postgresql://orders@127.0.0.1:1/orders"
+    variables = environment("notify", "127.0.0.1:1", unreachable, outside, tmp_path)
+    with Stage("notify", tmp_path / "notify.log", **variables) as notify:
+        (line,) = [line for line in notify.events_in_log() if "schema" in line["message"]]
+    assert line["message"] == "the schema was not checked"

@@ -1,4 +1,4 @@
-"""The release before this one, as it was: its code, with the packages that it named."""
+"""The previous release: its code, and an environment with the packages that its requirements.txt names."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ REQUIREMENTS = "requirements.txt"
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """python has its packages; migrations is its folder of them."""
+    """python is the interpreter of an environment with the release's packages."""
 
     revision: str
     root: Path
@@ -23,22 +23,26 @@ class Release:
 
     @property
     def migrations(self) -> Path:
-        return self.root / MIGRATIONS.relative_to(ROOT)
+        """The folder of its migrations, wherever it was in that release."""
+        (folder,) = (self.root / "orderflow").rglob("migrations")
+        return folder
 
 
-def before() -> str:
-    """The last release's tag. While there is none: the commit before the newest migration came, or, where that is not
-    committed yet, the present one. Raises NoHistoryError."""
+def previous_revision() -> str:
+    """The tag of the last release. If there is no release yet: the parent of the commit that added the newest
+    migration, or the current commit where that migration is not committed. Raises NoHistoryError."""
     if tag := last_release(ROOT):
         return tag
-    newest = MIGRATIONS / f"{required_migrations()[-1]}.sql"
-    came = _git("log", "--max-count=1", "--diff-filter=A", "--format=%H", "--", str(newest))
-    return _git("rev-parse", "--verify", f"{came}^" if came else "HEAD")
+    # In any folder, and without renames: a commit that only moved the migration did not add it.
+    path = f":(glob)**/{MIGRATIONS.name}/{required_migrations()[-1]}.sql"
+    log = ("log", "--find-renames", "--max-count=1", "--diff-filter=A", "--format=%H")
+    added_by = _git(*log, "--", path)
+    return _git("rev-parse", "--verify", f"{added_by}^" if added_by else "HEAD")
 
 
 def unpacked(folder: Path) -> Release:
-    """In a folder that is there and empty. Raises NoHistoryError."""
-    revision = before()
+    """Unpacks the release into an empty folder. Raises NoHistoryError."""
+    revision = previous_revision()
     root = folder / "code"
     root.mkdir()
     unpack(ROOT, revision, root, ".")

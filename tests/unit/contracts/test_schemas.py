@@ -235,7 +235,7 @@ def promised(draw: st.DrawFn, schema: dict[str, Any], whole: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("kind", INBOX)
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_what_the_schema_promises_shops_is_taken(kind: str, data: st.DataObject) -> None:
     schema = SCHEMAS[f"schemas/read/{topics.INBOX}/{type_of(kind)}.json"]

@@ -227,7 +227,7 @@ DOCUMENTS: list[Any] = [
 """All small ones of what the schemas here are about."""
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(data=st.data())
 def test_no_document_of_a_schema_that_fits_is_refused(data: st.DataObject) -> None:
     kinds = st.sampled_from(["object", "object", "array", "string", "integer", "number"])

@@ -223,6 +223,5 @@ TestControllers = Controllers.TestCase
 TestControllers.settings = settings(
     max_examples=150,
     stateful_step_count=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
 )
