@@ -1,5 +1,5 @@
 """The whole system on one machine: real Kafka and PostgreSQL, the stages as processes from the cluster's own
-manifests, fed as KafkaSource would, and an outside world that receives mails and webhooks."""
+manifests, fed as KafkaSource would, and stand-ins for the world outside, which receive mails and webhooks."""
 
 from __future__ import annotations
 
@@ -118,13 +118,13 @@ class Sandbox:
         kafka, database = await asyncio.gather(self._kafka(), self._database())
         smtp = free_port()
         self._child(
-            "outside",
+            "stand_ins",
             "--smtp-port",
             str(smtp),
             "--http-port",
             str(ports[2]),
             "--state",
-            str(self.state / "outside"),
+            str(self.state / "stand_ins"),
         )
         intake, query, mailbox = (f"http://{LOOPBACK}:{port}" for port in ports)
         audit = free_port()
@@ -202,8 +202,8 @@ class Sandbox:
         return url
 
     def _notifications(self, smtp: int, mailbox: str) -> Path:
-        """notify's settings, with the outside world's addresses of this run."""
-        secret = self.state / "outside" / "webhook-secret"
+        """notify's settings, with the addresses of the stand-ins of this run."""
+        secret = self.state / "stand_ins" / "webhook-secret"
         file = self.state / "notifications.toml"
         file.write_text(_NOTIFICATIONS.format(smtp=smtp, mailbox=mailbox, secret=secret))
         return file

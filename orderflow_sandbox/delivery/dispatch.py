@@ -9,14 +9,15 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from orderflow_sandbox.delivery import events
-from orderflow_sandbox.delivery.connection import Answer, SinkClient, UnreachableError
 from orderflow_sandbox.delivery.policy import Backoff, Verdict, judge
 from orderflow_sandbox.delivery.sinks import redirected
+from orderflow_sandbox.http_client import UnreachableError
 
 if TYPE_CHECKING:
     from collections import Counter
 
     from orderflow_sandbox.delivery.events import Event
+    from orderflow_sandbox.delivery.sink_client import Answer, SinkClient
 
 _log = logging.getLogger(__name__)
 _MAX_REDIRECTS = 16

@@ -14,12 +14,12 @@ from aiohttp import web
 from confluent_kafka import KafkaException
 
 from orderflow.errors import BadSettingsError
-from orderflow_sandbox.delivery.connection import SinkClient
 from orderflow_sandbox.delivery.dispatch import Dispatcher
 from orderflow_sandbox.delivery.events import Origin
 from orderflow_sandbox.delivery.lag import Lag
 from orderflow_sandbox.delivery.member import Member, Subscription
 from orderflow_sandbox.delivery.policy import Backoff
+from orderflow_sandbox.delivery.sink_client import SinkClient
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,15 +7,17 @@
 | autoscaler.py | how many processes a load asks for (pure) |
 | instance.py | one process of a revision |
 | pool.py | a revision's processes, its queue and its breaker |
-| exchange.py, caller.py, link.py | one proxied request, the side that asks, the side that answers |
-| ingress.py | host name -> Service -> revision |
+| routes.py | host name -> Service -> revision |
+| proxy.py | the ASGI application that takes a request to a process |
+| ingress.py | the ports, served by uvicorn |
 | control.py | the loopback endpoint behind `orderflow apply` and `orderflow traffic` |
 | serving.py | all of it together |
 """
 
+from orderflow_sandbox.serving.control import Applied
 from orderflow_sandbox.serving.manifest import ManifestError, Manifests, Service, load
 from orderflow_sandbox.serving.options import ServingOptions
-from orderflow_sandbox.serving.serving import Applied, Serving
+from orderflow_sandbox.serving.serving import Serving
 
 __all__ = [
     "Applied",

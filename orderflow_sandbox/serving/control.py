@@ -8,37 +8,56 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
 from orderflow_sandbox.serving.launch import LOOPBACK
-from orderflow_sandbox.serving.manifest import ManifestError, Target, parse
+from orderflow_sandbox.serving.manifest import ManifestError, Manifests, Target, parse
 from orderflow_sandbox.serving.status import ServiceStatus
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from orderflow_sandbox.serving.serving import Serving
+    from orderflow_sandbox.serving.revisions import Share
 
 _STATUS = TypeAdapter(list[ServiceStatus])
 _TRAFFIC = TypeAdapter(tuple[Target, ...])
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+@dataclass(frozen=True)
+class Applied:
+    """What applying a Service did."""
+
+    service: str
+    revision: str
+    created: bool
+
+
+@dataclass(frozen=True)
+class Operations:
+    """What Serving does when it is asked to."""
+
+    status: Callable[[], list[ServiceStatus]]
+    apply: Callable[[Manifests], list[Applied]]
+    send_traffic: Callable[[str, Iterable[Target]], tuple[Share, ...]]
+
+
 class Control:
     """GET /status, POST /apply?file=NAME (YAML), POST /traffic/SERVICE (JSON list of targets)."""
 
-    def __init__(self, serving: Serving, address: Path) -> None:
+    def __init__(self, operations: Operations, address: Path) -> None:
         """`address` is the file that tells the port, the ingress' port and the token."""
-        self._serving = serving
+        self._operations = operations
         self._address = address
         self._token = secrets.token_urlsafe(24)
         self._runner: web.AppRunner | None = None
 
-    async def start(self, port: int) -> None:
+    async def start(self, port: int, ingress: int) -> None:
         """Listen, and say where in a file only its owner can read."""
         app = web.Application(middlewares=[self._guard])
         app.router.add_get("/status", self._status)
@@ -50,7 +69,7 @@ class Control:
         await site.start()
         known = {
             "control": f"http://{LOOPBACK}:{self._runner.addresses[0][1]}",
-            "ingress": f"http://{LOOPBACK}:{self._serving.port}",
+            "ingress": f"http://{LOOPBACK}:{ingress}",
             "token": self._token,
         }
         self._address.unlink(missing_ok=True)
@@ -74,12 +93,12 @@ class Control:
             return web.Response(status=422, text=f"{error}\n")
 
     async def _status(self, _: web.Request) -> web.Response:
-        found = _STATUS.dump_json(self._serving.status())
+        found = _STATUS.dump_json(self._operations.status())
         return web.Response(body=found, content_type="application/json")
 
     async def _apply(self, request: web.Request) -> web.Response:
         manifests = parse(await request.text(), request.query.get("file", "request"))
-        applied = self._serving.apply(manifests)
+        applied = self._operations.apply(manifests)
         return web.json_response(
             [
                 {"service": each.service, "revision": each.revision, "created": each.created}
@@ -94,7 +113,7 @@ class Control:
         except ValidationError as error:
             message = f"{service}: traffic: {error.errors()[0]['msg']}"
             raise ManifestError(message) from error
-        route = self._serving.send_traffic(service, traffic)
+        route = self._operations.send_traffic(service, traffic)
         return web.json_response(
             [{"revision": each.revision, "percent": each.percent, "tag": each.tag} for each in route]
         )

@@ -9,18 +9,16 @@ import os
 import signal
 import socket
 import time
-from collections import deque
 from typing import TYPE_CHECKING
 
 import psutil
 
+from orderflow_sandbox.http_client import ConnectionPool
 from orderflow_sandbox.serving.launch import LOOPBACK, Launch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from orderflow_sandbox.serving.link import Link
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -28,7 +26,7 @@ _FIRST_LOOK = 0.01
 _SLOWEST_LOOK = 0.1
 _KILL_AFTER = 10.0
 # gunicorn closes an idle connection after 2 s, uvicorn after 5 s.
-_LINK_FRESH = 1.5
+_FRESH_SECONDS = 1.5
 _LAST_PORT = 32000
 
 
@@ -67,7 +65,7 @@ class Instance:
         self.in_flight = 0
         self.draining = False
         self.start_seconds = 0.0
-        self.idle_links: deque[Link] = deque()
+        self.connections = ConnectionPool(LOOPBACK, port, fresh_seconds=_FRESH_SECONDS)
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
         self._idle = asyncio.Event()
@@ -138,15 +136,6 @@ class Instance:
                 total += int(process.memory_info().rss)
         return total
 
-    def idle_link(self, now: float) -> Link | None:
-        """A kept connection, unless the process may be closing it at this moment."""
-        while self.idle_links:
-            link = self.idle_links.pop()
-            if link.open and now - link.idle_since < _LINK_FRESH:
-                return link
-            link.close()
-        return None
-
     def take(self) -> None:
         """A request is on its way to it."""
         self.in_flight += 1
@@ -160,6 +149,7 @@ class Instance:
     async def drain(self, patience: float) -> None:
         """Wait for what is in flight, `patience` seconds at most, then SIGTERM, then SIGKILL."""
         self.draining = True
+        self.connections.close()
         if self.in_flight:
             self._idle.clear()
             with contextlib.suppress(TimeoutError):
@@ -169,9 +159,7 @@ class Instance:
     async def end(self) -> None:
         """SIGTERM, and SIGKILL to whatever of its group is left after a while."""
         self.draining = True
-        for link in self.idle_links:
-            link.close()
-        self.idle_links.clear()
+        self.connections.close()
         process = self._process
         if process is None:
             return

@@ -15,7 +15,7 @@ from orderflow_sandbox.serving.manifest import ManifestError, Template
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
-    from orderflow_sandbox.serving.exchange import Exchange
+    from orderflow_sandbox.http_client import Connection
     from orderflow_sandbox.serving.options import ServingOptions
 
 # A pod's restarts wait 10 s, 20 s ... 5 min; here someone is watching.
@@ -23,6 +23,16 @@ _FIRST_BACK_OFF = 1.0
 _LONGEST_BACK_OFF = 30.0
 _STEADY_AFTER = 10.0
 _CRASH_LOOP = 3
+_CONNECT_ATTEMPTS = 3
+
+
+class RefusedError(Exception):
+    """A request that no process answers; `status` is what its caller gets, and whether the connection ends with it."""
+
+    def __init__(self, status: int, reason: str, *, close: bool = False) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.close = close
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ class Pool:
         self.load = Load(BUCKET_SECONDS * options.time_scale, self._limits.window, self._loop.time())
         self._memory = Memory()
         self._wanted = 0
-        self._queue: deque[Exchange] = deque()
+        self._queue: deque[asyncio.Future[Instance]] = deque()
         self._failures = 0
         self._not_before = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -93,26 +103,58 @@ class Pool:
 
     # The data path.
 
-    def submit(self, exchange: Exchange) -> None:
-        """Give a request to a process, queue it, or refuse it with 503."""
-        instance = self._with_room()
-        if instance is not None:
-            self._assign(exchange, instance)
-        elif self._stopped:
-            exchange.refuse(503, "the sandbox is stopping")
-        elif self._failing():
-            self._scale_up_for_traffic()
-            exchange.refuse(503, f"{self.revision} does not start: {self.problem}")
-        elif len(self._queue) >= self._context.options.queue_bound:
-            exchange.refuse(503, "pending request queue full")
-        else:
-            self._queue.append(exchange)
-            self._scale_up_for_traffic()
+    def arrived(self) -> None:
+        self.counts.requests += 1
+        self.load.change(1, self._loop.time())
 
-    def withdraw(self, exchange: Exchange) -> None:
-        """A queued request is not wanted any more."""
-        if exchange in self._queue:
-            self._queue.remove(exchange)
+    def left(self) -> None:
+        """A request that arrived is answered or given up."""
+        self.load.change(-1, self._loop.time())
+
+    async def connect(self) -> tuple[Instance, Connection]:
+        """Waits for a process with room, and connects to it. The caller has to `release` the process.
+
+        Raises RefusedError.
+        """
+        reason = ""
+        for _ in range(_CONNECT_ATTEMPTS):
+            instance = self._take_free() or await self._wait_for_one()
+            connections = instance.connections
+            try:
+                return instance, connections.idle() or await connections.connect()
+            except OSError as error:
+                # Nothing was sent, so another process may have the request.
+                reason = error.strerror or "connection failed"
+                self._take_out(instance)
+                self.release(instance)
+            except asyncio.CancelledError:
+                self.release(instance)
+                raise
+        raise RefusedError(502, f"{self.revision}: {reason}")
+
+    async def _wait_for_one(self) -> Instance:
+        waiter = self._enqueue()
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter in self._queue:
+                self._queue.remove(waiter)
+            elif not waiter.cancelled() and waiter.exception() is None:
+                self.release(waiter.result())
+            raise
+
+    def _enqueue(self) -> asyncio.Future[Instance]:
+        if self._stopped:
+            raise RefusedError(503, "the sandbox is stopping")
+        if self._failing():
+            self._scale_up_for_traffic()
+            raise RefusedError(503, f"{self.revision} does not start: {self.problem}")
+        if len(self._queue) >= self._context.options.queue_bound:
+            raise RefusedError(503, "pending request queue full")
+        waiter: asyncio.Future[Instance] = self._loop.create_future()
+        self._queue.append(waiter)
+        self._scale_up_for_traffic()
+        return waiter
 
     def release(self, instance: Instance) -> None:
         """A process is done with a request: the next in the queue may have it."""
@@ -120,28 +162,39 @@ class Pool:
         if self._queue:
             self._dispatch()
 
-    def refused(self, instance: Instance) -> None:
+    def _take_out(self, instance: Instance) -> None:
         """A process does not accept connections any more; it is about to be found dead."""
         if instance in self.ready:
             self.ready.remove(instance)
             self.leaving.append(instance)
 
-    def _with_room(self) -> Instance | None:
-        found: Instance | None = None
+    def _take_free(self) -> Instance | None:
+        """The process with the fewest requests, unless all have as many as they may have; with one more from now on."""
+        free: Instance | None = None
         for each in self.ready:
             if self._concurrency and each.in_flight >= self._concurrency:
                 continue
-            if found is None or each.in_flight < found.in_flight:
-                found = each
-        return found
-
-    def _assign(self, exchange: Exchange, instance: Instance) -> None:
-        instance.take()
-        exchange.assign(instance)
+            if free is None or each.in_flight < free.in_flight:
+                free = each
+        if free is not None:
+            free.take()
+        return free
 
     def _dispatch(self) -> None:
-        while self._queue and (instance := self._with_room()) is not None:
-            self._assign(self._queue.popleft(), instance)
+        while self._queue:
+            if self._queue[0].done():
+                # Its caller has just given it up.
+                self._queue.popleft()
+            elif (instance := self._take_free()) is not None:
+                self._queue.popleft().set_result(instance)
+            else:
+                break
+
+    def _refuse_all(self, reason: str) -> None:
+        while self._queue:
+            waiter = self._queue.popleft()
+            if not waiter.done():
+                waiter.set_exception(RefusedError(503, reason))
 
     # Scale.
 
@@ -262,8 +315,7 @@ class Pool:
             pause *= self._context.options.time_scale
             self._not_before = self._loop.time() + pause
         if self._failing():
-            while self._queue:
-                self._queue.popleft().refuse(503, f"{self.revision} does not start: {why}")
+            self._refuse_all(f"{self.revision} does not start: {why}")
         self._reconcile()
 
     def _failing(self) -> bool:
@@ -280,8 +332,7 @@ class Pool:
         self._wanted = 0
         if self._retry is not None:
             self._retry.cancel()
-        while self._queue:
-            self._queue.popleft().refuse(503, "the sandbox is stopping")
+        self._refuse_all("the sandbox is stopping")
         ready, self.ready = self.ready, []
         self.leaving += ready
         await asyncio.gather(

@@ -6,17 +6,18 @@ import asyncio
 import contextlib
 import random
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from orderflow_sandbox.serving.autoscaler import TICK_SECONDS
-from orderflow_sandbox.serving.control import Control
-from orderflow_sandbox.serving.ingress import Entry, Ingress, Weighted, hosts
+from orderflow_sandbox.serving.control import Applied, Control, Operations
+from orderflow_sandbox.serving.ingress import Ingress
 from orderflow_sandbox.serving.instance import Ports
 from orderflow_sandbox.serving.launch import launch
 from orderflow_sandbox.serving.manifest import ManifestError, Manifests, Service, Target, checked_traffic
 from orderflow_sandbox.serving.pool import Pool, PoolContext
+from orderflow_sandbox.serving.proxy import Proxy
 from orderflow_sandbox.serving.revisions import Revisions, ServiceState, Share
+from orderflow_sandbox.serving.routes import Route, Routes, Weighted, hosts
 from orderflow_sandbox.serving.status import InstanceStatus, RevisionStatus, ServiceStatus
 
 if TYPE_CHECKING:
@@ -26,15 +27,6 @@ if TYPE_CHECKING:
     from orderflow_sandbox.serving.options import ServingOptions
 
 
-@dataclass(frozen=True)
-class Applied:
-    """What applying a Service did."""
-
-    service: str
-    revision: str
-    created: bool
-
-
 class Serving:
     """Use as an async context manager, from one event loop."""
 
@@ -42,12 +34,15 @@ class Serving:
         """Nothing runs until `start`; `rolls` decides among revisions."""
         self.port = 0
         self._options = options
-        self._ingress = Ingress(options.body_bound, rolls or random.Random())  # noqa: S311
+        self._ingress = Ingress()
+        self._routes = Routes(rolls or random.Random())  # noqa: S311
         self._config_maps: dict[str, Mapping[str, str]] = {}
         self._revisions = Revisions.open(options.state / "serving.json")
         self._pools: dict[str, Pool] = {}
         self._context = PoolContext(options, Ports(options.first_port), self._config_maps, self._on_ready)
-        self._control = Control(self, options.state / "control.json")
+        self._control = Control(
+            Operations(self.status, self.apply, self.send_traffic), options.state / "control.json"
+        )
         self._ticker: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
 
@@ -68,8 +63,8 @@ class Serving:
     async def start(self) -> None:
         """Open the ingress and bring back what the state folder remembers."""
         self._options.state.mkdir(parents=True, exist_ok=True)
-        self.port = await self._ingress.listen(self._options.ingress_port)
-        await self._control.start(self._options.control_port)
+        self.port = await self._ingress.listen(self._options.ingress_port, self._proxy())
+        await self._control.start(self._options.control_port, self.port)
         for state in self._revisions.services.values():
             self._add_pools(state)
         self._reroute()
@@ -84,11 +79,14 @@ class Serving:
         await self._control.stop()
         self._ingress.stop_listening()
         await asyncio.gather(*(pool.stop(patience) for pool in self._pools.values()))
-        self._ingress.close()
+        await self._ingress.close()
 
     async def listen(self, service: str, port: int = 0) -> int:
         """Open a loopback port that leads straight to one Service; the port's number."""
-        return await self._ingress.listen(port, service)
+        return await self._ingress.listen(port, self._proxy(service))
+
+    def _proxy(self, service: str | None = None) -> Proxy:
+        return Proxy(self._routes, self._options.body_bound, service)
 
     def host(self, service: str) -> str:
         """The name by which the other Services reach it."""
@@ -231,8 +229,8 @@ class Serving:
         self._changed.set()
 
     def _reroute(self) -> None:
-        by_host: dict[str, Entry] = {}
-        by_service: dict[str, Entry] = {}
+        by_host: dict[str, Route] = {}
+        by_service: dict[str, Route] = {}
         routed: set[str] = set()
         for name, state in self._revisions.services.items():
             for share in state.route:
@@ -240,17 +238,17 @@ class Serving:
                 if share.tag:
                     tagged = Weighted(((100, self._pools[share.revision]),))
                     for host in self._hosts(f"{share.tag}-{name}", state):
-                        by_host[host] = Entry(name, tagged)
+                        by_host[host] = Route(name, tagged)
             pools = tuple(
                 (share.percent, self._pools[share.revision]) for share in state.route if share.percent
             )
-            entry = Entry(name, Weighted(pools) if pools else None)
-            by_service[name] = entry
-            by_host |= dict.fromkeys(self._hosts(name, state), entry)
+            route = Route(name, Weighted(pools) if pools else None)
+            by_service[name] = route
+            by_host |= dict.fromkeys(self._hosts(name, state), route)
         for pool in self._pools.values():
             pool.routed = pool.revision in routed
             pool.begin()
-        self._ingress.replace(by_host, by_service)
+        self._routes.replace(by_host, by_service)
 
     def _hosts(self, name: str, state: ServiceState) -> Iterable[str]:
         return hosts(
