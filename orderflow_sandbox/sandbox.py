@@ -20,8 +20,9 @@ from orderflow.adapters.postgres.pool import migrate
 from orderflow.messaging import topics
 from orderflow_sandbox.address import DEFAULT_STATE, LOOPBACK, Address, SandboxError, free_port, running
 from orderflow_sandbox.servers.child import Child, Step
-from orderflow_sandbox.servers.kafka import EmbeddedKafka, create_topics
+from orderflow_sandbox.servers.kafka import EmbeddedKafka
 from orderflow_sandbox.servers.postgres import EmbeddedPostgres
+from orderflow_sandbox.servers.topics import create_topics
 from orderflow_sandbox.serving import Serving, ServingOptions, load
 
 if TYPE_CHECKING:

@@ -111,8 +111,7 @@ class Control:
         try:
             traffic = _TRAFFIC.validate_json(await request.read())
         except ValidationError as error:
-            message = f"{service}: traffic: {error.errors()[0]['msg']}"
-            raise ManifestError(message) from error
+            raise ManifestError(f"{service}: traffic: {error.errors()[0]['msg']}") from error
         route = self._operations.send_traffic(service, traffic)
         return web.json_response(
             [{"revision": each.revision, "percent": each.percent, "tag": each.tag} for each in route]

@@ -52,8 +52,7 @@ class Ports:
                 with contextlib.suppress(OSError):
                     probe.bind((LOOPBACK, port))
                     return port
-        message = f"no free port from {self._first} to {_LAST_PORT}"
-        raise StartError(message)
+        raise StartError(f"no free port from {self._first} to {_LAST_PORT}")
 
 
 class Instance:
@@ -96,8 +95,7 @@ class Instance:
                     preexec_fn=_die_with(os.getpid()),
                 )
             except OSError as error:
-                message = f"{what.argv[0]}: {error.strerror}"
-                raise StartError(message) from error
+                raise StartError(f"{what.argv[0]}: {error.strerror}") from error
         await self._until_it_accepts(began + deadline)
         self.start_seconds = time.monotonic() - began
 
@@ -106,14 +104,12 @@ class Instance:
         wait = _FIRST_LOOK
         while time.monotonic() < deadline:
             if process.returncode is not None:
-                message = f"ended with {process.returncode} before its port accepted"
-                raise StartError(message)
+                raise StartError(f"ended with {process.returncode} before its port accepted")
             if await _accepts(self.port) and self._listens():
                 return
             await asyncio.sleep(wait)
             wait = min(wait * 1.2, _SLOWEST_LOOK)
-        message = f"port {self.port} did not accept in time"
-        raise StartError(message)
+        raise StartError(f"port {self.port} did not accept in time")
 
     def _listens(self) -> bool:
         """Whether it is this process that accepts, and no stranger that took the port."""
@@ -174,8 +170,7 @@ class Instance:
 
     def _running(self) -> asyncio.subprocess.Process:
         if self._process is None:
-            message = "not started"
-            raise StartError(message)
+            raise StartError("not started")
         return self._process
 
     def _family(self) -> Iterator[psutil.Process]:

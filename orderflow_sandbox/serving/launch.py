@@ -91,8 +91,7 @@ def _declared(
     for source in container.env_from:
         name = source.config_map_ref.name
         if name not in config_maps and not source.config_map_ref.optional:
-            message = f"{service}: envFrom: there is no ConfigMap {name}"
-            raise ManifestError(message)
+            raise ManifestError(f"{service}: envFrom: there is no ConfigMap {name}")
         env |= {source.prefix + key: value for key, value in config_maps.get(name, {}).items()}
     for variable in container.env:
         if variable.value_from is None:
@@ -135,8 +134,9 @@ def _referred_to(
 
 def _must_be_overridden(name: str, where: str, service: str, options: ServingOptions) -> None:
     if name not in options.overrides:
-        message = f"{service}: env {name}: {where} is only in the cluster; give the sandbox a value"
-        raise ManifestError(message)
+        raise ManifestError(
+            f"{service}: env {name}: {where} is only in the cluster; give the sandbox a value"
+        )
 
 
 def _on_this_machine(words: Iterator[str], declared: int, port: int) -> Iterator[str]:

@@ -68,8 +68,7 @@ def _go_duration(text: object) -> float:
     """`1m30s` -> 90.0 seconds."""
     parts = _GO_DURATION.findall(str(text))
     if not parts or "".join(number + unit for number, unit in parts) != str(text):
-        message = f"{text!r} is not a duration such as 60s or 1m30s"
-        raise ValueError(message)
+        raise ValueError(f"{text!r} is not a duration such as 60s or 1m30s")
     return float(sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts))
 
 
@@ -118,18 +117,15 @@ class Scale(_Strict):
     def _fits_its_class(self) -> Scale:
         metric = "cpu" if self.by_cpu else "concurrency"
         if self.metric != metric:
-            message = f"class {self.class_} goes with metric {metric} here, not {self.metric}"
-            raise ValueError(message)
+            raise ValueError(f"class {self.class_} goes with metric {metric} here, not {self.metric}")
         if self.by_cpu and self.min_scale < 1:
-            message = f"class {HPA} cannot go to zero: min-scale must be 1 or more"
-            raise ValueError(message)
+            raise ValueError(f"class {HPA} cannot go to zero: min-scale must be 1 or more")
         return self
 
     @model_validator(mode="after")
     def _min_below_max(self) -> Scale:
         if self.max_scale and self.min_scale > self.max_scale:
-            message = f"min-scale {self.min_scale} is above max-scale {self.max_scale}"
-            raise ValueError(message)
+            raise ValueError(f"min-scale {self.min_scale} is above max-scale {self.max_scale}")
         return self
 
 
@@ -150,8 +146,7 @@ class ValueSource(_Strict):
     @model_validator(mode="after")
     def _one(self) -> ValueSource:
         if (self.secret_key_ref is None) == (self.config_map_key_ref is None):
-            message = "give one of secretKeyRef and configMapKeyRef"
-            raise ValueError(message)
+            raise ValueError("give one of secretKeyRef and configMapKeyRef")
         return self
 
 
@@ -216,8 +211,7 @@ class Container(_Strict):
     @model_validator(mode="after")
     def _says_what_to_run(self) -> Container:
         if not self.command and not self.args:
-            message = "command or args: the sandbox has no image to take an entry point from"
-            raise ValueError(message)
+            raise ValueError("command or args: the sandbox has no image to take an entry point from")
         return self
 
     @property
@@ -271,8 +265,7 @@ class Template(_Strict):
             return Scale.model_validate(found)
         except ValidationError as error:
             field, reason = next(_problems(error))
-            message = f"{AUTOSCALING}{field}: {reason}"
-            raise ValueError(message) from error
+            raise ValueError(f"{AUTOSCALING}{field}: {reason}") from error
 
     @property
     def container(self) -> Container:
@@ -291,23 +284,19 @@ class Target(_Strict):
     @model_validator(mode="after")
     def _one_revision(self) -> Target:
         if self.revision_name and self.latest_revision:
-            message = "revisionName and latestRevision: true exclude each other"
-            raise ValueError(message)
+            raise ValueError("revisionName and latestRevision: true exclude each other")
         if not self.revision_name and self.latest_revision is False:
-            message = "latestRevision: false needs a revisionName"
-            raise ValueError(message)
+            raise ValueError("latestRevision: false needs a revisionName")
         return self
 
 
 def _sums_to_all(traffic: tuple[Target, ...]) -> tuple[Target, ...]:
     total = sum(target.percent for target in traffic)
     if traffic and total != ALL_PERCENT:
-        message = f"the percents sum to {total}, not 100"
-        raise ValueError(message)
+        raise ValueError(f"the percents sum to {total}, not 100")
     tags = [target.tag for target in traffic if target.tag]
     if len(tags) != len(set(tags)):
-        message = "a tag is used twice"
-        raise ValueError(message)
+        raise ValueError("a tag is used twice")
     return traffic
 
 
@@ -328,8 +317,7 @@ def checked_traffic(service: str, traffic: Iterable[Target]) -> tuple[Target, ..
         return _TRAFFIC.validate_python(tuple(traffic))
     except ValidationError as error:
         reason = next(_problems(error))[1]
-        message = f"{service}: spec.traffic: {reason}"
-        raise ManifestError(message) from error
+        raise ManifestError(f"{service}: spec.traffic: {reason}") from error
 
 
 class ServiceSpec(_Strict):
@@ -350,8 +338,7 @@ class ServiceMeta(_Strict):
     @model_validator(mode="after")
     def _visibility_is_known(self) -> ServiceMeta:
         if self.labels.get(VISIBILITY, "cluster-local") != "cluster-local":
-            message = f"labels: {VISIBILITY} can only be cluster-local"
-            raise ValueError(message)
+            raise ValueError(f"labels: {VISIBILITY} can only be cluster-local")
         return self
 
 
@@ -404,8 +391,7 @@ def load(path: Path) -> Manifests:
         try:
             text = file.read_text(encoding="utf-8")
         except OSError as error:
-            message = f"{file}: {error.strerror}"
-            raise ManifestError(message) from error
+            raise ManifestError(f"{file}: {error.strerror}") from error
         found = parse(text, str(file))
         services.extend(found.services)
         config_maps.update(found.config_maps)
@@ -430,8 +416,7 @@ def parse(text: str, file: str) -> Manifests:
         elif (kind, version) in ONLY_IN_A_CLUSTER:
             continue
         else:
-            message = f"{file}: kind: {version} {kind} is not served by the sandbox"
-            raise ManifestError(message)
+            raise ManifestError(f"{file}: kind: {version} {kind} is not served by the sandbox")
     return Manifests(tuple(services), config_maps)
 
 
@@ -441,8 +426,7 @@ def _files(path: Path) -> Iterator[Path]:
         return
     listing = path / "kustomization.yaml"
     if not listing.is_file():
-        message = f"{path}: a folder needs a kustomization.yaml"
-        raise ManifestError(message)
+        raise ManifestError(f"{path}: a folder needs a kustomization.yaml")
     for document in _documents(listing.read_text(encoding="utf-8"), str(listing)):
         for name in document.get("resources", []):
             yield from _files(path / str(name))
@@ -452,12 +436,10 @@ def _documents(text: str, file: str) -> list[dict[str, Any]]:
     try:
         documents = [document for document in yaml.safe_load_all(text) if document is not None]
     except yaml.YAMLError as error:
-        message = f"{file}: not YAML: {error}"
-        raise ManifestError(message) from error
+        raise ManifestError(f"{file}: not YAML: {error}") from error
     for document in documents:
         if not isinstance(document, dict):
-            message = f"{file}: a document is {type(document).__name__}, not a mapping"
-            raise ManifestError(message)
+            raise ManifestError(f"{file}: a document is {type(document).__name__}, not a mapping")
     return documents
 
 
@@ -466,8 +448,7 @@ def _validated(model: type[_Model], document: Mapping[str, Any], file: str) -> _
         return model.model_validate(document)
     except ValidationError as error:
         said = "; ".join(f"{field}: {reason}" for field, reason in _problems(error))
-        message = f"{file}: {said}"
-        raise ManifestError(message) from error
+        raise ManifestError(f"{file}: {said}") from error
 
 
 def _problems(error: ValidationError) -> Iterator[tuple[str, str]]:

@@ -63,11 +63,13 @@ class ServiceState(BaseModel):
         names = [each.name for each in self.revisions]
         name = template.metadata.name or f"{manifest.name}-{self.generation + 1:05d}"
         if created and name in names:
-            message = f"{manifest.name}: spec.template.metadata.name: {name} exists and says otherwise"
-            raise ManifestError(message)
+            raise ManifestError(
+                f"{manifest.name}: spec.template.metadata.name: {name} exists and says otherwise"
+            )
         if not name.startswith(f"{manifest.name}-"):
-            message = f"{manifest.name}: spec.template.metadata.name: must begin with {manifest.name}-"
-            raise ManifestError(message)
+            raise ManifestError(
+                f"{manifest.name}: spec.template.metadata.name: must begin with {manifest.name}-"
+            )
         self._check(manifest.spec.traffic, [*names, name] if created else names)
         if created:
             self.generation += 1
@@ -113,11 +115,10 @@ class ServiceState(BaseModel):
         for index, target in enumerate(traffic):
             if target.revision_name and target.revision_name not in names:
                 known = ", ".join(names) or "none"
-                message = (
+                raise ManifestError(
                     f"{self.manifest.name}: spec.traffic[{index}].revisionName: "
                     f"{target.revision_name} does not exist (there are: {known})"
                 )
-                raise ManifestError(message)
 
 
 class _Saved(BaseModel):

@@ -128,8 +128,7 @@ class Serving:
         """
         state = self._revisions.services.get(service)
         if state is None:
-            message = f"there is no Service {service}"
-            raise ManifestError(message)
+            raise ManifestError(f"there is no Service {service}")
         state.send(checked_traffic(service, traffic))
         self._revisions.save()
         self._reroute()

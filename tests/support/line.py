@@ -31,7 +31,7 @@ from orderflow.shelve.parked_store import Shelf
 from orderflow.track.handler import Tracker
 from orderflow.validate import handler
 from orderflow_sandbox.sandbox import create_order_topics
-from orderflow_sandbox.servers.kafka import admin_client
+from orderflow_sandbox.servers.topics import admin_client
 from support.waiting import until
 
 PARTITIONS = 4
