@@ -1,7 +1,7 @@
-"""The loopback endpoint through which another process applies manifests and moves traffic.
+"""The loopback endpoint at which another process applies manifests and moves traffic.
 
-Applying a manifest runs commands, so every request carries the token that only
-the owner of the state folder can read.
+Applying a manifest runs commands. So every request must carry a token, which only the owner of the state folder can
+read.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
+from orderflow_sandbox.serving.errors import ManifestError
 from orderflow_sandbox.serving.launch import LOOPBACK
-from orderflow_sandbox.serving.manifest import ManifestError, Manifests, Target, parse
+from orderflow_sandbox.serving.manifest import Manifests, parse
+from orderflow_sandbox.serving.service import Target
 from orderflow_sandbox.serving.status import ServiceStatus
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True)
 class Applied:
-    """What applying a Service did."""
+    """The result of applying a Service; `created` says whether there is a new revision."""
 
     service: str
     revision: str
@@ -40,7 +42,7 @@ class Applied:
 
 @dataclass(frozen=True)
 class Operations:
-    """What Serving does when it is asked to."""
+    """The functions behind the endpoint."""
 
     status: Callable[[], list[ServiceStatus]]
     apply: Callable[[Manifests], list[Applied]]
@@ -51,14 +53,14 @@ class Control:
     """GET /status, POST /apply?file=NAME (YAML), POST /traffic/SERVICE (JSON list of targets)."""
 
     def __init__(self, operations: Operations, address: Path) -> None:
-        """`address` is the file that tells the port, the ingress' port and the token."""
+        """`address` is the file for the URLs and the token."""
         self._operations = operations
         self._address = address
         self._token = secrets.token_urlsafe(24)
         self._runner: web.AppRunner | None = None
 
     async def start(self, port: int, ingress: int) -> None:
-        """Listen, and say where in a file only its owner can read."""
+        """Listens, and writes the address file. `ingress` is the ingress' port."""
         app = web.Application(middlewares=[self._guard])
         app.router.add_get("/status", self._status)
         app.router.add_post("/apply", self._apply)
@@ -67,25 +69,25 @@ class Control:
         await self._runner.setup()
         site = web.TCPSite(self._runner, LOOPBACK, port)
         await site.start()
-        known = {
+        address = {
             "control": f"http://{LOOPBACK}:{self._runner.addresses[0][1]}",
             "ingress": f"http://{LOOPBACK}:{ingress}",
             "token": self._token,
         }
         self._address.unlink(missing_ok=True)
         self._address.touch(mode=0o600)
-        self._address.write_text(json.dumps(known), encoding="utf-8")
+        self._address.write_text(json.dumps(address), encoding="utf-8")
 
     async def stop(self) -> None:
-        """Stop listening and take the file away."""
+        """Stops listening and removes the address file."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._address.unlink(missing_ok=True)
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        given = request.headers.get("Authorization", "")
-        if not secrets.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
+        authorization = request.headers.get("Authorization", "")
+        if not secrets.compare_digest(authorization.encode(), f"Bearer {self._token}".encode()):
             return web.Response(status=401, text="the token in control.json is required\n")
         try:
             return await handler(request)
@@ -93,8 +95,8 @@ class Control:
             return web.Response(status=422, text=f"{error}\n")
 
     async def _status(self, _: web.Request) -> web.Response:
-        found = _STATUS.dump_json(self._operations.status())
-        return web.Response(body=found, content_type="application/json")
+        status = _STATUS.dump_json(self._operations.status())
+        return web.Response(body=status, content_type="application/json")
 
     async def _apply(self, request: web.Request) -> web.Response:
         manifests = parse(await request.text(), request.query.get("file", "request"))

@@ -1,4 +1,4 @@
-"""The loopback ports of the sandbox, served by uvicorn in the sandbox's own event loop."""
+"""The loopback ports of Serving. uvicorn serves them, in the sandbox's own event loop."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _LAST_ANSWERS_SECONDS: Final = 1.0
 
 
 class Ingress:
-    """Several ports, each with an application of its own."""
+    """One or more ports, each with an ASGI application of its own."""
 
     def __init__(self) -> None:
         self._servers: list[asyncio.Server] = []
         self._state = ServerState()
 
     async def listen(self, port: int, application: Proxy) -> int:
-        """Opens a port, a free one where it is 0; returns its number."""
+        """Opens a port and returns its number; 0 takes a free one."""
         config = uvicorn.Config(
             application,
             http=HttpToolsProtocol,
@@ -40,7 +40,7 @@ class Ingress:
             date_header=False,
             access_log=False,
             log_config=None,
-            # A stream that is cut off is an error to uvicorn; here its time was up.
+            # uvicorn logs a stream that ends early as an error. Here that means that its time was up.
             log_level="critical",
         )
         config.load()
@@ -52,14 +52,14 @@ class Ingress:
         return int(server.sockets[0].getsockname()[1])
 
     def stop_listening(self) -> None:
-        """Accepts no new connection; ends the idle ones now, and each other one with its response."""
+        """Accepts no new connection. Idle connections end now, the others after their response."""
         for server in self._servers:
             server.close()
         for connection in list(self._state.connections):
             connection.shutdown()
 
     async def close(self) -> None:
-        """Ends the connections that are left."""
+        """Ends the remaining connections."""
         if self._state.tasks:
             await asyncio.wait(self._state.tasks, timeout=_LAST_ANSWERS_SECONDS)
         for connection in list(self._state.connections):

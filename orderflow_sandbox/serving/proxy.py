@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from orderflow_sandbox.http_client import UnreachableError
-from orderflow_sandbox.serving.pool import RefusedError
+from orderflow_sandbox.serving.errors import RefusedError
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -26,11 +26,11 @@ _HEAD_BYTES: Final = 64 * 1024
 _WATCH_AFTER_SECONDS: Final = 0.05
 _NOT_MODIFIED: Final = 304
 _WITHOUT_BODY: Final = frozenset({204, _NOT_MODIFIED})
-# RFC 9110 7.6.1. uvicorn and the parser see to how a body is framed.
+# RFC 9110 7.6.1. uvicorn and the parser do the framing of bodies.
 _OF_ONE_CONNECTION: Final = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"trailer", b"transfer-encoding"}
 )
-# A request's content-length is written anew, since its body is sent whole.
+# The content-length of a request is written anew, since its body is sent whole.
 _NOT_TO_INSTANCE: Final = _OF_ONE_CONNECTION | {b"content-length", b"expect", b"te", b"upgrade"}
 
 
@@ -86,7 +86,7 @@ class Proxy:
         if b"upgrade" in by_name and b"upgrade" in by_name.get(b"connection", b"").lower():
             raise RefusedError(501, "protocol upgrades are not supported by the sandbox", close=True)
         body = b""
-        # Without a content-length where none came: that is how KafkaSource sends a tombstone.
+        # A request without content-length stays so: KafkaSource sends a tombstone like that.
         length = b""
         if b"content-length" in by_name or b"transfer-encoding" in by_name:
             body = await self._body(receive)
@@ -145,10 +145,10 @@ class _CallerWatch:
 
 
 async def _forward(request: Request, pool: Pool, send: Send) -> None:
-    """Its time runs from here, as in the activator: waiting for a cold start counts."""
+    """The request's timeout begins here, as in the activator: waiting for a cold start counts."""
     started = False
     refusal: RefusedError | None = None
-    pool.arrived()
+    pool.request_started()
     try:
         async with asyncio.timeout(pool.timeout):
             instance, connection = await pool.connect()
@@ -166,15 +166,15 @@ async def _forward(request: Request, pool: Pool, send: Send) -> None:
     except RefusedError as error:
         refusal = error
     finally:
-        pool.left()
-    # What has begun is left without its end, so that uvicorn breaks the caller's connection off.
+        pool.request_ended()
+    # A response that has begun stays incomplete, so that uvicorn closes the caller's connection.
     if refusal is not None and not started:
         pool.counts.codes[refusal.status] += 1
         await _answer(refusal, send)
 
 
 async def _pass_on(response: Response, request: Request, send: Send) -> None:
-    # uvicorn would miss the body that a 304's content-length speaks of.
+    # The content-length of a 304 is that of a body that is not sent; uvicorn would wait for it.
     dropped = _NOT_TO_INSTANCE if response.status == _NOT_MODIFIED else _OF_ONE_CONNECTION
     headers = [header for header in response.headers if header[0].lower() not in dropped]
     piece = b""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orderflow_sandbox.serving.pool import RefusedError
+from orderflow_sandbox.serving.errors import RefusedError
 
 if TYPE_CHECKING:
     import random
@@ -31,7 +31,7 @@ class Weighted:
 
 @dataclass(frozen=True)
 class Route:
-    """Where a Service's requests go; `weighted` is None until a revision has been ready."""
+    """The pools for a Service's requests; `weighted` is None until a revision has been ready."""
 
     service: str
     weighted: Weighted | None
@@ -45,10 +45,10 @@ def hosts(name: str, namespace: str, domain: str, *, cluster_local: bool) -> Seq
 
 
 class Routes:
-    """`random` decides between the revisions of a Service, anew for each request."""
+    """`rng` decides between the revisions of a Service, anew for each request."""
 
-    def __init__(self, random: random.Random) -> None:
-        self._random = random
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
         self._by_host: dict[bytes, Route] = {}
         self._by_service: Mapping[str, Route] = {}
 
@@ -75,4 +75,4 @@ class Routes:
         pools = route.weighted.pools
         if len(pools) == 1:
             return pools[0][1]
-        return route.weighted.pick(self._random.random() * 100)
+        return route.weighted.pick(self._rng.random() * 100)
