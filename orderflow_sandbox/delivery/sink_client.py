@@ -20,8 +20,8 @@ _FRESH_SECONDS: Final = 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """headers only those that matter (Location, Kne-*); body its first 1024 bytes."""
+class SinkResponse:
+    """`headers` are Location and Kne-* only; `body` is its first 1024 bytes."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -47,32 +47,32 @@ class SinkClient:
         self._post = b"POST " + common
         self._get = b"GET " + common
 
-    async def post(self, head: bytes, body: bytes | None, seconds: float) -> Answer:
-        """`head` is the lines of the event's headers. `seconds` is the time for all of it, connecting included.
+    async def post(self, head: bytes, body: bytes | None, seconds: float) -> SinkResponse:
+        """`head` has the lines of the event's headers. `seconds` is the time for everything, connecting included.
 
-        Raises UnreachableError where no answer comes in that time.
+        Raises UnreachableError where no response comes in that time.
         """
         return await self._send(b"%b%b\r\n%b" % (self._post, head, body or b""), seconds)
 
-    async def get(self, head: bytes, seconds: float) -> Answer:
+    async def get(self, head: bytes, seconds: float) -> SinkResponse:
         """As post, without a body."""
         return await self._send(b"%b%b\r\n" % (self._get, head), seconds)
 
     def to(self, sink: Sink) -> SinkClient:
-        """A client for where this one's sink redirects to."""
+        """A client for the sink to which this one's sink redirects."""
         return SinkClient(sink, namespace=self._namespace)
 
     def close(self) -> None:
         self._connections.close()
 
-    async def _send(self, request: bytes, seconds: float) -> Answer:
+    async def _send(self, request: bytes, seconds: float) -> SinkResponse:
         try:
             async with asyncio.timeout(seconds):
                 connection = self._connections.idle() or await self._connections.connect()
                 response = await connection.request(request)
                 body = await _first_bytes(response)
         except TimeoutError as error:
-            raise UnreachableError("no answer in time") from error
+            raise UnreachableError("no response in time") from error
         except OSError as error:
             raise UnreachableError("no connection") from error
         headers = [
@@ -80,11 +80,11 @@ class SinkClient:
             for name, value in response.headers
             if name[:4].lower() == b"kne-" or name.lower() == b"location"
         ]
-        return Answer(response.status, headers, body)
+        return SinkResponse(response.status, headers, body)
 
 
 async def _first_bytes(response: Response) -> bytes:
-    """Reads the body to its end, so that the connection can be used again, and returns its first 1024 bytes."""
+    """Reads the body to its end, so that the connection can be reused, and returns its first 1024 bytes."""
     body = b""
     try:
         while not response.ended:
