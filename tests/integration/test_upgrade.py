@@ -31,10 +31,11 @@ from orderflow.contracts.history import NoHistoryError
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import Envelope
 from orderflow.notify.model import CustomerKind
+from orderflow_sandbox.messages import Message, OrderScenario
 from orderflow_sandbox.report import account
 from orderflow_sandbox.sandbox import create_order_topics
-from orderflow_sandbox.scenarios import Sending, Story, stories
-from orderflow_sandbox.sender import Sent
+from orderflow_sandbox.scenarios import order_scenarios
+from orderflow_sandbox.sender import SendLog
 
 OLD, NEW = "old", "new"
 STAGE_OF = {topics.EVENTS: "track", topics.STATUS: "notify", topics.PARKED: "shelve"}
@@ -63,15 +64,15 @@ class Shop:
         self.tap = tap
         self.prefix = prefix
         self.on_duty: Sequence[str] = ()
-        self.sent = Sent()
+        self.sent = SendLog()
         self.met: dict[str, set[str]] = {}
         self._turns: Counter[str] = Counter()
         self._delivered = 0
 
-    def tell(self, told: Sequence[tuple[Story, Sending]]) -> None:
-        for story, sending in told:
-            self.sent.confirm((sending.event.source, sending.event.id), story.order_id)
-            self.take("validate", sending.event)
+    def tell(self, told: Sequence[tuple[OrderScenario, Message]]) -> None:
+        for scenario, message in told:
+            self.sent.confirm((message.event.source, message.event.id), scenario.order_id)
+            self.take("validate", message.event)
 
     def deliver(self) -> int:
         """Hands on what is in the topics and was not yet; returns how much that was."""
@@ -132,13 +133,18 @@ def started(
     }
 
 
-def told_in_rounds(prefix: str) -> tuple[list[Story], list[tuple[Story, Sending]]]:
+def told_in_rounds(prefix: str) -> tuple[list[OrderScenario], list[tuple[OrderScenario, Message]]]:
     """All orders' first events, then all orders' second ones, and so on: every order lives through the upgrade."""
     start = datetime(2026, 11, 23, 10, tzinfo=UTC)
     # What intake refuses, or what is no event, never comes to a database.
-    chosen = [story for story in stories(ORDERS, 7, prefix, start) if story.ends is not None]
-    rounds = max(len(story.sendings) for story in chosen)
-    told = [(story, story.sendings[n]) for n in range(rounds) for story in chosen if n < len(story.sendings)]
+    chosen = [scenario for scenario in order_scenarios(ORDERS, 7, prefix, start) if scenario.end is not None]
+    rounds = max(len(scenario.messages) for scenario in chosen)
+    told = [
+        (scenario, scenario.messages[n])
+        for n in range(rounds)
+        for scenario in chosen
+        if n < len(scenario.messages)
+    ]
     return chosen, told
 
 
@@ -155,14 +161,14 @@ def test_old_and_new_code_handle_the_same_orders_in_turn_and_every_effect_comes_
     create_order_topics(kafka_bootstrap, 4)
     migrate(fresh_database, earlier.migrations)
     told = {name: environment(name, kafka_bootstrap, fresh_database, outside, tmp_path) for name in STAGES}
-    chosen, sendings = told_in_rounds(prefix)
-    parts = [sendings[len(sendings) * n // 5 : len(sendings) * (n + 1) // 5] for n in range(5)]
+    chosen, messages = told_in_rounds(prefix)
+    parts = [messages[len(messages) * n // 5 : len(messages) * (n + 1) // 5] for n in range(5)]
     with ExitStack() as stack:
         old = started(stack, OLD, tmp_path, told, root=earlier.root, python=earlier.python)
         tap = Tap(kafka_bootstrap, *STAGE_OF)
         stack.callback(tap.close)
         shop = Shop({OLD: old}, tap, prefix)
-        shop.sent.stories = chosen
+        shop.sent.scenarios = chosen
 
         shop.on_duty = [OLD]
         shop.tell(parts[0])
@@ -183,7 +189,7 @@ def test_old_and_new_code_handle_the_same_orders_in_turn_and_every_effect_comes_
         shop.tell(parts[4])
         while shop.deliver():
             pass
-    shared = {story.order_id for story, _ in parts[2] + parts[4]}
+    shared = {scenario.order_id for scenario, _ in parts[2] + parts[4]}
     assert len(shared) > ORDERS / 2
     assert all(shop.met[order_id] == {OLD, NEW} for order_id in shared)
     _everything_once(shop, fresh_database, outside)

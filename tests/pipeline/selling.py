@@ -49,11 +49,11 @@ class Selling:
 
     async def _sell(self) -> Account:
         async with patient(self._stack) as to:
-            stories = endless(self._seed, "sold", self._ended)
-            await to.tell(stories, at_once=_AT_ONCE, pause=1 / self._rate)
+            scenarios = endless(self._seed, "sold", self._ended)
+            await to.send_scenarios(scenarios, at_once=_AT_ONCE, pause=1 / self._rate)
             deadline = time.monotonic() + _TRIES * _LOOK_SECONDS
             while True:
-                found = await accounted(self._stack, to.sent)
+                found = await accounted(self._stack, to.log)
                 # What the audit finds missing it makes good, and it comes by the minute.
                 if found.settled or time.monotonic() > deadline:
                     return found
