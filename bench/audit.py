@@ -33,8 +33,9 @@ from orderflow.settings import KafkaSettings
 from orderflow.track import decision
 from orderflow.validate.handler import validate
 from orderflow_sandbox.sandbox import create_order_topics
-from orderflow_sandbox.servers.kafka import EmbeddedKafka, admin_client
+from orderflow_sandbox.servers.kafka import EmbeddedKafka
 from orderflow_sandbox.servers.postgres import EmbeddedPostgres
+from orderflow_sandbox.servers.topics import admin_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -17,8 +17,9 @@ from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # it
 from bench.machine import ROOT, Cores, cpu_seconds
 from orderflow.adapters.postgres.schema import migrate
 from orderflow.messaging import topics
-from orderflow_sandbox.servers.kafka import EmbeddedKafka, admin_client, create_topics, prepare
+from orderflow_sandbox.servers.kafka import EmbeddedKafka, prepare
 from orderflow_sandbox.servers.postgres import EmbeddedPostgres
+from orderflow_sandbox.servers.topics import admin_client, create_topics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Where a running sandbox can be reached: kept in its state folder for the commands that use it."""
+"""The address of a running sandbox, in a file of its state folder for the commands that use it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _FILE: Final = "sandbox.json"
 
 
 class SandboxError(Exception):
-    """The sandbox cannot do what was asked; the message says what to do next."""
+    """The sandbox cannot do something; the message says what to do next."""
 
 
 class Address(BaseModel):
-    """URLs on loopback, and what Kafka and PostgreSQL are reached by."""
+    """URLs on loopback, Kafka's bootstrap address, and PostgreSQL's URL."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -43,7 +43,7 @@ class Address(BaseModel):
 
 
 def running(state: Path) -> Address | None:
-    """The sandbox that runs on this state folder now, if one does."""
+    """The sandbox that runs on this state folder now, if there is one."""
     try:
         address = Address.model_validate_json((state / _FILE).read_text())
     except (OSError, ValueError):

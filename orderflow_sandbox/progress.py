@@ -1,4 +1,4 @@
-"""What the stages are doing, live on the terminal, and waiting until nothing is under way."""
+"""The stages' figures, live on the terminal, and a wait until everything is done."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from orderflow_sandbox.address import Address
-    from orderflow_sandbox.sender import Sent
+    from orderflow_sandbox.sender import SendLog
 
-_WORDS: Final = ("stage", "revision")
-_NUMBERS: Final = ("processes", "requests", "per s", "waiting", "retried", "dead letters")
+_TEXT_COLUMNS: Final = ("stage", "revision")
+_NUMBER_COLUMNS: Final = ("processes", "requests", "per s", "waiting", "retried", "dead letters")
 _EVERY_SECONDS: Final = 0.5
 STAGES: Final = ("intake", "validate", "track", "notify", "park", "shelve", "query")
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What the sandbox says of itself: the delivery's figures by source, Serving's status by service."""
+    """The delivery's figures by source, and Serving's status by Service."""
 
     sources: dict[str, Any]
     services: dict[str, Any]
 
     @property
     def lag(self) -> int:
-        """Records that are in a topic and not yet done."""
+        """The number of records that are in a topic and not done."""
         partitions = (each for source in self.sources.values() for each in source["partitions"])
         return sum(each["lag"] for each in partitions)
 
-    def table(self, sent: Sent, before: Figures | None) -> Table:
+    def table(self, log: SendLog, before: Figures | None) -> Table:
         table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-        for name in _WORDS:
+        for name in _TEXT_COLUMNS:
             table.add_column(name)
-        for name in _NUMBERS:
+        for name in _NUMBER_COLUMNS:
             table.add_column(name, justify="right")
         for name in STAGES:
             source = self.sources.get(name, {})
@@ -63,7 +63,7 @@ class Figures:
                     f"{source['retried']:,}" if source else "",
                     f"{source['dead_lettered']:,}" if source else "",
                 )
-        table.caption = f"{len(sent.stories):,} orders, {sum(sent.confirmed.values()):,} events confirmed"
+        table.caption = f"{len(log.scenarios):,} orders, {sum(log.confirmed.values()):,} events confirmed"
         table.caption_justify = "left"
         return table
 
@@ -75,8 +75,8 @@ def _requests(figures: Figures | None, service: str, revision: str) -> int:
     return int(next((each["requests"] for each in revisions if each["name"] == revision), 0))
 
 
-class Watch:
-    """Asks the running sandbox; `state` is its folder."""
+class Monitor:
+    """Reads the figures of the running sandbox; `state` is its folder."""
 
     def __init__(self, address: Address, state: Path) -> None:
         self._address = address
@@ -98,16 +98,16 @@ class Watch:
 
     async def figures(self, session: aiohttp.ClientSession) -> Figures:
         try:
-            async with session.get(self._address.delivery) as answer:
-                sources = await answer.json()
-            async with self.request(session, "GET", "/status") as answer:
-                services = {each["name"]: each for each in await answer.json()}
+            async with session.get(self._address.delivery) as response:
+                sources = await response.json()
+            async with self.request(session, "GET", "/status") as response:
+                services = {each["name"]: each for each in await response.json()}
         except aiohttp.ClientError as error:
             raise SandboxError(f"the sandbox does not answer any more: {error}") from None
         return Figures(sources, services)
 
-    async def show_while(self, work: Awaitable[None], sent: Sent, console: Console) -> None:
-        """Shows the figures until the work is done; raises what it raises."""
+    async def show_while(self, work: Awaitable[None], log: SendLog, console: Console) -> None:
+        """Shows the figures until `work` is done. Raises what `work` raises."""
         task = asyncio.ensure_future(work)
         before = None
         async with aiohttp.ClientSession() as session:
@@ -117,12 +117,12 @@ class Watch:
                     if done:
                         break
                     now = await self.figures(session)
-                    live.update(now.table(sent, before), refresh=True)
+                    live.update(now.table(log, before), refresh=True)
                     before = now
         await task
 
     async def until_settled(self, settled: Callable[[], bool], patience: float) -> bool:
-        """Until nothing is under way; False where nothing moved for `patience` seconds and yet not all is settled."""
+        """Waits until everything is done; returns False where nothing has moved for `patience` seconds before that."""
         loop = asyncio.get_running_loop()
         moved, last = loop.time(), None
         async with aiohttp.ClientSession() as session:

@@ -1,7 +1,7 @@
-"""Replays orders from a CSV file at their real distances in time, divided by a speed-up.
+"""Replays orders from a CSV file with their real intervals, divided by a speed.
 
-A line is `order_id,status,purchased,approved,shipped,delivered,...`, times in RFC 3339, empty where unknown; further
-columns are passed over. Items and prices follow from the order id.
+A line is `order_id,status,purchased,approved,shipped,delivered,...`. Times are in RFC 3339, and empty where unknown.
+Further columns are ignored. Items and prices are derived from the order id.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from typing import TYPE_CHECKING, Any, Final
 from orderflow.domain.events import type_of
 from orderflow.messaging.cloudevent import Envelope
 from orderflow_sandbox.address import SandboxError
-from orderflow_sandbox.scenarios import PAYMENTS, SHOP, WAREHOUSE, Sending, Story, Way
+from orderflow_sandbox.messages import Message, OrderScenario, Transport
+from orderflow_sandbox.scenarios import PAYMENTS, SHOP, WAREHOUSE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
     from pathlib import Path
 
 COLUMNS: Final = ("order_id", "status", "purchased", "approved", "shipped", "delivered")
-CALLED_OFF: Final = {"canceled": "cancelled by the customer", "unavailable": "not available"}
-_WAYS: Final = (Way.PLAIN, Way.BINARY, Way.STRUCTURED, Way.KAFKA)
+CANCELLED: Final = {"canceled": "cancelled by the customer", "unavailable": "not available"}
+_TRANSPORTS: Final = (Transport.PLAIN, Transport.BINARY, Transport.STRUCTURED, Transport.KAFKA)
 
 
-def read(file: Path) -> list[Story]:
-    """One story a line. Raises SandboxError naming the line and the column at fault."""
+def read(file: Path) -> list[OrderScenario]:
+    """One scenario per line. Raises SandboxError, which names the line and the column."""
     try:
         with file.open(newline="") as lines:
             rows = csv.DictReader(lines)
@@ -37,14 +38,14 @@ def read(file: Path) -> list[Story]:
                 raise SandboxError(
                     f"{file}: the first line must name the columns; missing: {', '.join(missing)}"
                 )
-            return [_story(row, f"{file}, line {rows.line_num}") for row in rows]
+            return [_scenario(row, f"{file}, line {rows.line_num}") for row in rows]
     except OSError as error:
         raise SandboxError(f"{file}: cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise SandboxError(f"{file}: is no CSV file: {error}") from None
 
 
-def _story(row: dict[str, str], where: str) -> Story:
+def _scenario(row: dict[str, str], where: str) -> OrderScenario:
     order_id = row["order_id"]
     times = {name: _time(row[name], f"{where}: {name}") for name in COLUMNS[2:]}
     placed_at = times["purchased"]
@@ -52,36 +53,36 @@ def _story(row: dict[str, str], where: str) -> Story:
         raise SandboxError(f"{where}: order_id and purchased are required")
     data = order_of(order_id)
     money = {"amount": data["total"], "currency": data["currency"]}
-    sendings = [_placed(order_id, data, placed_at)]
+    messages = [_placed(order_id, data, placed_at)]
     if times["approved"]:
-        sendings.append(_kafka(order_id, "paid", PAYMENTS, money, times["approved"]))
+        messages.append(_kafka(order_id, "paid", PAYMENTS, money, times["approved"]))
     if times["shipped"]:
-        sendings.append(_kafka(order_id, "shipped", WAREHOUSE, {}, times["shipped"]))
+        messages.append(_kafka(order_id, "shipped", WAREHOUSE, {}, times["shipped"]))
     if times["delivered"]:
-        sendings.append(_kafka(order_id, "delivered", WAREHOUSE, {}, times["delivered"]))
-    reason = CALLED_OFF.get(row["status"])
+        messages.append(_kafka(order_id, "delivered", WAREHOUSE, {}, times["delivered"]))
+    reason = CANCELLED.get(row["status"])
     if reason:
-        # The file does not say when: after the last thing that it does say.
+        # The file has no time for it, so it is after the last time that the file has.
         last = max(time for time in times.values() if time) + timedelta(minutes=1)
-        sendings.append(_kafka(order_id, "cancelled", SHOP, {"reason": reason}, last))
-    gone = times["shipped"] is not None
-    return Story(
+        messages.append(_kafka(order_id, "cancelled", SHOP, {"reason": reason}, last))
+    shipped = times["shipped"] is not None
+    return OrderScenario(
         name=row["status"],
         order_id=order_id,
-        sendings=tuple(sendings),
-        ends=(_end(times, called_off=reason is not None), "paid" if times["approved"] else "unpaid"),
-        parks=1 if reason and gone else 0,
+        messages=tuple(messages),
+        end=(_end(times, cancelled=reason is not None), "paid" if times["approved"] else "unpaid"),
+        parked=1 if reason and shipped else 0,
     )
 
 
-def _end(times: Mapping[str, datetime | None], *, called_off: bool) -> str:
+def _end(times: Mapping[str, datetime | None], *, cancelled: bool) -> str:
     if times["shipped"] is not None:
         return "delivered" if times["delivered"] else "shipped"
-    return "cancelled" if called_off else "accepted"
+    return "cancelled" if cancelled else "accepted"
 
 
 def order_of(order_id: str) -> dict[str, Any]:
-    """An order's data, always the same for the same id: 1 to 3 lines, 9.90 to 399.90 BRL each."""
+    """The data of an order, the same for the same id: 1 to 3 lines, 9.90 to 399.90 BRL each."""
     seed = hashlib.sha256(order_id.encode()).digest()
     chosen = [
         (f"SKU-{seed[number] % 97:02}", 1 + seed[number + 4] % 2, 990 + 1000 * (seed[number + 8] % 40))
@@ -101,24 +102,24 @@ def order_of(order_id: str) -> dict[str, Any]:
     }
 
 
-def _placed(order_id: str, data: dict[str, Any], at: datetime) -> Sending:
-    way = _WAYS[hashlib.sha256(order_id.encode()).digest()[20] % len(_WAYS)]
+def _placed(order_id: str, data: dict[str, Any], at: datetime) -> Message:
+    transport = _TRANSPORTS[hashlib.sha256(order_id.encode()).digest()[20] % len(_TRANSPORTS)]
     event = _event(order_id, "placed", SHOP, data, at)
     return (
-        Sending(way, event, key=f"replay-{order_id}")
-        if way is not Way.PLAIN
+        Message(transport, event, key=f"replay-{order_id}")
+        if transport is not Transport.PLAIN
         else _plain(order_id, event, data)
     )
 
 
-def _plain(order_id: str, event: Envelope, data: dict[str, Any]) -> Sending:
+def _plain(order_id: str, event: Envelope, data: dict[str, Any]) -> Message:
     body = json.dumps({"order_id": order_id} | data).encode()
     plain = Envelope(event.type, event.source, event.id, order_id, event.time, body)
-    return Sending(Way.PLAIN, plain, key=f"replay-{order_id}")
+    return Message(Transport.PLAIN, plain, key=f"replay-{order_id}")
 
 
-def _kafka(order_id: str, kind: str, source: str, data: dict[str, Any], at: datetime) -> Sending:
-    return Sending(Way.KAFKA, _event(order_id, kind, source, data, at))
+def _kafka(order_id: str, kind: str, source: str, data: dict[str, Any], at: datetime) -> Message:
+    return Message(Transport.KAFKA, _event(order_id, kind, source, data, at))
 
 
 def _event(order_id: str, kind: str, source: str, data: dict[str, Any], at: datetime) -> Envelope:
@@ -138,17 +139,17 @@ def _time(text: str, where: str) -> datetime | None:
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except ValueError:
-        raise SandboxError(f"{where}: this is no time") from None
+        raise SandboxError(f"{where}: not a time") from None
 
 
-async def by_time(stories: Sequence[Story], speed: float) -> AsyncIterator[Sending]:
-    """All sendings in the order in which they happened; speed is seconds of then per second of now, 0 no pause."""
-    told = [sending for story in stories for sending in story.sendings]
-    told.sort(key=lambda sending: sending.event.time)
-    first = datetime.fromisoformat(told[0].event.time) if told else datetime.now(UTC)
+async def by_time(scenarios: Sequence[OrderScenario], speed: float) -> AsyncIterator[Message]:
+    """All messages by the time of their event. `speed` is seconds of the file per second now; 0 is without pauses."""
+    messages = [message for scenario in scenarios for message in scenario.messages]
+    messages.sort(key=lambda message: message.event.time)
+    first = datetime.fromisoformat(messages[0].event.time) if messages else datetime.now(UTC)
     start = asyncio.get_running_loop().time()
-    for sending in told:
+    for message in messages:
         if speed:
-            due = (datetime.fromisoformat(sending.event.time) - first).total_seconds() / speed
+            due = (datetime.fromisoformat(message.event.time) - first).total_seconds() / speed
             await asyncio.sleep(max(0.0, start + due - asyncio.get_running_loop().time()))
-        yield sending
+        yield message

@@ -1,5 +1,8 @@
-"""The whole system on one machine: real Kafka and PostgreSQL, the stages as processes from the cluster's own
-manifests, fed as KafkaSource would, and an outside world that receives mails and webhooks."""
+"""The whole system on one machine.
+
+Kafka and PostgreSQL are real. The stages are processes, started from the cluster's own manifests and fed as KafkaSource
+does. Stand-ins receive mails and webhooks.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,9 @@ from orderflow.adapters.postgres.schema import migrate
 from orderflow.messaging import topics
 from orderflow_sandbox.address import DEFAULT_STATE, LOOPBACK, Address, SandboxError, free_port, running
 from orderflow_sandbox.servers.child import Child, Step
-from orderflow_sandbox.servers.kafka import EmbeddedKafka, create_topics
+from orderflow_sandbox.servers.kafka import EmbeddedKafka
 from orderflow_sandbox.servers.postgres import EmbeddedPostgres
+from orderflow_sandbox.servers.topics import create_topics
 from orderflow_sandbox.serving import Serving, ServingOptions, load
 
 if TYPE_CHECKING:
@@ -52,11 +56,11 @@ _STOP_SECONDS: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """port is intake's; query gets the next one and the mailbox the one after.
+    """`port` is intake's; query and the mailbox have the next two.
 
-    kafka and database are servers to use instead of embedded ones. keys is the file of the API keys that intake and
-    query ask for; without one they let everybody in. time_scale stretches the autoscaler's
-    durations, so that a newcomer sees scale to zero in seconds rather than in a minute and a half.
+    `kafka` and `database` are servers to use instead of embedded ones. `keys` is the file of the API keys that intake
+    and query require; without it they require none. `time_scale` stretches the autoscaler's durations: the stages scale
+    to zero within seconds, and not after a minute and a half.
     """
 
     state: Path = DEFAULT_STATE
@@ -71,7 +75,7 @@ class Options:
 
 
 class Sandbox:
-    """Use as an async context manager. What it holds outlives it in the state folder."""
+    """An async context manager. All data stays in the state folder, and the next run goes on with it."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -81,7 +85,7 @@ class Sandbox:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        """Raises SandboxError, ServerFailedError or ManifestError where something cannot start."""
+        """Raises SandboxError, ServerFailedError or ManifestError where a part cannot start."""
         if other := running(self.state):
             raise SandboxError(
                 f"a sandbox runs already on {self.state} (process {other.pid}); stop it, or use --state"
@@ -118,13 +122,13 @@ class Sandbox:
         kafka, database = await asyncio.gather(self._kafka(), self._database())
         smtp = free_port()
         self._child(
-            "outside",
+            "stand_ins",
             "--smtp-port",
             str(smtp),
             "--http-port",
             str(ports[2]),
             "--state",
-            str(self.state / "outside"),
+            str(self.state / "stand_ins"),
         )
         intake, query, mailbox = (f"http://{LOOPBACK}:{port}" for port in ports)
         audit = free_port()
@@ -171,7 +175,7 @@ class Sandbox:
         except TimeoutError as error:
             raise SandboxError(f"not every stage came up: {error}; see the logs in {self.state}") from None
         delivery = f"http://{LOOPBACK}:{figures}/stats"
-        await _until_answers(delivery)
+        await _wait_until_it_answers(delivery)
         self.address = Address(
             pid=os.getpid(),
             kafka=kafka,
@@ -202,8 +206,8 @@ class Sandbox:
         return url
 
     def _notifications(self, smtp: int, mailbox: str) -> Path:
-        """notify's settings, with the outside world's addresses of this run."""
-        secret = self.state / "outside" / "webhook-secret"
+        """Writes notify's settings, with this run's addresses of the stand-ins."""
+        secret = self.state / "stand_ins" / "webhook-secret"
         file = self.state / "notifications.toml"
         file.write_text(_NOTIFICATIONS.format(smtp=smtp, mailbox=mailbox, secret=secret))
         return file
@@ -229,7 +233,7 @@ def create_order_topics(bootstrap: str, partitions: int) -> None:
     create_topics(bootstrap, rest, partitions=partitions, config=larger)
 
 
-async def _until_answers(url: str) -> None:
+async def _wait_until_it_answers(url: str) -> None:
     deadline = asyncio.get_running_loop().time() + _READY_SECONDS
     async with aiohttp.ClientSession() as session:
         while True:

@@ -1,4 +1,4 @@
-"""Sends stories as storefronts, payment providers and warehouses do, and keeps what was confirmed."""
+"""Sends messages as storefronts, payment providers and warehouses do, and keeps a log of what was confirmed."""
 
 from __future__ import annotations
 
@@ -18,38 +18,39 @@ from orderflow.errors import UnavailableError
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import STRUCTURED, derived_id
 from orderflow.settings import KafkaSettings
-from orderflow_sandbox.scenarios import Sending, Story, Way
+from orderflow_sandbox.messages import Message, OrderScenario, Transport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
     from typing import Self
 
-    from confluent_kafka import KafkaError, Message
+    from confluent_kafka import KafkaError
+    from confluent_kafka import Message as KafkaMessage
 
     from orderflow.messaging.cloudevent import Envelope
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 ATTEMPTS: Final = 10
 _ACCEPTED: Final = 202
-_TRY_AGAIN: Final = frozenset({429, 500, 502, 503, 504})
+_RETRIED: Final = frozenset({429, 500, 502, 503, 504})
 
 
-class NotTakenError(Exception):
-    """Intake's answer was none that the story allows."""
+class NotAcceptedError(Exception):
+    """Intake or Kafka did not accept a message, or intake did not refuse one as it should."""
 
 
 @dataclass(slots=True)
-class Sent:
-    """What was sent. confirmed counts, per (source, id) that the system must know, how often it was confirmed;
-    order_of has the order of each."""
+class SendLog:
+    """What was sent. `confirmed` counts the confirmations by (source, id): the system must know each of these events.
+    `order_of` has the order id of each."""
 
-    stories: list[Story] = field(default_factory=list)
+    scenarios: list[OrderScenario] = field(default_factory=list)
     confirmed: Counter[tuple[str, str]] = field(default_factory=Counter)
     order_of: dict[tuple[str, str], str] = field(default_factory=dict)
     refused: Counter[str] = field(default_factory=Counter)
-    ways: Counter[Way] = field(default_factory=Counter)
-    sendings: int = 0
+    transports: Counter[Transport] = field(default_factory=Counter)
+    messages: int = 0
 
     def confirm(self, identity: tuple[str, str], order_id: str) -> None:
         self.confirmed[identity] += 1
@@ -57,14 +58,14 @@ class Sent:
 
 
 class Sender:
-    """Use as an async context manager. Kafka is spoken to as every producer should: idempotent, acks=all.
+    """An async context manager. To Kafka it is a producer as it should be: idempotent, with acks=all.
 
-    proxy is where to send the requests for intake, as to an ingress whose names no name server knows.
-    key is an API key of intake.
+    `proxy` is an HTTP proxy for the requests to intake, such as an ingress whose host names are in no DNS. `key` is an
+    API key of intake.
     """
 
     def __init__(self, intake: str, kafka: str, *, proxy: str | None = None, key: str = "") -> None:
-        self.sent = Sent()
+        self.log = SendLog()
         self._intake = intake
         self._proxy = proxy
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -82,51 +83,60 @@ class Sender:
         await self._http.close()
         self._publisher.close()
 
-    async def tell(self, stories: Iterable[Story], *, at_once: int = 64, pause: float = 0.0) -> None:
-        """Sends every story's events in its order, `at_once` stories side by side, one begun every `pause` s."""
+    async def send_scenarios(
+        self, scenarios: Iterable[OrderScenario], *, at_once: int = 64, pause: float = 0.0
+    ) -> None:
+        """Sends the messages of a scenario in sequence, and `at_once` scenarios in parallel.
+
+        `pause` is the time between the starts of two scenarios, in seconds.
+        """
         room = asyncio.Semaphore(at_once)
         async with asyncio.TaskGroup() as group:
-            for story in stories:
+            for scenario in scenarios:
                 await room.acquire()
-                self.sent.stories.append(story)
-                task = group.create_task(self._one(story))
+                self.log.scenarios.append(scenario)
+                task = group.create_task(self._send_in_sequence(scenario))
                 task.add_done_callback(lambda _: room.release())
                 if pause:
                     await asyncio.sleep(pause)
 
-    async def follow(self, sendings: AsyncIterator[Sending], *, at_once: int = 64) -> None:
-        """Sends what comes, as it comes: events of one order in sequence, different orders side by side."""
+    async def send_stream(self, messages: AsyncIterator[Message], *, at_once: int = 64) -> None:
+        """Sends messages as they come: those of one order in sequence, those of different orders in parallel."""
         room = asyncio.Semaphore(at_once)
         last: dict[str, asyncio.Task[None]] = {}
 
-        async def after(previous: asyncio.Task[None] | None, sending: Sending) -> None:
+        async def send_after(previous: asyncio.Task[None] | None, message: Message) -> None:
             if previous is not None:
                 await asyncio.wait([previous])
-            await self.send(sending)
+            await self.send(message)
 
         async with asyncio.TaskGroup() as group:
-            async for sending in sendings:
+            async for message in messages:
                 await room.acquire()
-                order_id = sending.event.subject
-                task = group.create_task(after(last.get(order_id), sending))
+                order_id = message.event.subject
+                task = group.create_task(send_after(last.get(order_id), message))
                 last[order_id] = task
                 task.add_done_callback(lambda _: room.release())
 
-    async def _one(self, story: Story) -> None:
-        for sending in story.sendings:
-            await self.send(sending)
+    async def _send_in_sequence(self, scenario: OrderScenario) -> None:
+        for message in scenario.messages:
+            await self.send(message)
 
-    async def send(self, sending: Sending) -> None:
-        """Returns when it is confirmed, or refused as it should be; repeats while there is no clear answer."""
-        self.sent.sendings += 1
-        self.sent.ways[sending.way] += 1
-        if sending.way is Way.RAW:
-            self.sent.confirm(await self._send_raw(sending.event), sending.event.subject)
-        elif sending.way is Way.KAFKA:
-            await self._produce(sending.event)
-            self.sent.confirm((sending.event.source, sending.event.id), sending.event.subject)
+    async def send(self, message: Message) -> None:
+        """Returns when the message is confirmed, or refused as it should be; retries until then.
+
+        Raises NotAcceptedError.
+        """
+        event = message.event
+        self.log.messages += 1
+        self.log.transports[message.transport] += 1
+        if message.transport is Transport.RAW:
+            self.log.confirm(await self._send_raw(event), event.subject)
+        elif message.transport is Transport.KAFKA:
+            await self._produce(event)
+            self.log.confirm((event.source, event.id), event.subject)
         else:
-            await self._post(sending)
+            await self._post(message)
 
     async def _produce(self, event: Envelope) -> None:
         for attempt in range(ATTEMPTS):
@@ -136,48 +146,48 @@ class Sender:
                 )
             except UnavailableError:
                 await asyncio.sleep(_wait(attempt))
-        raise NotTakenError(f"Kafka did not confirm an event in {ATTEMPTS} attempts")
+        raise NotAcceptedError(f"Kafka did not confirm an event in {ATTEMPTS} attempts")
 
-    async def _post(self, sending: Sending) -> None:
-        path, body, headers, identity = request_of(sending)
+    async def _post(self, message: Message) -> None:
+        path, body, headers, identity = request_of(message)
         status = 0
         for attempt in range(ATTEMPTS):
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                async with self._http.post(f"{self._intake}{path}", data=body, headers=headers) as answer:
-                    status = answer.status
-                    document = await answer.json(content_type=None) if status == sending.refused else {}
-            if status == _ACCEPTED and not sending.refused:
-                self.sent.confirm(identity, sending.event.subject)
+                async with self._http.post(f"{self._intake}{path}", data=body, headers=headers) as response:
+                    status = response.status
+                    document = await response.json(content_type=None) if status == message.refusal else {}
+            if status == _ACCEPTED and not message.refusal:
+                self.log.confirm(identity, message.event.subject)
                 return
-            if status == sending.refused and status:
-                self.sent.refused[str(document.get("code", status))] += 1
+            if status == message.refusal and status:
+                self.log.refused[str(document.get("code", status))] += 1
                 return
-            if status and status not in _TRY_AGAIN:
+            if status and status not in _RETRIED:
                 break
             await asyncio.sleep(_wait(attempt))
-        raise NotTakenError(
-            f"intake answered {status or 'nothing'} where {sending.refused or _ACCEPTED} was due"
+        raise NotAcceptedError(
+            f"intake answered {status or 'nothing'} where {message.refusal or _ACCEPTED} was expected"
         )
 
     async def _send_raw(self, event: Envelope) -> tuple[str, str]:
-        """A record that is no CloudEvent; what KafkaSource will call it follows from its place."""
+        """Sends a record that is no CloudEvent. Returns the source and id that KafkaSource makes of its place."""
         loop = asyncio.get_running_loop()
-        placed: asyncio.Future[tuple[int, int]] = loop.create_future()
+        delivered: asyncio.Future[tuple[int, int]] = loop.create_future()
         if self._raw is None:
-            self._raw = Producer(producer_config(self._settings), logger=log)
+            self._raw = Producer(producer_config(self._settings), logger=_log)
 
-        def answered(error: KafkaError | None, message: Message) -> None:
+        def on_delivery(error: KafkaError | None, message: KafkaMessage) -> None:
             place = (message.partition() or 0, message.offset() or 0)
             settle: Callable[[], None] = (
-                (lambda: placed.set_result(place))
+                (lambda: delivered.set_result(place))
                 if error is None
-                else (lambda: placed.set_exception(KafkaException(error)))
+                else (lambda: delivered.set_exception(KafkaException(error)))
             )
             loop.call_soon_threadsafe(settle)
 
-        self._raw.produce(topics.INBOX, event.data, event.key, on_delivery=answered)
+        self._raw.produce(topics.INBOX, event.data, event.key, on_delivery=on_delivery)
         await asyncio.to_thread(self._raw.flush)
-        partition, offset = await placed
+        partition, offset = await delivered
         source = f"/apis/v1/namespaces/orderflow/kafkasources/validate#{topics.INBOX}"
         return source, f"partition:{partition}/offset:{offset}"
 
@@ -187,18 +197,18 @@ def _wait(attempt: int) -> float:
     return 0.1 * 2.0**attempt
 
 
-def request_of(sending: Sending) -> tuple[str, bytes, dict[str, str], tuple[str, str]]:
-    """Path, body, headers, and the (source, id) by which the ledger will know it."""
-    event = sending.event
-    if sending.way is Way.PLAIN:
+def request_of(message: Message) -> tuple[str, bytes, dict[str, str], tuple[str, str]]:
+    """Path, body, headers, and the (source, id) under which the ledger will have the event."""
+    event = message.event
+    if message.transport is Transport.PLAIN:
         source = "/storefront/local"
-        headers = {"Content-Type": "application/json", "Idempotency-Key": sending.key}
-        return "/orders", event.data, headers, (source, derived_id("intake", source, sending.key))
-    if sending.way is Way.STRUCTURED:
+        headers = {"Content-Type": "application/json", "Idempotency-Key": message.key}
+        return "/orders", event.data, headers, (source, derived_id("intake", source, message.key))
+    if message.transport is Transport.STRUCTURED:
         document = event.attributes() | {
             "datacontenttype": event.content_type,
             "data": json.loads(event.data),
         }
         return "/", json.dumps(document).encode(), {"Content-Type": STRUCTURED}, (event.source, event.id)
-    named = {f"ce-{name}": value for name, value in event.attributes().items()}
-    return "/", event.data, named | {"Content-Type": event.content_type}, (event.source, event.id)
+    attributes = {f"ce-{name}": value for name, value in event.attributes().items()}
+    return "/", event.data, attributes | {"Content-Type": event.content_type}, (event.source, event.id)

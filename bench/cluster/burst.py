@@ -16,8 +16,8 @@ from tests.cluster.orders import accounted, sender, storefront
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from orderflow_sandbox.messages import OrderScenario
     from orderflow_sandbox.report import Account
-    from orderflow_sandbox.scenarios import Story
     from tests.cluster.stack import Stack
 
 PIPELINE: Final = ("intake", "validate", "track", "notify")
@@ -102,21 +102,21 @@ async def burst(stack: Stack, orders: int) -> Burst:
         began, clock = time.monotonic(), time.time()
         following = asyncio.create_task(pods.follow(stack, began))
         try:
-            await to.tell(_placed(orders), at_once=_AT_ONCE)
+            await to.send_scenarios(_placed(orders), at_once=_AT_ONCE)
             sent = time.monotonic() - began
-            found = await accounted(stack, to.sent, _SETTLE_SECONDS)
+            found = await accounted(stack, to.log, _SETTLE_SECONDS)
         finally:
             following.cancel()
             await asyncio.wait([following])
-        ids = [story.order_id for story in to.sent.stories]
+        ids = [scenario.order_id for scenario in to.log.scenarios]
     if not following.cancelled() and (error := following.exception()):
         raise ClusterError(f"the pods could not be counted: {error}")
     first, last = _times(stack, ids, clock)
     return Burst(orders, sent, first, last, found, pods)
 
 
-def _placed(orders: int) -> Iterator[Story]:
-    told = (story for story in storefront(100 * orders, seed=orders) if story.name == _PLACED)
+def _placed(orders: int) -> Iterator[OrderScenario]:
+    told = (scenario for scenario in storefront(100 * orders, seed=orders) if scenario.name == _PLACED)
     return islice(told, orders)
 
 

@@ -1,7 +1,7 @@
 """Command line: `python -m orderflow_sandbox.delivery --manifests kafka-source/base ...`.
 
-SIGTERM and SIGINT drain what is in flight, commit and exit. Log lines are JSON on stderr; the line
-`ready` carries the address of the figures.
+On SIGTERM and SIGINT it drains what is in flight, commits and exits. Log lines are JSON on stderr. The line `ready` has
+the address of the figures.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logs.configure(options.log_level.upper(), stage="delivery")
     try:
-        sources = _chosen(read_manifests(options.manifests), options.only)
+        sources = _select(read_manifests(options.manifests), options.only)
         resolve = resolver(
             namespace=options.namespace,
             sink_url=options.sink_url,
@@ -61,7 +61,7 @@ async def _run(sources: list[KafkaSource], resolve: Resolver, options: argparse.
     )
 
 
-def _chosen(sources: list[KafkaSource], only: list[str] | None) -> list[KafkaSource]:
+def _select(sources: list[KafkaSource], only: list[str] | None) -> list[KafkaSource]:
     if only is None:
         return sources
     names = {source.metadata.name for source in sources}
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--manifests", type=Path, required=True, help="folder of KafkaSource YAML files")
     add("--bootstrap", help="HOST:PORT that replaces the manifests' bootstrapServers")
-    add("--namespace", default="default", help="of sources that name none")
+    add("--namespace", default="default", help="of sources that do not name one")
     add("--only", type=lambda text: text.split(","), help="names of sources, comma-separated")
     add("--sink-url", default=CLUSTER_ADDRESS, help="address of a Service: {name}, {namespace}")
     add("--host-template", help="Host header where --sink-url is an ingress: {name}, {namespace}")
@@ -90,10 +90,10 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=URL",
-        help="address of one Service, past the ingress",
+        help="address of one Service, without the ingress",
     )
     add("--max-poll-records", type=int, default=500, help="the data plane's max.poll.records")
-    add("--grace-seconds", type=float, default=30.0, help="for what is in flight at SIGTERM")
+    add("--grace-seconds", type=float, default=30.0, help="time for what is in flight at SIGTERM")
     add("--kafka-config", type=_mapping, metavar="FILE", help="YAML of librdkafka settings")
     add("--metrics-host", default="127.0.0.1")
     add("--metrics-port", type=int, default=0, help="of GET /stats; 0 takes a free one")
@@ -110,12 +110,12 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _mapping(text: str) -> dict[str, object]:
     try:
-        found = yaml.safe_load(Path(text).read_text("utf-8"))
+        settings = yaml.safe_load(Path(text).read_text("utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise argparse.ArgumentTypeError(f"{text}: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(settings, dict):
         raise argparse.ArgumentTypeError(f"{text}: needs NAME: VALUE lines")
-    return found
+    return settings
 
 
 if __name__ == "__main__":

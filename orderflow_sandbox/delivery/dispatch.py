@@ -1,4 +1,4 @@
-"""One record's way: sink, retries, dead-letter sink, retries, or dropped and committed."""
+"""Delivers one record: to the sink, else to the dead-letter sink, each with retries; else the record is dropped."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from orderflow_sandbox.delivery import events
-from orderflow_sandbox.delivery.connection import Answer, SinkClient, UnreachableError
-from orderflow_sandbox.delivery.policy import Backoff, Verdict, judge
+from orderflow_sandbox.delivery.policy import Backoff, Decision, decide
 from orderflow_sandbox.delivery.sinks import redirected
+from orderflow_sandbox.http_client import UnreachableError
 
 if TYPE_CHECKING:
     from collections import Counter
 
     from orderflow_sandbox.delivery.events import Event
+    from orderflow_sandbox.delivery.sink_client import SinkClient, SinkResponse
 
 _log = logging.getLogger(__name__)
 _MAX_REDIRECTS = 16
 
 
 class Outcome(Enum):
-    """How a record ended. After each but STOPPED its offset counts as done."""
+    """What became of a record. Its offset counts as done, except after STOPPED."""
 
     DELIVERED = "delivered"
     DEAD_LETTERED = "dead_lettered"
@@ -33,7 +34,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a record is: all that is ever logged of it."""
+    """Where a record is in Kafka. Nothing else of a record is ever logged."""
 
     topic: str
     partition: int
@@ -44,7 +45,7 @@ class Place:
 
 
 class Dispatcher:
-    """Sends the records of one KafkaSource. dead_letters is None where it has no such sink."""
+    """Sends the records of one KafkaSource. `dead_letters` is None where it has no dead-letter sink."""
 
     def __init__(
         self,
@@ -61,20 +62,20 @@ class Dispatcher:
         self._counts = counts
 
     async def dispatch(self, place: Place, event: Event | None) -> Outcome:
-        """The event is None where the record can't be read: it is dropped before any sink."""
+        """`event` is None where the record cannot be read: it is dropped and never sent."""
         if event is None:
-            return self._dropped(place, "unreadable")
-        failed = await self._send(self._sink, event)
-        if isinstance(failed, _Sent):
+            return self._drop(place, "unreadable")
+        response = await self._send(self._sink, event)
+        if isinstance(response, _Delivered):
             self._counts["delivered"] += 1
             return Outcome.DELIVERED
         try:
-            letter = events.dead_letter(
+            dead_letter = events.dead_letter(
                 event,
                 self._sink.sink.url,
-                status=None if failed is None else failed.status,
-                headers=[] if failed is None else failed.headers,
-                body=b"" if failed is None else failed.body,
+                status=None if response is None else response.status,
+                headers=[] if response is None else response.headers,
+                body=b"" if response is None else response.body,
             )
         except events.IllegalExtensionError:
             self._counts["stopped"] += 1
@@ -83,77 +84,79 @@ class Dispatcher:
                 extra={"source": self._source, **place.fields()},
             )
             return Outcome.STOPPED
-        status = None if failed is None else failed.status
+        status = None if response is None else response.status
         if self._dead_letters is None:
-            return self._dropped(place, "no dead-letter sink", status)
-        if not isinstance(await self._send(self._dead_letters, letter), _Sent):
-            return self._dropped(place, "dead-letter sink failed", status)
+            return self._drop(place, "no dead-letter sink", status)
+        if not isinstance(await self._send(self._dead_letters, dead_letter), _Delivered):
+            return self._drop(place, "dead-letter sink failed", status)
         self._counts["dead_lettered"] += 1
         _log.warning("dead-lettered", extra={"source": self._source, "status": status, **place.fields()})
         return Outcome.DEAD_LETTERED
 
-    async def _send(self, client: SinkClient, event: Event) -> _Sent | Answer | None:
-        """_SENT, or the last answer of a failed delivery, or None where the last had none."""
+    async def _send(self, client: SinkClient, event: Event) -> _Delivered | SinkResponse | None:
+        """_DELIVERED, or the last response of a failed delivery, or None where the last attempt had no response."""
         head = events.head_of(event)
         backoff = self._backoff
         retry = 0
         while True:
-            answer, verdict = await self._attempt(client, event, head)
-            if verdict is Verdict.SUCCESS:
-                return _SENT
-            if verdict is not Verdict.RETRY:
-                return answer
+            response, decision = await self._attempt(client, event, head)
+            if decision is Decision.SUCCESS:
+                return _DELIVERED
+            if decision is not Decision.RETRY:
+                return response
             retry += 1
             wait = backoff.wait(retry)
             if wait is None:
-                # A zero delay makes the retry itself fail, and its error hides the answer.
-                return answer if retry > backoff.retries else None
+                # With a delay of zero the retry itself fails, and its error hides the response.
+                return response if retry > backoff.retries else None
             self._counts["retried"] += 1
             await asyncio.sleep(wait)
 
     async def _attempt(
         self, client: SinkClient, event: Event, head: bytes | None
-    ) -> tuple[Answer | None, Verdict]:
-        """One delivery. An event without a head cannot be sent, and is tried again like one without an answer."""
+    ) -> tuple[SinkResponse | None, Decision]:
+        """One attempt. An event without a head cannot be sent; it is retried as if there were no response."""
         if head is None:
-            return None, Verdict.RETRY
+            return None, Decision.RETRY
         try:
-            answer = await client.post(head, event.data, self._backoff.timeout)
-            verdict = judge(answer.status, location=answer.location is not None)
-            if verdict is Verdict.FOLLOW:
-                return await self._follow(client, event, answer)
+            response = await client.post(head, event.data, self._backoff.timeout)
+            decision = decide(response.status, location=response.location is not None)
+            if decision is Decision.FOLLOW:
+                return await self._follow(client, event, response)
         except UnreachableError:
-            return None, Verdict.RETRY
-        return answer, verdict
+            return None, Decision.RETRY
+        return response, decision
 
-    async def _follow(self, client: SinkClient, event: Event, answer: Answer) -> tuple[Answer, Verdict]:
+    async def _follow(
+        self, client: SinkClient, event: Event, response: SinkResponse
+    ) -> tuple[SinkResponse, Decision]:
         """A 303 is followed by a GET without a body."""
         head = events.head_of(events.Event(event.attributes, None)) or b""
         sink = client.sink
-        verdict = Verdict.FOLLOW
+        decision = Decision.FOLLOW
         for _ in range(_MAX_REDIRECTS):
-            if verdict is not Verdict.FOLLOW or answer.location is None:
+            if decision is not Decision.FOLLOW or response.location is None:
                 break
-            sink = redirected(sink, answer.location)
+            sink = redirected(sink, response.location)
             other = client.to(sink)
             try:
-                answer = await other.get(head, self._backoff.timeout)
+                response = await other.get(head, self._backoff.timeout)
             finally:
                 other.close()
-            verdict = judge(answer.status, method="GET", location=answer.location is not None)
-        return answer, Verdict.FAIL if verdict is Verdict.FOLLOW else verdict
+            decision = decide(response.status, method="GET", location=response.location is not None)
+        return response, Decision.FAIL if decision is Decision.FOLLOW else decision
 
-    def _dropped(self, place: Place, why: str, status: int | None = None) -> Outcome:
+    def _drop(self, place: Place, reason: str, status: int | None = None) -> Outcome:
         self._counts["dropped"] += 1
         _log.warning(
             "dropped and committed",
-            extra={"source": self._source, "why": why, "status": status, **place.fields()},
+            extra={"source": self._source, "why": reason, "status": status, **place.fields()},
         )
         return Outcome.DROPPED
 
 
-class _Sent:
+class _Delivered:
     __slots__ = ()
 
 
-_SENT = _Sent()
+_DELIVERED = _Delivered()

@@ -1,7 +1,7 @@
-"""How far behind each partition is, asked of the broker on connections of their own.
+"""The lag of each partition, from the broker over connections of its own.
 
-Never asked of the consumer that delivers: its questions wait behind its long polls, half a second
-a partition, and a second thread on it waits for ever.
+The consumer that delivers cannot be used for it: its requests wait behind its long polls, half a second per partition,
+and a second thread that uses it waits for ever.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from orderflow.adapters.kafka.log import committed_offsets
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from orderflow_sandbox.delivery.member import Lane, Subscription
+    from orderflow_sandbox.delivery.partition_queue import PartitionQueue
+    from orderflow_sandbox.delivery.subscription import Subscription
 
 _SECONDS: Final = 5.0
 _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -24,7 +25,7 @@ _EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 
 
 class Lag:
-    """Of one consumer group."""
+    """The lag of one consumer group."""
 
     def __init__(self, subscription: Subscription) -> None:
         self._group = subscription.group
@@ -32,51 +33,52 @@ class Lag:
         self._settings = dict(subscription.settings)
         self._admin = AdminClient(self._settings)
 
-    def of(self, lanes: Sequence[Lane]) -> list[dict[str, object]]:
-        """Per partition its high watermark, the committed offset, and how much is behind either.
+    def of(self, queues: Sequence[PartitionQueue]) -> list[dict[str, object]]:
+        """Per partition the high watermark, the committed offset, and the records between.
 
-        Blocks for two or three requests, however many partitions. Raises KafkaException.
+        Blocks for two or three requests, whatever the number of partitions. Raises KafkaException.
         """
-        if not lanes:
+        if not queues:
             return []
-        high = self._ends([(lane.topic, lane.partition) for lane in lanes], _LATEST)
-        committed = self._committed(lanes, high)
-        found: list[dict[str, object]] = []
-        for lane in lanes:
-            place = (lane.topic, lane.partition)
-            delivered = lane.offsets.next
+        high = self._ends([(queue.topic, queue.partition) for queue in queues], _LATEST)
+        committed = self._committed(queues, high)
+        partitions: list[dict[str, object]] = []
+        for queue in queues:
+            place = (queue.topic, queue.partition)
+            delivered = queue.offsets.next
             if delivered is None:
                 delivered = committed[place]
-            found.append(
+            partitions.append(
                 {
-                    "topic": lane.topic,
-                    "partition": lane.partition,
+                    "topic": queue.topic,
+                    "partition": queue.partition,
                     "high": high[place],
                     "committed": committed[place],
                     "lag": high[place] - committed[place],
                     "undelivered": max(high[place] - delivered, 0),
-                    "buffered": len(lane.queue),
-                    "stopped": lane.stopped,
+                    "buffered": len(queue.events),
+                    "stopped": queue.stopped,
                 }
             )
-        return found
+        return partitions
 
     def _committed(
-        self, lanes: Sequence[Lane], high: Mapping[tuple[str, int], int]
+        self, queues: Sequence[PartitionQueue], high: Mapping[tuple[str, int], int]
     ) -> dict[tuple[str, int], int]:
-        """Where a restart would go on: at the committed offset, or at initialOffset without one."""
-        places = [(lane.topic, lane.partition) for lane in lanes]
-        found = committed_offsets(self._settings, self._group, places)
-        fresh = [place for place, offset in found.items() if offset < 0]
-        if fresh:
-            starts = self._ends(fresh, _EARLIEST) if self._earliest else high
-            found.update({place: starts[place] for place in fresh})
-        return found
+        """Where a restart would begin: at the committed offset, or else at initialOffset."""
+        places = [(queue.topic, queue.partition) for queue in queues]
+        offsets = committed_offsets(self._settings, self._group, places)
+        uncommitted = [place for place, offset in offsets.items() if offset < 0]
+        if uncommitted:
+            starts = self._ends(uncommitted, _EARLIEST) if self._earliest else high
+            offsets.update({place: starts[place] for place in uncommitted})
+        return offsets
 
     def _ends(self, places: Sequence[tuple[str, int]], spec: OffsetSpec) -> dict[tuple[str, int], int]:
-        asked = self._admin.list_offsets(
+        answers = self._admin.list_offsets(
             {TopicPartition(*place): spec for place in places}, request_timeout=_SECONDS
         )
         return {
-            (place.topic, place.partition): answer.result(_SECONDS).offset for place, answer in asked.items()
+            (place.topic, place.partition): answer.result(_SECONDS).offset
+            for place, answer in answers.items()
         }

@@ -1,7 +1,7 @@
 """KafkaSource manifests (`sources.knative.dev/v1`) as models, with KafkaSource's own defaults.
 
-Anything unknown or out of range is an error that names the file and the field: a cluster would
-refuse it, too, or worse, ignore it.
+An unknown or invalid field is an error that names the file and the field: a cluster would refuse it or, worse, ignore
+it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEFAULT_TIMEOUT = timedelta(seconds=600)
-# What a delivery block that gives `retry` but no `backoffDelay` gets.
+# For a delivery block with `retry` and without `backoffDelay`.
 DEFAULT_BACKOFF_DELAY = timedelta(milliseconds=200)
 
 _DURATION = re.compile(
@@ -40,7 +40,7 @@ _KEY_TYPE_LABEL = "kafkasources.sources.knative.dev/key-type"
 
 
 def _duration(value: object) -> timedelta:
-    """ISO 8601, as in `PT0.3S`. Years and months have no fixed length and are refused."""
+    """ISO 8601, as in `PT0.3S`. Years and months are refused, since they have no fixed length."""
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("not an ISO 8601 duration such as PT0.5S")
@@ -57,7 +57,7 @@ class _Part(BaseModel):
 
 
 class Reference(_Part):
-    """What a sink's `ref` names. Only Services have an address that follows from their name."""
+    """A sink's `ref`. Only the address of a Service follows from its name."""
 
     api_version: Literal["serving.knative.dev/v1", "v1"]
     kind: Literal["Service"]
@@ -84,7 +84,7 @@ class Destination(_Part):
 
 
 class Delivery(_Part):
-    """A `delivery` block. One without `retry` means no retries at all."""
+    """A `delivery` block. Without `retry` there are no retries at all."""
 
     dead_letter_sink: Destination | None = None
     retry: int = Field(default=0, ge=0)
@@ -110,7 +110,7 @@ WITHOUT_DELIVERY_BLOCK = Delivery.model_construct(
 
 
 class Overrides(_Part):
-    """`ceOverrides`: extensions set on every event, over what the event carries."""
+    """`ceOverrides`: extensions that are set on every event and override its own."""
 
     extensions: dict[str, str] = Field(default_factory=dict)
 
@@ -177,16 +177,16 @@ class KafkaSource(_Part):
 
 
 def read_manifests(folder: Path) -> list[KafkaSource]:
-    """Every KafkaSource in the folder's YAML files, in order of their names.
+    """The KafkaSources in the folder's YAML files, in the order of the file names.
 
-    The kustomization is skipped; any other kind is an error, as a misspelt kind would be.
+    A kustomization is skipped. Any other kind is an error, since it may be a typing error. Raises BadSettingsError.
     """
     sources: list[KafkaSource] = []
     problems: list[str] = []
     files = sorted(file for file in folder.glob("*.y*ml") if file.is_file())
     for file in files:
         try:
-            documents = [found for found in yaml.safe_load_all(file.read_text("utf-8")) if found]
+            documents = [document for document in yaml.safe_load_all(file.read_text("utf-8")) if document]
         except yaml.YAMLError as error:
             problems.append(f"{file}: not YAML: {error}")
             continue
@@ -196,7 +196,7 @@ def read_manifests(folder: Path) -> list[KafkaSource]:
             try:
                 sources.append(KafkaSource.model_validate(document))
             except ValidationError as error:
-                problems += [f"{file}: {_field(found['loc'])}: {found['msg']}" for found in error.errors()]
+                problems += [f"{file}: {_field(each['loc'])}: {each['msg']}" for each in error.errors()]
     names = [source.metadata.name for source in sources]
     problems += [f"{folder}: two KafkaSources named {name}" for name in set(names) if names.count(name) > 1]
     if problems:

@@ -1,11 +1,8 @@
-"""One member of a KafkaSource's consumer group: its Kafka consumer, and a lane per partition.
+"""One member of a KafkaSource's consumer group.
 
-A thread of its own owns the consumer: it polls, pauses what has enough buffered, commits and goes
-through rebalances. Events are sent on the event loop. So heartbeats and polls go on while a
-partition waits out ten minutes of retries.
-
-Ordered: one record of a partition in flight, its retries and dead letter included. Unordered: no
-poll while max_poll_records or more are in flight, so at most twice that less one (99 at 50).
+A thread of its own owns the Kafka consumer: it polls, pauses partitions that have enough buffered, commits, and takes
+part in rebalances. Events are sent on the event loop. So heartbeats and polls go on while a partition waits out ten
+minutes of retries.
 """
 
 from __future__ import annotations
@@ -14,58 +11,27 @@ import asyncio
 import logging
 import threading
 import time
-from collections import Counter, deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
-from orderflow_sandbox.delivery.dispatch import Dispatcher, Outcome, Place
-from orderflow_sandbox.delivery.events import Event, Origin, Record, events_of_poll
-from orderflow_sandbox.delivery.offsets import Offsets
+from orderflow_sandbox.delivery.partition_queue import Deliveries, PartitionQueue
+from orderflow_sandbox.delivery.records import Origin, Record, events_of_poll
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections import Counter
 
-    from orderflow_sandbox.delivery.events import Headers
+    from orderflow_sandbox.delivery.dispatch import Dispatcher
+    from orderflow_sandbox.delivery.records import Headers
+    from orderflow_sandbox.delivery.subscription import Subscription
 
 _log = logging.getLogger(__name__)
 
 COMMIT_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.1
-# Per partition, in records: pausing throws away what librdkafka has fetched ahead, so seldom.
+# Per partition, in records. A pause discards what librdkafka has prefetched, so it must be rare.
 _PAUSE_ABOVE: Final = 1000
 _RESUME_BELOW: Final = 250
-_ROOM_SECONDS: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Subscription:
-    """What a member reads. settings are librdkafka's, over the ones that KafkaSource fixes."""
-
-    topics: list[str]
-    group: str
-    initial_offset: str
-    ordered: bool
-    max_poll_records: int
-    settings: Mapping[str, Any]
-
-
-class Lane:
-    """One assigned partition, from assignment to revocation."""
-
-    __slots__ = ("busy", "live", "offsets", "partition", "paused", "queue", "stopped", "topic")
-
-    def __init__(self, topic: str, partition: int) -> None:
-        self.topic = topic
-        self.partition = partition
-        self.offsets = Offsets()
-        self.queue: deque[tuple[int, Event | None]] = deque()
-        self.live = True
-        self.busy = False
-        # librdkafka may remember a pause over reassignment: the first look at the lane resumes it.
-        self.paused = True
-        self.stopped = False
 
 
 class Member:
@@ -78,59 +44,56 @@ class Member:
     ) -> None:
         self._subscription = subscription
         self._origin = origin
-        self._dispatcher = dispatcher
         self._counts = counts
-        self._lanes: dict[tuple[str, int], Lane] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._in_flight = 0
-        # Unordered: records handed to the loop or in flight, which decides about the next poll.
-        self._pending = 0
-        self._pending_changed = threading.Condition()
-        self._holding = False
-        self._draining = False
+        self._queues: dict[tuple[str, int], PartitionQueue] = {}
+        self._deliveries = Deliveries(dispatcher, subscription, origin.name)
+        self._has_room = True
         self._drained = threading.Event()
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._committed_at: float | None = None
-        settings = {**_settings(subscription), "on_commit": self._after_commit}
+        settings = {**subscription.consumer_settings(), "on_commit": self._after_commit}
         self._consumer = Consumer(settings, logger=_log)
         self._thread = threading.Thread(target=self._run, name=f"{origin.name}-consumer", daemon=True)
 
     @property
     def ended(self) -> asyncio.Future[None]:
-        """Done when the consumer has closed; its exception is what made it fail."""
+        """Done when the consumer has closed; its exception is the reason where the consumer failed."""
         return self._ended
 
     @property
     def in_flight(self) -> int:
-        return self._in_flight
+        return self._deliveries.in_flight
 
     @property
     def committed_at(self) -> float | None:
-        """Seconds since the epoch of the last commit."""
+        """The time of the last commit, in seconds since the epoch."""
         return self._committed_at
 
     @property
-    def lanes(self) -> list[Lane]:
-        return list(self._lanes.values())
+    def queues(self) -> list[PartitionQueue]:
+        return list(self._queues.values())
 
     def start(self) -> None:
         self._thread.start()
 
     async def close(self, grace: float) -> None:
-        """Waits up to grace seconds for what is in flight, commits, leaves the group.
+        """Waits up to `grace` seconds for what is in flight, commits, and leaves the group.
 
-        What is still being retried then is not committed and comes again.
+        A record that is still being retried then is not committed and will be delivered again.
         """
-        self._draining = True
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace)
+        await self._deliveries.drain(grace)
         self._drained.set()
         await asyncio.wait([self._ended])
-        for task in self._tasks:
-            task.cancel()
+        self._deliveries.cancel()
 
-    # What follows runs in the consumer's thread.
+    def _end(self, failure: BaseException | None) -> None:
+        if failure is None:
+            self._ended.set_result(None)
+        else:
+            self._ended.set_exception(failure)
+
+    # Everything below runs in the consumer's thread.
 
     def _run(self) -> None:
         failure: BaseException | None = None
@@ -142,11 +105,11 @@ class Member:
                 on_lost=self._lost,
             )
             self._poll_until_drained()
-        except Exception as error:  # noqa: BLE001 - the loop's side decides what to do about it
+        except Exception as error:  # noqa: BLE001 - the event loop's side decides what to do about it
             failure = error
         finally:
             try:
-                self._commit(list(self._lanes.values()), wait=True)
+                self._commit(self.queues, wait=True)
                 self._consumer.close()
             except Exception as error:  # noqa: BLE001 - the same
                 failure = failure or error
@@ -155,109 +118,94 @@ class Member:
     def _poll_until_drained(self) -> None:
         commit_due = time.monotonic() + COMMIT_SECONDS
         while not self._drained.is_set():
-            self._hold_back()
+            self._pause_and_resume()
             first = self._consumer.poll(_POLL_SECONDS)
             if first is not None:
-                rest = self._subscription.max_poll_records - 1
-                messages = [first, *self._consumer.consume(rest, 0)] if rest else [first]
+                more = self._subscription.max_poll_records - 1
+                messages = [first, *self._consumer.consume(more, 0)] if more else [first]
                 self._hand_over(messages)
             if time.monotonic() >= commit_due:
-                self._commit(list(self._lanes.values()), wait=False)
+                self._commit(self.queues, wait=False)
                 commit_due = time.monotonic() + COMMIT_SECONDS
 
-    def _hold_back(self) -> None:
-        """Pauses what has enough to do and resumes what has not."""
-        pause: list[Lane] = []
-        resume: list[Lane] = []
-        if not self._subscription.ordered:
-            self._wait_for_room()
-        for lane in self._lanes.values():
-            if self._draining or lane.stopped or self._holding or len(lane.queue) > _PAUSE_ABOVE:
-                if not lane.paused:
-                    pause.append(lane)
-            elif lane.paused and len(lane.queue) < _RESUME_BELOW:
-                resume.append(lane)
+    def _pause_and_resume(self) -> None:
+        pause: list[PartitionQueue] = []
+        resume: list[PartitionQueue] = []
+        self._has_room = self._deliveries.wait_for_room()
+        for queue in self._queues.values():
+            enough = len(queue.events) > _PAUSE_ABOVE
+            if self._deliveries.draining or queue.stopped or not self._has_room or enough:
+                if not queue.paused:
+                    pause.append(queue)
+            elif queue.paused and len(queue.events) < _RESUME_BELOW:
+                resume.append(queue)
         if pause:
             self._consumer.pause(_partitions(pause))
         if resume:
             self._consumer.resume(_partitions(resume))
-        for lane in pause:
-            lane.paused = True
-        for lane in resume:
-            lane.paused = False
-
-    def _wait_for_room(self) -> None:
-        """Does without a poll while enough is in flight, but never so long as to leave the group."""
-        enough = self._subscription.max_poll_records
-        with self._pending_changed:
-            room = self._pending_changed.wait_for(
-                lambda: self._pending < enough or self._draining, timeout=_ROOM_SECONDS
-            )
-        self._holding = not room
+        for queue in pause:
+            queue.paused = True
+        for queue in resume:
+            queue.paused = False
 
     def _hand_over(self, messages: list[Message]) -> None:
         records: list[Record] = []
-        lanes: list[Lane] = []
+        queues: list[PartitionQueue] = []
         for message in messages:
             error = message.error()
             if error is not None:
-                self._trouble(message)
+                _log.warning("Kafka: %s", error.str(), extra={"source": self._origin.name})
+                if error.fatal():
+                    raise KafkaException(error)
                 continue
             record = _record(message)
-            lane = self._lanes.get((record.topic, record.partition))
-            if lane is not None and not lane.stopped:
+            queue = self._queues.get((record.topic, record.partition))
+            if queue is not None and not queue.stopped:
                 records.append(record)
-                lanes.append(lane)
-        if not records or self._draining:
+                queues.append(queue)
+        if not records or self._deliveries.draining:
             return
         events = events_of_poll(records, self._origin)
-        batch = [
-            (lane, record.offset, event) for lane, record, event in zip(lanes, records, events, strict=True)
-        ]
-        if not self._subscription.ordered:
-            with self._pending_changed:
-                self._pending += len(batch)
-        self._loop.call_soon_threadsafe(self._accept, batch)
-
-    def _trouble(self, message: Message) -> None:
-        error = message.error()
-        if error is None:
-            return
-        _log.warning("Kafka: %s", error.str(), extra={"source": self._origin.name})
-        if error.fatal():
-            raise KafkaException(error)
+        self._deliveries.hand_over(
+            [
+                (queue, record.offset, event)
+                for queue, record, event in zip(queues, records, events, strict=True)
+            ]
+        )
 
     def _assigned(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        for found in partitions:
-            self._lanes[found.topic, found.partition] = Lane(found.topic, found.partition)
+        for each in partitions:
+            self._queues[each.topic, each.partition] = PartitionQueue(each.topic, each.partition)
         self._log_partitions("assigned", partitions)
 
     def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        """Commits what is done. What is in flight goes on, but no longer counts: it comes again."""
-        lanes = self._gone(partitions)
+        """Commits what is done. What is in flight goes on without counting: it will be delivered again."""
+        queues = self._remove(partitions)
         try:
-            self._commit(lanes, wait=True)
+            self._commit(queues, wait=True)
         except KafkaException as error:
             _log.warning("commit at revocation failed: %s", error)
         self._log_partitions("revoked", partitions)
 
     def _lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        self._gone(partitions)
+        self._remove(partitions)
         self._log_partitions("lost", partitions)
 
-    def _gone(self, partitions: list[TopicPartition]) -> list[Lane]:
-        lanes = []
-        for found in partitions:
-            lane = self._lanes.pop((found.topic, found.partition), None)
-            if lane is not None:
-                lane.live = False
-                lanes.append(lane)
-        return lanes
+    def _remove(self, partitions: list[TopicPartition]) -> list[PartitionQueue]:
+        queues = []
+        for each in partitions:
+            queue = self._queues.pop((each.topic, each.partition), None)
+            if queue is not None:
+                queue.assigned = False
+                queues.append(queue)
+        return queues
 
-    def _commit(self, lanes: list[Lane], *, wait: bool) -> None:
-        due = [(lane, lane.offsets.to_commit()) for lane in lanes]
+    def _commit(self, queues: list[PartitionQueue], *, wait: bool) -> None:
+        due = [(queue, queue.offsets.to_commit()) for queue in queues]
         offsets = [
-            TopicPartition(lane.topic, lane.partition, offset) for lane, offset in due if offset is not None
+            TopicPartition(queue.topic, queue.partition, offset)
+            for queue, offset in due
+            if offset is not None
         ]
         if not offsets:
             return
@@ -271,100 +219,18 @@ class Member:
         if error is not None:
             _log.warning("commit failed: %s", error, extra={"source": self._origin.name})
             return
-        for found in partitions:
-            lane = self._lanes.get((found.topic, found.partition))
-            if lane is not None and found.error is None:
-                lane.offsets.committed = found.offset
+        for each in partitions:
+            queue = self._queues.get((each.topic, each.partition))
+            if queue is not None and each.error is None:
+                queue.offsets.committed = each.offset
         self._counts["commits"] += 1
         self._committed_at = time.time()
 
     def _log_partitions(self, what: str, partitions: list[TopicPartition]) -> None:
-        names = [f"{found.topic}/{found.partition}" for found in partitions]
+        names = [f"{each.topic}/{each.partition}" for each in partitions]
         if names:
             extra = {"source": self._origin.name, "partitions": names}
             _log.info("partitions %s", what, extra=extra)
-
-    # What follows runs on the event loop.
-
-    def _end(self, failure: BaseException | None) -> None:
-        if failure is None:
-            self._ended.set_result(None)
-        else:
-            self._ended.set_exception(failure)
-
-    def _accept(self, batch: list[tuple[Lane, int, Event | None]]) -> None:
-        for lane, offset, event in batch:
-            if not lane.live or lane.stopped or self._draining:
-                self._left()
-                continue
-            lane.offsets.received(offset)
-            if self._subscription.ordered:
-                lane.queue.append((offset, event))
-                if not lane.busy:
-                    lane.busy = True
-                    self._spawn(self._in_order(lane))
-            else:
-                self._spawn(self._deliver(lane, offset, event))
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            # A defect of ours: like the real one, the partition stands still rather than skip.
-            _log.error("delivery broke down", exc_info=error, extra={"source": self._origin.name})
-
-    async def _in_order(self, lane: Lane) -> None:
-        queue = lane.queue
-        while queue and lane.live and not lane.stopped and not self._draining:
-            offset, event = queue.popleft()
-            await self._deliver(lane, offset, event)
-        lane.busy = False
-        if not lane.live or lane.stopped:
-            queue.clear()
-
-    async def _deliver(self, lane: Lane, offset: int, event: Event | None) -> None:
-        self._in_flight += 1
-        try:
-            place = Place(lane.topic, lane.partition, offset)
-            outcome = await self._dispatcher.dispatch(place, event)
-        finally:
-            self._in_flight -= 1
-            self._left()
-        if outcome is Outcome.STOPPED:
-            lane.stopped = True
-        elif lane.live:
-            lane.offsets.done(offset)
-
-    def _left(self) -> None:
-        if not self._subscription.ordered:
-            with self._pending_changed:
-                self._pending -= 1
-                if self._pending < self._subscription.max_poll_records:
-                    self._pending_changed.notify()
-
-
-def _settings(subscription: Subscription) -> dict[str, Any]:
-    """The data plane's own consumer settings, as far as librdkafka knows them."""
-    return {
-        "session.timeout.ms": 10_000,
-        "heartbeat.interval.ms": 3_000,
-        "max.poll.interval.ms": 300_000,
-        "max.partition.fetch.bytes": 65_536,
-        "isolation.level": "read_uncommitted",
-        "partition.assignment.strategy": "cooperative-sticky",
-        "allow.auto.create.topics": False,
-        # Bounds what one member holds beside its lanes.
-        "queued.max.messages.kbytes": 16_384,
-        **subscription.settings,
-        "group.id": subscription.group,
-        "auto.offset.reset": subscription.initial_offset,
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
-    }
 
 
 def _record(message: Message) -> Record:
@@ -379,5 +245,5 @@ def _record(message: Message) -> Record:
     )
 
 
-def _partitions(lanes: list[Lane]) -> list[TopicPartition]:
-    return [TopicPartition(lane.topic, lane.partition) for lane in lanes]
+def _partitions(queues: list[PartitionQueue]) -> list[TopicPartition]:
+    return [TopicPartition(queue.topic, queue.partition) for queue in queues]

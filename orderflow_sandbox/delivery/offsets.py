@@ -1,19 +1,19 @@
-"""Which offset of a partition may be committed: the end of what is done without a gap.
+"""The offset of a partition that may be committed: everything before it is done.
 
-A gap in the log itself (compaction, transaction markers) is never done, so the committed offset
-stays before it and a restart redelivers everything behind it. That is what the data plane does.
+Offsets that the log does not have (compaction, transaction markers) are never done. So the committed offset stays
+before such a gap, and a restart redelivers everything after it. The data plane does the same.
 """
 
 from __future__ import annotations
 
 
 class Offsets:
-    """Starts at the first offset received, as the data plane's tracker does."""
+    """Starts at the first offset that is received, as the data plane's tracker does."""
 
-    __slots__ = ("_beyond", "committed", "next")
+    __slots__ = ("_done_later", "committed", "next")
 
     def __init__(self) -> None:
-        self._beyond: set[int] = set()
+        self._done_later: set[int] = set()
         self.next: int | None = None
         self.committed: int | None = None
 
@@ -23,14 +23,14 @@ class Offsets:
 
     def done(self, offset: int) -> None:
         if offset != self.next:
-            self._beyond.add(offset)
+            self._done_later.add(offset)
             return
         after = offset + 1
-        while after in self._beyond:
-            self._beyond.remove(after)
+        while after in self._done_later:
+            self._done_later.remove(after)
             after += 1
         self.next = after
 
     def to_commit(self) -> int | None:
-        """The offset to commit, None where that is known to be committed already."""
+        """The offset to commit; None where it is committed already."""
         return self.next if self.next != self.committed else None

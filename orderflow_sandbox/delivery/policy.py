@@ -1,6 +1,6 @@
-"""What an answer of a sink means, and how long to wait before the next attempt. Pure.
+"""What follows from a sink's response, and how long to wait before the next attempt. Pure.
 
-Measured against the data plane: `retry: N` is N+1 attempts; no jitter; Retry-After is ignored.
+Measured against the data plane: `retry: N` is N+1 attempts, there is no jitter, and Retry-After is ignored.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ _RETRIED_BELOW_500 = frozenset({404, 408, 409, 429})
 _FIRST_FAILURE = 300
 _FIRST_SERVER_ERROR = 500
 _SEE_OTHER = 303
-# Once a 303 has turned the POST into a GET, these are followed, too.
+# After a 303 has turned the POST into a GET, these are followed, too.
 _REDIRECTS_OF_A_GET = frozenset({301, 302, 303, 307, 308})
 
 
-class Verdict(Enum):
+class Decision(Enum):
     SUCCESS = auto()
     RETRY = auto()
     FAIL = auto()
     FOLLOW = auto()
 
 
-def judge(status: int, *, method: str = "POST", location: bool = False) -> Verdict:
-    """The status is a final one (not 1xx); location: whether there is a Location header."""
+def decide(status: int, *, method: str = "POST", location: bool = False) -> Decision:
+    """`status` is a final one (not 1xx). `location` says whether the response has a Location header."""
     if status < _FIRST_FAILURE:
-        return Verdict.SUCCESS
+        return Decision.SUCCESS
     if status >= _FIRST_SERVER_ERROR or status in _RETRIED_BELOW_500:
-        return Verdict.RETRY
+        return Decision.RETRY
     followed = _REDIRECTS_OF_A_GET if method == "GET" else {_SEE_OTHER}
-    return Verdict.FOLLOW if location and status in followed else Verdict.FAIL
+    return Decision.FOLLOW if location and status in followed else Decision.FAIL
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """retries after the first attempt; delay and timeout in seconds."""
+    """`retries` come after the first attempt. `delay` and `timeout` are in seconds."""
 
     retries: int
     delay: float
@@ -56,10 +56,10 @@ class Backoff:
         )
 
     def wait(self, retry: int) -> float | None:
-        """Seconds before the given retry, counted from 1; None where there is none.
+        """Seconds before a retry; the first one has the number 1. None where there is no such retry.
 
-        Linear delay*k, exponential delay*2^k: the first exponential wait is twice the delay.
-        A delay of zero disables retries.
+        Linear: delay*k. Exponential: delay*2^k, so that the first wait is twice the delay. A delay of zero disables
+        retries.
         """
         if retry > self.retries or self.delay <= 0:
             return None

@@ -1,4 +1,4 @@
-"""All KafkaSources of a folder in one process, and a page of figures about them."""
+"""Runs all KafkaSources of a folder in one process, with an endpoint for their figures."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from aiohttp import web
 from confluent_kafka import KafkaException
 
 from orderflow.errors import BadSettingsError
-from orderflow_sandbox.delivery.connection import SinkClient
 from orderflow_sandbox.delivery.dispatch import Dispatcher
-from orderflow_sandbox.delivery.events import Origin
 from orderflow_sandbox.delivery.lag import Lag
-from orderflow_sandbox.delivery.member import Member, Subscription
+from orderflow_sandbox.delivery.member import Member
 from orderflow_sandbox.delivery.policy import Backoff
+from orderflow_sandbox.delivery.records import Origin
+from orderflow_sandbox.delivery.sink_client import SinkClient
+from orderflow_sandbox.delivery.subscription import Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """bootstrap replaces the manifests' own servers. grace is in seconds."""
+    """`bootstrap` replaces the manifests' bootstrapServers. `grace` is in seconds."""
 
     namespace: str
     bootstrap: str | None = None
@@ -42,7 +43,7 @@ class Options:
 
 
 class RunningSource:
-    """One KafkaSource with its members; built on the running event loop."""
+    """One KafkaSource with its members. The event loop must run already."""
 
     def __init__(self, source: KafkaSource, resolve: Resolver, options: Options) -> None:
         spec = source.spec
@@ -54,11 +55,11 @@ class RunningSource:
         self.name = source.metadata.name
         self._grace = options.grace
         namespace = source.metadata.namespace or options.namespace
-        letters = spec.delivery.dead_letter_sink
+        dead_letter_sink = spec.delivery.dead_letter_sink
         self._sink = SinkClient(resolve(spec.sink), namespace=namespace)
-        self._letters: SinkClient | None = None
-        if letters is not None:
-            self._letters = SinkClient(resolve(letters), namespace=namespace)
+        self._dead_letters: SinkClient | None = None
+        if dead_letter_sink is not None:
+            self._dead_letters = SinkClient(resolve(dead_letter_sink), namespace=namespace)
         self._counts: Counter[str] = Counter()
         group = spec.consumer_group
         if group is None:
@@ -77,7 +78,9 @@ class RunningSource:
         )
         self._lag = Lag(subscription)
         origin = Origin(namespace, self.name, dict(spec.ce_overrides.extensions))
-        dispatcher = Dispatcher(self.name, self._sink, self._letters, Backoff.of(spec.delivery), self._counts)
+        dispatcher = Dispatcher(
+            self.name, self._sink, self._dead_letters, Backoff.of(spec.delivery), self._counts
+        )
         self.members = [Member(subscription, origin, dispatcher, self._counts) for _ in range(spec.consumers)]
 
     def start(self) -> Self:
@@ -88,14 +91,14 @@ class RunningSource:
     async def close(self) -> None:
         await asyncio.gather(*(member.close(self._grace) for member in self.members))
         self._sink.close()
-        if self._letters is not None:
-            self._letters.close()
+        if self._dead_letters is not None:
+            self._dead_letters.close()
 
     async def figures(self) -> dict[str, object]:
         counts = self._counts
-        lanes = [lane for member in self.members for lane in member.lanes]
+        queues = [queue for member in self.members for queue in member.queues]
         try:
-            lag = await asyncio.to_thread(self._lag.of, lanes)
+            lag = await asyncio.to_thread(self._lag.of, queues)
         except KafkaException as error:
             _log.warning("lag unknown: %s", error, extra={"source": self.name})
             lag = []
@@ -110,12 +113,11 @@ class RunningSource:
         }
 
 
-async def serve_figures(sources: Sequence[RunningSource], host: str, port: int) -> tuple[web.AppRunner, str]:
-    """GET /stats as JSON: a member per source. Returns what to clean up, and the address."""
+async def serve_stats(sources: Sequence[RunningSource], host: str, port: int) -> tuple[web.AppRunner, str]:
+    """GET /stats gives the figures as JSON, by source. Returns the runner, for its clean-up, and the address."""
 
     async def stats(_: web.Request) -> web.Response:
-        found = {source.name: await source.figures() for source in sources}
-        return web.json_response(found)
+        return web.json_response({source.name: await source.figures() for source in sources})
 
     app = web.Application()
     app.router.add_get("/stats", stats)
@@ -135,9 +137,9 @@ async def deliver(
     stop: asyncio.Event,
     stats: tuple[str, int],
 ) -> None:
-    """Until stop is set or a consumer fails for good, which is raised after all have closed."""
+    """Runs until `stop` is set or a consumer fails for good. Its error is raised after all sources have closed."""
     running = [RunningSource(source, resolve, options).start() for source in sources]
-    runner, address = await serve_figures(running, *stats)
+    runner, address = await serve_stats(running, *stats)
     _log.info("ready", extra={"stats": address, "sources": [source.name for source in running]})
     ended = [member.ended for source in running for member in source.members]
     for member in ended:

@@ -1,4 +1,4 @@
-"""Where a sink is: what a `ref` or `uri` of a manifest means as an address to connect to."""
+"""The address of a sink: what a manifest's `ref` or `uri` is resolved to."""
 
 from __future__ import annotations
 
@@ -19,11 +19,7 @@ CLUSTER_ADDRESS = "http://{name}.{namespace}.svc.cluster.local"
 
 @dataclass(frozen=True, slots=True)
 class Sink:
-    """An address to POST to.
-
-    url is what the sink is called (it becomes `knativeerrordest`), host and port are where to
-    connect, authority is the Host header.
-    """
+    """`url` names the sink (it becomes `knativeerrordest`); `authority` is the Host header."""
 
     url: str
     host: str
@@ -43,10 +39,10 @@ def resolver(
     host_template: str | None = None,
     sinks: Mapping[str, str] | None = None,
 ) -> Resolver:
-    """Templates take {name} and {namespace}.
+    """`sink_url` and `host_template` may contain {name} and {namespace}.
 
-    With host_template every Service is reached at sink_url under its own Host, as behind an
-    ingress. sinks maps a Service's name to an address of its own.
+    With `host_template`, all Services are reached at `sink_url`, each with its own Host header, as behind an ingress.
+    `sinks` has the addresses of Services that are reached elsewhere, by name.
     """
 
     def resolve(destination: Destination) -> Sink:
@@ -54,9 +50,9 @@ def resolver(
         if ref is None:
             return _sink(destination.uri or "")
         names = {"name": ref.name, "namespace": ref.namespace or namespace}
-        own = (sinks or {}).get(ref.name)
-        address = own or sink_url.format_map(names)
-        authority = None if own or host_template is None else host_template.format_map(names)
+        direct = (sinks or {}).get(ref.name)
+        address = direct or sink_url.format_map(names)
+        authority = None if direct or host_template is None else host_template.format_map(names)
         return _sink(urljoin(address, destination.uri) if destination.uri else address, authority)
 
     return resolve
@@ -79,7 +75,7 @@ def _sink(url: str, authority: str | None = None) -> Sink:
 
 
 def redirected(sink: Sink, location: str) -> Sink:
-    """The sink that a Location header leads to; a relative one stays at the same address."""
+    """The sink at a Location header. A relative one has the same address as `sink`."""
     parts = urlsplit(location)
     if parts.netloc:
         return _sink(location)

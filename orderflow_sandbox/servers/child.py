@@ -1,31 +1,35 @@
-"""A server process that is stopped in order, and never outlives the process that started it."""
+"""A server process that can be stopped step by step, and that never outlives the process that started it."""
+
+from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Mapping, Sequence
 
 _PARENT_WATCH = Path(__file__).with_name("parent_watch.py")
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of stopping: the signal, and how many seconds it may take."""
+    """One step of stopping: a signal, and the seconds until the next step."""
 
     signal: signal.Signals
     seconds: float
 
 
 class Child:
-    """A process in a process group of its own, so that Ctrl-C at the terminal passes it by.
+    """A process in a process group of its own, so that Ctrl-C at the terminal does not reach it.
 
-    On Linux the kernel sends it `on_orphaned` when the parent dies, kill -9 included. The kernel
-    means the parent *thread* by that (prctl(2)), so a thread that lives exactly as long as the
-    child starts it and waits for it.
+    On Linux the kernel sends it `on_orphaned` when the parent dies, even by kill -9. By the parent the kernel means the
+    parent *thread* (prctl(2)). So a thread starts the child and lives exactly as long as the child.
     """
 
     def __init__(
@@ -37,9 +41,9 @@ class Child:
         user: str | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        """Start `command` with stdout and stderr in the file `console`; the last one is kept as .1.
+        """Starts `command` with stdout and stderr in the file `console`. The file of the last run is kept as .1.
 
-        `user` needs root. A command that cannot be started ends at once, and says so in `console`.
+        `user` needs root. A command that cannot be started ends at once, with the reason in `console`.
         """
         self._exited = threading.Event()
         self._started = threading.Event()
@@ -48,13 +52,20 @@ class Child:
         if console.exists():
             console.replace(console.with_name(f"{console.name}.1"))
 
-        tether = [sys.executable, "-I", "-S", str(_PARENT_WATCH), str(int(on_orphaned)), str(os.getpid())]
+        parent_watch = [
+            sys.executable,
+            "-I",
+            "-S",
+            str(_PARENT_WATCH),
+            str(int(on_orphaned)),
+            str(os.getpid()),
+        ]
 
         def run() -> None:
             try:
                 with console.open("wb") as output:
                     self._process = subprocess.Popen(  # noqa: S603 - the callers' own commands
-                        [*tether, user or "", *command],
+                        [*parent_watch, user or "", *command],
                         stdin=subprocess.DEVNULL,
                         stdout=output,
                         stderr=subprocess.STDOUT,
@@ -76,25 +87,23 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
         return self._running.pid
 
     @property
     def alive(self) -> bool:
-        """Whether it has not ended yet."""
         return not self._exited.is_set()
 
     @property
     def returncode(self) -> int | None:
-        """Its exit code, minus the signal's number where one ended it; None while it lives."""
+        """The exit code; the negative number of the signal that ended the process; None while it runs."""
         return self._running.returncode if self._exited.is_set() else None
 
     def wait(self, seconds: float) -> bool:
-        """Wait for its end; whether it ended in time."""
+        """Waits for the end of the process. Returns whether it ended in time."""
         return self._exited.wait(seconds)
 
     def stop(self, *steps: Step) -> None:
-        """Send each step's signal until it has ended; SIGKILL is always the last."""
+        """Sends the signal of each step until the process has ended. SIGKILL is always the last."""
         for step in steps:
             if not self.alive:
                 return
@@ -107,6 +116,5 @@ class Child:
     @property
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
-            message = "the process was never started"
-            raise RuntimeError(message)
+            raise RuntimeError("the process was never started")
         return self._process

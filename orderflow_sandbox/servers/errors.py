@@ -1,20 +1,25 @@
-"""What can go wrong with an embedded server, in words for the person at the terminal."""
+"""Failures of an embedded server, worded for the person at the terminal."""
 
-from pathlib import Path
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _LINES_SHOWN = 12
 
 
 class ServerFailedError(Exception):
-    """A server did not start, died, or is not what the caller thinks it is."""
+    """A server did not start, or died, or is not the one that the caller expects."""
 
 
 class TopicMismatchError(ServerFailedError):
-    """A topic exists with another partition count than asked for."""
+    """A topic exists with another partition count than the caller named."""
 
 
 def with_log(problem: str, log: Path) -> ServerFailedError:
-    """`problem` followed by the log's path and its last lines, as one error."""
+    """One error of `problem`, the log's path and the log's last lines."""
     try:
         tail = log.read_text(errors="replace").splitlines()[-_LINES_SHOWN:]
     except FileNotFoundError:

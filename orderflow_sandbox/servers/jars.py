@@ -1,16 +1,18 @@
-"""The jars of Apache Kafka: resolved once into kafka-jars.lock, fetched by it, checked by hash; others' by their locks.
+"""Jars from Maven Central, fetched as a lock file names them and checked by their hashes; Apache Kafka's by default.
 
-`python -m orderflow_sandbox.servers.jars` resolves COORDINATES again and rewrites the lock; with a file and coordinates
-it writes another lock.
+`python -m orderflow_sandbox.servers.jars` resolves COORDINATES again and rewrites kafka-jars.lock. With a file and
+coordinates as arguments it writes that lock instead.
 """
+
+from __future__ import annotations
 
 import hashlib
 import sys
 import tempfile
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import platformdirs
 from jgo.maven import MavenContext, PythonResolver
@@ -18,7 +20,10 @@ from jgo.parse import Coordinate
 
 from orderflow_sandbox.servers.errors import ServerFailedError
 
-# log4j-slf4j-impl is the SLF4J binding; Kafka's own jars bring log4j-core, of the same version.
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# log4j-slf4j-impl is the SLF4J binding; Kafka's own jars bring log4j-core of the same version.
 COORDINATES = (
     "org.apache.kafka:kafka_2.13:4.1.2",
     "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3",
@@ -30,28 +35,27 @@ _PARALLEL_DOWNLOADS = 8
 
 
 def user_cache() -> Path:
-    """Where this user's downloads are kept."""
+    """The folder of this user's downloads."""
     return platformdirs.user_cache_path("orderflow")
 
 
 def locked(lock: Path = LOCK) -> list[tuple[str, str, str]]:
-    """A lock's lines: coordinate, SHA-256, path in a Maven repository."""
+    """The lines of a lock: coordinate, SHA-256, path in a Maven repository."""
     lines = (line.split() for line in lock.read_text().splitlines() if line[:1] not in {"", "#"})
     return [(coordinate, sha256, path) for coordinate, sha256, path in lines]
 
 
 def classpath(cache: Path, lock: Path = LOCK) -> list[Path]:
-    """The locked files below `cache`, jars unless their paths say otherwise, in the lock's order; the missing ones are
-    fetched.
+    """The files of the lock below `cache`, in the lock's order. Missing ones are fetched.
 
-    Raises ServerFailedError where one cannot be fetched or is not the one in the lock.
+    Raises ServerFailedError where a file cannot be fetched or has another hash than in the lock.
     """
     repository = cache / "maven"
     jars = {repository / path: (coordinate, sha256) for coordinate, sha256, path in locked(lock)}
     missing = [jar for jar in jars if not jar.exists()]
     if missing:
         repository.mkdir(parents=True, exist_ok=True)
-        # Fetched aside and moved when checked: a jar that is there is whole.
+        # Fetched into a folder aside and moved after the check, so that a jar in the repository is always whole.
         with (
             tempfile.TemporaryDirectory(prefix="fetch-", dir=repository) as aside,
             ThreadPoolExecutor(_PARALLEL_DOWNLOADS) as pool,
@@ -61,16 +65,16 @@ def classpath(cache: Path, lock: Path = LOCK) -> list[Path]:
 
 
 def resolve(repository: Path, coordinates: Sequence[str] = COORDINATES) -> list[str]:
-    """The lock's lines: coordinate, SHA-256, path in a Maven repository."""
+    """The lines of a new lock: coordinate, SHA-256, path in a Maven repository."""
     context = _context(repository)
-    # raw: without it jgo takes the binding's parent for a BOM, which makes kafka-clients 3.8.
-    wanted = [
+    # Without raw, jgo takes the parent of the SLF4J binding for a BOM and resolves kafka-clients 3.8.
+    dependencies = [
         context.create_dependency(
             replace(Coordinate.parse(coordinate), scope="compile", raw=True),
         )
         for coordinate in coordinates
     ]
-    inputs, transitive = context.resolver.resolve(wanted)
+    inputs, transitive = context.resolver.resolve(dependencies)
     artifacts = [d.artifact for d in (*inputs, *transitive) if d.scope in {"compile", "runtime"}]
     return [
         f"{a.groupId}:{a.artifactId}:{a.version} {_sha256(jar)} {jar.relative_to(repository)}"
@@ -85,11 +89,9 @@ def _fetch(jar: Path, coordinate: str, sha256: str, aside: Path, lock: Path) -> 
     try:
         fetched = component.artifact(packaging=jar.suffix[1:]).resolve()
     except (OSError, RuntimeError) as error:
-        message = f"cannot fetch {coordinate} from Maven Central: {error}"
-        raise ServerFailedError(message) from error
+        raise ServerFailedError(f"cannot fetch {coordinate} from Maven Central: {error}") from error
     if _sha256(fetched) != sha256:
-        message = f"{coordinate} from Maven Central is not the file that {lock.name} names"
-        raise ServerFailedError(message)
+        raise ServerFailedError(f"{coordinate} from Maven Central is not the file that {lock.name} names")
     jar.parent.mkdir(parents=True, exist_ok=True)
     fetched.replace(jar)
 

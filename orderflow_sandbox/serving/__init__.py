@@ -1,21 +1,27 @@
-"""Knative Serving's semantics on one machine: the cluster's Service manifests run as local processes.
+"""Knative Serving on one machine: it runs the cluster's Service manifests as local processes, with Knative's semantics.
 
 | file | holds |
 |---|---|
-| manifest.py | what a Service manifest may say here |
-| revisions.py | Service -> revisions and traffic, kept on disk |
-| autoscaler.py | how many processes a load asks for (pure) |
+| manifest.py, service.py, scale.py | reading manifests; what a Service may contain here |
+| revisions.py | the revisions and traffic of each Service, kept on disk |
+| launch.py | a container as the command and environment of a process |
+| autoscaler.py | how many processes a load needs (pure) |
 | instance.py | one process of a revision |
-| pool.py | a revision's processes, its queue and its breaker |
-| exchange.py, caller.py, link.py | one proxied request, the side that asks, the side that answers |
-| ingress.py | host name -> Service -> revision |
-| control.py | the loopback endpoint behind `orderflow apply` and `orderflow traffic` |
-| serving.py | all of it together |
+| restarts.py | when a process that failed may be started again |
+| pool.py | a revision's processes, and the queue of requests that wait for one |
+| routes.py | host name -> Service -> revision |
+| proxy.py | the ASGI application that forwards a request to a process |
+| ingress.py | the ports, which uvicorn serves |
+| control.py | the endpoint of `orderflow apply` and `orderflow traffic` |
+| serving.py | puts these together |
 """
 
-from orderflow_sandbox.serving.manifest import ManifestError, Manifests, Service, load
+from orderflow_sandbox.serving.control import Applied
+from orderflow_sandbox.serving.errors import ManifestError
+from orderflow_sandbox.serving.manifest import Manifests, load
 from orderflow_sandbox.serving.options import ServingOptions
-from orderflow_sandbox.serving.serving import Applied, Serving
+from orderflow_sandbox.serving.service import Service
+from orderflow_sandbox.serving.serving import Serving
 
 __all__ = [
     "Applied",

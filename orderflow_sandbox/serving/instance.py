@@ -1,4 +1,4 @@
-"""One process of a revision: started, watched until its port accepts, drained, ended."""
+"""One process of a revision, from its start to its end."""
 
 from __future__ import annotations
 
@@ -9,43 +9,37 @@ import os
 import signal
 import socket
 import time
-from collections import deque
 from typing import TYPE_CHECKING
 
 import psutil
 
+from orderflow_sandbox.http_client import ConnectionPool
+from orderflow_sandbox.serving.errors import StartError
 from orderflow_sandbox.serving.launch import LOOPBACK, Launch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from orderflow_sandbox.serving.link import Link
-
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_FIRST_LOOK = 0.01
-_SLOWEST_LOOK = 0.1
+_FIRST_POLL = 0.01
+_SLOWEST_POLL = 0.1
 _KILL_AFTER = 10.0
 # gunicorn closes an idle connection after 2 s, uvicorn after 5 s.
-_LINK_FRESH = 1.5
+_FRESH_SECONDS = 1.5
 _LAST_PORT = 32000
 
 
-class StartError(Exception):
-    """A process ended or stayed deaf before it was ready; the message says which."""
-
-
-class Ports:
-    """Ports for instances, below the range the kernel gives to outgoing connections."""
+class PortAllocator:
+    """Free ports from `first` to 32000, in turn. The kernel's range for outgoing connections begins above."""
 
     def __init__(self, first: int) -> None:
-        """Begin at `first`, take the next free one each time, start over at 32000."""
         self._first = first
         self._next = first
 
     def take(self) -> int:
-        """A port on which nothing listens now."""
+        """A port on which nothing listens now. Raises StartError where there is none."""
         for _ in range(self._first, _LAST_PORT):
             port = self._next
             self._next = port + 1 if port + 1 < _LAST_PORT else self._first
@@ -54,71 +48,65 @@ class Ports:
                 with contextlib.suppress(OSError):
                     probe.bind((LOOPBACK, port))
                     return port
-        message = f"no free port from {self._first} to {_LAST_PORT}"
-        raise StartError(message)
+        raise StartError(f"no free port from {self._first} to {_LAST_PORT}")
 
 
 class Instance:
-    """A process, its port, and what is in flight to it."""
+    """A process, its port, and the requests that are in flight to it."""
 
     def __init__(self, port: int, log: Path) -> None:
-        """Nothing runs until `start`."""
         self.port = port
         self.in_flight = 0
         self.draining = False
         self.start_seconds = 0.0
-        self.idle_links: deque[Link] = deque()
+        self.connections = ConnectionPool(LOOPBACK, port, fresh_seconds=_FRESH_SECONDS)
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
         self._idle = asyncio.Event()
 
     @property
     def pid(self) -> int:
-        """The process id, which is its process group's too; 0 before the start."""
+        """The id of the process and of its process group; 0 before the start."""
         return self._process.pid if self._process else 0
 
-    async def start(self, what: Launch, root: Path, deadline: float) -> None:
-        """Start the process and wait until its port accepts, `deadline` seconds at most.
+    async def start(self, command: Launch, root: Path, deadline: float) -> None:
+        """Starts the process and waits until its port accepts connections, `deadline` seconds at most.
 
-        Raises:
-            StartError: it ended, or nothing listened in time.
+        Raises StartError where the process ended or did not listen in time.
         """
-        began = time.monotonic()
+        started_at = time.monotonic()
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
             try:
                 self._process = await asyncio.create_subprocess_exec(
-                    *what.argv,
-                    env=dict(what.env),
+                    *command.argv,
+                    env=dict(command.env),
                     cwd=root,
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
-                    preexec_fn=_die_with(os.getpid()),
+                    preexec_fn=_end_with_parent(os.getpid()),
                 )
             except OSError as error:
-                message = f"{what.argv[0]}: {error.strerror}"
-                raise StartError(message) from error
-        await self._until_it_accepts(began + deadline)
-        self.start_seconds = time.monotonic() - began
+                raise StartError(f"{command.argv[0]}: {error.strerror}") from error
+        await self._until_listening(started_at + deadline)
+        self.start_seconds = time.monotonic() - started_at
 
-    async def _until_it_accepts(self, deadline: float) -> None:
+    async def _until_listening(self, deadline: float) -> None:
         process = self._running()
-        wait = _FIRST_LOOK
+        wait = _FIRST_POLL
         while time.monotonic() < deadline:
             if process.returncode is not None:
-                message = f"ended with {process.returncode} before its port accepted"
-                raise StartError(message)
+                raise StartError(f"ended with {process.returncode} before its port accepted")
             if await _accepts(self.port) and self._listens():
                 return
             await asyncio.sleep(wait)
-            wait = min(wait * 1.2, _SLOWEST_LOOK)
-        message = f"port {self.port} did not accept in time"
-        raise StartError(message)
+            wait = min(wait * 1.2, _SLOWEST_POLL)
+        raise StartError(f"port {self.port} did not accept in time")
 
     def _listens(self) -> bool:
-        """Whether it is this process that accepts, and no stranger that took the port."""
+        """Whether this process owns the port. Another program may have taken it in the meantime."""
         for process in self._family():
             with contextlib.suppress(psutil.Error):
                 for connection in process.net_connections(kind="tcp"):
@@ -127,7 +115,7 @@ class Instance:
         return False
 
     async def ended(self) -> int:
-        """The exit status, once there is one."""
+        """Waits for the end of the process, and returns its exit status."""
         return await self._running().wait()
 
     def rss(self) -> int:
@@ -138,28 +126,18 @@ class Instance:
                 total += int(process.memory_info().rss)
         return total
 
-    def idle_link(self, now: float) -> Link | None:
-        """A kept connection, unless the process may be closing it at this moment."""
-        while self.idle_links:
-            link = self.idle_links.pop()
-            if link.open and now - link.idle_since < _LINK_FRESH:
-                return link
-            link.close()
-        return None
-
     def take(self) -> None:
-        """A request is on its way to it."""
         self.in_flight += 1
 
     def release(self) -> None:
-        """A request is done, however it ended."""
         self.in_flight -= 1
         if not self.in_flight:
             self._idle.set()
 
     async def drain(self, patience: float) -> None:
-        """Wait for what is in flight, `patience` seconds at most, then SIGTERM, then SIGKILL."""
+        """Waits for the requests in flight, `patience` seconds at most, and then ends the process."""
         self.draining = True
+        self.connections.close()
         if self.in_flight:
             self._idle.clear()
             with contextlib.suppress(TimeoutError):
@@ -167,11 +145,9 @@ class Instance:
         await self.end()
 
     async def end(self) -> None:
-        """SIGTERM, and SIGKILL to whatever of its group is left after a while."""
+        """SIGTERM to the process; after its end, or after 10 s, SIGKILL to its whole process group."""
         self.draining = True
-        for link in self.idle_links:
-            link.close()
-        self.idle_links.clear()
+        self.connections.close()
         process = self._process
         if process is None:
             return
@@ -186,8 +162,7 @@ class Instance:
 
     def _running(self) -> asyncio.subprocess.Process:
         if self._process is None:
-            message = "not started"
-            raise StartError(message)
+            raise StartError("not started")
         return self._process
 
     def _family(self) -> Iterator[psutil.Process]:
@@ -197,8 +172,8 @@ class Instance:
             yield from process.children(recursive=True)
 
 
-def _die_with(parent: int) -> Callable[[], None]:
-    """Make the child end with the sandbox, even where that is killed."""
+def _end_with_parent(parent: int) -> Callable[[], None]:
+    """Run in the child: the kernel kills it when the sandbox dies, even by SIGKILL."""
 
     def prepare() -> None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -220,9 +195,9 @@ async def _accepts(port: int) -> bool:
 
 
 def bound_log(path: Path, bound: int) -> None:
-    """Keep a log under `bound` bytes: its content moves to `.1`, writers go on at its start."""
+    """Keeps a log under `bound` bytes: copies a larger one to `.1` and empties it."""
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_size > bound:
-            # The processes hold the file open for appending, so it is emptied, not renamed.
+            # The processes have the file open for appending, so it cannot be renamed.
             path.with_name(f"{path.name}.1").write_bytes(path.read_bytes())
             os.truncate(path, 0)

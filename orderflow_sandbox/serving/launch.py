@@ -1,9 +1,8 @@
-"""What a container becomes as a local process: its arguments and its environment.
+"""A container as a local process: its arguments and its environment.
 
-Two things differ from the pod, because all instances share one machine: the
-value after `--port` (or in `--port=`) that names the containerPort becomes the
-instance's own port, and the value after `--host` becomes 127.0.0.1. HOST says
-the same to the `functions-framework` command, as PORT does.
+Two things differ from a pod, because all instances share one machine. Where `--port` names the containerPort, it gets
+the instance's own port, and `--host` gets 127.0.0.1. The variables PORT and HOST have the same values, for the
+`functions-framework` command.
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orderflow_sandbox.serving.manifest import Container, ManifestError, Template, ValueSource, Variable
+from orderflow_sandbox.serving.errors import ManifestError
+from orderflow_sandbox.serving.service import Container, Template, ValueSource, Variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -41,8 +41,7 @@ def launch(
 ) -> Launch:
     """Arguments and environment of one process; `identity` is (service, revision).
 
-    Raises:
-        ManifestError: a variable's value is only in the cluster and the sandbox gives none.
+    Raises ManifestError where the value of a variable exists only in the cluster and the sandbox has none.
     """
     container = template.container
     service, revision = identity
@@ -57,17 +56,17 @@ def launch(
         "K_REVISION": revision,
         "K_CONFIGURATION": service,
     }
-    words = (expand(word, env) for word in (*container.command, *container.args))
-    argv = tuple(_on_this_machine(words, container.port, port))
+    arguments = (expand(each, env) for each in (*container.command, *container.args))
+    argv = tuple(_on_this_machine(arguments, container.port, port))
     return Launch(argv, env)
 
 
 def expand(text: str, env: Mapping[str, str]) -> str:
-    """Kubernetes' `$(NAME)`, which stays as it is where NAME is unknown; `$$` is one `$`."""
+    """Expands Kubernetes' `$(NAME)`. An unknown NAME stays as it is; `$$` is one `$`."""
 
-    def value(found: re.Match[str]) -> str:
-        name = found["name"]
-        return "$" if name is None else env.get(name, found[0])
+    def value(match: re.Match[str]) -> str:
+        name = match["name"]
+        return "$" if name is None else env.get(name, match[0])
 
     return _REFERENCE.sub(value, text)
 
@@ -91,14 +90,13 @@ def _declared(
     for source in container.env_from:
         name = source.config_map_ref.name
         if name not in config_maps and not source.config_map_ref.optional:
-            message = f"{service}: envFrom: there is no ConfigMap {name}"
-            raise ManifestError(message)
+            raise ManifestError(f"{service}: envFrom: there is no ConfigMap {name}")
         env |= {source.prefix + key: value for key, value in config_maps.get(name, {}).items()}
     for variable in container.env:
         if variable.value_from is None:
             env[variable.name] = expand(variable.value, env)
             continue
-        value = _referred_to(variable, service, options, config_maps)
+        value = _value_from(variable, service, options, config_maps)
         if value is not None:
             env[variable.name] = value
     _check_mounts(env, container, service, options)
@@ -108,48 +106,49 @@ def _declared(
 def _check_mounts(
     env: Mapping[str, str], container: Container, service: str, options: ServingOptions
 ) -> None:
-    """A file that only a pod has needs a value of the sandbox."""
+    """A variable that names a file of a pod needs a value of the sandbox."""
     for name, value in env.items():
         for mount in container.volume_mounts:
             if value == mount.mount_path or value.startswith(f"{mount.mount_path}/"):
-                _must_be_overridden(name, f"mount {mount.name}", service, options)
+                _require_override(name, f"mount {mount.name}", service, options)
 
 
-def _referred_to(
+def _value_from(
     variable: Variable,
     service: str,
     options: ServingOptions,
     config_maps: Mapping[str, Mapping[str, str]],
 ) -> str | None:
-    """The value of one key of a ConfigMap; None where the sandbox' own value takes its place."""
+    """The value of a key of a ConfigMap; None where the sandbox has a value of its own."""
     source = variable.value_from or ValueSource()
     in_map, in_secret = source.config_map_key_ref, source.secret_key_ref
-    if in_map is not None and (found := config_maps.get(in_map.name, {}).get(in_map.key)) is not None:
-        return found
+    if in_map is not None and (value := config_maps.get(in_map.name, {}).get(in_map.key)) is not None:
+        return value
     key = in_map or in_secret
     if key is not None and not key.optional:
         kind = "ConfigMap" if in_map else "Secret"
-        _must_be_overridden(variable.name, f"{kind} {key.name}", service, options)
+        _require_override(variable.name, f"{kind} {key.name}", service, options)
     return None
 
 
-def _must_be_overridden(name: str, where: str, service: str, options: ServingOptions) -> None:
+def _require_override(name: str, source: str, service: str, options: ServingOptions) -> None:
     if name not in options.overrides:
-        message = f"{service}: env {name}: {where} is only in the cluster; give the sandbox a value"
-        raise ManifestError(message)
+        raise ManifestError(
+            f"{service}: env {name}: {source} is only in the cluster; give the sandbox a value"
+        )
 
 
-def _on_this_machine(words: Iterator[str], declared: int, port: int) -> Iterator[str]:
-    before = ""
-    for word in words:
-        if before == "--port" and word == str(declared):
+def _on_this_machine(arguments: Iterator[str], declared_port: int, port: int) -> Iterator[str]:
+    previous = ""
+    for argument in arguments:
+        if previous == "--port" and argument == str(declared_port):
             yield str(port)
-        elif before == "--host":
+        elif previous == "--host":
             yield LOOPBACK
-        elif word == f"--port={declared}":
+        elif argument == f"--port={declared_port}":
             yield f"--port={port}"
-        elif word.startswith("--host="):
+        elif argument.startswith("--host="):
             yield f"--host={LOOPBACK}"
         else:
-            yield word
-        before = word
+            yield argument
+        previous = argument

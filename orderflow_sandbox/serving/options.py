@@ -1,4 +1,4 @@
-"""What the sandbox tells its Serving."""
+"""The settings of Serving."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ServingOptions:
-    """Where things are and how much of this machine they may have.
+    """Folders, ports, and limits on what Serving takes of this machine.
 
-    `environ` stands in for what the image would set (PATH, locale): a process
-    inherits nothing else of the caller's environment, as in a container.
-    `overrides` wins over the manifest's env and ConfigMaps. `time_scale`
-    stretches every autoscaling duration (0.05 makes a 6 s window 300 ms) but
-    never `timeoutSeconds`. Byte bounds are per log file and per request body.
+    `environ` holds what an image would set (PATH, locale): as in a container, a process inherits nothing else of the
+    caller's environment. `overrides` win over the manifest's env and ConfigMaps. `time_scale` stretches every duration
+    of the autoscaler (0.05 makes 300 ms of a window of 6 s), but never `timeoutSeconds`. `log_bound` is in bytes of a
+    log file, `body_bound` in bytes of a request.
     """
 
     root: Path

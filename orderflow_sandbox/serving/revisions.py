@@ -1,9 +1,8 @@
-"""A Service's revisions and who gets its traffic, and the file that remembers both.
+"""The revisions of each Service, their shares of its traffic, and the file that keeps both.
 
-Rules of Knative's Configuration and Route: a changed template makes the next
-revision, a changed `traffic` alone makes none; the latest revision gets
-traffic only once it has been ready; a route stays as it was until every
-revision it names is ready.
+The rules are those of Knative's Configuration and Route. A changed template makes a new revision, a changed `traffic`
+alone does not. The latest revision gets traffic only after it has been ready. A route changes only when every revision
+that it names has been ready.
 """
 
 from __future__ import annotations
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 
-from orderflow_sandbox.serving.manifest import ManifestError, Service, Target, Template
+from orderflow_sandbox.serving.errors import ManifestError
+from orderflow_sandbox.serving.service import Service, Target, Template
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Share:
-    """What one revision gets of a Service: percent of its requests, and perhaps a tag."""
+    """A revision's share of its Service's requests, in percent, and its tag if it has one."""
 
     revision: str
     percent: int
@@ -31,7 +31,7 @@ class Share:
 
 
 class Revision(BaseModel):
-    """An immutable template under its name. `ready` once a process of it has been."""
+    """An immutable template. `ready` says whether a process of it has ever been ready."""
 
     name: str
     template: Template
@@ -39,7 +39,7 @@ class Revision(BaseModel):
 
 
 class ServiceState(BaseModel):
-    """A Service as applied, its revisions by age, and the route in effect."""
+    """A Service as it was applied, its revisions from old to new, and the route in effect."""
 
     manifest: Service
     generation: int = 0
@@ -47,15 +47,13 @@ class ServiceState(BaseModel):
     route: tuple[Share, ...] = ()
 
     def revision(self, name: str) -> Revision | None:
-        """The revision of that name."""
         return next((each for each in self.revisions if each.name == name), None)
 
     def apply(self, manifest: Service) -> bool:
-        """Take a manifest over; True where it made a new revision.
+        """Applies a manifest. Returns True where that made a new revision.
 
-        Raises:
-            ManifestError: traffic names a revision that is not there, or the
-                template's own name is taken by another template.
+        Raises ManifestError where traffic names a revision that does not exist, or where another template already has
+        the name of this one.
         """
         template = manifest.spec.template
         latest = self.revisions[-1] if self.revisions else None
@@ -63,11 +61,13 @@ class ServiceState(BaseModel):
         names = [each.name for each in self.revisions]
         name = template.metadata.name or f"{manifest.name}-{self.generation + 1:05d}"
         if created and name in names:
-            message = f"{manifest.name}: spec.template.metadata.name: {name} exists and says otherwise"
-            raise ManifestError(message)
+            raise ManifestError(
+                f"{manifest.name}: spec.template.metadata.name: {name} exists with another template"
+            )
         if not name.startswith(f"{manifest.name}-"):
-            message = f"{manifest.name}: spec.template.metadata.name: must begin with {manifest.name}-"
-            raise ManifestError(message)
+            raise ManifestError(
+                f"{manifest.name}: spec.template.metadata.name: must begin with {manifest.name}-"
+            )
         self._check(manifest.spec.traffic, [*names, name] if created else names)
         if created:
             self.generation += 1
@@ -76,19 +76,15 @@ class ServiceState(BaseModel):
         self.update_route()
         return created
 
-    def send(self, traffic: tuple[Target, ...]) -> None:
-        """Replace `spec.traffic`.
-
-        Raises:
-            ManifestError: it names a revision that is not there.
-        """
+    def set_traffic(self, traffic: tuple[Target, ...]) -> None:
+        """Replaces `spec.traffic`. Raises ManifestError where it names a revision that does not exist."""
         self._check(traffic, [each.name for each in self.revisions])
         spec = self.manifest.spec.model_copy(update={"traffic": traffic})
         self.manifest = self.manifest.model_copy(update={"spec": spec})
         self.update_route()
 
     def mark_ready(self, name: str) -> bool:
-        """Note that a process of the revision was ready; True the first time."""
+        """A process of the revision is ready. Returns True the first time."""
         revision = self.revision(name)
         if revision is None or revision.ready:
             return False
@@ -97,12 +93,12 @@ class ServiceState(BaseModel):
         return True
 
     def update_route(self) -> None:
-        """Bring the route up to `spec.traffic`, unless a revision it names was never ready."""
-        shares = tuple(self._resolved(self.manifest.spec.traffic))
+        """Sets the route to `spec.traffic`, unless that names a revision that has never been ready."""
+        shares = tuple(self._shares(self.manifest.spec.traffic))
         if len(shares) == len(self.manifest.spec.traffic):
             self.route = shares
 
-    def _resolved(self, traffic: Iterable[Target]) -> Iterator[Share]:
+    def _shares(self, traffic: Iterable[Target]) -> Iterator[Share]:
         ready = [each.name for each in self.revisions if each.ready]
         for target in traffic:
             name = target.revision_name or (ready[-1] if ready else None)
@@ -113,11 +109,10 @@ class ServiceState(BaseModel):
         for index, target in enumerate(traffic):
             if target.revision_name and target.revision_name not in names:
                 known = ", ".join(names) or "none"
-                message = (
+                raise ManifestError(
                     f"{self.manifest.name}: spec.traffic[{index}].revisionName: "
                     f"{target.revision_name} does not exist (there are: {known})"
                 )
-                raise ManifestError(message)
 
 
 class _Saved(BaseModel):
@@ -126,24 +121,20 @@ class _Saved(BaseModel):
 
 @dataclass
 class Revisions:
-    """Every Service's state, written to one file after each change."""
+    """The state of all Services, written to one file after each change."""
 
     path: Path
     services: dict[str, ServiceState] = field(default_factory=dict)
 
     @classmethod
     def open(cls, path: Path) -> Revisions:
-        """What the file remembers; nothing where there is none."""
+        """Reads the file, if it exists."""
         if not path.exists():
             return cls(path)
         return cls(path, _Saved.model_validate_json(path.read_bytes()).services)
 
     def apply(self, manifest: Service) -> bool:
-        """Take a manifest over; True where it made a new revision.
-
-        Raises:
-            ManifestError: see `ServiceState.apply`.
-        """
+        """As `ServiceState.apply`."""
         state = self.services.get(manifest.name) or ServiceState(manifest=manifest)
         created = state.apply(manifest)
         self.services[manifest.name] = state
@@ -151,7 +142,7 @@ class Revisions:
         return created
 
     def save(self) -> None:
-        """Write the file whole or not at all."""
+        """Writes the file, whole or not at all."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         draft = self.path.with_suffix(".new")
         draft.write_text(

@@ -1,4 +1,4 @@
-"""The sandbox's Knative Serving: apply manifests, route requests, scale processes."""
+"""Serving as a whole: applies manifests, routes requests, scales processes."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import asyncio
 import contextlib
 import random
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from orderflow_sandbox.serving.autoscaler import TICK_SECONDS
-from orderflow_sandbox.serving.control import Control
-from orderflow_sandbox.serving.ingress import Entry, Ingress, Weighted, hosts
-from orderflow_sandbox.serving.instance import Ports
+from orderflow_sandbox.serving.control import Applied, Control, Operations
+from orderflow_sandbox.serving.errors import ManifestError
+from orderflow_sandbox.serving.ingress import Ingress
+from orderflow_sandbox.serving.instance import PortAllocator
 from orderflow_sandbox.serving.launch import launch
-from orderflow_sandbox.serving.manifest import ManifestError, Manifests, Service, Target, checked_traffic
+from orderflow_sandbox.serving.manifest import Manifests, checked_traffic
 from orderflow_sandbox.serving.pool import Pool, PoolContext
+from orderflow_sandbox.serving.proxy import Proxy
 from orderflow_sandbox.serving.revisions import Revisions, ServiceState, Share
+from orderflow_sandbox.serving.routes import Route, Routes, Weighted, hosts
 from orderflow_sandbox.serving.status import InstanceStatus, RevisionStatus, ServiceStatus
 
 if TYPE_CHECKING:
@@ -24,35 +26,31 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from orderflow_sandbox.serving.options import ServingOptions
-
-
-@dataclass(frozen=True)
-class Applied:
-    """What applying a Service did."""
-
-    service: str
-    revision: str
-    created: bool
+    from orderflow_sandbox.serving.service import Service, Target
 
 
 class Serving:
-    """Use as an async context manager, from one event loop."""
+    """An async context manager. Not thread-safe: all calls come from one event loop."""
 
-    def __init__(self, options: ServingOptions, rolls: random.Random | None = None) -> None:
-        """Nothing runs until `start`; `rolls` decides among revisions."""
+    def __init__(self, options: ServingOptions, rng: random.Random | None = None) -> None:
+        """`rng` decides between the revisions of a Service. Nothing runs before `start`."""
         self.port = 0
         self._options = options
-        self._ingress = Ingress(options.body_bound, rolls or random.Random())  # noqa: S311
+        self._ingress = Ingress()
+        self._routes = Routes(rng or random.Random())  # noqa: S311
         self._config_maps: dict[str, Mapping[str, str]] = {}
         self._revisions = Revisions.open(options.state / "serving.json")
         self._pools: dict[str, Pool] = {}
-        self._context = PoolContext(options, Ports(options.first_port), self._config_maps, self._on_ready)
-        self._control = Control(self, options.state / "control.json")
+        self._context = PoolContext(
+            options, PortAllocator(options.first_port), self._config_maps, self._on_ready
+        )
+        self._control = Control(
+            Operations(self.status, self.apply, self.send_traffic), options.state / "control.json"
+        )
         self._ticker: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        """Start."""
         await self.start()
         return self
 
@@ -62,21 +60,20 @@ class Serving:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop."""
         await self.stop()
 
     async def start(self) -> None:
-        """Open the ingress and bring back what the state folder remembers."""
+        """Opens the ingress and goes on with the Services of the state folder."""
         self._options.state.mkdir(parents=True, exist_ok=True)
-        self.port = await self._ingress.listen(self._options.ingress_port)
-        await self._control.start(self._options.control_port)
+        self.port = await self._ingress.listen(self._options.ingress_port, self._proxy())
+        await self._control.start(self._options.control_port, self.port)
         for state in self._revisions.services.values():
             self._add_pools(state)
         self._reroute()
         self._ticker = asyncio.create_task(self._tick())
 
     async def stop(self, patience: float = 10.0) -> None:
-        """Let what is in flight end, `patience` seconds at most; leave no process behind."""
+        """Gives requests in flight `patience` seconds to end, and ends every process."""
         if self._ticker is not None:
             self._ticker.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -84,34 +81,32 @@ class Serving:
         await self._control.stop()
         self._ingress.stop_listening()
         await asyncio.gather(*(pool.stop(patience) for pool in self._pools.values()))
-        self._ingress.close()
+        await self._ingress.close()
 
     async def listen(self, service: str, port: int = 0) -> int:
-        """Open a loopback port that leads straight to one Service; the port's number."""
-        return await self._ingress.listen(port, service)
+        """Opens a loopback port for one Service and returns its number; 0 takes a free one."""
+        return await self._ingress.listen(port, self._proxy(service))
+
+    def _proxy(self, service: str | None = None) -> Proxy:
+        return Proxy(self._routes, self._options.body_bound, service)
 
     def host(self, service: str) -> str:
-        """The name by which the other Services reach it."""
+        """The name at which other Services reach it."""
         return f"{service}.{self._namespace(service)}.svc.cluster.local"
 
     def configure(self, config_maps: Mapping[str, Mapping[str, str]]) -> None:
-        """Take ConfigMaps over; as in a cluster, only processes started from now on see them."""
+        """Applies ConfigMaps. As in a cluster, only processes that start later see them."""
         self._config_maps.update(config_maps)
 
     def apply(self, manifests: Manifests) -> list[Applied]:
-        """Take ConfigMaps and Services over; a changed template makes a revision.
-
-        Raises:
-            ManifestError: nothing of the Service it names was applied.
-        """
+        """Applies ConfigMaps and Services. Raises ManifestError; the Service that it names has not changed then."""
         self.configure(manifests.config_maps)
         return [self.apply_service(service) for service in manifests.services]
 
     def apply_service(self, service: Service) -> Applied:
-        """Take one Service over.
+        """Applies one Service.
 
-        Raises:
-            ManifestError: it names a missing revision or a value only a cluster has.
+        Raises ManifestError where it names a revision that does not exist, or needs a value that only a cluster has.
         """
         self._check(service)
         created = self._revisions.apply(service)
@@ -119,29 +114,26 @@ class Serving:
         self._add_pools(state)
         self._reroute()
         latest = state.revisions[-1].name
-        self._pools[latest].start_over()
+        self._pools[latest].forget_failures()
         return Applied(service.name, latest, created)
 
     def send_traffic(self, service: str, traffic: Iterable[Target]) -> tuple[Share, ...]:
-        """Replace a Service's traffic; the route now in effect.
+        """Replaces a Service's traffic and returns the route in effect.
 
-        Raises:
-            ManifestError: no such Service or revision, or percents that do not sum to 100.
+        Raises ManifestError where there is no such Service or revision, or the percents do not sum to 100.
         """
         state = self._revisions.services.get(service)
         if state is None:
-            message = f"there is no Service {service}"
-            raise ManifestError(message)
-        state.send(checked_traffic(service, traffic))
+            raise ManifestError(f"there is no Service {service}")
+        state.set_traffic(checked_traffic(service, traffic))
         self._revisions.save()
         self._reroute()
         return state.route
 
     async def until_ready(self, deadline: float) -> None:
-        """Wait until the latest revision of every Service has been ready.
+        """Waits until the latest revision of every Service has been ready, `deadline` seconds at most.
 
-        Raises:
-            TimeoutError: not within `deadline` seconds; the message names who is missing, and why.
+        Raises TimeoutError, whose message names the revisions that are not ready, and why.
         """
         end = time.monotonic() + deadline
         while missing := self._not_ready():
@@ -152,11 +144,10 @@ class Serving:
                 await asyncio.wait_for(self._changed.wait(), 0.2)
 
     def status(self) -> list[ServiceStatus]:
-        """Every Service with its revisions and their processes, as they are now."""
         return [self._service_status(each) for each in self._revisions.services.values()]
 
     def _check(self, service: Service) -> None:
-        """Raise a ManifestError where no process could be started for want of a value."""
+        """Raises ManifestError where a process could not start because a value is missing."""
         template = service.spec.template
         identity = (service.name, service.name)
         launch(template, identity, template.container.port, self._options, self._config_maps)
@@ -183,7 +174,7 @@ class Serving:
             for group, phase in (
                 (pool.ready, "ready"),
                 (pool.starting, "starting"),
-                (pool.leaving, "draining"),
+                (pool.draining, "draining"),
             )
             for each in group
         ]
@@ -221,8 +212,8 @@ class Serving:
 
     def _namespace(self, service: str) -> str:
         state = self._revisions.services.get(service)
-        given = state.manifest.metadata.namespace if state else None
-        return given or self._options.namespace
+        namespace = state.manifest.metadata.namespace if state else None
+        return namespace or self._options.namespace
 
     def _on_ready(self, service: str, revision: str) -> None:
         if self._revisions.services[service].mark_ready(revision):
@@ -231,8 +222,8 @@ class Serving:
         self._changed.set()
 
     def _reroute(self) -> None:
-        by_host: dict[str, Entry] = {}
-        by_service: dict[str, Entry] = {}
+        by_host: dict[str, Route] = {}
+        by_service: dict[str, Route] = {}
         routed: set[str] = set()
         for name, state in self._revisions.services.items():
             for share in state.route:
@@ -240,17 +231,17 @@ class Serving:
                 if share.tag:
                     tagged = Weighted(((100, self._pools[share.revision]),))
                     for host in self._hosts(f"{share.tag}-{name}", state):
-                        by_host[host] = Entry(name, tagged)
+                        by_host[host] = Route(name, tagged)
             pools = tuple(
                 (share.percent, self._pools[share.revision]) for share in state.route if share.percent
             )
-            entry = Entry(name, Weighted(pools) if pools else None)
-            by_service[name] = entry
-            by_host |= dict.fromkeys(self._hosts(name, state), entry)
+            route = Route(name, Weighted(pools) if pools else None)
+            by_service[name] = route
+            by_host |= dict.fromkeys(self._hosts(name, state), route)
         for pool in self._pools.values():
             pool.routed = pool.revision in routed
-            pool.begin()
-        self._ingress.replace(by_host, by_service)
+            pool.scale_for_route()
+        self._routes.replace(by_host, by_service)
 
     def _hosts(self, name: str, state: ServiceState) -> Iterable[str]:
         return hosts(

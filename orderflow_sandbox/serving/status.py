@@ -1,4 +1,4 @@
-"""What `status()` reports; the control endpoint sends the same as JSON."""
+"""The models of `Serving.status`; the control endpoint sends them as JSON."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 
 class InstanceStatus(BaseModel):
-    """One process. `rss` is bytes, its children's included; `start_seconds` until ready."""
+    """One process. `rss` is in bytes, children included; `start_seconds` is the time until it was ready."""
 
     pid: int
     port: int
@@ -17,7 +17,7 @@ class InstanceStatus(BaseModel):
 
 
 class RevisionStatus(BaseModel):
-    """One revision. Counts are since the sandbox started; `problem` is empty while all is well."""
+    """One revision. Counts begin with the start of the sandbox; `problem` is empty while there is none."""
 
     name: str
     percent: int
@@ -34,7 +34,7 @@ class RevisionStatus(BaseModel):
 
 
 class ServiceStatus(BaseModel):
-    """One Service and the name it is reached by."""
+    """One Service; `host` is the name at which other Services reach it."""
 
     name: str
     host: str

@@ -1,4 +1,4 @@
-"""Trouble on demand: what the outside world answers instead, and how many times."""
+"""Faults on demand: how the stand-ins misbehave, and how many times."""
 
 from __future__ import annotations
 
@@ -7,52 +7,52 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 SmtpMode = Literal["defer", "refuse", "hang", "vanish", "stall"]
-"""451 or 550 to the recipient; takes nothing and never answers; takes the mail and closes without an answer, or
-never answers."""
+"""defer, refuse: 451 or 550 to the recipient. hang: accepts no mail and never answers. vanish: accepts the mail and
+closes without an answer. stall: accepts the mail and never answers."""
 
 WebhookMode = Annotated[int, Field(ge=200, le=599)] | Literal["hang", "redirect"]
-"""A status; never answers; 302 to an address here that counts as a webhook too."""
+"""A status; hang: never answers. redirect: 302 to an address here that counts as a webhook, too."""
 
 
-class _Trouble(BaseModel):
-    """times None: until told otherwise."""
+class _Fault(BaseModel):
+    """`times` None is without end."""
 
     model_config = ConfigDict(extra="forbid")
 
     times: Annotated[int, Field(ge=0)] | None = None
 
     def due(self) -> bool:
-        """Counts down; whether this time is one of them."""
+        """Whether the fault happens this time. Counts down."""
         if self.times is None:
             return True
         self.times -= 1
         return self.times >= 0
 
 
-class SmtpTrouble(_Trouble):
+class SmtpFault(_Fault):
     mode: SmtpMode
 
 
-class WebhookTrouble(_Trouble):
-    """endpoint is the last part of the path `/webhook/<endpoint>`; without it every endpoint has the trouble."""
+class WebhookFault(_Fault):
+    """`endpoint` is the last part of the path `/webhook/<endpoint>`. Without it the fault is that of every endpoint."""
 
     mode: WebhookMode
     endpoint: str | None = None
 
 
-class Troubles:
-    """What is asked for at the moment. Lost at a restart."""
+class Faults:
+    """The faults at the moment. A restart ends them."""
 
-    smtp: SmtpTrouble | None = None
-    webhook: WebhookTrouble | None = None
+    smtp: SmtpFault | None = None
+    webhook: WebhookFault | None = None
 
     def of_smtp(self, *modes: SmtpMode) -> SmtpMode | None:
-        """One of these modes, where it is asked for."""
-        trouble = self.smtp
-        return trouble.mode if trouble is not None and trouble.mode in modes and trouble.due() else None
+        """The mode of the fault, where it is one of `modes`."""
+        fault = self.smtp
+        return fault.mode if fault is not None and fault.mode in modes and fault.due() else None
 
     def of_webhook(self, endpoint: str) -> WebhookMode | None:
-        trouble = self.webhook
-        if trouble is None or trouble.endpoint not in {None, endpoint}:
+        fault = self.webhook
+        if fault is None or fault.endpoint not in {None, endpoint}:
             return None
-        return trouble.mode if trouble.due() else None
+        return fault.mode if fault.due() else None

@@ -1,6 +1,6 @@
-"""Mails that the outside world received: a Maildir on disk, an index in memory.
+"""The mails that were received: a Maildir on disk, and an index in memory.
 
-The standard library's Maildir reads it; it does not write it, for its `add` waits for the disk at every mail.
+The standard library's Maildir only reads it: its `add` waits for the disk at every mail.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
     from aiosmtpd.smtp import SMTP, Envelope, Session
 
-    from orderflow_sandbox.stand_ins.faults import Troubles
+    from orderflow_sandbox.stand_ins.faults import Faults
 
 _HANG_SECONDS: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """One line of the list. key is its place in the Maildir; it grows with the time of arrival."""
+    """`key` names the mail in the Maildir. Keys sort by the time of arrival."""
 
     key: str
     received: datetime
@@ -41,18 +41,18 @@ class Mail:
 
 @dataclass(slots=True)
 class MailStore:
-    """Survives a restart; not a crash of the machine."""
+    """Mails survive a restart, but not a crash of the machine."""
 
     folder: Path
     mails: list[Mail] = field(default_factory=list)
     copies: dict[str, int] = field(default_factory=dict)
-    """By Message-ID: how often it came."""
+    """How often a Message-ID was received."""
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
         self._maildir = mailbox.Maildir(self.folder)
         for key in sorted(self._maildir.keys()):
-            self._list(key, self._maildir.get_bytes(key))
+            self._index(key, self._maildir.get_bytes(key))
 
     _maildir: mailbox.Maildir = field(init=False)
 
@@ -61,10 +61,10 @@ class MailStore:
         unfinished = self.folder / "tmp" / key
         unfinished.write_bytes(content)
         unfinished.rename(self.folder / "new" / key)
-        self._list(key, content)
+        self._index(key, content)
 
     def search(self, text: str) -> list[Mail]:
-        """Newest first; every word of the text is in the recipient, the subject or the Message-ID."""
+        """The mails with every word of `text` in recipient, subject or Message-ID, newest first."""
         words = text.lower().split()
         return [
             mail
@@ -73,10 +73,10 @@ class MailStore:
         ]
 
     def read(self, key: str) -> EmailMessage:
-        """Raises KeyError where there is none."""
+        """Raises KeyError where there is no such mail."""
         return BytesParser(EmailMessage, policy=default).parsebytes(self._maildir.get_bytes(key))
 
-    def _list(self, key: str, content: bytes) -> None:
+    def _index(self, key: str, content: bytes) -> None:
         head = BytesHeaderParser().parsebytes(content.partition(b"\r\n\r\n")[0])
         message_id = str(head["Message-ID"] or "")
         received = datetime.fromtimestamp(int(key.partition(".")[0]) / 1e9, UTC)
@@ -85,21 +85,21 @@ class MailStore:
 
 
 def _plain(header: object) -> str:
-    """A header's text, decoded."""
+    """The decoded text of a header."""
     return str(make_header(decode_header(str(header or ""))))
 
 
 class Receiver:
-    """The SMTP server's handler, as aiosmtpd calls it."""
+    """The SMTP server's handler, which aiosmtpd calls."""
 
-    def __init__(self, store: MailStore, troubles: Troubles) -> None:
+    def __init__(self, store: MailStore, faults: Faults) -> None:
         self._store = store
-        self._troubles = troubles
+        self._faults = faults
 
     async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
     ) -> str:
-        match self._troubles.of_smtp("defer", "refuse"):
+        match self._faults.of_smtp("defer", "refuse"):
             case "defer":
                 return "451 4.7.1 come again later"
             case "refuse":
@@ -108,12 +108,12 @@ class Receiver:
         return "250 OK"
 
     async def handle_DATA(self, server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
-        trouble = self._troubles.of_smtp("hang", "vanish", "stall")
-        if trouble == "hang":
+        fault = self._faults.of_smtp("hang", "vanish", "stall")
+        if fault == "hang":
             await asyncio.sleep(_HANG_SECONDS)
         self._store.add(cast("bytes", envelope.content))
-        if trouble == "vanish":
+        if fault == "vanish":
             cast("asyncio.Transport", server.transport).abort()
-        if trouble == "stall":
+        if fault == "stall":
             await asyncio.sleep(_HANG_SECONDS)
         return "250 OK"

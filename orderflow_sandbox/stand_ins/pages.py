@@ -1,4 +1,4 @@
-"""The outside world over HTTP: the mailbox, the webhook receiver, counts, and trouble on demand."""
+"""The HTTP side: the mailbox, the webhook receiver, counts, and faults on demand."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import TypeAdapter, ValidationError
 
-from orderflow_sandbox.stand_ins.faults import SmtpTrouble, Troubles, WebhookTrouble
-from orderflow_sandbox.stand_ins.hooks import examine
+from orderflow_sandbox.stand_ins.faults import Faults, SmtpFault, WebhookFault
+from orderflow_sandbox.stand_ins.webhooks import examine
 
 if TYPE_CHECKING:
     from email.message import EmailMessage
 
     from standardwebhooks import Webhook
 
-    from orderflow_sandbox.stand_ins.hooks import HookStore
     from orderflow_sandbox.stand_ins.mails import MailStore
+    from orderflow_sandbox.stand_ins.webhooks import WebhookStore
 
 PAGE: Final = 50
 _HANG_SECONDS: Final = 3600.0
-# A mail's HTML is somebody else's: it may style itself, and nothing else.
+# The HTML of a mail is not trusted: it may contain styles, and nothing else.
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'"
-_SMTP: Final = TypeAdapter[SmtpTrouble | None](SmtpTrouble | None)
-_WEBHOOK: Final = TypeAdapter[WebhookTrouble | None](WebhookTrouble | None)
+_SMTP: Final = TypeAdapter[SmtpFault | None](SmtpFault | None)
+_WEBHOOK: Final = TypeAdapter[WebhookFault | None](WebhookFault | None)
 
 
 class Pages:
-    def __init__(self, mails: MailStore, hooks: HookStore, verifier: Webhook, troubles: Troubles) -> None:
+    def __init__(self, mails: MailStore, webhooks: WebhookStore, verifier: Webhook, faults: Faults) -> None:
         self._mails = mails
-        self._hooks = hooks
+        self._received = webhooks
         self._verifier = verifier
-        self._troubles = troubles
+        self._faults = faults
         self._environment = Environment(
             loader=FileSystemLoader(Path(__file__).parent / "templates"),
             autoescape=True,
@@ -55,8 +55,8 @@ class Pages:
                 web.get("/api/counts", self._counts),
                 web.get("/api/mails", self._mails_json),
                 web.get("/api/webhooks", self._webhooks_json),
-                web.put("/api/trouble/smtp", self._trouble_smtp),
-                web.put("/api/trouble/webhook", self._trouble_webhook),
+                web.put("/api/faults/smtp", self._set_smtp_fault),
+                web.put("/api/faults/webhook", self._set_webhook_fault),
                 web.post("/webhook", self._receive),
                 web.post("/webhook/{endpoint}", self._receive),
             ]
@@ -66,14 +66,14 @@ class Pages:
     async def _list(self, request: web.Request) -> web.Response:
         query = request.query.get("q", "")
         start = _number(request.query.get("from", ""))
-        found = self._mails.search(query)
+        mails = self._mails.search(query)
         return self._page(
             "mails.html",
             query=query,
             start=start,
-            found=len(found),
-            mails=found[start : start + PAGE],
-            after=start + PAGE if start + PAGE < len(found) else None,
+            count=len(mails),
+            mails=mails[start : start + PAGE],
+            after=start + PAGE if start + PAGE < len(mails) else None,
             before=max(0, start - PAGE) if start else None,
             copies=self._mails.copies,
         )
@@ -89,55 +89,55 @@ class Pages:
         )
 
     async def _webhooks(self, _request: web.Request) -> web.Response:
-        hooks = [(hook, json.dumps(hook.body, indent=2)) for hook in reversed(self._hooks.last)]
-        return self._page("webhooks.html", hooks=hooks[:PAGE], found=self._hooks.attempts)
+        webhooks = [(each, json.dumps(each.body, indent=2)) for each in reversed(self._received.last)]
+        return self._page("webhooks.html", webhooks=webhooks[:PAGE], count=self._received.attempts)
 
     async def _counts(self, _request: web.Request) -> web.Response:
-        received, letters = len(self._mails.mails), len(self._mails.copies)
-        taken, distinct = sum(self._hooks.taken.values()), len(self._hooks.taken)
+        received, message_ids = len(self._mails.mails), len(self._mails.copies)
+        accepted, webhook_ids = sum(self._received.accepted.values()), len(self._received.accepted)
         return web.json_response(
             {
                 "mails": {
                     "received": received,
-                    "distinct_message_ids": letters,
-                    "repeats": received - letters,
+                    "distinct_message_ids": message_ids,
+                    "repeats": received - message_ids,
                 },
                 "webhooks": {
-                    "attempts": self._hooks.attempts,
-                    "unverified": self._hooks.unverified,
-                    "taken": taken,
-                    "distinct_ids": distinct,
-                    "repeats": taken - distinct,
+                    "attempts": self._received.attempts,
+                    "unverified": self._received.unverified,
+                    "taken": accepted,
+                    "distinct_ids": webhook_ids,
+                    "repeats": accepted - webhook_ids,
                 },
             }
         )
 
     async def _mails_json(self, request: web.Request) -> web.Response:
-        found = self._mails.search(request.query.get("q", ""))
-        return _json([asdict(mail) for mail in found[:1000]])
+        mails = self._mails.search(request.query.get("q", ""))
+        return _json([asdict(mail) for mail in mails[:1000]])
 
     async def _webhooks_json(self, _request: web.Request) -> web.Response:
-        return _json([asdict(hook) for hook in reversed(self._hooks.last)])
+        return _json([asdict(each) for each in reversed(self._received.last)])
 
-    async def _trouble_smtp(self, request: web.Request) -> web.Response:
-        self._troubles.smtp = _parsed(_SMTP, await request.read())
+    async def _set_smtp_fault(self, request: web.Request) -> web.Response:
+        self._faults.smtp = _parsed(_SMTP, await request.read())
         return web.Response(status=204)
 
-    async def _trouble_webhook(self, request: web.Request) -> web.Response:
-        self._troubles.webhook = _parsed(_WEBHOOK, await request.read())
+    async def _set_webhook_fault(self, request: web.Request) -> web.Response:
+        self._faults.webhook = _parsed(_WEBHOOK, await request.read())
         return web.Response(status=204)
 
     async def _receive(self, request: web.Request) -> web.Response:
         endpoint = request.match_info.get("endpoint", "")
-        mode = self._troubles.of_webhook(endpoint)
+        mode = self._faults.of_webhook(endpoint)
         content = await request.read()
         if mode == "hang":
             await asyncio.sleep(_HANG_SECONDS)
-        trouble = {None: None, "redirect": 302}.get(mode, mode)  # type: ignore[arg-type]
-        hook = examine(self._verifier, endpoint, request.headers, content, trouble)
-        self._hooks.add(hook)
+        status = {None: None, "redirect": 302}.get(mode, mode)  # type: ignore[arg-type]
+        webhook = examine(self._verifier, endpoint, request.headers, content, status)
+        self._received.add(webhook)
         headers = {"Location": "/webhook/redirected"} if mode == "redirect" else {}
-        return web.Response(status=hook.answer, headers=headers)
+        return web.Response(status=webhook.answer, headers=headers)
 
     def _page(self, name: str, **values: object) -> web.Response:
         text = self._environment.get_template(name).render(values)

@@ -32,8 +32,8 @@ _LOSSES = {
         WHERE NOT EXISTS (SELECT 1 FROM ledger l WHERE l.source = s.source AND l.id = s.id)
           AND NOT EXISTS (SELECT 1 FROM parked p WHERE p.source = s.source AND p.event_id = s.id)""",
     "waits still": "SELECT source || ' ' || id FROM ledger WHERE outcome = 'waiting'",
-    "not where its story ends": """
-        SELECT t.order_id || ' (' || t.story || '): ' || coalesce(o.status || ' ' || o.payment, 'no order')
+    "not where its scenario ends": """
+        SELECT t.order_id || ' (' || t.scenario || '): ' || coalesce(o.status || ' ' || o.payment, 'no order')
         FROM told t LEFT JOIN orders o USING (order_id)
         WHERE o.status IS NOT t.status OR o.payment IS NOT t.payment""",
     "applied without effect": """
@@ -45,7 +45,7 @@ _LOSSES = {
         SELECT x.name FROM poison x WHERE NOT EXISTS (
             SELECT 1 FROM parked p WHERE {_THIS_POISON})""",
     "not parked": """
-        SELECT t.order_id || ' (' || t.story || ')' FROM told t
+        SELECT t.order_id || ' (' || t.scenario || ')' FROM told t
         WHERE (SELECT count(*) FROM parked p WHERE p.order_id = t.order_id) < t.parks""",
 }
 _EFFECTS = {

@@ -5,10 +5,10 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from orderflow_sandbox.scenarios import Story
+from orderflow_sandbox.messages import OrderScenario
 
 _SCHEMA = """
-CREATE TABLE told (order_id TEXT PRIMARY KEY, story TEXT, recipient TEXT, status TEXT, payment TEXT, parks INTEGER);
+CREATE TABLE told (order_id TEXT PRIMARY KEY, scenario TEXT, recipient TEXT, status TEXT, payment TEXT, parks INTEGER);
 CREATE TABLE sent (source TEXT, id TEXT, order_id TEXT, began REAL, times INTEGER, PRIMARY KEY (source, id));
 CREATE TABLE poison (name TEXT, event_id TEXT, topic TEXT, partition INTEGER, place INTEGER);
 CREATE TABLE received (id TEXT PRIMARY KEY, times INTEGER);
@@ -41,9 +41,9 @@ class Book:
     def close(self) -> None:
         self.database.close()
 
-    def tell(self, story: Story, recipient: str) -> None:
-        ends = story.ends or (None, None)
-        row = (story.order_id, story.name, recipient, *ends, story.parks)
+    def tell(self, scenario: OrderScenario, recipient: str) -> None:
+        ends = scenario.end or (None, None)
+        row = (scenario.order_id, scenario.name, recipient, *ends, scenario.parked)
         self.database.execute("INSERT INTO told VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def confirm(self, identity: tuple[str, str], order_id: str, began: float) -> None:

@@ -1,4 +1,4 @@
-"""Steady load: one story after the other, each sent as a storefront, a payment provider and a warehouse would."""
+"""Steady load: one scenario after the other, each sent as a storefront, a payment provider and a warehouse would."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from orderflow.adapters.kafka.producer import KafkaPublisher
 from orderflow.errors import UnavailableError
 from orderflow.messaging import topics
 from orderflow.settings import KafkaSettings
-from orderflow_sandbox.scenarios import Sending, Story, Way
+from orderflow_sandbox.messages import Message, OrderScenario, Transport
 from orderflow_sandbox.sender import request_of
 from tests.chaos.book import Book, now
 from tests.chaos.errors import FaultError
@@ -20,7 +20,7 @@ from tests.chaos.waiting import until
 ACCEPTED = 202
 _AGAIN_SECONDS = 0.2
 _AT_ONCE = 500
-"""Stories side by side; while the door is closed no more are begun."""
+"""Scenarios side by side. While intake does not accept, no more are begun."""
 _PATIENCE_SECONDS = 180.0
 
 
@@ -28,13 +28,13 @@ class Load:
     """Sends what is not confirmed again, as every producer has to."""
 
     def __init__(
-        self, intake: str, bootstrap: str, book: Book, stories: Iterator[Story], per_second: float
+        self, intake: str, bootstrap: str, book: Book, scenarios: Iterator[OrderScenario], per_second: float
     ) -> None:
         self.told = 0
         self.paused = False
         self._intake = intake
         self._book = book
-        self._stories = stories
+        self._scenarios = scenarios
         self._pause = 1 / per_second
         self._ending = False
         self._telling = 0
@@ -42,7 +42,7 @@ class Load:
         self._http: aiohttp.ClientSession
 
     async def run(self, most: int | None = None) -> None:
-        """Until end() is called, or so many stories are told."""
+        """Until end() is called, or so many scenarios are told."""
         self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         clock = asyncio.get_running_loop()
         due = clock.time()
@@ -51,7 +51,7 @@ class Load:
                 while not self._ending and (most is None or self.told < most):
                     if not self.paused and self._telling < _AT_ONCE:
                         self._telling += 1
-                        group.create_task(self.tell(next(self._stories))).add_done_callback(self._told)
+                        group.create_task(self.tell(next(self._scenarios))).add_done_callback(self._told)
                     due = max(due + self._pause, clock.time() - 1)
                     await asyncio.sleep(max(0.0, due - clock.time()))
         finally:
@@ -68,33 +68,33 @@ class Load:
         wanted = self.told + more
         await until(lambda: self.told >= wanted, f"{more} more orders", seconds=_PATIENCE_SECONDS)
 
-    async def tell(self, story: Story) -> None:
-        self._begin(story)
-        for sending in story.sendings:
+    async def tell(self, scenario: OrderScenario) -> None:
+        self._begin(scenario)
+        for message in scenario.messages:
             began = now()
-            identity = await self._send(sending)
-            self._book.confirm(identity, story.order_id, began)
+            identity = await self._send(message)
+            self._book.confirm(identity, scenario.order_id, began)
 
-    async def tell_at_once(self, stories: list[Story]) -> None:
+    async def tell_at_once(self, scenarios: list[OrderScenario]) -> None:
         """All events of all of them in one go, past the door; Kafka keeps those of an order in sequence."""
-        for story in stories:
-            self._begin(story)
-        events = [sending.event for story in stories for sending in story.sendings]
+        for scenario in scenarios:
+            self._begin(scenario)
+        events = [message.event for scenario in scenarios for message in scenario.messages]
         began = now()
         await self._publish([event.with_extensions(partitionkey=event.subject) for event in events])
         for event in events:
             self._book.confirm((event.source, event.id), event.subject, began)
 
-    def _begin(self, story: Story) -> None:
+    def _begin(self, scenario: OrderScenario) -> None:
         self.told += 1
-        self._book.tell(story, _recipient(story))
+        self._book.tell(scenario, _recipient(scenario))
 
-    async def _send(self, sending: Sending) -> tuple[str, str]:
-        event = sending.event
-        if sending.way is Way.KAFKA:
+    async def _send(self, message: Message) -> tuple[str, str]:
+        event = message.event
+        if message.transport is Transport.KAFKA:
             await self._publish([event.with_extensions(partitionkey=event.subject)])
             return event.source, event.id
-        path, body, headers, identity = request_of(sending)
+        path, body, headers, identity = request_of(message)
         deadline = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
         while asyncio.get_running_loop().time() < deadline:
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
@@ -119,10 +119,10 @@ class Load:
                 return
 
 
-def _recipient(story: Story) -> str:
+def _recipient(scenario: OrderScenario) -> str:
     """The customer's address, from what was sent; empty where no order can come of it."""
-    for sending in story.sendings:
-        if ".placed." in sending.event.type:
+    for message in scenario.messages:
+        if ".placed." in message.event.type:
             with contextlib.suppress(ValueError, KeyError):
-                return str(json.loads(sending.event.data)["customer"]["email"])
+                return str(json.loads(message.event.data)["customer"]["email"])
     return ""

@@ -89,7 +89,7 @@ class Outside:
             await self._put(channel, None)
 
     async def _put(self, channel: str, trouble: dict[str, Any] | None) -> None:
-        url = f"{self._http}/api/trouble/{channel}"
+        url = f"{self._http}/api/faults/{channel}"
         async with aiohttp.ClientSession() as session, session.put(url, data=json.dumps(trouble)) as answer:
             answer.raise_for_status()
 

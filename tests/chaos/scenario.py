@@ -32,7 +32,7 @@ KINDS = frozenset(
         "same id, other content",
     }
 )
-"""Stories of orderflow_sandbox.scenarios whose end does not depend on how often anything is sent."""
+"""Scenarios of orderflow_sandbox.scenarios whose end does not depend on how often anything is sent."""
 MENDABLE = KINDS - {"cancelled after it left", "same id, other content"}
 """Those that end the same where any of their events comes after all others."""
 SHORTEST, LONGEST = 15, 45

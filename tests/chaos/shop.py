@@ -10,14 +10,10 @@ from typing import Self
 from orderflow.adapters.postgres.schema import migrate
 from orderflow.messaging import topics
 from orderflow_sandbox.sandbox import create_order_topics
-from orderflow_sandbox.servers.kafka import (
-    EmbeddedKafka,
-    Quorum,
-    choose_ports,
-    create_topics,
-    new_cluster_id,
-)
+from orderflow_sandbox.servers.kafka import EmbeddedKafka
+from orderflow_sandbox.servers.nodes import Quorum, choose_ports, new_cluster_id
 from orderflow_sandbox.servers.postgres import EmbeddedPostgres
+from orderflow_sandbox.servers.topics import create_topics
 from orderflow_sandbox.serving import Serving, ServingOptions
 from tests.chaos import manifests
 from tests.chaos.delivery import Delivery

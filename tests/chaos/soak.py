@@ -29,7 +29,7 @@ from tests.chaos.shop import Shop, kill
 from tests.chaos.tales import tales
 
 SHORT = frozenset({"not paid yet", "cancelled", "held for review", "rejected, three reasons"})
-"""Stories of one or two events."""
+"""Scenarios of one or two events."""
 PARTITIONS = 32
 _WEIGHTS = {"stage": 84, "delivery": 9, "postgres": 4, "kafka": 3}
 _SETTLE_SECONDS = 300.0

@@ -21,8 +21,8 @@ _MINUTES_TO_ZERO = 5
 
 async def test_orders_over_http_and_kafka_end_as_they_should_and_once(stack: Stack) -> None:
     async with sender(stack) as to:
-        await to.tell(storefront(_ORDERS, seed=1))
-        found = await accounted(stack, to.sent)
+        await to.send_scenarios(storefront(_ORDERS, seed=1))
+        found = await accounted(stack, to.log)
     assert found.missing_events == []
     assert found.unexpected == []
     assert found.accounted == _ORDERS
@@ -92,8 +92,8 @@ async def test_two_revisions_share_the_traffic_and_no_order_is_lost_between_them
     kube.kn("service", "update", "validate", "--traffic", f"{first}=50", "--traffic", f"{other}=50")
     try:
         async with sender(stack) as to:
-            await to.tell(storefront(_ORDERS, seed=2))
-            found = await accounted(stack, to.sent)
+            await to.send_scenarios(storefront(_ORDERS, seed=2))
+            found = await accounted(stack, to.log)
         assert found.complete, (found.missing_events, found.unexpected)
         assert {first, other} <= _revisions(stack)
     finally:
@@ -106,8 +106,8 @@ async def test_a_stage_that_was_scaled_to_zero_answers_the_next_event(stack: Sta
             _MINUTES_TO_ZERO * 60, f"{stage} at zero", lambda name=stage: not stack.kube.pods(name) or None
         )
     async with sender(stack) as to:
-        await to.tell(storefront(20, seed=3))
-        found = await accounted(stack, to.sent)
+        await to.send_scenarios(storefront(20, seed=3))
+        found = await accounted(stack, to.log)
     assert found.complete, (found.missing_events, found.unexpected)
 
 

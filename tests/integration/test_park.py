@@ -24,7 +24,7 @@ from orderflow.messaging.parked_event import FALLBACK_PAYLOAD
 from orderflow.park.handler import DeadLetterSink
 from orderflow.settings import KafkaSettings
 from orderflow_sandbox.sandbox import create_order_topics
-from orderflow_sandbox.servers.kafka import create_topics
+from orderflow_sandbox.servers.topics import create_topics
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,8 @@ from orderflow.messaging import cloudevent, topics
 from orderflow.messaging.cloudevent import Envelope
 from orderflow.messaging.partition_hold import hold_back
 from orderflow_sandbox.sandbox import create_order_topics
-from orderflow_sandbox.servers.kafka import EmbeddedKafka, admin_client
+from orderflow_sandbox.servers.kafka import EmbeddedKafka
+from orderflow_sandbox.servers.topics import admin_client
 
 OLD, NEW = 2, 4
 MOVES = next(f"o-{n}" for n in range(100) if partition_of(b"o-%d" % n, NEW) >= OLD)

@@ -30,10 +30,11 @@ from orderflow.contracts.history import NoHistoryError
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import Envelope
 from orderflow.notify.model import CustomerKind
+from orderflow_sandbox.messages import Message, OrderScenario
 from orderflow_sandbox.report import account
 from orderflow_sandbox.sandbox import create_order_topics
-from orderflow_sandbox.scenarios import Sending, Story, stories
-from orderflow_sandbox.sender import Sent
+from orderflow_sandbox.scenarios import order_scenarios
+from orderflow_sandbox.sender import SendLog
 
 OLD, NEW = "old", "new"
 STAGE_OF = {topics.EVENTS: "track", topics.STATUS: "notify", topics.PARKED: "shelve"}
@@ -62,16 +63,16 @@ class Shop:
         self.tap = tap
         self.prefix = prefix
         self.active: Sequence[str] = ()
-        self.sent = Sent()
+        self.sent = SendLog()
         self.releases_of: dict[str, set[str]] = {}
         """By order: the releases that have handled one of its events."""
         self._deliveries: Counter[str] = Counter()
         self._delivered = 0
 
-    def send(self, sendings: Sequence[tuple[Story, Sending]]) -> None:
-        for story, sending in sendings:
-            self.sent.confirm((sending.event.source, sending.event.id), story.order_id)
-            self.handle("validate", sending.event)
+    def send(self, messages: Sequence[tuple[OrderScenario, Message]]) -> None:
+        for scenario, message in messages:
+            self.sent.confirm((message.event.source, message.event.id), scenario.order_id)
+            self.handle("validate", message.event)
 
     def deliver(self) -> int:
         """Delivers the records that are new in the topics; returns their number."""
@@ -136,17 +137,20 @@ def start_stages(
     }
 
 
-def sendings_in_rounds(prefix: str) -> tuple[list[Story], list[tuple[Story, Sending]]]:
+def sendings_in_rounds(prefix: str) -> tuple[list[OrderScenario], list[tuple[OrderScenario, Message]]]:
     """First the first event of every order, then the second event of every order, and so on, so that every order has
     events before, during and after the upgrade."""
     start = datetime(2026, 11, 23, 10, tzinfo=UTC)
     # Requests that intake refuses, and records that are no events, reach no database.
-    chosen = [story for story in stories(ORDERS, 7, prefix, start) if story.ends is not None]
-    rounds = max(len(story.sendings) for story in chosen)
-    sendings = [
-        (story, story.sendings[n]) for n in range(rounds) for story in chosen if n < len(story.sendings)
+    chosen = [scenario for scenario in order_scenarios(ORDERS, 7, prefix, start) if scenario.end is not None]
+    rounds = max(len(scenario.messages) for scenario in chosen)
+    messages = [
+        (scenario, scenario.messages[n])
+        for n in range(rounds)
+        for scenario in chosen
+        if n < len(scenario.messages)
     ]
-    return chosen, sendings
+    return chosen, messages
 
 
 def rows(database: str, query: str) -> list[dict[str, Any]]:
@@ -164,14 +168,14 @@ def test_old_and_new_code_handle_the_same_orders_in_turn_and_every_effect_comes_
     environments = {
         name: environment(name, kafka_bootstrap, fresh_database, outside, tmp_path) for name in STAGES
     }
-    chosen, sendings = sendings_in_rounds(prefix)
-    parts = [sendings[len(sendings) * n // 5 : len(sendings) * (n + 1) // 5] for n in range(5)]
+    chosen, messages = sendings_in_rounds(prefix)
+    parts = [messages[len(messages) * n // 5 : len(messages) * (n + 1) // 5] for n in range(5)]
     with ExitStack() as stack:
         old = start_stages(stack, OLD, tmp_path, environments, root=earlier.root, python=earlier.python)
         tap = Tap(kafka_bootstrap, *STAGE_OF)
         stack.callback(tap.close)
         shop = Shop({OLD: old}, tap, prefix)
-        shop.sent.stories = chosen
+        shop.sent.scenarios = chosen
 
         shop.active = [OLD]
         shop.send(parts[0])
@@ -192,7 +196,7 @@ def test_old_and_new_code_handle_the_same_orders_in_turn_and_every_effect_comes_
         shop.send(parts[4])
         while shop.deliver():
             pass
-    shared = {story.order_id for story, _ in parts[2] + parts[4]}
+    shared = {scenario.order_id for scenario, _ in parts[2] + parts[4]}
     assert len(shared) > ORDERS / 2
     assert all(shop.releases_of[order_id] == {OLD, NEW} for order_id in shared)
     _everything_once(shop, fresh_database, outside)

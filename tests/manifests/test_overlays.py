@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orderflow_sandbox.serving.manifest import Service, load, parse
+from orderflow_sandbox.serving.manifest import load, parse
+from orderflow_sandbox.serving.service import Service
 from tests.manifests import rules, schemas
 from tests.manifests.building import ROOT, build, folders, kustomize
 from tests.manifests.deployments import NAMES, deployment

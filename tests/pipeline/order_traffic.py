@@ -49,11 +49,11 @@ class OrderTraffic:
 
     async def _send_orders(self) -> Account:
         async with patient(self._stack) as to:
-            stories = endless(self._seed, "sold", self._ended)
-            await to.tell(stories, at_once=_CONCURRENCY, pause=1 / self._rate)
+            scenarios = endless(self._seed, "sold", self._ended)
+            await to.send_scenarios(scenarios, at_once=_CONCURRENCY, pause=1 / self._rate)
             deadline = time.monotonic() + _TRIES * _POLL_SECONDS
             while True:
-                account = await accounted(self._stack, to.sent)
+                account = await accounted(self._stack, to.log)
                 # The audit runs every minute, and publishes what is missing again.
                 if account.settled or time.monotonic() > deadline:
                     return account

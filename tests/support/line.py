@@ -36,7 +36,7 @@ from orderflow.track.handler import Tracker
 from orderflow.track.store import OrderStore
 from orderflow.validate.handler import validate
 from orderflow_sandbox.sandbox import create_order_topics
-from orderflow_sandbox.servers.kafka import admin_client
+from orderflow_sandbox.servers.topics import admin_client
 from support.waiting import until
 
 PARTITIONS = 4

@@ -94,8 +94,8 @@ class Outside:
     @contextlib.contextmanager
     def trouble(self, channel: str, mode: str | int, **more: Any) -> Any:
         """`smtp` or `webhook` behaves so while the block runs."""
-        assert self.http.put(f"/api/trouble/{channel}", json={"mode": mode} | more).status_code == 204
+        assert self.http.put(f"/api/faults/{channel}", json={"mode": mode} | more).status_code == 204
         try:
             yield
         finally:
-            self.http.put(f"/api/trouble/{channel}", content="null")
+            self.http.put(f"/api/faults/{channel}", content="null")

@@ -16,7 +16,9 @@ from cryptography.hazmat.primitives.serialization import (
 
 from orderflow.settings import KafkaSettings
 from orderflow_sandbox.address import free_port
-from orderflow_sandbox.servers.kafka import EmbeddedKafka, admin_client, choose_ports, create_topics
+from orderflow_sandbox.servers.kafka import EmbeddedKafka
+from orderflow_sandbox.servers.nodes import choose_ports
+from orderflow_sandbox.servers.topics import admin_client, create_topics
 from support.strimzi import ROOT, Rule, resources, rules
 from support.waiting import until
 

@@ -110,9 +110,9 @@ async def poisoned(run: Run) -> None:
 
 async def _pay_with_a_nul_in_the_key(run: Run) -> None:
     """The event itself is good: KafkaSource drops the record, the audit publishes it again, the order is paid."""
-    story = next(tales(run.rolls.randrange(2**32), f"{run.prefix}n", frozenset({"not paid yet"})))
-    order_id, order = story.order_id, json.loads(story.sendings[0].event.data)
-    await run.load.tell(replace(story, ends=("accepted", "paid")))
+    scenario = next(tales(run.rolls.randrange(2**32), f"{run.prefix}n", frozenset({"not paid yet"})))
+    order_id, order = scenario.order_id, json.loads(scenario.messages[0].event.data)
+    await run.load.tell(replace(scenario, end=("accepted", "paid")))
     paid = json.dumps({"amount": order["total"], "currency": order["currency"]}).encode()
     headers = [("ce_id", f"{order_id}-paid".encode()), *_event(subject=order_id.encode())]
     began = now()

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
-from orderflow_sandbox.scenarios import Story
+from orderflow_sandbox.messages import OrderScenario
 from tests.chaos.scenario import Run, Scenario
 from tests.chaos.shop import CLAIM_SECONDS
 from tests.chaos.tales import tales
@@ -16,14 +16,14 @@ _STALLS = 5
 
 
 async def reordered_and_stale(run: Run) -> None:
-    """Whole stories shuffled, every third of them with all its events twice: what is late is refused as stale."""
+    """Whole scenarios shuffled, every third of them with all its events twice: what is late is refused as stale."""
     await run.mid_load()
-    delivered = _stories(run, "s")
+    delivered = _scenarios(run, "s")
     with run.fault():
-        for number, story in enumerate(itertools.islice(delivered, _SHUFFLED)):
-            sendings = list(story.sendings) * (2 if number % 3 == 0 else 1)
-            run.rolls.shuffle(sendings)
-            await run.load.tell(replace(story, sendings=tuple(sendings), name="shuffled"))
+        for number, scenario in enumerate(itertools.islice(delivered, _SHUFFLED)):
+            messages = list(scenario.messages) * (2 if number % 3 == 0 else 1)
+            run.rolls.shuffle(messages)
+            await run.load.tell(replace(scenario, messages=tuple(messages), name="shuffled"))
 
 
 async def burst_from_zero(run: Run) -> None:
@@ -31,11 +31,11 @@ async def burst_from_zero(run: Run) -> None:
     stages = ("validate", "track", "notify")
     run.load.paused = True
     await until(lambda: not any(run.shop.instances(stage) for stage in stages), "zero processes", seconds=120)
-    told: list[Story] = []
+    told: list[OrderScenario] = []
     events = 0
-    for story in _stories(run, "b"):
-        told.append(story)
-        events += len(story.sendings)
+    for scenario in _scenarios(run, "b"):
+        told.append(scenario)
+        events += len(scenario.messages)
         if events >= _BURST_EVENTS:
             break
     with run.fault():
@@ -43,7 +43,7 @@ async def burst_from_zero(run: Run) -> None:
     run.load.paused = False
 
 
-def _stories(run: Run, mark: str) -> Iterator[Story]:
+def _scenarios(run: Run, mark: str) -> Iterator[OrderScenario]:
     return tales(run.rolls.randrange(2**32), f"{run.prefix}{mark}", frozenset({"delivered"}))
 
 

@@ -19,7 +19,7 @@ FENCED_SECONDS = 15.0
 _WORKERS = 8
 _EVENTS = 200
 _COUNTED = frozenset({"returned, refunded in two parts", "cancelled after it left"})
-"""Stories that do not end the same where any of their events takes effect twice: half a refund is one."""
+"""Scenarios that do not end the same where any of their events takes effect twice: half a refund is one."""
 IN_FLIGHT = PARTITIONS * 2
 """Notifications that can be on their way when a notify dies: an e-mail and a webhook of an event per partition."""
 

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Awaitable, Iterator
 from pathlib import Path
 
-from orderflow_sandbox.sender import NotTakenError
+from orderflow_sandbox.sender import NotAcceptedError
 from tests.chaos.errors import NotSettledError
 from tests.cluster.canary.met import Met
 from tests.cluster.canary.prometheus import Prometheus
@@ -71,7 +71,7 @@ async def run(given: argparse.Namespace, state: Path) -> tuple[list[Outcome], li
             try:
                 outcomes.append(await trial)
                 sys.stderr.write(as_row(outcomes[-1]) + "\n")
-            except* (ClusterError, NotSettledError, NotTakenError) as group:
+            except* (ClusterError, NotSettledError, NotAcceptedError) as group:
                 failed.extend(str(error) for error in _each(group))
                 sys.stderr.write(f"not tried to the end: {failed[-1]}\n")
 

@@ -17,7 +17,6 @@ from typing import Any, Final
 import httpx
 
 from orderflow_sandbox import report
-from orderflow_sandbox.cli import EMAILED
 from orderflow_sandbox.report import Account
 from orderflow_sandbox.sender import Sender
 from tests.chaos.groups import Groups
@@ -40,7 +39,7 @@ _BEHIND = 3
 @dataclass(frozen=True)
 class Outcome:
     """seconds: from the first order that met the revision to its share being nothing again; None where one of the two
-    never was. ended: the rollout's phase, and why. wrong: orders that ended otherwise than their story says.
+    never was. ended: the rollout's phase, and why. wrong: orders that ended otherwise than their scenario says.
     """
 
     release: str
@@ -180,7 +179,7 @@ class Trials:
 
         told = endless(seed, "canary", ended)
         async with patient(self._stack) as flow, asyncio.TaskGroup() as group:
-            group.create_task(flow.tell(told, at_once=256, pause=1 / self._rate))
+            group.create_task(flow.send_scenarios(told, at_once=256, pause=1 / self._rate))
             group.create_task(audits())
             try:
                 yield flow
@@ -219,7 +218,7 @@ class Trials:
         while True:
             await Groups(self._stack.servers.bootstrap).until_settled(_SETTLE_SECONDS)
             clean = await asyncio.to_thread(self.audit) == 0
-            found = await asyncio.to_thread(report.account, self._stack.servers.admin_url, flow.sent, EMAILED)
+            found = await asyncio.to_thread(report.account, self._stack.servers.admin_url, flow.log)
             if (clean and found.settled) or time.monotonic() > deadline:
                 return found
             await asyncio.sleep(_AFTER_SECONDS)

@@ -16,7 +16,7 @@ from orderflow.audit.report import RecordStatus, Remedy, Report, State
 from orderflow.errors import UnavailableError
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import Envelope
-from orderflow_sandbox.servers.kafka import admin_client
+from orderflow_sandbox.servers.topics import admin_client
 
 
 def audited(line: Line, **more: object) -> Report:

@@ -20,7 +20,7 @@ import yaml
 from aiohttp import web
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from orderflow_sandbox.servers.kafka import create_topics
+from orderflow_sandbox.servers.topics import create_topics
 
 DEADLINE_SECONDS = 45.0
 QUICK = {"retry": 2, "backoffPolicy": "linear", "backoffDelay": "PT0.02S", "timeout": "PT5S"}

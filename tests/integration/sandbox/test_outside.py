@@ -108,4 +108,4 @@ def test_trouble_comes_as_often_as_asked_for(outside: Outside) -> None:
         with pytest.raises(smtplib.SMTPRecipientsRefused):
             post(outside, mail(1))
         post(outside, mail(1))
-    assert outside.http.put("/api/trouble/smtp", json={"mode": "nonsense"}).status_code == 422
+    assert outside.http.put("/api/faults/smtp", json={"mode": "nonsense"}).status_code == 422

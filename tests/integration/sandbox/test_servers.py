@@ -17,8 +17,10 @@ from confluent_kafka import Consumer, Producer
 from support.waiting import DEADLINE_SECONDS, until
 
 from orderflow_sandbox.servers.errors import ServerFailedError, TopicMismatchError
-from orderflow_sandbox.servers.kafka import EmbeddedKafka, Quorum, admin_client, choose_ports, create_topics
+from orderflow_sandbox.servers.kafka import EmbeddedKafka
+from orderflow_sandbox.servers.nodes import Quorum, choose_ports
 from orderflow_sandbox.servers.postgres import EmbeddedPostgres
+from orderflow_sandbox.servers.topics import admin_client, create_topics
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,8 @@ import yaml
 from support.processes import runs
 
 from orderflow_sandbox.serving import ManifestError, Serving, ServingOptions
-from orderflow_sandbox.serving.manifest import Target, parse
+from orderflow_sandbox.serving.manifest import parse
+from orderflow_sandbox.serving.service import Target
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -7,22 +7,23 @@ import pytest
 
 from orderflow_sandbox import replay
 from orderflow_sandbox.address import SandboxError
-from orderflow_sandbox.scenarios import Story, stories
+from orderflow_sandbox.messages import OrderScenario
+from orderflow_sandbox.scenarios import order_scenarios
 
 START = datetime(2026, 11, 23, tzinfo=UTC)
 HEADER = "order_id,status,purchased,approved,shipped,delivered\n"
 
 
-def read(tmp_path: Path, text: str) -> list[Story]:
+def read(tmp_path: Path, text: str) -> list[OrderScenario]:
     file = tmp_path / "orders.csv"
     file.write_text(text)
     return replay.read(file)
 
 
 def test_a_seed_tells_the_same_stories_again_and_every_kind_of_them() -> None:
-    once, again = (list(stories(60, 7, "o", START)) for _ in range(2))
+    once, again = (list(order_scenarios(60, 7, "o", START)) for _ in range(2))
     assert once == again
-    names = {story.name for story in once}
+    names = {scenario.name for scenario in once}
     assert {
         "everything twice",
         "out of order",
@@ -30,7 +31,7 @@ def test_a_seed_tells_the_same_stories_again_and_every_kind_of_them() -> None:
         "held for review",
         "no CloudEvent at all",
     } <= names
-    assert len({story.order_id for story in once}) == 60
+    assert len({scenario.order_id for scenario in once}) == 60
 
 
 @pytest.mark.parametrize(
@@ -52,13 +53,13 @@ def test_a_seed_tells_the_same_stories_again_and_every_kind_of_them() -> None:
 def test_each_line_of_the_file_says_where_its_order_must_end(
     line: str, ends: tuple[str, str], parks: int, tmp_path: Path
 ) -> None:
-    (story,) = read(tmp_path, HEADER + line + "\n")
-    assert (story.ends, story.parks) == (ends, parks)
+    (scenario,) = read(tmp_path, HEADER + line + "\n")
+    assert (scenario.end, scenario.parked) == (ends, parks)
 
 
 async def test_what_happened_is_sent_in_the_order_in_which_it_happened(tmp_path: Path) -> None:
     text = HEADER + "a,delivered,2017-10-02T10:00Z,2017-10-05T11:00Z,2017-10-03T11:00Z,2017-10-04T11:00Z\n"
-    sent = [sending.event async for sending in replay.by_time(read(tmp_path, text), 0)]
+    sent = [message.event async for message in replay.by_time(read(tmp_path, text), 0)]
     assert [event.id for event in sent] == ["a-placed", "a-shipped", "a-delivered", "a-paid"]
 
 

@@ -7,15 +7,8 @@ from typing import Any
 
 import pytest
 
-from orderflow_sandbox.delivery.events import (
-    Event,
-    IllegalExtensionError,
-    Origin,
-    Record,
-    dead_letter,
-    events_of_poll,
-    head_of,
-)
+from orderflow_sandbox.delivery.events import Event, IllegalExtensionError, dead_letter, head_of
+from orderflow_sandbox.delivery.records import Origin, Record, events_of_poll
 
 ORIGIN = Origin("orderflow", "track", {})
 CE = [

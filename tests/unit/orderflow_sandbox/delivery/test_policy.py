@@ -3,28 +3,28 @@
 import pytest
 
 from orderflow_sandbox.delivery.manifest import WITHOUT_DELIVERY_BLOCK
-from orderflow_sandbox.delivery.policy import Backoff, Verdict, judge
+from orderflow_sandbox.delivery.policy import Backoff, Decision, decide
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
 def test_2xx_is_success(status: int) -> None:
-    assert judge(status) is Verdict.SUCCESS
+    assert decide(status) is Decision.SUCCESS
 
 
 @pytest.mark.parametrize("status", [404, 408, 409, 429, 500, 501, 502, 503, 504, 507, 599])
 def test_these_are_retried(status: int) -> None:
-    assert judge(status) is Verdict.RETRY
+    assert decide(status) is Decision.RETRY
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 304, 307, 308, 400, 401, 403, 405, 410, 413, 422, 425])
 def test_these_go_to_the_dead_letter_sink_at_once(status: int) -> None:
-    assert judge(status, location=True) is Verdict.FAIL
+    assert decide(status, location=True) is Decision.FAIL
 
 
 def test_303_is_followed_and_its_get_like_any_redirect() -> None:
-    assert judge(303, location=True) is Verdict.FOLLOW
-    assert judge(303) is Verdict.FAIL
-    assert judge(301, method="GET", location=True) is Verdict.FOLLOW
+    assert decide(303, location=True) is Decision.FOLLOW
+    assert decide(303) is Decision.FAIL
+    assert decide(301, method="GET", location=True) is Decision.FOLLOW
 
 
 def test_exponential_waits_start_at_twice_the_delay() -> None:

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from orderflow_sandbox.serving.autoscaler import Limits, Load, Memory, Observed, decide
-from orderflow_sandbox.serving.manifest import Scale
+from orderflow_sandbox.serving.autoscaler import Limits, Load, Memory, Observation, decide
+from orderflow_sandbox.serving.scale import Scale
 
 LIMITS = Limits(
     target=7,
@@ -21,8 +21,8 @@ LIMITS = Limits(
 )
 
 
-def seen(stable: float, panic: float, ready: int, quiet_for: float = 0, now: float = 1000) -> Observed:
-    return Observed(now=now, stable=stable, panic=panic, ready=ready, quiet_for=quiet_for)
+def seen(stable: float, panic: float, ready: int, quiet_for: float = 0, now: float = 1000) -> Observation:
+    return Observation(now=now, stable=stable, panic=panic, ready=ready, quiet_for=quiet_for)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def seen(stable: float, panic: float, ready: int, quiet_for: float = 0, now: flo
         ("and ends", seen(0, 0, 1, 90), replace(LIMITS, retention=30), 0),
     ],
 )
-def test_a_decision(why: str, observed: Observed, limits: Limits, wanted: int) -> None:
+def test_a_decision(why: str, observed: Observation, limits: Limits, wanted: int) -> None:
     assert decide(limits, observed, Memory())[0] == wanted, why
 
 
@@ -118,5 +118,5 @@ def test_by_cpu_there_is_the_min_scale_all_the_time() -> None:
     annotations = {"class": "hpa.autoscaling.knative.dev", "metric": "cpu", "target": "80", "min-scale": "1"}
     limits = Limits.of(Scale.model_validate(annotations), 32, cap=2, time_scale=1)
     for stable, quiet in ((0, 10_000), (32, 0), (320, 0)):
-        observed = Observed(now=10_000, stable=stable, panic=stable, ready=1, quiet_for=quiet)
+        observed = Observation(now=10_000, stable=stable, panic=stable, ready=1, quiet_for=quiet)
         assert decide(limits, observed, Memory())[0] == 1

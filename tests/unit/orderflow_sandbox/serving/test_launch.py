@@ -9,7 +9,7 @@ import pytest
 
 from orderflow_sandbox.serving import ManifestError, ServingOptions
 from orderflow_sandbox.serving.launch import Launch, expand, launch
-from orderflow_sandbox.serving.manifest import Template
+from orderflow_sandbox.serving.service import Template
 
 MAPS = {"orderflow": {"KAFKA_BOOTSTRAP": "cluster:9092", "LOG_LEVEL": "INFO"}}
 

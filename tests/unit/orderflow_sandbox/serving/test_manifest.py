@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from orderflow_sandbox.serving import ManifestError, load
-from orderflow_sandbox.serving.manifest import Target, checked_traffic, parse
+from orderflow_sandbox.serving.manifest import checked_traffic, parse
+from orderflow_sandbox.serving.service import Target
 
 BASE = Path(__file__).parents[4] / "knative" / "base"
 STAGES = ["intake", "validate", "track", "notify", "park", "shelve", "query", "audit"]

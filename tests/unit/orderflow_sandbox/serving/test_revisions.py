@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from orderflow_sandbox.serving import ManifestError, Service
-from orderflow_sandbox.serving.ingress import Weighted, hosts
 from orderflow_sandbox.serving.revisions import Revisions, Share
+from orderflow_sandbox.serving.routes import Weighted, hosts
 
 if TYPE_CHECKING:
     from pathlib import Path

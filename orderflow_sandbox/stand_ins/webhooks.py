@@ -1,4 +1,4 @@
-"""Webhooks that the outside world received, their signatures checked by the Standard Webhooks library."""
+"""The webhooks that were received. The Standard Webhooks library checks their signatures."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ SHOWN: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Hook:
-    """One request. fault is empty where the signature is good; answer is the status that was given to it."""
+class ReceivedWebhook:
+    """One request. `fault` is empty where the signature is valid; `answer` is the status of the response."""
 
     received: str
     endpoint: str
@@ -35,13 +35,13 @@ class Hook:
 
 
 @dataclass(slots=True)
-class HookStore:
-    """A line of JSON each in `file`; the last ones and all counts in memory. Survives a restart."""
+class WebhookStore:
+    """Kept in `file`, one line of JSON each. The newest ones and all counts are in memory, too."""
 
     file: Path
-    last: deque[Hook] = field(default_factory=lambda: deque(maxlen=SHOWN))
-    taken: dict[str, int] = field(default_factory=dict)
-    """By webhook-id: how often it was answered with 2xx."""
+    last: deque[ReceivedWebhook] = field(default_factory=lambda: deque(maxlen=SHOWN))
+    accepted: dict[str, int] = field(default_factory=dict)
+    """The number of 2xx responses by webhook-id."""
     attempts: int = 0
     unverified: int = 0
 
@@ -49,44 +49,44 @@ class HookStore:
         if self.file.exists():
             with self.file.open() as lines:
                 for line in lines:
-                    self._count(Hook(**json.loads(line)))
+                    self._count(ReceivedWebhook(**json.loads(line)))
 
-    def add(self, hook: Hook) -> None:
+    def add(self, webhook: ReceivedWebhook) -> None:
         with self.file.open("a") as lines:
-            lines.write(json.dumps(asdict(hook)) + "\n")
-        self._count(hook)
+            lines.write(json.dumps(asdict(webhook)) + "\n")
+        self._count(webhook)
 
-    def _count(self, hook: Hook) -> None:
-        self.last.append(hook)
+    def _count(self, webhook: ReceivedWebhook) -> None:
+        self.last.append(webhook)
         self.attempts += 1
-        self.unverified += bool(hook.fault)
-        if 200 <= hook.answer < 300:  # noqa: PLR2004 - HTTP's class of success
-            self.taken[hook.id] = self.taken.get(hook.id, 0) + 1
+        self.unverified += bool(webhook.fault)
+        if 200 <= webhook.answer < 300:  # noqa: PLR2004 - HTTP's class of success
+            self.accepted[webhook.id] = self.accepted.get(webhook.id, 0) + 1
 
 
 def shared_secret(file: Path) -> str:
-    """The secret in the file; made at the first start."""
+    """The secret in the file, which is made at the first start."""
     if not file.exists():
         file.write_text(f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}\n")
     return file.read_text().strip()
 
 
 def examine(
-    verifier: Webhook, endpoint: str, headers: Mapping[str, str], content: bytes, trouble: int | None
-) -> Hook:
-    """Checks a request. The answer is the trouble's, else 204, or 400 for a bad signature."""
+    verifier: Webhook, endpoint: str, headers: Mapping[str, str], content: bytes, status: int | None
+) -> ReceivedWebhook:
+    """Checks a request. The response is `status`, else 204, or 400 for an invalid signature."""
     body: Any = None
     fault = ""
     try:
         body = verifier.verify(content, dict(headers))
     except (WebhookVerificationError, ValueError) as error:
         fault = str(error) or type(error).__name__
-    return Hook(
+    return ReceivedWebhook(
         received=datetime.now(UTC).isoformat(timespec="milliseconds"),
         endpoint=endpoint,
         id=headers.get("webhook-id", ""),
         type=body.get("type", "") if isinstance(body, dict) else "",
         body=body,
         fault=fault,
-        answer=trouble or (400 if fault else 204),
+        answer=status or (400 if fault else 204),
     )

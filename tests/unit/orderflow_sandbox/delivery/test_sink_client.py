@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from orderflow_sandbox.delivery.connection import SinkClient, UnreachableError
+from orderflow_sandbox.delivery.sink_client import SinkClient
 from orderflow_sandbox.delivery.sinks import Sink
+from orderflow_sandbox.http_client import UnreachableError
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 
