@@ -156,11 +156,11 @@ def exported() -> dict[str, set[str]]:
         for sample in family.samples
     }
     registry = CollectorRegistry()
-    measures = Metrics(registry)
-    measures.phase.labels("n", "r", "Healthy").set(1)
-    measures.weight.labels("n", "r").set(1)
-    measures.notices.labels("n", "r", "Aborted").inc()
-    measures.troubles.labels("x").inc()
+    rollouts = Metrics(registry)
+    rollouts.phase.labels("n", "r", "Healthy").set(1)
+    rollouts.weight.labels("n", "r").set(1)
+    rollouts.events.labels("n", "r", "Aborted").inc()
+    rollouts.errors.labels("x").inc()
     return found | {
         sample.name: set(sample.labels) for family in registry.collect() for sample in family.samples
     }
