@@ -26,7 +26,6 @@ class Rollout:
     namespace: str
     uid: str
     generation: int
-    resource_version: str
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
     spec: Spec
@@ -62,7 +61,6 @@ def parse_rollout(document: Document) -> Rollout | InvalidSpec:
         namespace=metadata["namespace"],
         uid=metadata["uid"],
         generation=metadata["generation"],
-        resource_version=metadata["resourceVersion"],
         labels=metadata.get("labels") or {},
         annotations=metadata.get("annotations") or {},
         spec=spec,

@@ -35,7 +35,7 @@ NameArgument = Annotated[
 NamespaceOption = Annotated[
     str | None, typer.Option("--namespace", "-n", help="default: that of the kubeconfig's context")
 ]
-ContextOption = Annotated[str | None, typer.Option("--context", help="context of the kubeconfig")]
+ContextOption = Annotated[str | None, typer.Option("--context", help="name of a context in the kubeconfig")]
 OutputOption = Annotated[OutputFormat, typer.Option("--output", "-o", help="table or json")]
 
 

@@ -1,4 +1,4 @@
-"""A shop with one Service under a rollout, and a controller that is asked round by round."""
+"""A Service with a rollout in the cluster in memory, and a controller that a test runs one reconciliation at a time."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ MAX_ROUNDS = 50
 
 
 class Shop:
-    """stable is the revision that serves when the rollout is made."""
+    """stable: the revision that serves when the rollout is created."""
 
     def __init__(self, cluster: FakeCluster | None = None, **canary: Any) -> None:
         self.cluster = cluster or FakeCluster()
@@ -43,8 +43,8 @@ class Shop:
         )
         self.run_to_rest()
 
-    def reconcile(self) -> bool:
-        """One round of the controller, then Knative's; whether anything was written."""
+    def reconcile_once(self) -> bool:
+        """The controller reconciles, then Knative settles. Returns whether anything was written."""
         before = self._versions()
         try:
             reconcile(self.cluster, NAMESPACE, ROLLOUT, self.cluster.now)
@@ -56,15 +56,15 @@ class Shop:
         return before != self._versions()
 
     def planned_writes(self) -> list[Callable[[], None]]:
-        """A controller reads and decides; its writes, the status first, are the test's to do."""
+        """A controller reads and decides. The test calls the writes; the first one is the status."""
         document = self.cluster.rollout(NAMESPACE, ROLLOUT)
         assert document is not None
         return writes(self.cluster, document, read_and_plan(self.cluster, document, self.cluster.now))
 
     def run_to_rest(self) -> dict[str, Any]:
-        """Rounds until nothing is left to do; the status then."""
+        """Reconciles until nothing is written any more. Returns the status."""
         for _ in range(MAX_ROUNDS):
-            if not self.reconcile():
+            if not self.reconcile_once():
                 return self.cluster.status()
         raise AssertionError("the controller never comes to rest")
 
@@ -101,7 +101,7 @@ class Shop:
         return self.run_to_rest()
 
     def change(self, **spec: Any) -> dict[str, Any]:
-        """The rollout's spec is changed."""
+        """Changes fields of the rollout's spec."""
         self.rollout["spec"].update(spec)
         self.rollout["metadata"]["generation"] += 1
         self.cluster.patch_rollout(NAMESPACE, ROLLOUT, {}, None)
@@ -112,19 +112,19 @@ class Shop:
         return self.run_to_rest()
 
     def end_current_run(self, phase: str, measured: int = 1) -> dict[str, Any]:
-        """The one run that is under way ends."""
+        """Ends the only run that is not finished."""
         (run,) = self.cluster.unfinished_runs()
         self.cluster.end_run(run, phase, measured)
         return self.run_to_rest()
 
     def release_to_analysis(self) -> str:
-        """A release that has passed weight and pause."""
+        """A release that has passed its first weight and pause and is at its analysis."""
         revision = self.release()
         self.wait(300)
         return revision
 
     def release_and_promote(self) -> str:
-        """A release that was promoted step by step."""
+        """A release that is promoted by its steps."""
         revision = self.release_to_analysis()
         self.end_current_run("Successful")
         self.promote()

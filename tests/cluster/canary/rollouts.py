@@ -59,8 +59,8 @@ class Controller:
 
     def leader(self) -> str | None:
         """The pod that leads; the Lease names it also for a while after its death."""
-        found = self.kube.items("leases.coordination.k8s.io")
-        return next((lease["spec"].get("holderIdentity") for lease in found), None)
+        leases = self.kube.items("leases.coordination.k8s.io")
+        return next((lease["spec"].get("holderIdentity") for lease in leases), None)
 
     def kill(self) -> str | None:
         """The leading process, at once and without a word."""
@@ -126,23 +126,23 @@ class Rollouts:
         self.kube.kubectl("delete", names.PLURAL, stage, "--ignore-not-found", "--timeout=60s")
 
     def status(self, stage: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.kube.get(names.PLURAL, stage).get("status", {})
-        return found
+        status: dict[str, Any] = self.kube.get(names.PLURAL, stage).get("status", {})
+        return status
 
     def _at_rest(self, stage: str) -> bool:
         """Led as it is now; an aborted release is at rest too."""
-        found = self.kube.get(names.PLURAL, stage)
-        status = found.get("status", {})
-        seen = status.get("observedGeneration") == found["metadata"]["generation"]
-        return seen and status.get("phase") in {"Healthy", "Degraded"} and "stableRevision" in status
+        rollout = self.kube.get(names.PLURAL, stage)
+        status = rollout.get("status", {})
+        observed = status.get("observedGeneration") == rollout["metadata"]["generation"]
+        return observed and status.get("phase") in {"Healthy", "Degraded"} and "stableRevision" in status
 
     def shares(self, stage: str) -> dict[str, int]:
         """What the Route gives each revision now."""
-        found: dict[str, int] = {}
+        shares: dict[str, int] = {}
         for entry in self.kube.get("ksvc", stage)["status"].get("traffic", ()):
             name = entry.get("revisionName", "")
-            found[name] = found.get(name, 0) + (entry.get("percent") or 0)
-        return found
+            shares[name] = shares.get(name, 0) + (entry.get("percent") or 0)
+        return shares
 
     def release(self, stage: str, template: dict[str, Any]) -> str:
         """The new revision's name."""
@@ -169,15 +169,15 @@ def shortened(document: dict[str, Any], namespace: str, prometheus: str) -> dict
     for analysis in [canary["analysis"], *(s["analysis"] for s in canary["steps"] if "analysis" in s)]:
         used = [ref["templateName"] for ref in analysis["templates"]]
         known = {arg["name"] for name in used for arg in _template(name)["spec"]["args"]}
-        wanted = {name: value for name, value in (_SHORT | addresses).items() if name in known}
-        given = [arg for arg in analysis["args"] if arg["name"] not in wanted]
-        analysis["args"] = [*given, *({"name": n, "value": v} for n, v in wanted.items())]
+        overrides = {name: value for name, value in (_SHORT | addresses).items() if name in known}
+        unchanged = [arg for arg in analysis["args"] if arg["name"] not in overrides]
+        analysis["args"] = [*unchanged, *({"name": n, "value": v} for n, v in overrides.items())]
     return document
 
 
 def _template(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((ARGO / f"analysis/{name}.yaml").read_text())
-    return found
+    template: dict[str, Any] = yaml.safe_load((ARGO / f"analysis/{name}.yaml").read_text())
+    return template
 
 
 def until_zero(rollouts: Rollouts, stage: str, revision: str, seconds: float) -> float | None:

@@ -1,4 +1,4 @@
-"""What a real API server takes of a KnativeRollout, and what it refuses: argo/crd, asked by dry runs."""
+"""Which KnativeRollouts a real API server admits by argo/crd, and which it refuses: dry runs."""
 
 import copy
 import json
@@ -50,14 +50,14 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 
 def admitted(kube: Kube, document: dict[str, Any]) -> dict[str, Any]:
-    told = kube.kubectl(
+    output = kube.kubectl(
         "create", "--dry-run=server", "--output=json", "--filename=-", given=json.dumps(document)
     )
-    found: dict[str, Any] = json.loads(told)
-    return found
+    defaulted: dict[str, Any] = json.loads(output)
+    return defaulted
 
 
-def test_a_plain_rollout_is_taken_with_its_defaults(kube: Kube) -> None:
+def test_a_plain_rollout_is_admitted_with_its_defaults(kube: Kube) -> None:
     spec = admitted(kube, GOOD)["spec"]
     assert spec["workloadRef"] == {
         "apiVersion": "serving.knative.dev/v1",
@@ -80,7 +80,7 @@ def test_a_plain_rollout_is_taken_with_its_defaults(kube: Kube) -> None:
         ("paused", True),
     ],
 )
-def test_whatever_argo_and_knative_can_both_do_is_taken(kube: Kube, path: str, value: Any) -> None:
+def test_whatever_argo_and_knative_both_support_is_admitted(kube: Kube, path: str, value: Any) -> None:
     admitted(kube, changed(path, value))
 
 

@@ -1,5 +1,7 @@
-"""The controller against a real API server, Knative and Argo's analysis: a process of this machine leads a Service of a
-few lines, and people ask for things with `kn rollout`."""
+"""The controller against a real API server, Knative and Argo's analysis controller.
+
+It runs as a process of this machine and releases a Service of a few lines; `kn rollout` steers it.
+"""
 
 import json
 import os
@@ -41,7 +43,7 @@ STEPS: list[dict[str, Any]] = [
 
 
 class Verdicts:
-    """What the analysis is told, as query tells it."""
+    """The verdict that the analysis reads, in the form of query's API."""
 
     def __init__(self, host: str) -> None:
         self.verdict = "fine"
@@ -119,24 +121,24 @@ class Trial:
         return self.kube.until(SECONDS, "a new revision", newer)
 
     def latest(self) -> str | None:
-        (found, *_) = [s for s in self.kube.items("ksvc") if s["metadata"]["name"] == SERVICE] or [{}]
-        name: str | None = found.get("status", {}).get("latestCreatedRevisionName")
+        (service, *_) = [s for s in self.kube.items("ksvc") if s["metadata"]["name"] == SERVICE] or [{}]
+        name: str | None = service.get("status", {}).get("latestCreatedRevisionName")
         return name
 
     def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.kube.get(names.PLURAL, SERVICE).get("status", {})
-        return found
+        status: dict[str, Any] = self.kube.get(names.PLURAL, SERVICE).get("status", {})
+        return status
 
-    def until(self, what: str, **wanted: Any) -> dict[str, Any]:
+    def until(self, what: str, **expected: Any) -> dict[str, Any]:
         def look() -> dict[str, Any] | None:
             status = self.status()
-            return status if all(status.get(name) == value for name, value in wanted.items()) else None
+            return status if all(status.get(name) == value for name, value in expected.items()) else None
 
         return self.kube.until(SECONDS, what, look)
 
     def shares(self) -> dict[str, int]:
-        found = self.kube.get("ksvc", SERVICE)["status"]["traffic"]
-        return {entry["revisionName"]: entry["percent"] for entry in found if entry.get("percent")}
+        traffic = self.kube.get("ksvc", SERVICE)["status"]["traffic"]
+        return {entry["revisionName"]: entry["percent"] for entry in traffic if entry.get("percent")}
 
     def kn(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", "from knrollout.cli.app import main; main()", *words]
@@ -202,8 +204,8 @@ def objects(url: str) -> list[dict[str, Any]]:
     return [template, rollout]
 
 
-def released(trial: Trial) -> str:
-    """A release that waits at its last step."""
+def release_to_last_step(trial: Trial) -> str:
+    """Returns the revision once its release waits at the last step."""
     revision = trial.service(RELEASE=f"{id(object())}")
     trial.until("the last pause", phase="Paused", currentStepIndex=3, canaryRevision=revision)
     return revision
@@ -211,7 +213,7 @@ def released(trial: Trial) -> str:
 
 def test_a_release_goes_by_its_steps_and_a_promotion_ends_it(trial: Trial) -> None:
     stable = trial.status()["stableRevision"]
-    canary = released(trial)
+    canary = release_to_last_step(trial)
     assert trial.shares() == {stable: 50, canary: 50}
     assert trial.kn("promote", SERVICE).returncode == 0
     assert trial.kn("status", SERVICE, "--timeout", "200s").returncode == 0
@@ -231,7 +233,7 @@ def test_a_release_that_an_analysis_calls_worse_goes_back_by_itself(trial: Trial
     assert trial.shares() == {stable: 100}
 
 
-def test_an_analysis_that_says_nothing_pauses_and_promotes_nothing(trial: Trial) -> None:
+def test_an_analysis_without_a_result_pauses_and_promotes_nothing(trial: Trial) -> None:
     trial.verdicts.verdict = "too_few"
     try:
         canary = trial.service(RELEASE="quiet")
@@ -277,8 +279,8 @@ def test_an_undo_goes_back_to_the_stable_revision_before(trial: Trial) -> None:
     assert trial.shares() == {status["stableRevision"]: 100}
 
 
-def test_a_hand_edit_of_the_traffic_is_left_alone_and_said(trial: Trial) -> None:
-    canary = released(trial)
+def test_a_manual_edit_of_the_traffic_is_preserved_and_reported(trial: Trial) -> None:
+    canary = release_to_last_step(trial)
     stable = trial.status()["stableRevision"]
     patch = {"spec": {"traffic": [{"revisionName": stable, "percent": 100}]}}
     trial.kube.kubectl("patch", "ksvc", SERVICE, "--type=merge", f"--patch={json.dumps(patch)}")
@@ -289,6 +291,6 @@ def test_a_hand_edit_of_the_traffic_is_left_alone_and_said(trial: Trial) -> None
     assert trial.shares() == {stable: 50, canary: 50}
 
 
-def test_events_tell_what_has_happened(trial: Trial) -> None:
-    told = {event["reason"] for event in trial.kube.items("events") if event["type"]}
-    assert {"Started", "SetWeight", "Promoted", "Aborted", "Healthy"} <= told
+def test_events_report_the_release(trial: Trial) -> None:
+    reasons = {event["reason"] for event in trial.kube.items("events") if event["type"]}
+    assert {"Started", "SetWeight", "Promoted", "Aborted", "Healthy"} <= reasons

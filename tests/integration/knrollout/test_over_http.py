@@ -1,7 +1,8 @@
-"""The controller's round through the real client: what the cluster in memory proved holds over HTTP as well."""
+"""Reconciliation through the real Kubernetes client: what the unit tests show also holds over HTTP."""
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -19,13 +20,13 @@ ARGO = Path(__file__).parents[3] / "argo"
 
 
 class Remote(Shop):
-    """The shop's controller sees its cluster through HTTP once it is there."""
+    """Once `remote` is set, the controller reaches the cluster through HTTP."""
 
     remote: KubernetesCluster | None = None
 
-    def reconcile(self) -> bool:
+    def reconcile_once(self) -> bool:
         if self.remote is None:
-            return super().reconcile()
+            return super().reconcile_once()
         before = self._versions()
         reconcile(self.remote, "shop", "track", self.cluster.now)
         self.cluster.settle()
@@ -33,7 +34,7 @@ class Remote(Shop):
 
     def run_to_rest(self) -> dict[str, object]:
         for _ in range(MAX_ROUNDS if self.remote is None else 12):
-            self.reconcile()
+            self.reconcile_once()
         return self.cluster.status()
 
 
@@ -59,16 +60,16 @@ def test_a_failed_release_goes_back_and_its_runs_are_stopped(shop: Remote) -> No
     assert shop.cluster.shares() == {shop.stable: 100}
 
 
-def test_a_service_that_somebody_wrote_in_between_is_not_written(shop: Remote) -> None:
+def test_a_service_that_was_written_in_between_is_not_overwritten(shop: Remote) -> None:
     assert shop.remote is not None
-    seen = shop.cluster.objects["service", "track"]["metadata"]["resourceVersion"]
-    wanted = SetTraffic("track", seen, (TrafficTarget(shop.stable, 100),), "track/99")
+    version = shop.cluster.objects["service", "track"]["metadata"]["resourceVersion"]
+    action = SetTraffic("track", version, (TrafficTarget(shop.stable, 100),), "track/99")
     shop.cluster.edit_traffic([{"revisionName": shop.stable, "percent": 100, "tag": "other"}])
     with pytest.raises(ConflictError):
-        shop.remote.set_traffic("shop", wanted)
+        shop.remote.set_traffic("shop", action)
 
 
-def test_what_is_not_there_is_none_and_not_an_error(shop: Remote) -> None:
+def test_a_missing_object_is_none_and_not_an_error(shop: Remote) -> None:
     assert shop.remote is not None
     assert shop.remote.rollout("shop", "gone") is None
     assert shop.remote.template("shop", "gone", cluster_scope=True) is None
@@ -76,7 +77,21 @@ def test_what_is_not_there_is_none_and_not_an_error(shop: Remote) -> None:
     shop.remote.delete_run("shop", "gone")
 
 
-def test_the_controllers_role_allows_what_it_asks_and_no_write_that_it_does_not(tmp_path: Path) -> None:
+class WithoutResources(KubeApi):
+    """An API server without the CustomResourceDefinition."""
+
+    def handle(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+        return 404, {"reason": "NotFound"}
+
+
+@pytest.mark.parametrize("namespace", ["shop", None])
+def test_without_the_definition_there_are_no_rollouts(tmp_path: Path, namespace: str | None) -> None:
+    with serve(WithoutResources(Shop().cluster), tmp_path) as kubeconfig:
+        remote = KubernetesCluster(config.new_client_from_config(str(kubeconfig)))
+        assert remote.rollouts(namespace) == []
+
+
+def test_the_controllers_role_allows_its_requests_and_no_other_writes(tmp_path: Path) -> None:
     shop = Remote(analysis={"templates": [{"templateName": "orders"}], "args": ORDERS["args"]})
     shop.change(analysis={"unsuccessfulRunHistoryLimit": 0, "successfulRunHistoryLimit": 0})
     api = KubeApi(shop.cluster)
@@ -97,6 +112,6 @@ def test_the_controllers_role_allows_what_it_asks_and_no_write_that_it_does_not(
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
-    watched = {"get", "list", "watch"}
+    reads = {"get", "list", "watch"}
     assert api.requests <= allowed
-    assert {one for one in allowed if one[2] not in watched} <= api.requests
+    assert {one for one in allowed if one[2] not in reads} <= api.requests

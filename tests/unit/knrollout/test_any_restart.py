@@ -1,4 +1,4 @@
-"""Controllers that die, fall asleep and wake up late, people and Knative in between: what holds all the same."""
+"""Invariants while controllers are killed or suspended, and people, Knative and Argo act in between."""
 
 from collections.abc import Callable
 from typing import Any
@@ -32,9 +32,9 @@ Writes = list[Callable[[], None]]
 
 
 class Controllers(RuleBasedStateMachine):
-    """Any number of controllers: each reads, decides, and may do only some of its writes, or do them late."""
+    """Any number of controllers: each reads and decides, and may write only a part of its plan, or write late."""
 
-    asleep = Bundle("asleep")
+    suspended = Bundle("suspended")
 
     @initialize(background=st.booleans(), window=st.booleans())
     def a_shop(self, background: bool, window: bool) -> None:
@@ -45,40 +45,40 @@ class Controllers(RuleBasedStateMachine):
         if window:
             self.shop.change(rollbackWindow={"revisions": 3})
         self.stable = self.shop.stable
-        self.asked: set[str] = set()
-        self.proven: set[str] = set()
-        self.good: set[str] = set()
+        self.requests: set[str] = set()
+        self.successful_runs: set[str] = set()
+        self.measured_runs: set[str] = set()
         self.cluster.deploy()
 
     # Controllers.
 
-    @rule(target=asleep, carried=st.integers(0, 3))
-    def a_controller_decides_and_stops_after_some_writes(self, carried: int) -> Any:
-        left = self._decided()[0]
-        return multiple(self._carry(left[:carried], left[carried:]))
+    @rule(target=suspended, count=st.integers(0, 3))
+    def a_controller_decides_and_stops_after_some_writes(self, count: int) -> Any:
+        writes = self._plan()[0]
+        return multiple(self._write(writes[:count], writes[count:]))
 
-    @rule(left=consumes(asleep), carried=st.integers(1, 3))
-    def a_controller_wakes_up_late(self, left: Writes, carried: int) -> None:
-        self._carry(left[:carried], [])
+    @rule(writes=consumes(suspended), count=st.integers(1, 3))
+    def a_suspended_controller_resumes(self, writes: Writes, count: int) -> None:
+        self._write(writes[:count], [])
 
     @rule(rounds=st.integers(1, 6))
-    def a_controller_is_left_alone_for_a_while(self, rounds: int) -> None:
-        self._lead(rounds)
+    def a_controller_runs_undisturbed(self, rounds: int) -> None:
+        self._run_rounds(rounds)
 
-    def _lead(self, rounds: int) -> None:
+    def _run_rounds(self, rounds: int) -> None:
         for _ in range(rounds):
-            self._carry(self._decided()[0], [])
+            self._write(self._plan()[0], [])
             self.cluster.settle()
 
-    def _decided(self) -> tuple[Writes, Plan]:
+    def _plan(self) -> tuple[Writes, Plan]:
         document = self.cluster.rollout(NAMESPACE, ROLLOUT)
         assert document is not None
-        decided = read_and_plan(self.cluster, document, self.cluster.now)
-        self._check_targets(decided)
-        self._check_promotion(document, decided)
-        return writes(self.cluster, document, decided), decided
+        plan = read_and_plan(self.cluster, document, self.cluster.now)
+        self._check_targets(plan)
+        self._check_promotion(document, plan)
+        return writes(self.cluster, document, plan), plan
 
-    def _carry(self, now: Writes, later: Writes) -> Writes:
+    def _write(self, now: Writes, later: Writes) -> Writes:
         for write in now:
             try:
                 write()
@@ -86,19 +86,19 @@ class Controllers(RuleBasedStateMachine):
                 return []
         return later
 
-    def _check_targets(self, decided: Plan) -> None:
-        """Traffic is never planned to a revision that is deleted, and shares are always the whole."""
+    def _check_targets(self, plan: Plan) -> None:
+        """No plan sends traffic to a deleted revision, and the percentages add up to 100."""
         existing = {document["metadata"]["name"] for document in self.cluster.revisions(NAMESPACE, SERVICE)}
-        for action in decided.actions:
+        for action in plan.actions:
             if isinstance(action, SetTraffic):
                 own = [t for t in action.targets if t.tag != "demo" and (t.percent or t.tag)]
                 assert {t.revision for t in own} <= existing
                 assert sum(t.percent for t in action.targets) == 100
 
-    def _check_promotion(self, document: Any, decided: Plan) -> None:
-        """A revision becomes stable by its runs' success, a person's word, or as a way back that was good."""
+    def _check_promotion(self, document: Any, plan: Plan) -> None:
+        """A revision becomes stable by successful runs, by a request, or because it was stable before."""
         before = document.get("status", {}).get("stableRevision")
-        after = decided.status
+        after = plan.status
         if before is None or after.stable_revision == before or after.history[-1].outcome != "Promoted":
             return
         last = after.history[-1]
@@ -108,13 +108,13 @@ class Controllers(RuleBasedStateMachine):
                 e.revision == last.revision and e.outcome in {"Adopted", "Promoted"}
                 for e in after.history[:-1]
             )
-            assert f"{token}/full" in self.asked or was_stable
+            assert f"{token}/full" in self.requests or was_stable
             return
         step = f"-{last.attempt}-step1-"
-        assert f"{token}/1" in self.asked or any(step in run for run in self.proven)
+        assert f"{token}/1" in self.requests or any(step in run for run in self.successful_runs)
         background = f"-{last.attempt}-background-"
-        if self.background and f"{token}/4" not in self.asked:
-            assert any(background in run for run in self.good)
+        if self.background and f"{token}/4" not in self.requests:
+            assert any(background in run for run in self.measured_runs)
 
     # Knative, Argo, time.
 
@@ -144,19 +144,19 @@ class Controllers(RuleBasedStateMachine):
         self._end(data.draw(st.sampled_from(sorted(self.cluster.unfinished_runs()))), phase, measured)
 
     @rule(measured=st.sampled_from([1, 1, 1, 0]), times=st.integers(1, 8))
-    def things_go_well(self, measured: int, times: int) -> None:
+    def all_runs_succeed(self, measured: int, times: int) -> None:
         for _ in range(times):
             for name in sorted(self.cluster.unfinished_runs()):
                 self._end(name, "Running" if "background" in name else "Successful", measured)
             self.cluster.advance_clock(30)
-            self._lead(2)
+            self._run_rounds(2)
 
     def _end(self, name: str, phase: str, measured: int) -> None:
         terminated = self.cluster.objects["run", name]["spec"].get("terminate", False)
         self.cluster.end_run(name, phase, measured)
         if measured and not terminated and phase in {"Successful", "Running"}:
-            self.good.add(name)
-            self.proven |= {name} if phase == "Successful" else set()
+            self.measured_runs.add(name)
+            self.successful_runs |= {name} if phase == "Successful" else set()
 
     @rule(seconds=st.sampled_from([1, 30, 300, 700]))
     def time_passes(self, seconds: int) -> None:
@@ -178,24 +178,24 @@ class Controllers(RuleBasedStateMachine):
             "retry": (names.RETRY_ANNOTATION, f"{revision}/{status['attempt']}"),
             "undo": (names.UNDO_ANNOTATION, f"{revision}/{service['status']['latestCreatedRevisionName']}"),
         }[what]
-        self.asked.add(value)
+        self.requests.add(value)
         self.cluster.patch_rollout(NAMESPACE, ROLLOUT, {annotation: value}, None)
 
     # What holds.
 
     @invariant()
-    def shares_are_the_whole(self) -> None:
+    def shares_add_up_to_100(self) -> None:
         if hasattr(self, "cluster"):
             assert sum(self.cluster.shares().values()) == 100
 
     @invariant()
-    def nobody_is_taken_for_a_hand_that_edits(self) -> None:
-        """No split that a controller wrote, however late, is mistaken for somebody's edit."""
+    def no_write_of_a_controller_counts_as_a_manual_edit(self) -> None:
+        """However late it is written."""
         if hasattr(self, "cluster"):
             assert self.cluster.status()["reason"] != "TrafficEdited"
 
     def teardown(self) -> None:
-        """Whatever happened: one controller that is left alone comes to rest, where the status says."""
+        """In the end one undisturbed controller comes to rest, with the traffic that the status names."""
         if not hasattr(self, "cluster"):
             return
         self.cluster.settle()
@@ -205,10 +205,10 @@ class Controllers(RuleBasedStateMachine):
         split = status["applied"]
         if status["phase"] == "Degraded" and status["reason"] != "ProgressDeadlineExceeded":
             assert status.get("aborted")
-        wanted = {split["stable"]: 100 - split["weight"]}
+        shares = {split["stable"]: 100 - split["weight"]}
         if split.get("canary"):
-            wanted[split["canary"]] = split["weight"]
-        assert self.cluster.shares() == {name: share for name, share in wanted.items() if share}
+            shares[split["canary"]] = split["weight"]
+        assert self.cluster.shares() == {name: share for name, share in shares.items() if share}
         if status.get("aborted") or status["phase"] == "Healthy":
             assert self.cluster.shares() == {status["stableRevision"]: 100}
 

@@ -1,4 +1,4 @@
-"""When rounds are made: on a stir, when a time has come, by the leader only, and whatever goes wrong elsewhere."""
+"""When rollouts are reconciled: on events, periodically, by the leader only, and despite errors."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -34,16 +34,16 @@ class Setting:
 
 @pytest.fixture
 async def setting() -> AsyncIterator[Setting]:
-    made = Setting(FakeCluster())
-    yield made
-    await made.controller.stop()
+    setting = Setting(FakeCluster())
+    yield setting
+    await setting.controller.stop()
 
 
 async def until(condition: Callable[[], bool]) -> None:
     await asyncio.to_thread(waiting.until, condition)
 
 
-async def test_a_changed_service_stirs_its_rollout(setting: Setting) -> None:
+async def test_a_changed_service_reconciles_its_rollout(setting: Setting) -> None:
     canary = setting.shop.cluster.deploy()
     setting.controller.on_service("shop", SERVICE)
     await until(lambda: setting.shop.cluster.shares().get(canary) is None)
@@ -51,12 +51,12 @@ async def test_a_changed_service_stirs_its_rollout(setting: Setting) -> None:
     await until(lambda: setting.shop.cluster.tags().get("canary") == canary)
 
 
-async def test_a_lost_event_is_made_up_for_by_looking_again(setting: Setting) -> None:
+async def test_a_lost_event_is_made_up_for_by_the_resync(setting: Setting) -> None:
     canary = setting.shop.cluster.deploy()
     await until(lambda: setting.shop.cluster.tags().get("canary") == canary)
 
 
-async def test_who_does_not_lead_writes_nothing_and_takes_over_when_it_does() -> None:
+async def test_a_process_writes_nothing_until_it_leads() -> None:
     setting = Setting(FakeCluster(), leads=False)
     canary = setting.shop.cluster.deploy()
     before = len(setting.shop.cluster.traffic_writes)
@@ -69,28 +69,28 @@ async def test_who_does_not_lead_writes_nothing_and_takes_over_when_it_does() ->
 
 
 class Flaky(FakeCluster):
-    """The API server is away for some questions."""
+    """The API server does not answer the next requests."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.away = 0
+        self.failures = 0
 
     def service(self, namespace: str, name: str) -> Any:
-        if self.away:
-            self.away -= 1
+        if self.failures:
+            self.failures -= 1
             raise ClusterError("the API server does not answer")
         return super().service(namespace, name)
 
 
-async def test_an_api_server_that_is_away_is_asked_again() -> None:
+async def test_a_request_without_an_answer_is_repeated() -> None:
     cluster = Flaky()
     setting = Setting(cluster)
     canary = cluster.deploy()
-    cluster.away = 2
+    cluster.failures = 2
     setting.controller.enqueue("shop", "track")
     await until(lambda: cluster.tags().get("canary") == canary)
-    troubles = setting.registry.get_sample_value("knrollout_troubles_total", {"kind": "ClusterError"})
-    assert troubles == 2
+    errors = setting.registry.get_sample_value("knrollout_troubles_total", {"kind": "ClusterError"})
+    assert errors == 2
     await setting.controller.stop()
 
 

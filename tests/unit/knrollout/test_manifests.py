@@ -1,4 +1,4 @@
-"""What argo/ gives a cluster, held against the code."""
+"""The manifests in argo/ compared with the code."""
 
 import copy
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from knrollout.api import admission, crd
 from knrollout.api.spec import Spec
 from knrollout.api.status import Status
 from knrollout.cli.lint import lint
-from knrollout.decide.analysis import Subject, run_manifest
+from knrollout.decide.analysis import Subject, TemplateKey, run_manifest
 
 ARGO = Path(__file__).parents[3] / "argo"
 GOOD: dict[str, Any] = {
@@ -43,9 +43,9 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     return spec
 
 
-def test_the_definition_is_what_the_models_say() -> None:
+def test_the_definition_is_generated_from_the_models() -> None:
     assert (ARGO / "crd/knativerollout.yaml").read_text() == crd.as_yaml(), (
-        "make it: python -m knrollout.api.crd"
+        "generate it: python -m knrollout.api.crd"
     )
 
 
@@ -77,8 +77,8 @@ def test_a_plain_spec_gets_the_defaults_of_the_definition() -> None:
     spec = Spec.model_validate(GOOD)
     version = crd.custom_resource_definition()["spec"]["versions"][0]
     known = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
-    given = spec.model_dump(by_alias=True)
-    assert {name: given[name] for name, field in known.items() if "default" in field} == {
+    defaults = spec.model_dump(by_alias=True)
+    assert {name: defaults[name] for name, field in known.items() if "default" in field} == {
         name: field["default"] for name, field in known.items() if "default" in field
     }
 
@@ -114,7 +114,7 @@ def test_whatever_is_outside_the_subset_is_refused(path: str, value: Any) -> Non
         Spec.model_validate(changed(path, value))
 
 
-def test_every_field_of_argos_that_is_refused_is_refused_by_the_model_too() -> None:
+def test_every_field_of_argo_that_admission_refuses_is_refused_by_the_model_too() -> None:
     places = {
         "Spec": "",
         "Strategy": "strategy.",
@@ -135,55 +135,55 @@ def test_the_rollouts_and_their_templates_have_no_fault() -> None:
 
 def test_every_analysis_of_every_rollout_can_be_made() -> None:
     templates = {
-        (False, d["metadata"]["name"]): d["spec"]
+        TemplateKey(False, d["metadata"]["name"]): d["spec"]
         for d in documents("analysis")
         if d["kind"] == "AnalysisTemplate"
     }
-    of = Subject("track", "shop", "uid", {}, {}, stable="track-00001", canary="track-00002", attempt=1)
+    subject = Subject("track", "shop", "uid", {}, {}, stable="track-00001", canary="track-00002", attempt=1)
     for rollout in documents("rollouts"):
         if rollout["kind"] == "KnativeRollout":
             canary = Spec.model_validate(rollout["spec"]).strategy.canary
             for analysis in [step.analysis for step in canary.steps] + [canary.analysis]:
                 if analysis is not None:
-                    assert run_manifest("run", analysis, templates, of)["spec"]["metrics"]
+                    assert run_manifest("run", analysis, templates, subject)["spec"]["metrics"]
 
 
-def test_an_analysis_of_traces_is_told_the_weight_that_the_step_before_it_gave() -> None:
-    told = 0
+def test_an_analysis_gets_the_weight_of_the_step_before_it_as_its_argument() -> None:
+    checked = 0
     for rollout in documents("rollouts"):
         weight = 0
         for step in rollout.get("spec", {}).get("strategy", {}).get("canary", {}).get("steps", ()):
             weight = step.get("setWeight", weight)
             for arg in step.get("analysis", {}).get("args", ()):
                 if arg["name"] == "weight":
-                    told += 1
+                    checked += 1
                     assert arg["value"] == str(weight), rollout["metadata"]["name"]
-    assert told == 6
+    assert checked == 6
 
 
-def test_no_analysis_may_find_nothing_more_often_than_it_measures() -> None:
+def test_no_analysis_tolerates_more_inconclusive_measurements_than_it_makes() -> None:
     """Argo refuses a run whose count is below its inconclusiveLimit."""
     templates = {
-        (False, d["metadata"]["name"]): d["spec"]
+        TemplateKey(False, d["metadata"]["name"]): d["spec"]
         for d in documents("analysis")
         if d["kind"] == "AnalysisTemplate"
     }
-    of = Subject("track", "shop", "uid", {}, {}, stable="track-00001", canary="track-00002", attempt=1)
+    subject = Subject("track", "shop", "uid", {}, {}, stable="track-00001", canary="track-00002", attempt=1)
     for rollout in documents("rollouts"):
         if rollout["kind"] == "KnativeRollout":
             canary = Spec.model_validate(rollout["spec"]).strategy.canary
             for analysis in [step.analysis for step in canary.steps] + [canary.analysis]:
                 if analysis is not None:
-                    made = run_manifest("run", analysis, templates, of)["spec"]["args"]
-                    args = {arg["name"]: arg.get("value") for arg in made}
+                    run_args = run_manifest("run", analysis, templates, subject)["spec"]["args"]
+                    args = {arg["name"]: arg.get("value") for arg in run_args}
                     assert int(args["count"]) >= int(args["most-empty"])
 
 
-def test_what_only_the_audit_finds_is_looked_for_beside_the_steps() -> None:
+def test_the_audits_findings_are_analysed_in_parallel_to_the_steps() -> None:
     for rollout in documents("rollouts"):
         if rollout["kind"] == "KnativeRollout":
-            beside = rollout["spec"]["strategy"]["canary"]["analysis"]
-            assert {"templateName": "orders-missing"} in beside["templates"]
+            background = rollout["spec"]["strategy"]["canary"]["analysis"]
+            assert {"templateName": "orders-missing"} in background["templates"]
 
 
 @pytest.mark.parametrize("name", ["http-errors", "http-latency"])

@@ -1,4 +1,4 @@
-"""A release by its rules: each test leads one through the controller's round, against a cluster in memory."""
+"""The rules of a release: each test runs one through the controller, against a cluster in memory."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ def phase(shop: Shop) -> tuple[str, str]:
     return status["phase"], status["reason"]
 
 
-def test_what_serves_when_the_rollout_is_made_is_pinned_by_name() -> None:
+def test_the_revision_that_serves_when_the_rollout_is_created_is_pinned_by_name() -> None:
     shop = Shop()
     assert shop.cluster.shares() == {shop.stable: 100}
     assert phase(shop) == ("Healthy", "Healthy")
@@ -60,7 +60,7 @@ def test_a_pause_without_a_duration_waits_until_somebody_promotes() -> None:
     assert shop.cluster.shares() == {canary: 100}
 
 
-def test_a_failed_analysis_sends_everything_back_at_once_and_it_stays_so() -> None:
+def test_a_failed_analysis_sends_all_traffic_back_at_once_and_it_stays_so() -> None:
     shop = Shop()
     canary = shop.release_to_analysis()
     shop.end_current_run("Failed")
@@ -76,7 +76,7 @@ def test_a_failed_analysis_sends_everything_back_at_once_and_it_stays_so() -> No
     ("phase_of_run", "reason"),
     [("Error", "AnalysisRunError"), ("Inconclusive", "InconclusiveAnalysisRun")],
 )
-def test_a_run_that_says_nothing_pauses_and_time_does_not_promote(phase_of_run: str, reason: str) -> None:
+def test_a_run_without_a_result_pauses_and_time_does_not_promote(phase_of_run: str, reason: str) -> None:
     shop = Shop()
     canary = shop.release_to_analysis()
     shop.end_current_run(phase_of_run)
@@ -101,7 +101,7 @@ def test_a_run_that_was_terminated_never_promotes_even_if_it_had_measured() -> N
     assert phase(shop) == ("Paused", "NothingMeasured")
 
 
-def test_a_run_that_nobody_starts_pauses_after_the_deadline_and_goes_on_when_somebody_does() -> None:
+def test_a_run_that_does_not_start_pauses_the_release_after_the_deadline_until_it_does() -> None:
     shop = Shop()
     shop.release_to_analysis()
     shop.wait(601)
@@ -121,7 +121,7 @@ def test_a_newer_revision_begins_at_the_first_step_from_the_same_stable_one() ->
     assert first not in shop.cluster.shares()
 
 
-def test_a_revision_that_never_gets_ready_has_no_traffic_and_is_given_up_after_the_deadline() -> None:
+def test_a_revision_that_never_becomes_ready_gets_no_traffic_and_is_aborted_after_the_deadline() -> None:
     shop = Shop()
     shop.release(ready=False)
     assert phase(shop) == ("Progressing", "RevisionNotReady")
@@ -133,7 +133,7 @@ def test_a_revision_that_never_gets_ready_has_no_traffic_and_is_given_up_after_t
     assert shop.cluster.shares() == {shop.stable: 100}
 
 
-def test_without_abort_a_late_revision_is_only_said_to_be_late() -> None:
+def test_with_progress_deadline_abort_off_a_late_revision_is_only_reported() -> None:
     shop = Shop()
     shop.change(progressDeadlineAbort=False)
     canary = shop.release(ready=False)
@@ -144,7 +144,7 @@ def test_without_abort_a_late_revision_is_only_said_to_be_late() -> None:
     assert shop.cluster.shares()[canary] == 10
 
 
-def test_a_canary_that_falls_over_later_loses_its_tag_too_since_it_would_hold_the_route() -> None:
+def test_a_canary_that_is_no_longer_ready_loses_its_tag_too_since_it_would_block_the_route() -> None:
     shop = Shop()
     canary = shop.release()
     shop.cluster.make_ready(canary, ready=False)
@@ -154,7 +154,7 @@ def test_a_canary_that_falls_over_later_loses_its_tag_too_since_it_would_hold_th
     assert shop.cluster.shares() == {shop.stable: 100}
 
 
-def test_a_deleted_canary_is_given_up_at_once() -> None:
+def test_a_deleted_canary_is_aborted_at_once() -> None:
     shop = Shop()
     canary = shop.release()
     shop.cluster.remove("revision", canary)
@@ -163,7 +163,7 @@ def test_a_deleted_canary_is_given_up_at_once() -> None:
     assert shop.cluster.shares() == {shop.stable: 100}
 
 
-def test_where_the_stable_revision_is_deleted_nothing_is_touched_until_a_person_promotes_in_full() -> None:
+def test_if_the_stable_revision_is_deleted_nothing_is_changed_until_a_person_promotes_in_full() -> None:
     shop = Shop()
     canary = shop.release()
     shop.cluster.remove("revision", shop.stable)
@@ -182,7 +182,7 @@ def test_where_the_stable_revision_is_deleted_nothing_is_touched_until_a_person_
         [{"latestRevision": True, "percent": 100}],
     ],
 )
-def test_a_hand_edit_pauses_the_release_and_is_left_alone(edited: list[dict[str, Any]]) -> None:
+def test_a_manual_edit_pauses_the_release_and_is_left_alone(edited: list[dict[str, Any]]) -> None:
     shop = Shop()
     shop.release()
     shop.cluster.edit_traffic(edited)
@@ -193,18 +193,18 @@ def test_a_hand_edit_pauses_the_release_and_is_left_alone(edited: list[dict[str,
     assert len(shop.cluster.traffic_writes) == writes
 
 
-def test_a_hand_edit_that_is_put_back_lets_the_release_go_on() -> None:
+def test_a_manual_edit_that_is_reverted_lets_the_release_go_on() -> None:
     shop = Shop()
     shop.release()
-    ours = shop.cluster.objects["service", "track"]["spec"]["traffic"]
+    split = shop.cluster.objects["service", "track"]["spec"]["traffic"]
     shop.cluster.edit_traffic([{"revisionName": shop.stable, "percent": 100}])
     shop.run_to_rest()
-    shop.cluster.edit_traffic(ours)
+    shop.cluster.edit_traffic(split)
     shop.cluster.settle()
     assert shop.run_to_rest()["reason"] == "CanaryPauseStep"
 
 
-def test_a_hand_edit_is_written_over_when_somebody_says_so_and_only_that_one() -> None:
+def test_a_manual_edit_is_overwritten_on_request_and_only_that_one() -> None:
     shop = Shop()
     canary = shop.release()
     edit = [{"revisionName": shop.stable, "percent": 100}]
@@ -216,7 +216,7 @@ def test_a_hand_edit_is_written_over_when_somebody_says_so_and_only_that_one() -
     assert shop.run_to_rest()["reason"] == "TrafficEdited"
 
 
-def test_an_analysis_that_fails_under_a_hand_edit_takes_the_canarys_share_away() -> None:
+def test_an_analysis_that_fails_under_a_manual_edit_takes_the_canarys_share_away() -> None:
     shop = Shop(analysis={"templates": [{"templateName": "orders"}], "args": ORDER_ARGS})
     canary = shop.release()
     shop.cluster.edit_traffic([{"revisionName": canary, "percent": 100}])
@@ -225,7 +225,7 @@ def test_an_analysis_that_fails_under_a_hand_edit_takes_the_canarys_share_away()
     assert shop.cluster.shares() == {shop.stable: 100}
 
 
-def test_an_analysis_that_fails_leaves_a_hand_edit_that_gives_the_canary_nothing() -> None:
+def test_an_analysis_that_fails_leaves_a_manual_edit_that_gives_the_canary_nothing() -> None:
     shop = Shop(analysis={"templates": [{"templateName": "orders"}], "args": ORDER_ARGS})
     older = shop.stable
     shop.release()
@@ -237,7 +237,7 @@ def test_an_analysis_that_fails_leaves_a_hand_edit_that_gives_the_canary_nothing
     assert shop.cluster.status()["aborted"]["reason"] == "AnalysisRunFailed"
 
 
-def test_tags_of_others_are_kept_through_a_whole_release() -> None:
+def test_foreign_tags_are_preserved_through_a_whole_release() -> None:
     shop = Shop()
     traffic = shop.cluster.objects["service", "track"]["spec"]["traffic"]
     shop.cluster.edit_traffic([*traffic, {"revisionName": shop.stable, "tag": "demo"}])
@@ -247,14 +247,14 @@ def test_tags_of_others_are_kept_through_a_whole_release() -> None:
     assert len(STEPS) == shop.cluster.status()["currentStepIndex"]
 
 
-def test_a_background_analysis_that_fails_aborts_in_the_midst_of_a_pause() -> None:
+def test_a_background_analysis_that_fails_aborts_during_a_pause() -> None:
     shop = Shop(analysis={"templates": [{"templateName": "orders"}], "args": ORDER_ARGS})
     shop.release()
     shop.end_current_run("Failed")
     assert shop.cluster.shares() == {shop.stable: 100}
 
 
-def test_a_background_analysis_begins_with_its_step() -> None:
+def test_a_background_analysis_starts_at_its_step() -> None:
     background = {"templates": [{"templateName": "orders"}], "args": ORDER_ARGS, "startingStep": 1}
     shop = Shop(analysis=background, steps=[{"pause": {}}, {"setWeight": 5}, {"pause": {}}])
     shop.release()
@@ -276,7 +276,7 @@ def test_no_promotion_while_the_background_analysis_has_measured_nothing() -> No
     assert shop.cluster.shares() == {canary: 100}
 
 
-def test_a_rerun_measures_again_and_the_release_goes_on_by_what_it_finds() -> None:
+def test_a_rerun_measures_again_and_the_release_goes_on_by_its_result() -> None:
     shop = Shop()
     shop.release_to_analysis()
     status = shop.end_current_run("Error")
@@ -295,7 +295,7 @@ def test_promoting_past_an_inconclusive_analysis_passes_that_step_only() -> None
     assert shop.cluster.shares() == {shop.stable: 50, canary: 50}
 
 
-def test_a_promotion_that_was_asked_for_long_ago_passes_nothing_later() -> None:
+def test_an_old_promotion_request_passes_no_later_step() -> None:
     shop = Shop(steps=[{"pause": {}}, {"pause": {}}])
     shop.release()
     shop.promote()
@@ -306,7 +306,7 @@ def test_a_promotion_that_was_asked_for_long_ago_passes_nothing_later() -> None:
     assert shop.cluster.tags() == {"canary": second}
 
 
-def test_promoting_in_full_skips_what_is_left() -> None:
+def test_promoting_in_full_skips_the_remaining_steps() -> None:
     shop = Shop()
     canary = shop.release()
     assert shop.promote_in_full()["phase"] == "Healthy"
@@ -322,7 +322,7 @@ def test_a_pause_by_hand_holds_the_step_but_not_an_abort() -> None:
     assert canary not in shop.cluster.shares()
 
 
-def test_an_aborted_revision_is_tried_again_only_when_somebody_says_so() -> None:
+def test_an_aborted_revision_is_tried_again_only_on_request() -> None:
     shop = Shop()
     canary = shop.release_to_analysis()
     shop.end_current_run("Failed")
@@ -332,7 +332,7 @@ def test_an_aborted_revision_is_tried_again_only_when_somebody_says_so() -> None
     assert shop.abort()["phase"] == "Degraded"
 
 
-def test_an_undo_in_the_midst_of_a_release_goes_back_and_stays_even_if_its_request_is_lost() -> None:
+def test_an_undo_during_a_release_goes_back_and_stays_even_if_its_request_is_lost() -> None:
     shop = Shop()
     shop.release_to_analysis()
     assert shop.undo(shop.stable)["phase"] == "Healthy"
@@ -341,7 +341,7 @@ def test_an_undo_in_the_midst_of_a_release_goes_back_and_stays_even_if_its_reque
     assert shop.cluster.shares() == {shop.stable: 100}
 
 
-def test_an_undo_goes_by_the_steps_where_there_is_no_rollback_window() -> None:
+def test_an_undo_without_a_rollback_window_takes_the_steps() -> None:
     shop = Shop()
     canary = shop.release_and_promote()
     shop.undo(shop.stable)
@@ -358,7 +358,7 @@ def test_an_undo_within_the_rollback_window_is_done_at_once_and_lasts_until_a_ne
     assert shop.cluster.shares() == {shop.stable: 90, newer: 10}
 
 
-def test_an_aborted_revision_is_no_way_back_within_the_window() -> None:
+def test_the_rollback_window_never_leads_to_an_aborted_revision() -> None:
     shop = Shop()
     shop.change(rollbackWindow={"revisions": 5})
     bad = shop.release_to_analysis()
@@ -368,7 +368,7 @@ def test_an_aborted_revision_is_no_way_back_within_the_window() -> None:
     assert shop.cluster.shares() == {good: 90, bad: 10}
 
 
-def test_changed_steps_begin_again() -> None:
+def test_changed_steps_restart_the_release() -> None:
     shop = Shop()
     canary = shop.release_to_analysis()
     shop.change(strategy={"canary": {"steps": [{"setWeight": 1}, {"pause": {}}]}})
@@ -376,7 +376,7 @@ def test_changed_steps_begin_again() -> None:
     assert shop.cluster.status()["attempt"] == 2
 
 
-def test_a_missing_template_holds_the_release_before_any_traffic() -> None:
+def test_a_missing_template_pauses_the_release_before_any_traffic() -> None:
     shop = Shop()
     shop.cluster.remove("template", "orders")
     canary = shop.release()
@@ -384,7 +384,7 @@ def test_a_missing_template_holds_the_release_before_any_traffic() -> None:
     assert canary not in shop.cluster.shares()
 
 
-def test_a_lost_status_is_made_anew_from_what_serves_and_the_release_begins_again() -> None:
+def test_a_lost_status_is_derived_from_the_traffic_and_the_release_restarts() -> None:
     shop = Shop()
     canary = shop.release_to_analysis()
     shop.end_current_run("Inconclusive")
@@ -394,7 +394,7 @@ def test_a_lost_status_is_made_anew_from_what_serves_and_the_release_begins_agai
     assert shop.cluster.shares() == {shop.stable: 90, canary: 10}
 
 
-def test_tags_of_others_with_the_rollouts_names_are_not_taken_over() -> None:
+def test_foreign_tags_with_the_rollouts_names_are_not_taken_over() -> None:
     shop = Shop()
     del shop.rollout["status"]
     del shop.cluster.objects["service", "track"]["metadata"]["annotations"]
@@ -405,21 +405,21 @@ def test_tags_of_others_with_the_rollouts_names_are_not_taken_over() -> None:
     assert phase(shop) == ("Degraded", "TagTaken")
 
 
-def test_of_two_rollouts_of_one_service_the_older_one_leads() -> None:
+def test_of_two_rollouts_of_one_service_the_older_one_owns_it() -> None:
     shop = Shop()
     shop.cluster.advance_clock(1)
     shop.cluster.add("rollout", {"metadata": {"name": "again"}, "spec": shop.rollout["spec"]})
     assert shop.run_to_rest()["phase"] == "Healthy"
 
 
-def test_a_spec_that_admission_let_through_is_a_clear_condition() -> None:
+def test_an_invalid_spec_that_admission_let_through_is_reported_in_the_status() -> None:
     shop = Shop()
     shop.change(strategy={"canary": {"steps": [{"setWeight": 1, "setHeaderRoute": {}}]}})
     assert phase(shop) == ("Degraded", "InvalidSpec")
     assert "spec.strategy.canary.steps.0.setHeaderRoute: is not supported" in shop.cluster.status()["message"]
 
 
-def test_finished_runs_of_earlier_attempts_are_tidied_away_beyond_the_limit() -> None:
+def test_finished_runs_of_earlier_attempts_are_deleted_beyond_the_limit() -> None:
     shop = Shop()
     shop.change(analysis={"unsuccessfulRunHistoryLimit": 1, "successfulRunHistoryLimit": 0})
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Writes that come late, not at all, or twice; and a Route that takes its time."""
+"""Writes that are late, missing or repeated; and a Route that follows late."""
 
 import pytest
 from support.rollout_shop import ORDERS, Shop
@@ -14,47 +14,49 @@ def test_a_late_write_of_a_share_is_refused_once_another_controller_aborted() ->
     shop.cluster.patch_rollout(
         "shop", "track", {names.PROMOTE_ANNOTATION: f"{canary}/{status['attempt']}/0"}, None
     )
-    decided, share, *_ = shop.planned_writes()
-    decided()
+    write_status, write_split, *_ = shop.planned_writes()
+    write_status()
     shop.cluster.patch_rollout(
         "shop", "track", {names.ABORT_ANNOTATION: f"{canary}/{status['attempt']}"}, None
     )
-    aborted, *_ = shop.planned_writes()
-    aborted()
+    write_abort, *_ = shop.planned_writes()
+    write_abort()
     shop.run_to_rest()
     with pytest.raises(ConflictError):
-        share()
+        write_split()
     assert shop.run_to_rest()["reason"] == "UserAborted"
     assert shop.cluster.shares() == {shop.stable: 100}
 
 
-def test_a_share_that_is_written_just_before_another_controllers_abort_is_not_taken_for_a_hand_edit() -> None:
+def test_a_share_that_is_written_just_before_another_controllers_abort_is_not_taken_for_a_manual_edit() -> (
+    None
+):
     shop = Shop(steps=[{"pause": {}}, {"setWeight": 10}, {"pause": {}}])
     canary = shop.release()
     token = f"{canary}/{shop.cluster.status()['attempt']}"
     shop.cluster.patch_rollout("shop", "track", {names.PROMOTE_ANNOTATION: f"{token}/0"}, None)
-    decided, share, *_ = shop.planned_writes()
-    decided()
+    write_status, write_split, *_ = shop.planned_writes()
+    write_status()
     shop.cluster.patch_rollout("shop", "track", {names.ABORT_ANNOTATION: token}, None)
-    aborted, back, *_ = shop.planned_writes()
-    aborted()
-    share()
+    write_abort, write_split_of_abort, *_ = shop.planned_writes()
+    write_abort()
+    write_split()
     with pytest.raises(ConflictError):
-        back()
+        write_split_of_abort()
     assert shop.run_to_rest()["reason"] == "UserAborted"
     assert shop.cluster.shares() == {shop.stable: 100}
 
 
 @pytest.mark.parametrize("ready", [True, False])
-def test_a_revision_that_comes_while_the_service_is_being_adopted_is_released_like_any_other(
+def test_a_revision_created_while_the_service_is_being_adopted_is_released(
     ready: bool,
 ) -> None:
     shop = Shop()
     del shop.rollout["status"]
     shop.cluster.edit_traffic([{"latestRevision": True, "percent": 100}])
     shop.cluster.settle()
-    adopted, *_ = shop.planned_writes()
-    adopted()
+    write_status, *_ = shop.planned_writes()
+    write_status()
     canary = shop.cluster.deploy(ready=ready)
     shop.run_to_rest()
     assert shop.cluster.shares().get(canary, 0) == (10 if ready else 0)
@@ -63,7 +65,7 @@ def test_a_revision_that_comes_while_the_service_is_being_adopted_is_released_li
     assert shop.cluster.shares() == {shop.stable: 90, canary: 10}
 
 
-def test_nothing_goes_on_before_the_route_has_followed() -> None:
+def test_a_release_waits_until_the_route_has_followed() -> None:
     shop = Shop(steps=[{"setWeight": 10}, {"setWeight": 50}, {"pause": {}}])
     shop.knative_works = False
     canary = shop.release()
@@ -88,12 +90,12 @@ def test_that_nobody_led_for_an_hour_is_no_fault_of_the_canary() -> None:
     shop = Shop(steps=[{"setWeight": 10}, {"pause": {}}])
     canary = shop.cluster.deploy()
     for _ in range(20):
-        status_first, *_ = shop.planned_writes()
-        status_first()
+        write_status, *_ = shop.planned_writes()
+        write_status()
         if (shop.cluster.status().get("pending") or [{}])[-1].get("canary") == canary:
             break
-        shop.reconcile()
-    assert shop.cluster.tags() == {}, "it died before it gave the canary its address"
+        shop.reconcile_once()
+    assert shop.cluster.tags() == {}, "the controller ended before it tagged the canary"
     shop.wait(3600)
     assert shop.cluster.shares() == {shop.stable: 90, canary: 10}
 
@@ -119,7 +121,7 @@ def test_an_abort_of_a_canary_that_is_not_ready_is_one_write_and_names_it_nowher
     assert canary not in {target.revision for target in write.targets}
 
 
-def test_a_kept_canary_that_falls_over_loses_its_tag() -> None:
+def test_an_aborted_canary_that_is_no_longer_ready_loses_its_tag() -> None:
     shop = Shop(abortScaleDownDelaySeconds=0)
     canary = shop.release()
     shop.abort()

@@ -1,4 +1,4 @@
-"""What `kn rollout status` says while Knative is at work."""
+"""What `kn rollout status` says before Knative has observed a change."""
 
 from support.fake_cluster import SERVICE
 from support.rollout_shop import Shop
@@ -6,8 +6,8 @@ from support.rollout_shop import Shop
 from knrollout.cli.wait import release_phase
 
 
-def test_a_service_whose_configuration_is_not_seen_yet_is_not_taken_for_the_release_before() -> None:
-    """Knative observes the Service first; the revision is the Configuration's, which may come seconds later."""
+def test_the_previous_release_is_not_reported_before_knative_has_observed_the_configuration() -> None:
+    """Knative observes the Service first, and the Configuration, which names the new revision, up to seconds later."""
     shop = Shop()
     cluster = shop.cluster
     service = cluster.objects["service", SERVICE]
