@@ -28,7 +28,7 @@ from orderflow.adapters.postgres.schema import migrate
 from orderflow.domain.events import type_of
 from orderflow.domain.rules import Rules
 from orderflow.messaging import topics
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.settings import KafkaSettings
 from orderflow.track import decision
 from orderflow.validate.handler import validate
@@ -119,7 +119,7 @@ def _make(bootstrap: str, database_url: str, numbers: range) -> None:
 
 def _add(producer: Producer, rows: dict[str, list[tuple[Any, ...]]], number: int) -> None:
     order_id = f"order-{number}"
-    sent = Envelope(
+    sent = CloudEvent(
         type=type_of("placed"),
         source="/shop/bench",
         id=f"placed-{number}",

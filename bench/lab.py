@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
-    from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.cloudevent import CloudEvent
 
 _TABLES: Final = """
 SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables WHERE schemaname = 'public' AND tablename !~ 'yoyo'
@@ -117,7 +117,7 @@ class Lab:
     def rows(self, query: str) -> list[tuple[object, ...]]:
         return self._database.execute(query).fetchall()
 
-    def publish(self, topic: str, events: Sequence[Envelope], *, rate: float | None = None) -> None:
+    def publish(self, topic: str, events: Sequence[CloudEvent], *, rate: float | None = None) -> None:
         """All of them, acknowledged, in their order per key; at most `rate` a second."""
         failed: list[str] = []
 

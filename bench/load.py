@@ -15,7 +15,7 @@ import uvloop
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.cloudevent import CloudEvent
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ def request(path: str, headers: Mapping[str, str], body: bytes, host: str = "ben
     return "\r\n".join([*lines, "\r\n"]).encode("latin-1") + body
 
 
-def delivered(event: Envelope) -> bytes:
+def delivered(event: CloudEvent) -> bytes:
     """An event as KafkaSource POSTs it."""
     headers = {f"ce-{name}": value for name, value in event.attributes().items()}
     place = {"ce-knativekafkapartition": "7", "ce-knativekafkaoffset": "123456"}
@@ -45,7 +45,7 @@ def delivered(event: Envelope) -> bytes:
     return request("/", headers | place | known, event.data)
 
 
-def in_lanes(events: Sequence[Envelope], requests: Iterable[bytes], lanes: int) -> list[list[bytes]]:
+def in_lanes(events: Sequence[CloudEvent], requests: Iterable[bytes], lanes: int) -> list[list[bytes]]:
     """One order's requests are in one lane, in their sequence."""
     dealt: list[list[bytes]] = [[] for _ in range(lanes)]
     of_order: dict[str, int] = {}

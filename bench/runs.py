@@ -14,7 +14,7 @@ from orderflow.messaging import topics
 if TYPE_CHECKING:
     from bench.lab import Ends, Lab
     from bench.workload import Workload
-    from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.cloudevent import CloudEvent
 
 DRAIN_SECONDS: Final = 180
 _HELD_BACK_SECONDS: Final = 0.3
@@ -94,7 +94,7 @@ def drain(lab: Lab, contender: Contender, warm: Workload, work: Workload) -> Run
     )
 
 
-def _backlog(work: Workload, topic: str) -> list[Envelope]:
+def _backlog(work: Workload, topic: str) -> list[CloudEvent]:
     return work.inbox if topic == topics.INBOX else work.events
 
 

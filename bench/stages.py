@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from aiosmtpd.smtp import SMTP, Session
-    from aiosmtpd.smtp import Envelope as Letter
+    from aiosmtpd.smtp import Envelope as SmtpEnvelope
 
     from bench.lab import Ends, Lab
     from bench.workload import Workload
-    from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.cloudevent import CloudEvent
 
-    Requests = Callable[[Workload], tuple[list[Envelope], list[bytes]]]
+    Requests = Callable[[Workload], tuple[list[CloudEvent], list[bytes]]]
     Count = Callable[[Workload, dict[str, Ends]], list[str]]
 
 CLIENT: Final = "bench"
@@ -69,13 +69,13 @@ def intake(lab: Lab, warm: Workload, work: Workload, lanes: int) -> list[Run]:
     file.write_text(api_keys.toml(entry))
     known = {"authorization": f"Bearer {key}", "content-type": "application/json"}
 
-    def orders(load: Workload) -> tuple[list[Envelope], list[bytes]]:
+    def orders(load: Workload) -> tuple[list[CloudEvent], list[bytes]]:
         placed = [event for event in load.inbox if event.type.endswith(".placed.v1")]
         return placed, [
             request("/orders", known | {"idempotency-key": event.id}, event.data) for event in placed
         ]
 
-    def events(load: Workload) -> tuple[list[Envelope], list[bytes]]:
+    def events(load: Workload) -> tuple[list[CloudEvent], list[bytes]]:
         return load.inbox, [
             request(
                 "/", known | {f"ce-{name}": value for name, value in event.attributes().items()}, event.data
@@ -99,7 +99,7 @@ def intake(lab: Lab, warm: Workload, work: Workload, lanes: int) -> list[Run]:
 
 
 def park(lab: Lab, warm: Workload, work: Workload, lanes: int) -> Run:
-    def letters(load: Workload) -> tuple[list[Envelope], list[bytes]]:
+    def dead_letters(load: Workload) -> tuple[list[CloudEvent], list[bytes]]:
         dead = [
             event.with_extensions(
                 knativeerrordest="http://track.default.svc.cluster.local", knativeerrorcode="500"
@@ -111,18 +111,18 @@ def park(lab: Lab, warm: Workload, work: Workload, lanes: int) -> Run:
     def counted(load: Workload, start: dict[str, Ends]) -> list[str]:
         expected = {
             parked_event.dead_letter(parked_event.ReceivedEvent.of_cloudevent(event), "").id
-            for event in letters(load)[0]
+            for event in dead_letters(load)[0]
         }
         return _published(lab, topics.PARKED, start, expected)
 
     with Stage(lab, "park") as stage:
-        return _run(lab, stage, "park", (warm, work), letters, counted, lanes)
+        return _run(lab, stage, "park", (warm, work), dead_letters, counted, lanes)
 
 
 def shelve(lab: Lab, warm: Workload, work: Workload, lanes: int) -> Run:
     why = [Reason("forbidden_transition", "type", "shipped is forbidden: the order is cancelled")]
 
-    def parked(load: Workload) -> tuple[list[Envelope], list[bytes]]:
+    def parked(load: Workload) -> tuple[list[CloudEvent], list[bytes]]:
         events = [
             parked_event.parked(
                 parked_event.ReceivedEvent.of_cloudevent(event),
@@ -147,7 +147,7 @@ def notify(lab: Lab, warm: Workload, work: Workload, lanes: int) -> Run:
     """Each announcement becomes an e-mail, taken by an SMTP server that counts its Message-IDs."""
     mails: list[str] = []
 
-    def announced(load: Workload) -> tuple[list[Envelope], list[bytes]]:
+    def announced(load: Workload) -> tuple[list[CloudEvent], list[bytes]]:
         events = _announcements(load)
         return events, list(map(delivered, events))
 
@@ -173,10 +173,10 @@ def notify(lab: Lab, warm: Workload, work: Workload, lanes: int) -> Run:
             return _run(lab, stage, "notify, e-mail", (warm, work), announced, counted, lanes, mails.clear)
 
 
-def _announcements(load: Workload) -> list[Envelope]:
+def _announcements(load: Workload) -> list[CloudEvent]:
     """What track says of these events."""
     known: dict[str, decision.Snapshot] = {}
-    announced: list[Envelope] = []
+    announced: list[CloudEvent] = []
     for event in load.events:
         plan = decision.plan(
             decision.read(event), known.get(event.subject, decision.Snapshot()), "track-00001"
@@ -189,8 +189,8 @@ def _announcements(load: Workload) -> list[Envelope]:
 @contextmanager
 def _mailbox(mails: list[str]) -> Iterator[int]:
     class Box:
-        async def handle_DATA(self, _server: SMTP, _session: Session, letter: Letter) -> str:  # noqa: N802 - its name
-            content = letter.content if isinstance(letter.content, bytes) else b""
+        async def handle_DATA(self, _server: SMTP, _session: Session, envelope: SmtpEnvelope) -> str:  # noqa: N802 - its name
+            content = envelope.content if isinstance(envelope.content, bytes) else b""
             head = content.partition(b"\r\n\r\n")[0].decode("ascii", "replace").replace("\r\n ", " ")
             ids = [line[11:].strip() for line in head.split("\r\n") if line.lower().startswith("message-id:")]
             mails.append(ids[0])
@@ -205,11 +205,11 @@ def _mailbox(mails: list[str]) -> Iterator[int]:
         controller.stop()
 
 
-def _events(load: Workload) -> tuple[list[Envelope], list[bytes]]:
+def _events(load: Workload) -> tuple[list[CloudEvent], list[bytes]]:
     return load.events, list(map(delivered, load.events))
 
 
-def _inbox(load: Workload) -> tuple[list[Envelope], list[bytes]]:
+def _inbox(load: Workload) -> tuple[list[CloudEvent], list[bytes]]:
     return load.inbox, list(map(delivered, load.inbox))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from orderflow.domain.events import type_of
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.validate.handler import validate
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ class Workload:
     """inbox is what shops and carriers send, events what validate makes of it, in the same order."""
 
     orders: int
-    inbox: list[Envelope] = field(default_factory=list)
-    events: list[Envelope] = field(default_factory=list)
+    inbox: list[CloudEvent] = field(default_factory=list)
+    events: list[CloudEvent] = field(default_factory=list)
 
     @property
     def size(self) -> int:
@@ -84,7 +84,7 @@ def make(orders: int, rules: Rules, *, name: str = "b", life: tuple[str, ...] = 
     return made
 
 
-def _event(order_id: str, number: int, kind: str, phase: int) -> Envelope:
+def _event(order_id: str, number: int, kind: str, phase: int) -> CloudEvent:
     data: dict[str, object] = {}
     if kind == "placed":
         data = order(number)
@@ -92,7 +92,7 @@ def _event(order_id: str, number: int, kind: str, phase: int) -> Envelope:
         data = {"amount": _TOTAL, "currency": "EUR", "reference": f"payment-{number}"}
     elif kind == "shipped":
         data = {"carrier": "Parcel Post", "tracking": f"TRACK-{number:012}"}
-    return Envelope(
+    return CloudEvent(
         type=type_of(kind),
         source=f"/shop/{kind}",
         id=f"{order_id}-{phase}",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import functions_framework.aio as functions_framework
 
 from orderflow import startup
-from orderflow.adapters.http.api_keys import Door
+from orderflow.adapters.http.api_keys import ApiKeys
 from orderflow.domain.rules import Rules
 from orderflow.intake.handler import Intake
 from orderflow.settings import IntakeSettings, read_toml
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def build() -> Endpoint:
     settings = startup.configure(IntakeSettings, "intake")
     rules = read_toml(Rules, settings.rules_file, "RULES_FILE")
-    api_keys = Door.from_settings(settings, "intake")
+    api_keys = ApiKeys.from_settings(settings, "intake")
     telemetry = startup.telemetry(settings, "intake")
     publisher = startup.kafka_publisher(settings, telemetry)
     handler = Intake(publisher, rules, api_keys, settings.public_url)

@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response
 
 from orderflow import startup
 from orderflow.actions.service import OperatorActions
-from orderflow.adapters.http.api_keys import Door
+from orderflow.adapters.http.api_keys import ApiKeys
 from orderflow.adapters.kafka.blocking_producer import BlockingPublisher
 from orderflow.adapters.kafka.producer import KafkaPublisher
 from orderflow.adapters.postgres.schema import check_schema
@@ -43,7 +43,7 @@ def build() -> Flask:
 
         rollouts = Rollouts.connect()
     streams = EventStreams(settings.live_streams)
-    api_keys = Door.from_settings(settings, "query")
+    api_keys = ApiKeys.from_settings(settings, "query")
     check_schema(settings)
     app = create_app(reader, api_keys, streams, actions, _contracts, settings.audit_url, rollouts)
     if not isinstance(telemetry, NoopTelemetry):

@@ -26,7 +26,7 @@ class BadSettingsError(OrderflowError):
     """The process cannot start: the message names each setting and what is wrong with it."""
 
 
-class OldSchemaError(OrderflowError):
+class SchemaOutdatedError(OrderflowError):
     """The process cannot start: the message names the migrations that the database lacks."""
 
 
@@ -38,11 +38,11 @@ class PoisonError(OrderflowError):
         self.reasons = reasons
 
 
-class UnavailableError(OrderflowError):
+class TransientError(OrderflowError):
     """Kafka, the database or an outside server did not confirm. A repetition may succeed, so the response is a 5xx."""
 
 
-class UnknownError(OrderflowError):
+class NotFoundError(OrderflowError):
     """The order or parked event does not exist; the message names it."""
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from orderflow import logs
 from orderflow import settings as environment
 from orderflow.adapters.telemetry.noop import NoopTelemetry
-from orderflow.errors import BadSettingsError, OldSchemaError
+from orderflow.errors import BadSettingsError, SchemaOutdatedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -36,7 +36,7 @@ def or_exit(build: Callable[[], T]) -> T:
     log has one line instead of a stack trace."""
     try:
         return build()
-    except (BadSettingsError, OldSchemaError) as error:
+    except (BadSettingsError, SchemaOutdatedError) as error:
         logging.basicConfig()
         logging.getLogger("orderflow").critical("%s", error)
         raise SystemExit(2 if isinstance(error, BadSettingsError) else 3) from None
@@ -67,7 +67,7 @@ def kafka_publisher(settings: KafkaSettings, traces: NoopTelemetry | Telemetry) 
 
 
 def database(settings: DatabaseSettings) -> Database:
-    """Raises OldSchemaError where the database lacks a migration that this release needs."""
+    """Raises SchemaOutdatedError where the database lacks a migration that this release needs."""
     from orderflow.adapters.postgres.pool import Database
     from orderflow.adapters.postgres.schema import check_schema
 

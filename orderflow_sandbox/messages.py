@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.cloudevent import CloudEvent
 
 
 class Transport(StrEnum):
@@ -25,7 +25,7 @@ class Message:
     """One message to send. `key` is the Idempotency-Key of a plain order. `refusal` is the 4xx that must answer it."""
 
     transport: Transport
-    event: Envelope
+    event: CloudEvent
     key: str = ""
     refusal: int = 0
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from orderflow.domain.events import type_of
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow_sandbox.address import SandboxError
 from orderflow_sandbox.messages import Message, OrderScenario, Transport
 from orderflow_sandbox.scenarios import PAYMENTS, SHOP, WAREHOUSE
@@ -112,9 +112,9 @@ def _placed(order_id: str, data: dict[str, Any], at: datetime) -> Message:
     )
 
 
-def _plain(order_id: str, event: Envelope, data: dict[str, Any]) -> Message:
+def _plain(order_id: str, event: CloudEvent, data: dict[str, Any]) -> Message:
     body = json.dumps({"order_id": order_id} | data).encode()
-    plain = Envelope(event.type, event.source, event.id, order_id, event.time, body)
+    plain = CloudEvent(event.type, event.source, event.id, order_id, event.time, body)
     return Message(Transport.PLAIN, plain, key=f"replay-{order_id}")
 
 
@@ -122,8 +122,8 @@ def _kafka(order_id: str, kind: str, source: str, data: dict[str, Any], at: date
     return Message(Transport.KAFKA, _event(order_id, kind, source, data, at))
 
 
-def _event(order_id: str, kind: str, source: str, data: dict[str, Any], at: datetime) -> Envelope:
-    return Envelope(
+def _event(order_id: str, kind: str, source: str, data: dict[str, Any], at: datetime) -> CloudEvent:
+    return CloudEvent(
         type=type_of(kind),
         source=source,
         id=f"{order_id}-{kind}",

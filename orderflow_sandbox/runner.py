@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import typer
 import uvloop
 
-from orderflow.errors import BadSettingsError, UnavailableError
+from orderflow.errors import BadSettingsError, TransientError
 from orderflow_sandbox.address import Address, SandboxError, running
 from orderflow_sandbox.sandbox import Options, Sandbox
 from orderflow_sandbox.sender import NotAcceptedError
@@ -89,7 +89,7 @@ def explained_errors(stderr: Console) -> Iterator[None]:
         ManifestError,
         BadSettingsError,
         NotAcceptedError,
-        UnavailableError,
+        TransientError,
     ) as group:
         first: BaseException = group
         while isinstance(first, BaseExceptionGroup):

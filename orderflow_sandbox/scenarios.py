@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from orderflow.domain.events import type_of
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow_sandbox.messages import Message, OrderScenario, Transport
 
 if TYPE_CHECKING:
@@ -59,9 +59,9 @@ class _Draft:
 
     def event(
         self, kind: str, source: str, data: dict[str, Any] | None = None, *, suffix: str = ""
-    ) -> Envelope:
+    ) -> CloudEvent:
         self.at += timedelta(minutes=self.rng.randint(1, 90))
-        return Envelope(
+        return CloudEvent(
             type=type_of(kind),
             source=source,
             id=f"{self.order_id}-{kind}{suffix}",
@@ -224,7 +224,7 @@ def _malformed(draft: _Draft) -> OrderScenario:
 
 def _no_cloudevent(draft: _Draft) -> OrderScenario:
     body = draft.rng.choice([b"{not json", b"\x00\xff\xfe", b'{"hello":"world"}'])
-    event = Envelope("", "", "", subject=draft.order_id, data=body)
+    event = CloudEvent("", "", "", subject=draft.order_id, data=body)
     return OrderScenario(
         "no CloudEvent at all", draft.order_id, (Message(Transport.RAW, event),), None, parked=1
     )

@@ -14,7 +14,7 @@ import aiohttp
 from confluent_kafka import KafkaException, Producer
 
 from orderflow.adapters.kafka.producer import KafkaPublisher, producer_config
-from orderflow.errors import UnavailableError
+from orderflow.errors import TransientError
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import STRUCTURED, derived_id
 from orderflow.settings import KafkaSettings
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from confluent_kafka import KafkaError
     from confluent_kafka import Message as KafkaMessage
 
-    from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.cloudevent import CloudEvent
 
 _log = logging.getLogger(__name__)
 
@@ -138,13 +138,13 @@ class Sender:
         else:
             await self._post(message)
 
-    async def _produce(self, event: Envelope) -> None:
+    async def _produce(self, event: CloudEvent) -> None:
         for attempt in range(ATTEMPTS):
             try:
                 return await self._publisher.publish(
                     topics.INBOX, [event.with_extensions(partitionkey=event.subject)]
                 )
-            except UnavailableError:
+            except TransientError:
                 await asyncio.sleep(_wait(attempt))
         raise NotAcceptedError(f"Kafka did not confirm an event in {ATTEMPTS} attempts")
 
@@ -169,7 +169,7 @@ class Sender:
             f"intake answered {status or 'nothing'} where {message.refusal or _ACCEPTED} was expected"
         )
 
-    async def _send_raw(self, event: Envelope) -> tuple[str, str]:
+    async def _send_raw(self, event: CloudEvent) -> tuple[str, str]:
         """Sends a record that is no CloudEvent. Returns the source and id that KafkaSource makes of its place."""
         loop = asyncio.get_running_loop()
         delivered: asyncio.Future[tuple[int, int]] = loop.create_future()

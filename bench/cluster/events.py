@@ -12,7 +12,7 @@ from orderflow.domain.events import type_of
 from orderflow.domain.rules import Rules
 from orderflow.errors import Reason
 from orderflow.messaging import parked_event
-from orderflow.messaging.cloudevent import JSON, Envelope, now
+from orderflow.messaging.cloudevent import JSON, CloudEvent, now
 from orderflow.track import decision
 from orderflow.validate.handler import validate
 
@@ -37,9 +37,9 @@ def order() -> Call:
     return Call("/orders", headers, json.dumps(SMALL_ORDER).encode())
 
 
-def placed() -> Envelope:
+def placed() -> CloudEvent:
     order_id = f"bench-{uuid.uuid4()}"
-    return Envelope(
+    return CloudEvent(
         type=type_of("placed"),
         source="/shop/bench",
         id=f"placed-{order_id}",
@@ -50,27 +50,27 @@ def placed() -> Envelope:
     )
 
 
-def judged() -> Envelope:
+def judged() -> CloudEvent:
     return validate(placed(), Rules())
 
 
-def announced() -> Envelope:
+def announced() -> CloudEvent:
     plan = decision.plan(decision.read(judged()), decision.Snapshot(), "bench")
     return plan.announced[0]
 
 
-def parked() -> Envelope:
+def parked() -> CloudEvent:
     letter = parked_event.ReceivedEvent.of_request(_headers(placed()), b"{")
     reasons = [Reason("json_invalid", "", "the body is not JSON")]
     return parked_event.parked(letter, stage="validate", revision="bench", reasons=reasons, most=_MOST)
 
 
-def _headers(event: Envelope) -> list[tuple[bytes, bytes]]:
+def _headers(event: CloudEvent) -> list[tuple[bytes, bytes]]:
     named = {f"ce-{name}": value for name, value in event.attributes().items()}
     return [(name.encode(), value.encode()) for name, value in (named | {"content-type": JSON}).items()]
 
 
-def delivered(event: Envelope) -> Call:
+def delivered(event: CloudEvent) -> Call:
     """As KafkaSource delivers it."""
     return Call("/", {name.decode(): value.decode() for name, value in _headers(event)}, event.data)
 

@@ -15,7 +15,7 @@ from orderflow.adapters.kafka.producer import producer_config
 from orderflow.adapters.postgres import pool
 from orderflow.domain.rules import Waiting
 from orderflow.messaging import topics
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.track import decision
 
 if TYPE_CHECKING:
@@ -103,10 +103,10 @@ def track(message: KafkaMessage) -> None:
     announce(apply(attributes, message.value.decode()))
 
 
-def _envelope(attributes: dict[str, str], data: bytes) -> Envelope:
+def _envelope(attributes: dict[str, str], data: bytes) -> CloudEvent:
     attributes.pop("specversion")
     named = {name: attributes.pop(name, "") for name in ("type", "source", "id", "subject", "time")}
-    return Envelope(**named, data=data, extensions=attributes)
+    return CloudEvent(**named, data=data, extensions=attributes)
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from orderflow import settings
 from orderflow.adapters.postgres.pool import Database
 from orderflow.domain.rules import Waiting
 from orderflow.messaging import topics
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.track import decision
 from orderflow.track.store import OrderStore
 
@@ -120,12 +120,12 @@ async def _publish(plans: list[Plan]) -> None:
     await asyncio.gather(*sent)
 
 
-def _envelope(record: Message) -> Envelope:
+def _envelope(record: Message) -> CloudEvent:
     headers = cast("list[tuple[str, bytes]]", record.headers() or [])
     attributes = {name[3:]: value.decode() for name, value in headers if name.startswith("ce_")}
     attributes.pop("specversion")
     named = {name: attributes.pop(name, "") for name in ("type", "source", "id", "subject", "time")}
-    return Envelope(**named, data=record.value() or b"", extensions=attributes)
+    return CloudEvent(**named, data=record.value() or b"", extensions=attributes)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pydantic import Field, StringConstraints
 from orderflow.domain.events import UPDATES, parse, type_of
 from orderflow.domain.orders import Frozen, Text
 from orderflow.errors import PoisonError, Reason
-from orderflow.messaging.cloudevent import Envelope, derived_id
+from orderflow.messaging.cloudevent import CloudEvent, derived_id
 
 if TYPE_CHECKING:
     from orderflow.actions.parked_event import ParkedEvent
@@ -105,7 +105,7 @@ def is_action(event_type: str) -> bool:
     return event_type in MODELS
 
 
-def read(event: Envelope) -> Action:
+def read(event: CloudEvent) -> Action:
     """Raises PoisonError where the event is not an action, or its data does not fit its type."""
     model = MODELS.get(event.type)
     if model is None:
@@ -119,29 +119,29 @@ def action_id(request_id: str, target: str) -> str:
     return derived_id("action", request_id, target)
 
 
-def replay(parked: ParkedEvent, request: ActionRequest) -> Envelope:
+def replay(parked: ParkedEvent, request: ActionRequest) -> CloudEvent:
     return _event(parked.order_id, parked.id, request, ParkedEventReplayed, {"parked_id": parked.id})
 
 
-def discard(parked: ParkedEvent, request: ActionRequest) -> Envelope:
+def discard(parked: ParkedEvent, request: ActionRequest) -> CloudEvent:
     return _event(parked.order_id, parked.id, request, ParkedEventDiscarded, {"parked_id": parked.id})
 
 
 def edit(
     parked: ParkedEvent, request: ActionRequest, event: dict[str, Any], fields: tuple[str, ...]
-) -> Envelope:
+) -> CloudEvent:
     values = {"parked_id": parked.id, "event": event, "fields": fields}
     return _event(parked.order_id, parked.id, request, ParkedEventEdited, values)
 
 
-def extend(order_id: str, request: ActionRequest, hours: float) -> Envelope:
+def extend(order_id: str, request: ActionRequest, hours: float) -> CloudEvent:
     return _event(order_id, f"waiting of {order_id}", request, WaitingExtended, {"hours": hours})
 
 
-def order_event(kind: str, order_id: str, request: ActionRequest) -> Envelope:
+def order_event(kind: str, order_id: str, request: ActionRequest) -> CloudEvent:
     """The inbox event that holds, releases or cancels an order. kind is the event's, such as `held`."""
     fact = _parsed(UPDATES[kind], {"by": request.by, "reason": request.reason})
-    return Envelope(
+    return CloudEvent(
         type=type_of(kind),
         source=SOURCE,
         id=action_id(request.id, order_id),
@@ -152,7 +152,7 @@ def order_event(kind: str, order_id: str, request: ActionRequest) -> Envelope:
     )
 
 
-def record_of(event: Envelope, kind: str, request: ActionRequest) -> Envelope:
+def record_of(event: CloudEvent, kind: str, request: ActionRequest) -> CloudEvent:
     """The action that records the operator's name and reason for an order's event."""
     values = {"asked": kind, "event_id": event.id}
     return _event(event.subject, f"record of {event.id}", request, OrderActionAsked, values)
@@ -160,9 +160,9 @@ def record_of(event: Envelope, kind: str, request: ActionRequest) -> Envelope:
 
 def _event(
     order_id: str, target: str, request: ActionRequest, model: type[Action], values: dict[str, Any]
-) -> Envelope:
+) -> CloudEvent:
     action = _parsed(model, {"request": request.id, "by": request.by, "reason": request.reason} | values)
-    return Envelope(
+    return CloudEvent(
         type=model.type,
         source=SOURCE,
         id=action_id(request.id, target),

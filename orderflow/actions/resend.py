@@ -13,7 +13,7 @@ from orderflow.messaging import cloudevent, inbox_event, parked_event, topics
 
 if TYPE_CHECKING:
     from orderflow.actions.parked_event import ParkedEvent
-    from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.cloudevent import CloudEvent
 
 Json: TypeAlias = Any
 
@@ -23,7 +23,7 @@ _EDITABLE_STAGES: Final = frozenset({"validate", "track", "audit", "unknown"})
 """Events that notify or shelve parked were written by our own stages: they can be replayed, not edited."""
 
 
-def original_event(parked: ParkedEvent, action_id: str) -> tuple[str, Envelope]:
+def original_event(parked: ParkedEvent, action_id: str) -> tuple[str, CloudEvent]:
     """Returns a topic and the original event, to be sent again without changes: with its own payload and attributes,
     but not those that the delivery added. The event keeps its source and id, so that it takes effect once.
 
@@ -77,7 +77,7 @@ def _data(payload: bytes) -> Json:
         return None
 
 
-def edited_event(parked: ParkedEvent, event: dict[str, Json], action_id: str) -> Envelope:
+def edited_event(parked: ParkedEvent, event: dict[str, Json], action_id: str) -> CloudEvent:
     """The inbox event of an edited document, to be validated like any other. Raises PoisonError naming each field at
     fault, as intake does."""
     unknown = [name for name in event if name not in {*_ATTRIBUTES, "data"}]

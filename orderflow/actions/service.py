@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from orderflow.actions import events, json_document, resend
 from orderflow.actions.parked_event import in_order, not_open
 from orderflow.domain.orders import Frozen, OrderId
-from orderflow.errors import ConflictError, PoisonError, Reason, UnknownError
+from orderflow.errors import ConflictError, NotFoundError, PoisonError, Reason
 from orderflow.messaging import topics
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from orderflow.actions.events import ActionRequest
     from orderflow.actions.parked_event import ParkedEvent
-    from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.cloudevent import CloudEvent
 
     class ActionReader(Protocol):
         """The port to orderflow.query.store.reader.Reader."""
@@ -96,15 +96,15 @@ class Receipt:
 
 
 class OperatorActions:
-    """publish returns when Kafka has confirmed all events. A request that raised UnavailableError may be repeated under
+    """publish returns when Kafka has confirmed all events. A request that raised TransientError may be repeated under
     the same id until it succeeds."""
 
-    def __init__(self, reader: ActionReader, publish: Callable[[str, Sequence[Envelope]], None]) -> None:
+    def __init__(self, reader: ActionReader, publish: Callable[[str, Sequence[CloudEvent]], None]) -> None:
         self._reader = reader
         self._publish = publish
 
     def order(self, verb: str, order_id: str, request: ActionRequest) -> Receipt:
-        """verb is hold, release or cancel. Raises UnknownError where there is no such order."""
+        """verb is hold, release or cancel. Raises NotFoundError where there is no such order."""
         kind = events.ORDER_KINDS[verb]
         self._require_order(order_id)
         event = events.order_event(kind, order_id, request)
@@ -115,7 +115,7 @@ class OperatorActions:
         return Receipt(request.id, kind, [accepted])
 
     def extend(self, order_id: str, hours: float, request: ActionRequest) -> Receipt:
-        """Raises UnknownError where there is no such order."""
+        """Raises NotFoundError where there is no such order."""
         self._require_order(order_id)
         event = events.extend(order_id, request, hours)
         self._publish(topics.PARKED, [event])
@@ -172,13 +172,13 @@ class OperatorActions:
         return Receipt(request.id, "discarded", [_accepted(parked, action)])
 
     def parked_event(self, parked_id: str) -> ParkedEvent:
-        """Raises UnknownError where there is none."""
+        """Raises NotFoundError where there is none."""
         try:
             parked_events = self._reader.parked_events(Selection(ids=(parked_id,)), 1)
         except ValidationError:  # not an id that this system makes
             parked_events = []
         if not parked_events:
-            raise UnknownError("there is no such parked event")
+            raise NotFoundError("there is no such parked event")
         return parked_events[0]
 
     def _open_parked_event(self, parked_id: str, request: ActionRequest) -> ParkedEvent:
@@ -189,7 +189,7 @@ class OperatorActions:
 
     def _require_order(self, order_id: str) -> None:
         if not self._reader.has_order(order_id):
-            raise UnknownError("there is no such order")
+            raise NotFoundError("there is no such order")
 
 
 def _require_open(parked: ParkedEvent) -> None:
@@ -197,5 +197,5 @@ def _require_open(parked: ParkedEvent) -> None:
         raise PoisonError(not_open(parked))
 
 
-def _accepted(parked: ParkedEvent, action: Envelope) -> Accepted:
+def _accepted(parked: ParkedEvent, action: CloudEvent) -> Accepted:
     return Accepted(action.id, parked.order_id, parked.id, parked.attributes.get("type", ""))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from orderflow.audit.kafka_record import Identity
     from orderflow.audit.store import AuditStore, LedgerEntry
-    from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.cloudevent import CloudEvent
 
 _STATUSES: Final = {
     Outcome.APPLIED: RecordStatus.APPLIED,
@@ -84,7 +84,7 @@ class EventsCheck:
 class HasDueNotification(Protocol):
     """Whether notify sends anything for a status event, other than to disabled webhook endpoints."""
 
-    def __call__(self, event: Envelope, disabled_endpoints: frozenset[str], /) -> bool:
+    def __call__(self, event: CloudEvent, disabled_endpoints: frozenset[str], /) -> bool:
         """Raises PoisonError where the event is not a status event."""
 
 

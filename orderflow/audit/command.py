@@ -12,7 +12,7 @@ from pydantic_core import to_json
 from orderflow import startup
 from orderflow.audit import table
 from orderflow.audit.report import EXIT_CODES
-from orderflow.errors import UnavailableError
+from orderflow.errors import TransientError
 from orderflow.version import add_option
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def main(build: Callable[[], AuditRun], arguments: Sequence[str] | None = None) 
     options = parser.parse_args(arguments)
     try:
         report = asyncio.run(_run(build))
-    except UnavailableError as error:
+    except TransientError as error:
         sys.stderr.write(f"audit: {error}; try again when it is available\n")
         return _NOT_RUN
     if report is None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
-    from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.cloudevent import CloudEvent
 
 STAGE: Final = "audit"
 _STRUCTURED: Final = b"application/cloudevents+json"
@@ -74,7 +74,7 @@ def _raw(value: str | bytes | None) -> bytes | None:
     return value.encode() if isinstance(value, str) else value
 
 
-def read(record: KafkaRecord) -> Envelope:
+def read(record: KafkaRecord) -> CloudEvent:
     """The record's CloudEvent. Raises PoisonError, with the reason, where KafkaSource cannot deliver the record."""
     if any(value is None for value in record.headers.values()):
         raise PoisonError(Reason("header_null", "", "a header has no value: KafkaSource drops such records"))
@@ -111,7 +111,7 @@ def received_event(record: KafkaRecord) -> parked_event.ReceivedEvent:
     return parked_event.ReceivedEvent.of_parts(attributes | place, content_type, record.value or b"")
 
 
-def parked_event_of(record: KafkaRecord, reason: Reason, revision: str) -> Envelope:
+def parked_event_of(record: KafkaRecord, reason: Reason, revision: str) -> CloudEvent:
     """The event that parks a record. The same record always gives the same event."""
     event = parked_event.parked(
         received_event(record), stage=STAGE, revision=revision, reasons=[reason], topic=record.topic

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from orderflow.audit.kafka_record import KafkaRecord
     from orderflow.audit.store import AuditStore
-    from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.cloudevent import CloudEvent
     from orderflow.messaging.parked_event import Parked
     from orderflow.messaging.publisher import Publisher
 
@@ -36,7 +36,7 @@ _LOST: Final = Reason("lost", "", "no stage has handled or parked it")
 class ParkedEvents(Protocol):
     """Where shelve stores parked events."""
 
-    async def upsert(self, event: Envelope, parked: Parked) -> None:
+    async def upsert(self, event: CloudEvent, parked: Parked) -> None:
         """parked is the data of event."""
 
 
@@ -68,7 +68,7 @@ class Repairs:
         self._revision = revision
 
     async def repair(self, records: Sequence[KafkaRecord]) -> list[Missing]:
-        """Repairs records in the given order, which must be the order of the log. Raises UnavailableError where a
+        """Repairs records in the given order, which must be the order of the log. Raises TransientError where a
         repair was not confirmed. The next run then repeats the repairs, with the same effect."""
         return [await self._repair(record) for record in records]
 
@@ -91,7 +91,7 @@ class Repairs:
         await self._publisher.publish(topics.PARKED, [event])
         return _missing(record, event.subject, reason, Remedy.PARKED)
 
-    async def _shelve(self, record: KafkaRecord, event: Envelope) -> Missing:
+    async def _shelve(self, record: KafkaRecord, event: CloudEvent) -> Missing:
         """Stores a parked event without shelve: shelve has dropped it, and may drop it again."""
         try:
             await self._parked_events.upsert(event, parked_event.read(event))

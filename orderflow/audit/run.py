@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 AuditRun: TypeAlias = "Callable[[], Awaitable[Report | None]]"
-"""One run of the audit; None where another run is under way. Raises UnavailableError."""
+"""One run of the audit; None where another run is under way. Raises TransientError."""
 
 _SAVE_EVERY: Final = 20
 """Batches after which the positions are saved. If the run is killed, the next run does not read them again."""
@@ -80,7 +80,7 @@ class Audit:
         self._deadline = time.monotonic() + options.max_duration.total_seconds()
 
     async def run(self) -> Report:
-        """Raises UnavailableError where Kafka or the database is unavailable. The run's row then stays `running`, and
+        """Raises TransientError where Kafka or the database is unavailable. The run's row then stays `running`, and
         the next run continues from the saved positions."""
         report = self._report
         if killed := await self._store.begin(report):

@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 from pydantic_core import to_json
 
 from orderflow.domain.lifecycle import Outcome
-from orderflow.errors import UnavailableError
+from orderflow.errors import TransientError
 from orderflow.messaging.status_event import change_from_row
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class UnannouncedChange:
 
 
 class AuditStore:
-    """One connection for one run. Its lock excludes a second run. Raises UnavailableError where the database is
+    """One connection for one run. Its lock excludes a second run. Raises TransientError where the database is
     unavailable."""
 
     def __init__(self, connection: psycopg.AsyncConnection[Row]) -> None:
@@ -124,7 +124,7 @@ class AuditStore:
                     # The server notices a closed connection only a moment later; the next run may begin before that.
                     await store._rows("SELECT pg_advisory_unlock_all()")
         except (psycopg.OperationalError, psycopg.InternalError) as error:
-            raise UnavailableError(f"the database is not available: {type(error).__name__}") from error
+            raise TransientError(f"the database is not available: {type(error).__name__}") from error
 
     async def _rows(self, statement: str, values: Mapping[str, object] | None = None) -> list[Row]:
         cursor = await self._connection.execute(statement.encode(), values)

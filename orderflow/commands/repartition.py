@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from orderflow import settings, startup
 from orderflow.adapters.kafka.log import Log, partition_of
 from orderflow.adapters.kafka.producer import client_config
-from orderflow.errors import UnavailableError
+from orderflow.errors import TransientError
 from orderflow.messaging import topics
 from orderflow.messaging.parked_event import TOPIC_OF
 from orderflow.version import add_option
@@ -64,7 +64,7 @@ class Barrier:
         self._wait_seconds = wait_seconds
 
     def partition_counts(self) -> PartitionCounts:
-        """Raises PartitionCountError and UnavailableError.
+        """Raises PartitionCountError and TransientError.
 
         The new number must be a multiple of the old one. Then a key stays in its partition or moves to a new partition.
         Otherwise some keys would move from one old partition to another, where they could not be held back.
@@ -83,7 +83,7 @@ class Barrier:
     def wait(self) -> Iterator[str]:
         """Yields one sentence of progress at each pause; ends when the new partitions can be let in.
 
-        Raises NotYetError, PartitionCountError and UnavailableError.
+        Raises NotYetError, PartitionCountError and TransientError.
         """
         counts = self.partition_counts()
         deadline = time.monotonic() + self._wait_seconds
@@ -150,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NotYetError as error:
         sys.stderr.write(f"repartition: {error}\n")
         return 1
-    except UnavailableError as error:
+    except TransientError as error:
         sys.stderr.write(f"repartition: {error}; try again when it is back\n")
         return 3
     sys.stdout.write("the new partitions can be let in\n")

@@ -15,16 +15,16 @@ from orderflow.adapters.http.body import read as read_body
 from orderflow.adapters.http.endpoint import EVENT, answers_every_error, posts_only
 from orderflow.domain.events import OrderPlaced, parse, type_of
 from orderflow.domain.orders import Order
-from orderflow.errors import PoisonError, Reason, UnavailableError
+from orderflow.errors import PoisonError, Reason, TransientError
 from orderflow.messaging import cloudevent, inbox_event, topics, trace_context
-from orderflow.messaging.cloudevent import Envelope, derived_id, now
+from orderflow.messaging.cloudevent import CloudEvent, derived_id, now
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from starlette.requests import Request
 
-    from orderflow.adapters.http.api_keys import Door, Principal
+    from orderflow.adapters.http.api_keys import ApiKeys, Principal
     from orderflow.domain.rules import Rules
     from orderflow.messaging.publisher import Publisher
 
@@ -39,7 +39,7 @@ class Intake:
     once, however often the client repeats it.
     """
 
-    def __init__(self, publisher: Publisher, rules: Rules, api_keys: Door, public_url: str) -> None:
+    def __init__(self, publisher: Publisher, rules: Rules, api_keys: ApiKeys, public_url: str) -> None:
         self._publisher = publisher
         self._rules = rules
         self._api_keys = api_keys
@@ -75,7 +75,7 @@ class Intake:
             return problems.problem(400, error.reasons[0].code, title, error.reasons)
         except TooLargeError:
             return problems.problem(413, "too_large", f"a body may have {MAX_BODY} bytes at most")
-        except UnavailableError:
+        except TransientError:
             return problems.unavailable("Kafka did not confirm; send the same again")
         except ClientDisconnect:
             return Response(status_code=499)
@@ -101,7 +101,7 @@ class Intake:
             return _forbidden(f"this API key may not send events of the source {source}, as an order is")
         body = await _body(request)
         order = parse(OrderPlaced, body)
-        event = Envelope(
+        event = CloudEvent(
             type=type_of("placed"),
             source=source,
             id=derived_id("intake", source, key),
@@ -117,7 +117,7 @@ class Intake:
         reasons = [{"code": each.code, "field": each.field, "text": each.text} for each in verdict.reasons]
         return JSONResponse({"would_be": verdict.kind, "reasons": reasons})
 
-    async def _publish(self, event: Envelope, request: Request) -> Response:
+    async def _publish(self, event: CloudEvent, request: Request) -> Response:
         extensions, links = trace_context.from_http(event.extensions, request.scope["headers"])
         extensions["partitionkey"] = event.subject
         event = replace(event, time=event.time or now(), extensions=extensions, links=links)

@@ -7,7 +7,7 @@ from collections import deque
 from contextvars import Context
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from orderflow.errors import UnavailableError
+from orderflow.errors import TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Sequence
@@ -20,7 +20,7 @@ class Batcher(Generic[T]):
 
     Two items of one key are never in flight together, so the items of one key take effect in the order of submission.
     A batch that fails runs again item by item, so that one bad item cannot fail its neighbours. A batch that fails with
-    UnavailableError does not run again: that trouble concerns every item.
+    TransientError does not run again: that trouble concerns every item.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Batcher(Generic[T]):
         try:
             await self._run([item for item, _ in batch])
         except Exception as error:  # noqa: BLE001 - submit() raises it
-            if len(batch) > 1 and not isinstance(error, UnavailableError):
+            if len(batch) > 1 and not isinstance(error, TransientError):
                 for entry in batch:
                     await self._settle([entry])
                 return

@@ -46,7 +46,7 @@ _LAST_YEAR: Final = 9998
 
 
 @dataclass(frozen=True, slots=True)
-class Envelope:
+class CloudEvent:
     """One CloudEvent: context attributes, and the data as bytes. time is RFC 3339, as it was sent.
 
     links are the traceparents of related traces. The span of the event's sending links to them; they are not sent.
@@ -67,7 +67,7 @@ class Envelope:
         """The Kafka key: the order id."""
         return self.subject.encode()
 
-    def with_extensions(self, **more: str) -> Envelope:
+    def with_extensions(self, **more: str) -> CloudEvent:
         return replace(self, extensions=self.extensions | more)
 
     def attributes(self) -> dict[str, str]:
@@ -114,7 +114,7 @@ def moment(time: str) -> datetime:
 
 def from_http(
     headers: Iterable[tuple[bytes, bytes]], body: bytes, *, percent_encoded: bool = False
-) -> Envelope:
+) -> CloudEvent:
     """The CloudEvent in a request; headers are lower-case names and raw values, as in ASGI.
 
     percent_encoded: the values of ce- headers are percent-encoded, as the CloudEvents HTTP binding demands. KafkaSource
@@ -150,7 +150,7 @@ def _from_headers(
     return attributes, content_type
 
 
-def _structured(body: bytes) -> Envelope:
+def _structured(body: bytes) -> CloudEvent:
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
@@ -204,7 +204,7 @@ def _text(value: str | bool | int) -> str:
     return str(value)
 
 
-def checked(attributes: dict[str, str], data: bytes, content_type: str) -> Envelope:
+def checked(attributes: dict[str, str], data: bytes, content_type: str) -> CloudEvent:
     """A CloudEvent that every later stage can pass on. Raises PoisonError, which names the bad attribute."""
     if attributes.pop("specversion", None) != "1.0":
         raise PoisonError(
@@ -239,4 +239,4 @@ def checked(attributes: dict[str, str], data: bytes, content_type: str) -> Envel
     ):
         raise _unusable("datacontenttype", "this is no type of data that an event can carry")
     event_type, source, event_id = required
-    return Envelope(event_type, source, event_id, subject, time, data, content_type, attributes)
+    return CloudEvent(event_type, source, event_id, subject, time, data, content_type, attributes)

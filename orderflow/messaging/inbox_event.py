@@ -11,13 +11,13 @@ from orderflow.messaging.cloudevent import derived_id
 
 if TYPE_CHECKING:
     from orderflow.domain.events import Update
-    from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.cloudevent import CloudEvent
 
 VALIDATED_SOURCE: Final = "/orderflow/validate"
 """The CloudEvent source of every event that validate publishes."""
 
 
-def read(event: Envelope) -> OrderPlaced | Update:
+def read(event: CloudEvent) -> OrderPlaced | Update:
     """The data of an inbox event. Raises PoisonError naming what is wrong with the type, the subject or the data."""
     model = INBOX.get(kind_of(event.type) or "")
     if model is None:
@@ -41,7 +41,7 @@ def digest(event_type: str, subject: str, content: bytes) -> str:
     return hashlib.sha256(f"{event_type}\n{subject}\n".encode() + content).hexdigest()
 
 
-def digest_of(event: Envelope) -> str:
+def digest_of(event: CloudEvent) -> str:
     """The digest of an inbox event. Raises PoisonError where read() does."""
     return digest(event.type, event.subject, normalised(read(event)))
 

@@ -16,7 +16,7 @@ from orderflow.domain.orders import Frozen
 from orderflow.errors import PoisonError, Reason
 from orderflow.messaging import cloudevent as ce
 from orderflow.messaging import topics, trace_context
-from orderflow.messaging.cloudevent import Envelope, derived_id
+from orderflow.messaging.cloudevent import CloudEvent, derived_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -106,7 +106,7 @@ class ReceivedEvent:
         return cls(_limited(attributes), _printable(content_type, _MAX_VALUE), body)
 
     @classmethod
-    def of_cloudevent(cls, event: Envelope) -> ReceivedEvent:
+    def of_cloudevent(cls, event: CloudEvent) -> ReceivedEvent:
         return cls(_limited(event.attributes()), event.content_type, event.data)
 
     @property
@@ -143,7 +143,7 @@ def parked(
     http_code: int | None = None,
     topic: str | None = None,
     max_payload: int = MAX_PAYLOAD,
-) -> Envelope:
+) -> CloudEvent:
     """The event that parks a received event of a topic (None: the stage's topic), with max_payload bytes of its body.
 
     The same received event at the same stage, for the same reason, always gets the same id. The place in the topic is
@@ -171,7 +171,7 @@ def parked(
         "http_code": http_code,
         "payload": base64.b64encode(received.body[:max_payload]).decode(),
     }
-    return Envelope(
+    return CloudEvent(
         type=type_of("parked"),
         source=SOURCE,
         id=derived_id("parked", stage, *identity, content, reasons[0].code),
@@ -183,7 +183,7 @@ def parked(
     )
 
 
-def dead_letter(received: ReceivedEvent, revision: str, *, max_payload: int = MAX_PAYLOAD) -> Envelope:
+def dead_letter(received: ReceivedEvent, revision: str, *, max_payload: int = MAX_PAYLOAD) -> CloudEvent:
     """The parked event of a dead letter. KafkaSource names the stage and the stage's answer in `knativeerror*`."""
     url = _STAGE_IN_URL.match(received.attributes.get("knativeerrordest", ""))
     code = _number(received.attributes.get("knativeerrorcode", ""), _MAX_HTTP_CODE)
@@ -200,11 +200,11 @@ def dead_letter(received: ReceivedEvent, revision: str, *, max_payload: int = MA
     )
 
 
-async def publish(publisher: Publisher, build: Callable[[int], Envelope]) -> Envelope:
+async def publish(publisher: Publisher, build: Callable[[int], CloudEvent]) -> CloudEvent:
     """Publishes a parked event with its whole payload or, where the topic takes no record of that size, with the
     beginning of the payload. build makes the event with at most so many bytes of payload.
 
-    Returns the event that Kafka confirmed. Raises UnavailableError where Kafka confirms none.
+    Returns the event that Kafka confirmed. Raises TransientError where Kafka confirms none.
     """
     event = build(MAX_PAYLOAD)
     try:
@@ -229,7 +229,7 @@ def _number(text: str, maximum: int) -> int | None:
     return int(text) if digits and int(text) <= maximum else None
 
 
-def read(event: Envelope) -> Parked:
+def read(event: CloudEvent) -> Parked:
     """The data of a parked event. Raises PoisonError where it is another event's data, or where PostgreSQL cannot
     store it."""
     if event.type != type_of("parked"):

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from orderflow.errors import UnavailableError
+from orderflow.errors import TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.cloudevent import CloudEvent
 
-    Handle = Callable[[Envelope], Awaitable[str]]
+    Handle = Callable[[CloudEvent], Awaitable[str]]
 
 _MAX_DIGITS: Final = 9
 """Of a partition's number, which is 32 bits in Kafka."""
 
 
 def hold_back(handle: Handle, first_partition: int | None) -> Handle:
-    """Returns handle, which raises UnavailableError for events of first_partition and those after it. With None, no
+    """Returns handle, which raises TransientError for events of first_partition and those after it. With None, no
     event is held back.
 
     An event that names no partition did not come through a KafkaSource and is not held back.
@@ -30,10 +30,10 @@ def hold_back(handle: Handle, first_partition: int | None) -> Handle:
     if first_partition is None:
         return handle
 
-    async def handle_or_hold_back(event: Envelope) -> str:
+    async def handle_or_hold_back(event: CloudEvent) -> str:
         partition = event.extensions.get("knativekafkapartition", "")
         if partition.isdecimal() and len(partition) <= _MAX_DIGITS and int(partition) >= first_partition:
-            raise UnavailableError("held back while partitions are added")
+            raise TransientError("held back while partitions are added")
         return await handle(event)
 
     return handle_or_hold_back

@@ -11,7 +11,7 @@ from pydantic_core import to_json
 from orderflow.domain.events import type_of
 from orderflow.domain.lifecycle import OrderState, Payment, Status
 from orderflow.messaging import trace_context
-from orderflow.messaging.cloudevent import Envelope, derived_id
+from orderflow.messaging.cloudevent import CloudEvent, derived_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,7 +52,7 @@ def status_event_id(source: str, event_id: str) -> str:
     return derived_id("track", source, event_id)
 
 
-def status_event(order_id: str, document: str, change: Change, cause: Envelope | None = None) -> Envelope:
+def status_event(order_id: str, document: str, change: Change, cause: CloudEvent | None = None) -> CloudEvent:
     """The status event of one change; the same change always gives the same id and data.
 
     document is the order as JSON. The status event continues the trace of its cause.
@@ -76,7 +76,7 @@ def status_event(order_id: str, document: str, change: Change, cause: Envelope |
     for name in (trace_context.PARENT, trace_context.STATE):
         if cause is not None and name in cause.extensions:
             extensions[name] = cause.extensions[name]
-    return Envelope(
+    return CloudEvent(
         type=type_of(change.kind),
         source=SOURCE,
         id=status_event_id(change.source, change.id),

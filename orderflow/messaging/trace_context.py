@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.cloudevent import CloudEvent
 
 PARENT: Final = "traceparent"
 STATE: Final = "tracestate"
@@ -60,7 +60,7 @@ def from_http(
     return _without_trace(extensions) | request_context, ()
 
 
-def relink(event: Envelope, cause: Envelope | None = None) -> Envelope:
+def relink(event: CloudEvent, cause: CloudEvent | None = None) -> CloudEvent:
     """Moves the event into the trace of the event that causes it to be sent now (None: a trace of its own).
 
     The event links to the trace that it had. That trace is from when the event first came, which may be days ago.

@@ -10,11 +10,11 @@ from orderflow.notify.model import EMAIL, WEBHOOK, Notification
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
-    from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.cloudevent import CloudEvent
     from orderflow.notify.settings import NotificationSettings
 
 
-def notifications(event: Envelope, settings: NotificationSettings) -> list[Notification]:
+def notifications(event: CloudEvent, settings: NotificationSettings) -> list[Notification]:
     """Every notification of a status event, always in the same order. Raises PoisonError where the event is not a
     status event of track."""
     change = model.read(event)
@@ -29,7 +29,9 @@ def notifications(event: Envelope, settings: NotificationSettings) -> list[Notif
     return due
 
 
-def is_due(event: Envelope, disabled_endpoints: AbstractSet[str], *, settings: NotificationSettings) -> bool:
+def is_due(
+    event: CloudEvent, disabled_endpoints: AbstractSet[str], *, settings: NotificationSettings
+) -> bool:
     """Whether a status event gives a notification to anyone but disabled webhook endpoints. Raises PoisonError as
     notifications() does."""
     return any(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
-from orderflow.errors import PoisonError, Reason, UnavailableError
+from orderflow.errors import PoisonError, Reason, TransientError
 from orderflow.notify import due
 from orderflow.notify.model import Delivery, DeliveryResult
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from uuid import UUID
 
-    from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.cloudevent import CloudEvent
     from orderflow.notify.model import Notification
     from orderflow.notify.settings import NotificationSettings
 
@@ -63,7 +63,7 @@ class Channel(Protocol):
 
 class Claims(Protocol):
     """The port to orderflow.notify.claims.ClaimStore. confirm, fail and release return False where another process has
-    taken the claim over. Each method raises UnavailableError where the database is unavailable."""
+    taken the claim over. Each method raises TransientError where the database is unavailable."""
 
     async def claim(self, notifications: Sequence[Notification], *, retry_failed: bool) -> list[Claim]: ...
     async def confirm(self, claim: Claim) -> bool: ...
@@ -94,10 +94,10 @@ class Notifier:
         self._claims = claims
         self._lease_seconds = lease_seconds
 
-    async def handle(self, event: Envelope) -> str:
+    async def handle(self, event: CloudEvent) -> str:
         """Returns `sent`, `duplicate` where every notification had been sent before, or `nothing_due`.
 
-        Raises UnavailableError where a notification must be sent later. Raises PoisonError, with one reason for each
+        Raises TransientError where a notification must be sent later. Raises PoisonError, with one reason for each
         notification that failed for good, where none must be sent later. A replayed event sends failed notifications
         again, a redelivered event does not.
         """
@@ -121,7 +121,7 @@ class Notifier:
                 text = _REASON_TEXTS.get(delivery.code, "the notification was refused for good")
                 failures.append(Reason(delivery.code, target, text))
         if unsent:
-            raise UnavailableError("not sent yet: " + ", ".join(unsent))
+            raise TransientError("not sent yet: " + ", ".join(unsent))
         if failures:
             raise PoisonError(*failures)
         return "sent" if any(claim.status is ClaimStatus.OURS for claim in claims) else "duplicate"
@@ -166,7 +166,7 @@ async def _retry(record: Callable[[], Awaitable[bool]]) -> bool:
     for attempt in range(1, RECORD_ATTEMPTS):
         try:
             return await record()
-        except UnavailableError:
+        except TransientError:
             await asyncio.sleep(attempt * RECORD_PAUSE_SECONDS)
     return await record()
 

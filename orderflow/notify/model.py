@@ -16,7 +16,7 @@ from orderflow.errors import PoisonError, Reason
 from orderflow.messaging.status_event import SOURCE
 
 if TYPE_CHECKING:
-    from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.cloudevent import CloudEvent
 
 EMAIL: Final = "email"
 WEBHOOK: Final = "webhook"
@@ -59,7 +59,7 @@ class StatusChange(Frozen):
     order: Order
 
 
-def read(event: Envelope) -> StatusChange:
+def read(event: CloudEvent) -> StatusChange:
     """Raises PoisonError where the event is not a status event of track."""
     if event.source != SOURCE:
         raise PoisonError(Reason("source_unknown", "source", "status events come from track"))
@@ -78,7 +78,7 @@ class Notification:
     recipient is an e-mail address, or the name of a webhook endpoint.
     """
 
-    event: Envelope
+    event: CloudEvent
     change: StatusChange
     channel: str
     recipient: str

@@ -11,7 +11,7 @@ from flask.json.provider import DefaultJSONProvider
 from flask_bootstrap import Bootstrap5
 
 from orderflow.adapters.http import api_keys
-from orderflow.errors import UnavailableError
+from orderflow.errors import TransientError
 from orderflow.query import error_handlers, formats, labels, requests
 from orderflow.query.api import actions as actions_api
 from orderflow.query.api import contracts as contracts_api
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from orderflow.actions.service import OperatorActions
-    from orderflow.adapters.http.api_keys import Door
+    from orderflow.adapters.http.api_keys import ApiKeys
     from orderflow.query.api.contracts import Documents
     from orderflow.query.clients.rollouts import Rollouts
     from orderflow.query.server_sent_events import EventStreams
@@ -53,7 +53,7 @@ _FIRST_ERROR: Final = 400
 
 def create_app(
     reader: Reader,
-    keys: Door,
+    keys: ApiKeys,
     streams: EventStreams,
     actions: OperatorActions,
     contracts: Documents,
@@ -120,7 +120,7 @@ def _releases_waiting(rollouts: Rollouts) -> Callable[[], int | None]:
     def count() -> int | None:
         try:
             return sum(rollout.needs_attention for rollout in rollouts.all())
-        except UnavailableError:
+        except TransientError:
             return None
 
     return count
@@ -134,7 +134,7 @@ def _serve_dark_colours(app: Flask) -> None:
         return Response(rules, mimetype="text/css")
 
 
-def _authenticate(app: Flask, keys: Door) -> None:
+def _authenticate(app: Flask, keys: ApiKeys) -> None:
     @app.before_request
     def authenticate() -> Response | None:
         client = keys.authenticate({name.lower(): value for name, value in request.headers.items()})

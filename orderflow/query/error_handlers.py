@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from orderflow import logs
 from orderflow.adapters.http import problems
-from orderflow.errors import ConflictError, ForbiddenError, PoisonError, UnavailableError, UnknownError
+from orderflow.errors import ConflictError, ForbiddenError, NotFoundError, PoisonError, TransientError
 from orderflow.query.formats import sentence
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ _FIRST_ERROR: Final = 400
 
 def register(app: Flask) -> None:
     app.register_error_handler(PoisonError, _bad_request)
-    app.register_error_handler(UnavailableError, _unavailable)
-    app.register_error_handler(UnknownError, _not_found)
+    app.register_error_handler(TransientError, _unavailable)
+    app.register_error_handler(NotFoundError, _not_found)
     app.register_error_handler(ForbiddenError, _forbidden)
     app.register_error_handler(ConflictError, _conflict)
     app.register_error_handler(HTTPException, _http_error)
@@ -55,14 +55,14 @@ def _bad_request(error: PoisonError) -> Response:
     return failure(400, "bad_request", "The request is invalid", error.reasons)
 
 
-def _unavailable(error: UnavailableError) -> Response:
+def _unavailable(error: TransientError) -> Response:
     log.warning("unavailable", extra={"endpoint": request.endpoint, "cause": str(error)})
     response = failure(503, "unavailable", sentence(str(error)))
     response.headers["Retry-After"] = str(problems.RETRY_SECONDS)
     return response
 
 
-def _not_found(error: UnknownError) -> Response:
+def _not_found(error: NotFoundError) -> Response:
     return failure(404, "not_found", sentence(str(error)))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from flask import Response
 
-from orderflow.errors import UnavailableError
+from orderflow.errors import TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,7 +48,7 @@ class EventStreams:
         while True:
             try:
                 parts = render()
-            except UnavailableError:
+            except TransientError:
                 parts = {"trouble": "Not live: the database does not answer"}
             # Without a change, send a comment: writing to a client that has left ends the stream and frees its slot.
             changed = "".join(_event(name, text) for name, text in parts.items() if sent.get(name) != text)

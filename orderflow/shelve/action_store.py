@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from orderflow.actions.parked_event import ParkedEvent
     from orderflow.adapters.postgres.pool import Database
     from orderflow.errors import Reason
-    from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.cloudevent import CloudEvent
 
 IS_RECORDED: Final = "SELECT EXISTS (SELECT FROM operator_actions WHERE id = %(id)s) AS recorded"
 INSERT: Final = """
@@ -59,7 +59,7 @@ class ActionStore:
             row = await rows.fetchone()
         return recorded, parked_event.from_row(row) if row else None
 
-    async def record(self, event: Envelope, action: Action, refusal: Reason | None) -> None:
+    async def record(self, event: CloudEvent, action: Action, refusal: Reason | None) -> None:
         """Writes the action and what it changes. Does nothing where the action is already recorded."""
         values = _values(event, action, refusal)
         async with self._database.connection() as connection, connection.transaction():
@@ -76,7 +76,7 @@ class ActionStore:
                 await connection.execute(MARK_REPLAYED, values)
 
 
-def _values(event: Envelope, action: Action, refusal: Reason | None) -> dict[str, Any]:
+def _values(event: CloudEvent, action: Action, refusal: Reason | None) -> dict[str, Any]:
     kind, outcome = action.kind, "done"
     detail: dict[str, Any] = {}
     if isinstance(action, OrderActionAsked):

@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
     from orderflow.actions.events import Action
     from orderflow.actions.parked_event import ParkedEvent
-    from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.cloudevent import CloudEvent
     from orderflow.messaging.parked_event import Parked
     from orderflow.messaging.publisher import Publisher
 
     class ParkedEvents(Protocol):
         """The port to orderflow.shelve.parked_store."""
 
-        async def upsert(self, event: Envelope, parked: Parked) -> None: ...
+        async def upsert(self, event: CloudEvent, parked: Parked) -> None: ...
 
     class Actions(Protocol):
         """The port to orderflow.shelve.action_store."""
 
         async def find(self, action_id: str, parked_id: str) -> tuple[bool, ParkedEvent | None]: ...
-        async def record(self, event: Envelope, action: Action, refusal: Reason | None) -> None: ...
+        async def record(self, event: CloudEvent, action: Action, refusal: Reason | None) -> None: ...
 
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Command:
     """What an action requires: an event to publish to a topic, a refusal, or neither."""
 
     topic: str = ""
-    event: Envelope | None = None
+    event: CloudEvent | None = None
     refusal: Reason | None = None
 
 
@@ -75,10 +75,10 @@ class ActionHandler:
         self._actions = actions
         self._publisher = publisher
 
-    async def handle(self, event: Envelope) -> str:
+    async def handle(self, event: CloudEvent) -> str:
         """Returns `shelved`, `done`, `refused` or `duplicate`.
 
-        Raises PoisonError where the event is neither a parked event nor an action, UnavailableError where Kafka or the
+        Raises PoisonError where the event is neither a parked event nor an action, TransientError where Kafka or the
         database is unavailable.
         """
         if not events.is_action(event.type):

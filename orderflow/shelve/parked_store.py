@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from orderflow.adapters.postgres.pool import Database
-    from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.cloudevent import CloudEvent
     from orderflow.messaging.parked_event import Parked
 
 UPSERT: Final = """
@@ -30,7 +30,7 @@ class ParkedEventStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def upsert(self, event: Envelope, parked: Parked) -> None:
+    async def upsert(self, event: CloudEvent, parked: Parked) -> None:
         """parked is the data of event."""
         attributes = parked.attributes
         values = {

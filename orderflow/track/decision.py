@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.cloudevent import CloudEvent
 
 STAGE: Final = "track"
 WAITED_TOO_LONG: Final = Reason("waited_too_long", "type", "what this event needs to come first never came")
@@ -33,7 +33,7 @@ _REPLAYABLE: Final = frozenset({Outcome.PARKED, Outcome.REFUSED})
 class Arrival:
     """One event that track handles: the fact, and the source, id and digest of the inbox event that it came from."""
 
-    event: Envelope
+    event: CloudEvent
     fact: Verdict | Update
     source: str
     id: str
@@ -104,8 +104,8 @@ class Plan:
     entries: list[LedgerEntry] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     waits: bool = False
-    announced: list[Envelope] = field(default_factory=list)
-    parked: list[Envelope] = field(default_factory=list)
+    announced: list[CloudEvent] = field(default_factory=list)
+    parked: list[CloudEvent] = field(default_factory=list)
 
     @property
     def writes(self) -> bool:
@@ -121,7 +121,7 @@ class Plan:
         return self.changes[-1].state if self.changes else None
 
 
-def read(event: Envelope) -> Arrival:
+def read(event: CloudEvent) -> Arrival:
     """Reads an event of the events topic. Raises PoisonError where it is none, or where the data does not fit the
     type."""
     kind = kind_of(event.type)
@@ -258,11 +258,11 @@ def _repeat(result: Plan, entry: LedgerEntry, changes: Sequence[Change], revisio
     ]
 
 
-def _park(event: Envelope, reason: Reason, revision: str) -> Envelope:
+def _park(event: CloudEvent, reason: Reason, revision: str) -> CloudEvent:
     received = parked_event.ReceivedEvent.of_cloudevent(event)
     return parked_event.parked(received, stage=STAGE, revision=revision, reasons=[reason])
 
 
-def expired(event: Envelope, revision: str) -> Envelope:
+def expired(event: CloudEvent, revision: str) -> CloudEvent:
     """The parked event of an event that waited too long."""
     return trace_context.relink(_park(event, WAITED_TOO_LONG, revision))

@@ -9,7 +9,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Final
 
 from orderflow import logs
-from orderflow.errors import ConflictError, UnavailableError
+from orderflow.errors import ConflictError, TransientError
 from orderflow.messaging import topics
 from orderflow.messaging.batching import Batcher
 from orderflow.track import decision
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from typing import Protocol
 
-    from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.cloudevent import CloudEvent
     from orderflow.messaging.publisher import Publisher
     from orderflow.track.decision import Arrival, Plan, Snapshot
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
         async def read(self, arrivals: Sequence[Arrival]) -> list[Snapshot]: ...
         async def write(self, plans: Sequence[Plan]) -> None: ...
-        def expired(self, limit: int) -> AbstractAsyncContextManager[list[Envelope]]: ...
+        def expired(self, limit: int) -> AbstractAsyncContextManager[list[CloudEvent]]: ...
 
 
 log = logging.getLogger(__name__)
@@ -63,10 +63,10 @@ class Tracker:
         self._swept_at = time.monotonic()
         self._sweeping: asyncio.Task[None] | None = None
 
-    async def handle(self, event: Envelope) -> str:
+    async def handle(self, event: CloudEvent) -> str:
         """Returns the ledger's outcome, or `duplicate`.
 
-        Raises PoisonError for an event that the lifecycle does not have, UnavailableError for trouble that time cures.
+        Raises PoisonError for an event that the lifecycle does not have, TransientError for trouble that time cures.
         """
         item = _Item(decision.read(event))
         await self._batcher.submit(item)
@@ -79,7 +79,7 @@ class Tracker:
     async def _sweep_quietly(self) -> None:
         try:
             await self.sweep()
-        except (UnavailableError, ConflictError) as error:
+        except (TransientError, ConflictError) as error:
             log.warning("sweep put off", extra={"cause": str(error)})
         except Exception as error:  # noqa: BLE001 - asyncio would log its text and so the data
             log.error("sweep failed", extra={"error": type(error).__name__, "where": logs.location(error)})  # noqa: TRY400
@@ -111,7 +111,7 @@ class Tracker:
                 if len(arrivals) > 1:
                     raise
                 if attempt == MAX_ATTEMPTS:
-                    raise UnavailableError("others keep changing this order") from error
+                    raise TransientError("others keep changing this order") from error
         await self._publisher.publish(topics.STATUS, [event for plan in plans for event in plan.announced])
         for item, plan in zip(items, plans, strict=True):
             item.outcome = plan.outcome

@@ -11,7 +11,7 @@ from pydantic_core import to_json
 
 from orderflow.domain.lifecycle import OrderState, Outcome, Payment, Status
 from orderflow.errors import Reason
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.messaging.status_event import Change, change_from_row
 from orderflow.track.decision import WAITED_TOO_LONG, Arrival, LedgerEntry, Plan, Snapshot, read
 
@@ -157,7 +157,7 @@ class OrderStore:
             await connection.execute(WRITE, values)
 
     @asynccontextmanager
-    async def expired(self, limit: int) -> AsyncIterator[list[Envelope]]:
+    async def expired(self, limit: int) -> AsyncIterator[list[CloudEvent]]:
         """The events that waited too long. They leave `waiting` when the block ends without an error."""
         async with self._database.connection() as connection, connection.transaction():
             rows = await (await connection.execute(EXPIRED, {"limit": limit})).fetchall()
@@ -316,9 +316,9 @@ def _ledger_entry(arrival: Arrival, row: Row) -> LedgerEntry | None:
     )
 
 
-def _cloudevent(row: Row) -> Envelope:
+def _cloudevent(row: Row) -> CloudEvent:
     attributes = dict(row["attributes"])
     attributes.pop("specversion")
     named = {name: attributes.pop(name, "") for name in ("type", "source", "id", "subject", "time")}
     data = json.dumps(row["data"], separators=(",", ":"), ensure_ascii=False).encode()
-    return Envelope(**named, data=data, extensions=attributes)
+    return CloudEvent(**named, data=data, extensions=attributes)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from orderflow.domain.events import OrderPlaced, kind_of, type_of
 from orderflow.domain.orders import Order
 from orderflow.messaging import inbox_event, topics
-from orderflow.messaging.cloudevent import Envelope, now
+from orderflow.messaging.cloudevent import CloudEvent, now
 
 if TYPE_CHECKING:
     from orderflow.domain.rules import Rules
@@ -25,17 +25,17 @@ class Validator:
         self._publisher = publisher
         self._revision = revision
 
-    async def handle(self, event: Envelope) -> str:
+    async def handle(self, event: CloudEvent) -> str:
         """Returns the kind of the published event, such as `accepted` or `paid`.
 
-        Raises PoisonError for an event that is not well-formed, UnavailableError where Kafka does not confirm.
+        Raises PoisonError for an event that is not well-formed, TransientError where Kafka does not confirm.
         """
         validated = validate(event, self._rules, self._revision)
         await self._publisher.publish(topics.EVENTS, [validated])
         return kind_of(validated.type) or ""
 
 
-def validate(event: Envelope, rules: Rules, revision: str = "") -> Envelope:
+def validate(event: CloudEvent, rules: Rules, revision: str = "") -> CloudEvent:
     """The event for the events topic. Its id follows from the inbox event's id, its content from the rules too.
 
     revision is the validate revision that decides; it is stored so that canary analysis can compare revisions.
@@ -47,7 +47,7 @@ def validate(event: Envelope, rules: Rules, revision: str = "") -> Envelope:
         verdict = rules.judge(Order.model_construct(**fact.__dict__))
         kind, data = verdict.kind, verdict.model_dump_json(exclude_none=True).encode()
     passed_on = {name: event.extensions[name] for name in _PASSED_ON if name in event.extensions}
-    return Envelope(
+    return CloudEvent(
         type=type_of(kind),
         source=inbox_event.VALIDATED_SOURCE,
         id=inbox_event.validated_id(event.source, event.id),

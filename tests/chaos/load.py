@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import aiohttp
 
 from orderflow.adapters.kafka.producer import KafkaPublisher
-from orderflow.errors import UnavailableError
+from orderflow.errors import TransientError
 from orderflow.messaging import topics
 from orderflow.settings import KafkaSettings
 from orderflow_sandbox.messages import Message, OrderScenario, Transport
@@ -111,7 +111,7 @@ class Load:
         while True:
             try:
                 await self._publisher.publish(topics.INBOX, events)
-            except UnavailableError:
+            except TransientError:
                 if asyncio.get_running_loop().time() > deadline:
                     raise FaultError("Kafka did not take an event") from None
                 await asyncio.sleep(_AGAIN_SECONDS)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 
-from orderflow.errors import UnavailableError
+from orderflow.errors import TransientError
 from orderflow_sandbox import report
 from orderflow_sandbox.messages import Message, OrderScenario, Transport
 from orderflow_sandbox.report import Account
@@ -24,7 +24,7 @@ class Patient(Sender):
 
     async def send(self, message: Message) -> None:
         for _ in range(_SENT_AT_MOST):
-            with contextlib.suppress(UnavailableError, NotAcceptedError):
+            with contextlib.suppress(TransientError, NotAcceptedError):
                 return await super().send(message)
         return await super().send(message)
 

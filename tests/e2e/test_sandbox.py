@@ -13,7 +13,7 @@ from support.events import order, paid, placed
 from support.sandbox import Up, last_line, left_behind, orderflow, three_free_ports, until
 
 from orderflow.messaging import topics
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow_sandbox.sandbox import ROOT
 
 DISORDER = """\
@@ -179,7 +179,7 @@ def test_wrong_use_is_told_in_one_sentence(up: Up, tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr, done.stderr
 
 
-def _publish(up: Up, events: list[Envelope]) -> None:
+def _publish(up: Up, events: list[CloudEvent]) -> None:
     producer = Producer({"bootstrap.servers": up.address.kafka, "enable.idempotence": True})
     for event in events:
         producer.produce(topics.INBOX, event.data, event.key, headers=event.kafka_headers())

@@ -21,9 +21,9 @@ from support.topics import Tap
 from orderflow.adapters.kafka.producer import KafkaPublisher
 from orderflow.adapters.postgres.schema import migrate
 from orderflow.domain.rules import Rules
-from orderflow.errors import UnavailableError
+from orderflow.errors import TransientError
 from orderflow.messaging import topics
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.settings import KafkaSettings
 from orderflow.validate.handler import validate
 from orderflow_sandbox.sandbox import create_order_topics
@@ -54,7 +54,7 @@ def publisher_of(kafka: EmbeddedKafka, seconds: float) -> KafkaPublisher:
     return KafkaPublisher(KafkaSettings(kafka_bootstrap=kafka.bootstrap, kafka_ack_seconds=seconds))
 
 
-def read_all(kafka: EmbeddedKafka, order_id: str, count: int) -> list[Envelope]:
+def read_all(kafka: EmbeddedKafka, order_id: str, count: int) -> list[CloudEvent]:
     tap = Tap(kafka.bootstrap, *topics.ALL)
     try:
         return tap.until(lambda _, event: event.subject == order_id, count)
@@ -98,7 +98,7 @@ async def test_what_is_not_confirmed_in_time_is_told_and_the_next_event_is_publi
 ) -> None:
     publisher = publisher_of(kafka, 1)
     await publisher.publish(topics.INBOX, [paid("before")])
-    with stopped(kafka), pytest.raises(UnavailableError):
+    with stopped(kafka), pytest.raises(TransientError):
         await publisher.publish(topics.INBOX, [paid("lost")])
     await publish_with_retries(publisher, paid("later"))
     publisher.close()
@@ -132,13 +132,13 @@ async def test_what_is_sent_twice_because_the_broker_was_slow_to_answer_is_in_it
     assert [each.id for _, each in tap.seen if each.subject == "sent-twice"] == ["first", "second", "third"]
 
 
-async def publish_with_retries(publisher: KafkaPublisher, event: Envelope) -> None:
+async def publish_with_retries(publisher: KafkaPublisher, event: CloudEvent) -> None:
     """Retries, because a broker that was frozen for longer than its session must register again."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while True:
         try:
             return await publisher.publish(topics.INBOX, [event])
-        except UnavailableError:
+        except TransientError:
             assert time.monotonic() < deadline
 
 
@@ -191,7 +191,7 @@ def test_a_process_killed_between_commit_and_announcement_leaves_nothing_unannou
     assert revisions == [("track-00001",)]
 
 
-async def kill_after_commit(track: Stage, sent: Envelope, database: str) -> bool:
+async def kill_after_commit(track: Stage, sent: CloudEvent, database: str) -> bool:
     """Kills the process as soon as its rows are committed; returns whether the request was unanswered by then."""
     response = asyncio.create_task(asyncio.to_thread(track.binary, sent))
     deadline = time.monotonic() + DEADLINE_SECONDS

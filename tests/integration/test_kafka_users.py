@@ -25,7 +25,7 @@ from support.waiting import until
 
 from orderflow.adapters.kafka.log import Log, partition_of
 from orderflow.adapters.kafka.producer import KafkaPublisher, client_config
-from orderflow.errors import UnavailableError
+from orderflow.errors import TransientError
 from orderflow.messaging import topics
 
 GROUPS = ("orderflow-validate", "orderflow-track", "orderflow-notify", "orderflow-shelve")
@@ -139,7 +139,7 @@ def refuses(action: Callable[[], None]) -> bool:
     """Whether Kafka denies the action to the user. Any other error is raised."""
     try:
         action()
-    except (UnavailableError, KafkaException) as error:
+    except (TransientError, KafkaException) as error:
         # A user without any right to write gets no producer ID, and librdkafka purges its queued records.
         if any(code in str(error) for code in ("AUTHORIZATION_FAILED", "_PURGE_QUEUE")):
             return True
@@ -155,7 +155,7 @@ def _something_to_read(kafka: Secured) -> None:
 
 def answers(kafka: Secured, group: str) -> bool:
     """False at first, because a broker that has just started creates its offsets topic at the first request."""
-    with contextlib.suppress(UnavailableError):
+    with contextlib.suppress(TransientError):
         read_offsets(kafka, "audit", group)
         return True
     return False

@@ -17,7 +17,7 @@ from werkzeug.test import Client
 
 from orderflow.adapters.postgres.pool import migrate
 from orderflow.domain.deadlines import GapLimits, StuckLimits
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.query.store.overdue import ORDER_IDS, Alerts
 from orderflow.query.store.reader import Reader
 from orderflow.settings import QuerySettings
@@ -69,9 +69,9 @@ def later(url: str, hours: float) -> None:
     execute(url, "UPDATE waiting SET expires_at = expires_at - %s", ago)
 
 
-def numbered(kind: str, order_id: str, number: int, source: str = "/shop/test") -> Envelope:
+def numbered(kind: str, order_id: str, number: int, source: str = "/shop/test") -> CloudEvent:
     sent = placed(order_id) if kind == "placed" else event(kind, order_id)
-    return Envelope(sent.type, source, sent.id, order_id, sent.time, sent.data).with_extensions(
+    return CloudEvent(sent.type, source, sent.id, order_id, sent.time, sent.data).with_extensions(
         sequence=str(number)
     )
 

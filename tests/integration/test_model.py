@@ -17,8 +17,8 @@ from support.model import Happening, Letter, Step, World, letters_on_the_way, ou
 from support.observed import Bench, Heard, tables_of
 
 from orderflow.adapters.postgres.schema import migrate
-from orderflow.errors import UnavailableError
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.errors import TransientError
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.validate.handler import validate
 
 PROFILES = {"quick": (400, 30), "deep": (10_000, 50)}
@@ -41,7 +41,7 @@ class Pipeline(RuleBasedStateMachine):
         self.broker = Broker()
         self.workers = [Worker(bench.store(number), self.broker) for number in range(3)]
         self.world, self.heard = World(), Heard()
-        self.wire: dict[Happening, Envelope] = {}
+        self.wire: dict[Happening, CloudEvent] = {}
         self.acknowledged: set[Happening] = set()
         self.overdue: set[tuple[Any, ...]] = set()
         self.excused: set[Letter] = set()
@@ -220,7 +220,7 @@ async def _all(*doing: Awaitable[object]) -> list[bool]:
     """Which of them failed, as they may: told to, or because others were quicker again and again."""
     answers = await asyncio.gather(*doing, return_exceptions=True)
     for answer in answers:
-        if isinstance(answer, BaseException) and not isinstance(answer, DiedError | UnavailableError):
+        if isinstance(answer, BaseException) and not isinstance(answer, DiedError | TransientError):
             raise answer
     return [isinstance(answer, BaseException) for answer in answers]
 

@@ -15,8 +15,8 @@ from support.sending import ANSWERS, DEATHS, END_LEASES, QUICK, Worker, World, k
 from support.statuses import announced
 
 from orderflow.adapters.postgres.schema import migrate
-from orderflow.errors import PoisonError, UnavailableError
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.errors import PoisonError, TransientError
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.notify import due
 from orderflow.notify.settings import NotificationSettings
 
@@ -47,14 +47,14 @@ class Sending(RuleBasedStateMachine):
             }
         )
         self.world = World()
-        self.sent: list[Envelope] = []
+        self.sent: list[CloudEvent] = []
         self.workers = [self._worker(number) for number in range(3)]
 
     def _worker(self, number: int) -> Worker:
         return Worker(self.settings, self.bench.databases[number], self.world, LEASE_SECONDS)
 
     @rule(target=events)
-    def happen(self) -> Envelope:
+    def happen(self) -> CloudEvent:
         told = announced("accepted")
         self.sent.append(told)
         return told
@@ -68,8 +68,8 @@ class Sending(RuleBasedStateMachine):
     )
     def deliver(
         self,
-        first: list[Envelope],
-        second: list[Envelope],
+        first: list[CloudEvent],
+        second: list[CloudEvent],
         told: tuple[list[str], ...],
         deaths: tuple[str, str],
         replay: bool,
@@ -86,19 +86,19 @@ class Sending(RuleBasedStateMachine):
         over = {key: count for key, count in self.world.taken.items() if count > 1 + self.world.ended[key]}
         assert not over, "more copies than leases allow for"
 
-    async def _at_once(self, lots: list[tuple[int, Envelope]], *, replay: bool) -> list[Envelope]:
+    async def _at_once(self, lots: list[tuple[int, CloudEvent]], *, replay: bool) -> list[CloudEvent]:
         """Those that were acknowledged."""
         more = {"replay": "r"} if replay else {}
         doing = [self.workers[number].notifier.handle(each.with_extensions(**more)) for number, each in lots]
         given = await asyncio.gather(*doing, return_exceptions=True)
         for answer in given:
             if isinstance(answer, BaseException) and not isinstance(
-                answer, DiedError | UnavailableError | PoisonError
+                answer, DiedError | TransientError | PoisonError
             ):
                 raise answer
         return [event for (_, event), answer in zip(lots, given, strict=True) if isinstance(answer, str)]
 
-    def _check_done(self, done: list[Envelope]) -> None:
+    def _check_done(self, done: list[CloudEvent]) -> None:
         """Each message is known to be sent and was taken, unless its recipient wants nothing any more."""
         gone = self.bench.column("SELECT endpoint FROM webhook_endpoints_gone")
         for event in done:

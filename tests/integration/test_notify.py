@@ -25,9 +25,9 @@ from support.waiting import DEADLINE_SECONDS, until
 
 from orderflow.adapters.postgres.pool import Database
 from orderflow.adapters.postgres.schema import migrate
-from orderflow.errors import PoisonError, UnavailableError
+from orderflow.errors import PoisonError, TransientError
 from orderflow.messaging import parked_event, topics
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.notify import due, model
 from orderflow.notify.claims import ClaimStore
 from orderflow.notify.email import EmailChannel
@@ -142,14 +142,14 @@ def state(database: str, order_id: str) -> dict[str, tuple[str, str | None]]:
     return {target: (row["state"], row["error"]) for target, row in rows(database, order_id).items()}
 
 
-async def delivered(notifier: Notifier, event: Envelope) -> int:
+async def delivered(notifier: Notifier, event: CloudEvent) -> int:
     """Delivers an event until it is done; returns how often it was refused before."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     refused = 0
     while True:
         try:
             await notifier.handle(event)
-        except UnavailableError:
+        except TransientError:
             refused += 1
             assert time.monotonic() < deadline, "it was not done in time"
             await asyncio.sleep(0.05)
@@ -293,9 +293,9 @@ async def test_a_mail_taken_without_an_answer_comes_once_more_after_the_lease_wi
     event = announced("accepted", "vanish-1")
     notifier = workshop.notifier(lease=SHORT_LEASE_SECONDS)
     with outside.trouble("smtp", "vanish", times=1):
-        with pytest.raises(UnavailableError, match="email smtp_disconnected"):
+        with pytest.raises(TransientError, match="email smtp_disconnected"):
             await notifier.handle(event)
-        with pytest.raises(UnavailableError, match="email claimed"):
+        with pytest.raises(TransientError, match="email claimed"):
             await notifier.handle(event)
     assert await delivered(notifier, event) >= 0
     mails = outside.mails("order vanish-1")
@@ -310,7 +310,7 @@ async def test_a_recipient_put_off_is_tried_again_at_once(
     event = announced("accepted", "deferred-1")
     notifier = workshop.notifier()
     with outside.trouble("smtp", "defer", times=1):
-        with pytest.raises(UnavailableError, match="email smtp_451"):
+        with pytest.raises(TransientError, match="email smtp_451"):
             await notifier.handle(event)
         assert state(database, "deferred-1") == {"email": ("released", "smtp_451")}
         await notifier.handle(event)
@@ -322,7 +322,7 @@ async def test_a_mail_server_that_is_away_holds_up_no_webhook(
     workshop: Workshop, outside: Outside, database: str
 ) -> None:
     event = announced("accepted", "no-smtp-1")
-    with pytest.raises(UnavailableError, match="email smtp_disconnected"):
+    with pytest.raises(TransientError, match="email smtp_disconnected"):
         await workshop.notifier({}, smtp_port=free_port()).handle(event)
     assert state(database, "no-smtp-1") == {"email": ("released", "smtp_disconnected"), "erp": ("sent", None)}
     await workshop.notifier({}).handle(event)
@@ -348,7 +348,7 @@ async def test_one_bad_webhook_stops_neither_mail_nor_other_webhooks(
     notifier = workshop.notifier({}, {"name": "crm"})
     with (
         outside.trouble("webhook", 500, endpoint="erp"),
-        pytest.raises(UnavailableError, match=r"webhook\.erp http_500"),
+        pytest.raises(TransientError, match=r"webhook\.erp http_500"),
     ):
         await notifier.handle(event)
     assert state(database, "bad-hook-1") == {
@@ -373,7 +373,7 @@ async def test_an_endpoint_that_does_not_answer_is_given_up_in_time(
     notifier = workshop.notifier({"timeout_seconds": 0.3})
     with (
         outside.trouble("webhook", "hang"),
-        pytest.raises(UnavailableError, match=r"webhook\.erp http_timeout"),
+        pytest.raises(TransientError, match=r"webhook\.erp http_timeout"),
     ):
         await notifier.handle(announced("accepted", "slow-hook-1"))
     assert state(database, "slow-hook-1")["erp"][0] == "claimed"
@@ -492,7 +492,7 @@ async def test_an_answer_that_is_none_leaves_open_whether_it_was_taken(
     event = announced("accepted")
     async with Listener(answer) as listener:
         notifier = workshop.notifier({"name": "mute", "url": f"http://127.0.0.1:{listener.port}/"})
-        with pytest.raises(UnavailableError, match=r"webhook\.mute http_"):
+        with pytest.raises(TransientError, match=r"webhook\.mute http_"):
             await notifier.handle(event)
     assert state(database, event.subject)["mute"][0] == "claimed"
 

@@ -16,7 +16,7 @@ from support.flow import Flow, flow
 
 from orderflow.adapters.http import api_keys
 from orderflow.messaging import topics
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow_sandbox.servers.postgres import create_database, drop_database
 
 
@@ -48,7 +48,7 @@ def park_order(shop: Flow, name: str) -> tuple[str, dict[str, Any]]:
     return order_id, parked
 
 
-def parked_events(shop: Flow, order_id: str) -> list[Envelope]:
+def parked_events(shop: Flow, order_id: str) -> list[CloudEvent]:
     return [seen for topic, seen in shop.tap.seen if seen.subject == order_id and "parked" in topic]
 
 

@@ -19,7 +19,7 @@ from support.topics import Tap
 from orderflow.adapters.kafka.producer import KafkaPublisher
 from orderflow.adapters.postgres.schema import migrate
 from orderflow.messaging import topics
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.messaging.parked_event import FALLBACK_PAYLOAD
 from orderflow.park.handler import DeadLetterSink
 from orderflow.settings import KafkaSettings
@@ -62,7 +62,7 @@ def way_of(
     park, shelve, tap = stages
     request = httpx.Request("POST", f"{park.http.base_url}/", headers=headers, content=body)
     assert park.http.send(request).status_code == 204
-    event: Envelope = tap.until(lambda _, event: event.subject == order_id)[0]
+    event: CloudEvent = tap.until(lambda _, event: event.subject == order_id)[0]
     assert shelve.binary(event).status_code == 204
     return shelved(database, event.id)
 
@@ -152,7 +152,7 @@ def test_a_parked_event_that_cannot_be_stored_is_shelved_inside_another(
     assert bytes(shelved(database_url, nested.id)["payload"]) == bad.data
 
 
-def tap_of_parked(stages: tuple[Stage, Stage, Tap], order_id: str) -> Envelope:
+def tap_of_parked(stages: tuple[Stage, Stage, Tap], order_id: str) -> CloudEvent:
     park, _, tap = stages
     sent = paid(order_id)
     assert park.binary(sent).status_code == 204
@@ -192,7 +192,7 @@ def test_where_the_topic_takes_no_large_record_the_beginning_is_parked(kafka_boo
     class Redirected:
         """The parked topic of a cluster where nobody has raised max.message.bytes."""
 
-        async def publish(self, topic: str, events: Sequence[Envelope]) -> None:
+        async def publish(self, topic: str, events: Sequence[CloudEvent]) -> None:
             await publisher.publish(small, events)
 
     async def ask() -> httpx.Response:

@@ -23,9 +23,9 @@ from support.waiting import DEADLINE_SECONDS, until
 
 from orderflow.adapters.kafka.log import partition_of
 from orderflow.adapters.postgres.schema import migrate
-from orderflow.errors import UnavailableError
+from orderflow.errors import TransientError
 from orderflow.messaging import cloudevent, topics
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.messaging.partition_hold import hold_back
 from orderflow_sandbox.sandbox import create_order_topics
 from orderflow_sandbox.servers.kafka import EmbeddedKafka
@@ -73,14 +73,14 @@ class Stage:
         )
         try:
             await hold_back(self._handle, self.hold)(received)
-        except UnavailableError:
+        except TransientError:
             self.refused[received.id] += 1
             return web.Response(status=503)
         return web.Response(status=204)
 
-    async def _handle(self, received: Envelope) -> str:
+    async def _handle(self, received: CloudEvent) -> str:
         if self.fails(received.id):
-            raise UnavailableError("trouble")
+            raise TransientError("trouble")
         self.handled.append(received.id)
         return ""
 
@@ -104,7 +104,7 @@ def bootstrap(broker: str) -> str:
     return broker
 
 
-def put(bootstrap: str, *events: Envelope, partition: int = -1) -> None:
+def put(bootstrap: str, *events: CloudEvent, partition: int = -1) -> None:
     """Uses a new producer, which knows the current number of partitions."""
     producer = Producer(
         {"bootstrap.servers": bootstrap, "enable.idempotence": True, "partitioner": "murmur2_random"}
@@ -337,7 +337,7 @@ class Shop:
             return {row[0] for row in connection.execute("SELECT DISTINCT outcome FROM ledger").fetchall()}
 
 
-def event_of(kind: str, order_id: str) -> Envelope:
+def event_of(kind: str, order_id: str) -> CloudEvent:
     if kind == "placed":
         return placed(order_id)
     return paid(order_id) if kind == "paid" else event(kind, order_id)

@@ -23,7 +23,7 @@ from yoyo import get_backend, read_migrations
 from orderflow.adapters.postgres.schema import MIGRATION_LOCK, MIGRATIONS, migrate, required_migrations
 from orderflow.domain.rules import Rules
 from orderflow.messaging import topics
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.validate.handler import validate
 from orderflow_sandbox.sandbox import create_order_topics
 from orderflow_sandbox.servers.postgres import EmbeddedPostgres
@@ -38,7 +38,7 @@ def postgres() -> Iterator[EmbeddedPostgres]:
         yield server
 
 
-def judged(sent: Envelope) -> Envelope:
+def judged(sent: CloudEvent) -> CloudEvent:
     return validate(sent, Rules())
 
 
@@ -230,7 +230,7 @@ def test_the_command_knows_what_is_missing_without_bringing_it(fresh_database: s
     assert "--chekc" in misspelt.stderr
 
 
-def send_until(stage: Stage, event: Envelope, expected: int) -> None:
+def send_until(stage: Stage, event: CloudEvent, expected: int) -> None:
     """Repeats the event until the stage answers with the expected status; every other status must be 503."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while (status := stage.binary(event).status_code) != expected:

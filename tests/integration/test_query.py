@@ -22,7 +22,7 @@ from werkzeug.test import Client
 from orderflow.adapters.http import api_keys
 from orderflow.adapters.postgres.schema import migrate
 from orderflow.audit.report import Missing, Remedy, Report, TopicReport
-from orderflow.errors import Reason, UnavailableError
+from orderflow.errors import Reason, TransientError
 from orderflow.query.store.filters import OrderFilter
 from orderflow.query.store.reader import Reader
 from orderflow.settings import QuerySettings
@@ -422,13 +422,13 @@ def reader(own_shop: str) -> Iterator[Reader]:
 
 
 def test_the_console_cannot_write(reader: Reader) -> None:
-    with pytest.raises(UnavailableError, match="ReadOnly"), reader._pool.snapshot() as connection:
+    with pytest.raises(TransientError, match="ReadOnly"), reader._pool.snapshot() as connection:
         connection.execute("DELETE FROM orders")
     assert reader.order("done-1") is not None
 
 
 def test_a_statement_that_takes_too_long_is_cancelled(reader: Reader) -> None:
-    with pytest.raises(UnavailableError, match="too long"), reader._pool.snapshot() as connection:
+    with pytest.raises(TransientError, match="too long"), reader._pool.snapshot() as connection:
         connection.execute("SELECT pg_sleep(30)")
     assert reader.order("done-1") is not None
 

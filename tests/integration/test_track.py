@@ -23,7 +23,7 @@ from orderflow.adapters.postgres.schema import migrate
 from orderflow.domain.rules import Rules, Waiting
 from orderflow.errors import ConflictError
 from orderflow.messaging import topics
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.settings import DatabaseSettings
 from orderflow.track import decision
 from orderflow.track.handler import Tracker
@@ -58,13 +58,13 @@ class Told:
     """A publisher that keeps what it is given."""
 
     def __init__(self) -> None:
-        self.events: list[tuple[str, Envelope]] = []
+        self.events: list[tuple[str, CloudEvent]] = []
 
     async def publish(self, topic: str, events: Any) -> None:
         self.events += [(topic, each) for each in events]
 
 
-def judged(sent: Envelope, rules: Rules | None = None) -> Envelope:
+def judged(sent: CloudEvent, rules: Rules | None = None) -> CloudEvent:
     return validate(sent, rules or Rules())
 
 

@@ -28,7 +28,7 @@ from support.topics import Tap
 from orderflow.adapters.postgres.schema import MIGRATIONS, migrate, required_migrations
 from orderflow.contracts.history import NoHistoryError
 from orderflow.messaging import topics
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.notify.model import CustomerKind
 from orderflow_sandbox.messages import Message, OrderScenario
 from orderflow_sandbox.report import account
@@ -86,7 +86,7 @@ class Shop:
                 count += 1
         return count
 
-    def handle(self, stage: str, event: Envelope) -> None:
+    def handle(self, stage: str, event: CloudEvent) -> None:
         """Delivers the event to the active releases in turn, for each order."""
         turn = self._deliveries[event.subject]
         self._deliveries[event.subject] += 1
@@ -96,7 +96,7 @@ class Shop:
             self.releases_of.setdefault(event.subject, set()).add(release)
 
 
-def _deliver(stage: Stage, event: Envelope) -> None:
+def _deliver(stage: Stage, event: CloudEvent) -> None:
     """Repeats the event until the stage answers 204, as a KafkaSource does. Only 503 may come before it."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while (response := stage.binary(event)).status_code != 204:

@@ -13,7 +13,7 @@ from support.stage import Stage, binary_headers
 from support.topics import Tap
 
 from orderflow.messaging import topics
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow_sandbox.address import free_port
 from orderflow_sandbox.sandbox import create_order_topics
 
@@ -35,7 +35,7 @@ def tap(kafka_bootstrap: str, validate: Stage) -> Iterator[Tap]:
     reader.close()
 
 
-def on(topic: str, order_id: str) -> Callable[[str, Envelope], bool]:
+def on(topic: str, order_id: str) -> Callable[[str, CloudEvent], bool]:
     return lambda where, event: where == topic and event.subject == order_id
 
 

@@ -15,7 +15,7 @@ from support.topics import Tap
 
 from orderflow.adapters.postgres.schema import migrate
 from orderflow.messaging import topics
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow_sandbox.sandbox import create_order_topics
 
 
@@ -58,7 +58,7 @@ def test_an_order_passes_every_stage_once_however_often_it_is_delivered(
     for _ in range(2):
         taken = tap.until(of(topics.INBOX, order_id))[0]
         assert flow["validate"].binary(taken).status_code == 204
-    judged: list[Envelope] = tap.until(of(topics.EVENTS, order_id), 2)
+    judged: list[CloudEvent] = tap.until(of(topics.EVENTS, order_id), 2)
     assert judged[0] == judged[1]
     assert judged[0].type == "dev.orderflow.order.accepted.v1"
     for event in judged:

@@ -5,7 +5,7 @@ from itertools import count
 from typing import Any
 
 from orderflow.domain.events import type_of
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 
 _numbers = count(1)
 
@@ -27,7 +27,7 @@ def order(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def event(kind: str, order_id: str, data: dict[str, Any] | None = None, **changes: Any) -> Envelope:
+def event(kind: str, order_id: str, data: dict[str, Any] | None = None, **changes: Any) -> CloudEvent:
     """An inbox event with an id of its own."""
     named: dict[str, Any] = {
         "type": type_of(kind),
@@ -37,12 +37,12 @@ def event(kind: str, order_id: str, data: dict[str, Any] | None = None, **change
         "time": "2026-11-23T10:00:00Z",
         "data": json.dumps(data if data is not None else {}).encode(),
     }
-    return Envelope(**(named | changes))
+    return CloudEvent(**(named | changes))
 
 
-def placed(order_id: str, /, **changes: Any) -> Envelope:
+def placed(order_id: str, /, **changes: Any) -> CloudEvent:
     return event("placed", order_id, order(**changes))
 
 
-def paid(order_id: str, amount: int = 2900, currency: str = "EUR", **changes: Any) -> Envelope:
+def paid(order_id: str, amount: int = 2900, currency: str = "EUR", **changes: Any) -> CloudEvent:
     return event("paid", order_id, {"amount": amount, "currency": currency}, **changes)

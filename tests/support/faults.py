@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from orderflow.errors import UnavailableError
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.errors import TransientError
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.track.decision import Arrival, Plan, Snapshot
 from orderflow.track.handler import Tracker
 from orderflow.track.store import OrderStore
@@ -33,7 +33,7 @@ class Fault:
             raise DiedError
         if point == self.point and not self.struck:
             self.struck = True
-            raise DiedError if self.deadly else UnavailableError("told to fail")
+            raise DiedError if self.deadly else TransientError("told to fail")
 
 
 class Meeting:
@@ -62,7 +62,7 @@ class Broker:
     """Topics as lists."""
 
     def __init__(self) -> None:
-        self.topics: dict[str, list[Envelope]] = {}
+        self.topics: dict[str, list[CloudEvent]] = {}
 
 
 class Worker:
@@ -100,7 +100,7 @@ class Worker:
         self.fault.strike("after commit")
 
     @asynccontextmanager
-    async def expired(self, most: int) -> AsyncIterator[list[Envelope]]:
+    async def expired(self, most: int) -> AsyncIterator[list[CloudEvent]]:
         self.fault.strike("before read")
         async with self._store.expired(most) as events:
             await self._meet()
@@ -113,7 +113,7 @@ class Worker:
         if meeting:
             await meeting.join()
 
-    async def publish(self, topic: str, events: Sequence[Envelope]) -> None:
+    async def publish(self, topic: str, events: Sequence[CloudEvent]) -> None:
         log = self._broker.topics.setdefault(topic, [])
         if events and self.fault.point in {"parking", "announcing"} and not self.fault.struck:
             log += events[: self.fault.let_through] if _point(topic) == self.fault.point else ()

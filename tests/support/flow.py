@@ -16,7 +16,7 @@ from psycopg.rows import dict_row
 
 from orderflow.adapters.postgres.schema import migrate
 from orderflow.messaging import topics
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow_sandbox.sandbox import create_order_topics
 from support.console import console
 from support.stage import Stage
@@ -39,7 +39,7 @@ class Flow:
     prefix: str = field(default_factory=lambda: f"of{uuid.uuid4().hex[:10]}-")
     delivered: int = 0
 
-    def send(self, *events: Envelope) -> None:
+    def send(self, *events: CloudEvent) -> None:
         """To validate, as if they had been in the inbox."""
         for event in events:
             assert self.stages["validate"].binary(event).status_code == 204

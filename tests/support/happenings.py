@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 
 from orderflow.domain.rules import Rules
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from support.events import event, order
 from support.faults import POINTS, Fault
 from support.model import MONEY, MOVES, Happening
@@ -29,7 +29,7 @@ faults = st.one_of(
 )
 
 
-def inbox_event(given: Happening) -> Envelope:
+def inbox_event(given: Happening) -> CloudEvent:
     data: dict[str, object] = {}
     if given.kind == "placed":
         price = (PRICES["held"] - 400) // 2 if given.verdict == "held" else 1250

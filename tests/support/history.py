@@ -11,7 +11,7 @@ from orderflow.adapters.postgres.schema import migrate
 from orderflow.domain.rules import Rules, Waiting
 from orderflow.errors import PoisonError, Reason
 from orderflow.messaging import parked_event, topics
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.notify import model
 from orderflow.notify.claims import ClaimStore
 from orderflow.settings import DatabaseSettings
@@ -29,13 +29,13 @@ class Kept:
     """A publisher that keeps what was published, by topic."""
 
     def __init__(self) -> None:
-        self.events: dict[str, list[Envelope]] = {topic: [] for topic in topics.ALL}
+        self.events: dict[str, list[CloudEvent]] = {topic: [] for topic in topics.ALL}
 
-    async def publish(self, topic: str, events: Sequence[Envelope]) -> None:
+    async def publish(self, topic: str, events: Sequence[CloudEvent]) -> None:
         self.events[topic] += events
 
 
-async def _happen(url: str, events: Sequence[Envelope], fail_for: Sequence[str]) -> None:
+async def _happen(url: str, events: Sequence[CloudEvent], fail_for: Sequence[str]) -> None:
     database = Database(DatabaseSettings(database_url=SecretStr(url)))
     kept = Kept()
     tracker = Tracker(OrderStore(database, revision="track-00001", waiting=Waiting()), kept, "track-00001")
@@ -60,7 +60,7 @@ async def _happen(url: str, events: Sequence[Envelope], fail_for: Sequence[str])
         await database.close()
 
 
-async def _notify(database: Database, status_events: Sequence[Envelope], fail_for: Sequence[str]) -> None:
+async def _notify(database: Database, status_events: Sequence[CloudEvent], fail_for: Sequence[str]) -> None:
     claims = ClaimStore(database, revision="notify-00001", lease_seconds=60)
     for status_event in status_events:
         change = model.read(status_event)
@@ -73,7 +73,7 @@ async def _notify(database: Database, status_events: Sequence[Envelope], fail_fo
                 await claims.confirm(claim)
 
 
-def happen(url: str, *events: Envelope, fail_for: Sequence[str] = ()) -> None:
+def happen(url: str, *events: CloudEvent, fail_for: Sequence[str] = ()) -> None:
     """Takes inbox events through the stages; e-mails of the orders in fail_for cannot be sent."""
     asyncio.run(_happen(url, events, fail_for))
 

@@ -21,9 +21,9 @@ from orderflow.audit.report import Report
 from orderflow.audit.run import Audit, AuditOptions
 from orderflow.audit.store import AuditStore
 from orderflow.domain.rules import Rules, Waiting
-from orderflow.errors import PoisonError, UnavailableError
+from orderflow.errors import PoisonError, TransientError
 from orderflow.messaging import parked_event, topics
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.messaging.publisher import Publisher
 from orderflow.notify import due
 from orderflow.notify.claims import ClaimStore
@@ -72,7 +72,7 @@ class DeadError(Exception):
 class Deaf:
     """A publisher whose process dies before anything is published."""
 
-    async def publish(self, topic: str, events: Sequence[Envelope]) -> None:
+    async def publish(self, topic: str, events: Sequence[CloudEvent]) -> None:
         if events:
             raise DeadError
 
@@ -101,7 +101,7 @@ class Line:
         for stage, topic in STAGES.items():
             until(lambda stage=stage, topic=topic: _answers(log, stage, topic))  # type: ignore[misc]
 
-    def put(self, topic: str, *events: Envelope) -> None:
+    def put(self, topic: str, *events: CloudEvent) -> None:
         for each in events:
             self._producer.produce(topic, each.data, each.key or None, headers=each.kafka_headers())
         assert self._producer.flush(20) == 0
@@ -151,7 +151,7 @@ class Line:
         """Resets a consumer group, as an operator may do."""
         _commit(self.bootstrap, stage, dict.fromkeys(range(PARTITIONS), offset))
 
-    def log(self, topic: str) -> list[Envelope]:
+    def log(self, topic: str) -> list[CloudEvent]:
         """All events of a topic that can be read, by partition."""
         found = []
         log = Log({"bootstrap.servers": self.bootstrap})
@@ -207,7 +207,7 @@ class Stages:
         except DeadError:
             assert dies
 
-    async def _handle(self, stage: str, event: Envelope, publisher: Publisher) -> None:
+    async def _handle(self, stage: str, event: CloudEvent, publisher: Publisher) -> None:
         match stage:
             case "validate":
                 await publisher.publish(topics.EVENTS, [validate(event, Rules())])
@@ -250,7 +250,7 @@ class Stages:
 
 def _answers(log: Log, stage: str, topic: str) -> bool:
     """A broker that has just started still loads what groups have committed."""
-    with contextlib.suppress(UnavailableError):
+    with contextlib.suppress(TransientError):
         log.committed(f"orderflow-{stage}", topic, range(PARTITIONS))
         return True
     return False

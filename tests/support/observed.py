@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from orderflow.adapters.postgres.pool import Database
 from orderflow.domain.rules import Waiting
 from orderflow.messaging import topics
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.settings import DatabaseSettings
 from orderflow.track.store import OrderStore
 from support.model import Entry, Letter, World
@@ -101,7 +101,7 @@ class Heard:
     _ids: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     _read: dict[str, int] = field(default_factory=dict)
 
-    def listen(self, logs: dict[str, list[Envelope]]) -> None:
+    def listen(self, logs: dict[str, list[CloudEvent]]) -> None:
         """Reads on; fails where one id has two contents, or one content two ids."""
         for topic, hear in ((topics.STATUS, self._change), (topics.PARKED, self._letter)):
             log = logs.get(topic, [])
@@ -109,7 +109,7 @@ class Heard:
                 hear(told)
             self._read[topic] = len(log)
 
-    def _change(self, told: Envelope) -> None:
+    def _change(self, told: CloudEvent) -> None:
         content = (told.subject, told.type, told.time, told.data)
         assert self._ids.setdefault(told.id, content) == content, "one id, two contents"
         data = json.loads(told.data)
@@ -118,7 +118,7 @@ class Heard:
         place = (told.subject, data["version"])
         assert self.changes.setdefault(place, change) == change, "one version, two changes"
 
-    def _letter(self, told: Envelope) -> None:
+    def _letter(self, told: CloudEvent) -> None:
         data = json.loads(told.data)
         names = ("originsource", "originid", "subject", "origindigest")
         source, event_id, order_id, digest = (data["attributes"][name] for name in names)

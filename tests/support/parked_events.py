@@ -8,13 +8,13 @@ from orderflow.actions.events import ActionRequest
 from orderflow.actions.parked_event import ParkedEvent
 from orderflow.errors import Reason
 from orderflow.messaging import parked_event
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 
 PARKED_AT = datetime(2026, 11, 24, tzinfo=UTC)
 REQUEST = ActionRequest("r-1", "anna", "2026-11-24T10:00:00Z", "because")
 
 
-def parked(event: Envelope, stage: str = "validate", code: str = "bad", **changes: Any) -> ParkedEvent:
+def parked(event: CloudEvent, stage: str = "validate", code: str = "bad", **changes: Any) -> ParkedEvent:
     delivered = event.with_extensions(knativekafkapartition="1", knativekafkaoffset="2")
     envelope = parked_event.parked(
         parked_event.ReceivedEvent.of_cloudevent(delivered),

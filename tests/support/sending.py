@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from orderflow.adapters.postgres.pool import Database
-from orderflow.errors import PoisonError, UnavailableError
+from orderflow.errors import PoisonError, TransientError
 from orderflow.notify.claims import ClaimStore
 from orderflow.notify.handler import Claim, Notifier
 from orderflow.notify.model import Delivery, DeliveryResult, Notification
@@ -84,7 +84,7 @@ class Worker:
             async with self._database.connection() as connection:
                 await connection.execute(END_LEASE, key)
             if self.heir:
-                with suppress(UnavailableError, PoisonError):
+                with suppress(TransientError, PoisonError):
                     await self.heir.notifier.handle(notification.event)
         if answer.endswith(("sent", "taken")):
             self._world.taken[key] += 1

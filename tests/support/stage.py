@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import httpx
 
-from orderflow.messaging.cloudevent import STRUCTURED, Envelope
+from orderflow.messaging.cloudevent import STRUCTURED, CloudEvent
 from orderflow_sandbox.address import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -79,10 +79,10 @@ class Stage:
         assert self._process is not None
         return self._process.pid
 
-    def binary(self, event: Envelope, **headers: str) -> httpx.Response:
+    def binary(self, event: CloudEvent, **headers: str) -> httpx.Response:
         return self.http.post("/", content=event.data, headers=binary_headers(event) | headers)
 
-    def structured(self, event: Envelope, **headers: str) -> httpx.Response:
+    def structured(self, event: CloudEvent, **headers: str) -> httpx.Response:
         document = event.attributes() | {
             "datacontenttype": event.content_type,
             "data": json.loads(event.data),
@@ -94,6 +94,6 @@ class Stage:
         return [json.loads(line) for line in lines if line.startswith("{")]
 
 
-def binary_headers(event: Envelope) -> dict[str, str]:
+def binary_headers(event: CloudEvent) -> dict[str, str]:
     named = {f"ce-{name}": value for name, value in event.attributes().items()}
     return named | {"content-type": event.content_type}

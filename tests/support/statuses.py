@@ -6,7 +6,7 @@ from typing import Any
 
 from orderflow.domain.lifecycle import OrderState, Payment, Status
 from orderflow.domain.orders import Order
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.messaging.status_event import Change, status_event
 from orderflow.notify.model import Notification, StatusChange
 from support.events import order
@@ -17,7 +17,7 @@ _numbers = count(1)
 
 def announced(
     kind: str, order_id: str = "", detail: dict[str, Any] | None = None, **changes: Any
-) -> Envelope:
+) -> CloudEvent:
     """The status event of a change of an order of its own, which is the order's data with the changes."""
     number = next(_numbers)
     order_id = order_id or f"order-{number}"
@@ -40,8 +40,8 @@ def announced(
         occurred_at=datetime(2026, 11, 23, 10, 0, tzinfo=UTC),
     )
     document = placed.model_dump_json(exclude_none=True)
-    return status_event(order_id, document, change, Envelope("cause", "/shop/test", change.id))
+    return status_event(order_id, document, change, CloudEvent("cause", "/shop/test", change.id))
 
 
-def notification(event: Envelope, channel: str, recipient: str) -> Notification:
+def notification(event: CloudEvent, channel: str, recipient: str) -> Notification:
     return Notification(event, StatusChange.model_validate_json(event.data), channel, recipient)

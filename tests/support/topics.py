@@ -7,7 +7,7 @@ from collections.abc import Callable
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 
 DEADLINE_SECONDS = 20
 
@@ -28,7 +28,7 @@ class Tap:
         known = self._consumer.list_topics(timeout=DEADLINE_SECONDS).topics
         places = [(topic, partition) for topic in topics for partition in known[topic].partitions]
         self._consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in places])
-        self.seen: list[tuple[str, Envelope]] = []
+        self.seen: list[tuple[str, CloudEvent]] = []
 
     def close(self) -> None:
         self._consumer.close()
@@ -59,7 +59,7 @@ class Tap:
                     raise
                 self._admin.list_topics(timeout=5)
 
-    def until(self, wanted: Callable[[str, Envelope], bool], how_many: int = 1) -> list[Envelope]:
+    def until(self, wanted: Callable[[str, CloudEvent], bool], how_many: int = 1) -> list[CloudEvent]:
         """The first events of any topic read so far or yet to come that are wanted; fails after a deadline."""
         deadline = time.monotonic() + DEADLINE_SECONDS
         while True:
@@ -72,10 +72,10 @@ class Tap:
                 self.seen.append((message.topic() or "", read(message)))
 
 
-def read(message: Message) -> Envelope:
+def read(message: Message) -> CloudEvent:
     """A record in binary mode as an envelope."""
     headers = {name: value.decode() for name, value in message.headers() or [] if isinstance(value, bytes)}
     attributes = {name[3:]: value for name, value in headers.items() if name.startswith("ce_")}
     named = {name: attributes.pop(name, "") for name in ("type", "source", "id", "subject", "time")}
     attributes.pop("specversion", None)
-    return Envelope(**named, data=message.value() or b"", extensions=attributes)
+    return CloudEvent(**named, data=message.value() or b"", extensions=attributes)

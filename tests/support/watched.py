@@ -11,7 +11,7 @@ import httpx
 
 from orderflow.adapters.postgres.schema import migrate
 from orderflow.messaging import topics
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow_sandbox.sandbox import create_order_topics
 from support.collector import Collector
 from support.console import console
@@ -37,7 +37,7 @@ class Watched:
     prefix: str = field(default_factory=lambda: f"ow{uuid4().hex[:10]}-")
     delivered: int = 0
 
-    def found(self, topic: str, order_id: str, how_many: int = 1) -> list[Envelope]:
+    def found(self, topic: str, order_id: str, how_many: int = 1) -> list[CloudEvent]:
         return self.tap.until(lambda where, event: where == topic and event.subject == order_id, how_many)
 
     def deliver(self) -> None:

@@ -71,14 +71,14 @@ LOCAL: Final = Principal("local", act=True)
 """Every caller of a local run without keys."""
 
 
-class Door:
+class ApiKeys:
     """Authenticates callers by the API keys of one stage. Without keys, every caller is LOCAL."""
 
     def __init__(self, keys: Sequence[Key] | None) -> None:
         self._keys = keys
 
     @classmethod
-    def from_settings(cls, config: settings.ApiKeySettings, stage: str) -> Door:
+    def from_settings(cls, config: settings.ApiKeySettings, stage: str) -> ApiKeys:
         """Raises BadSettingsError where the key file is missing or unreadable, or has no key for that stage."""
         if config.api_keys_file is None:
             if config.local_run:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
 from orderflow import logs
 from orderflow.adapters.http import problems
-from orderflow.errors import ConflictError, UnavailableError
+from orderflow.errors import ConflictError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -37,7 +37,7 @@ Handle: TypeAlias = "Callable[[E, Request], Coroutine[Any, Any, Response]]"
 def answers_every_error(
     title: str,
 ) -> Callable[[Handle[E]], Handle[E]]:
-    """Decorates an endpoint's handle(): UnavailableError and ConflictError become a 503, any other error a 500 with
+    """Decorates an endpoint's handle(): TransientError and ConflictError become a 503, any other error a 500 with
     this title.
 
     No error reaches Functions Framework, which would log the error's text, and with it data of the event.
@@ -50,7 +50,7 @@ def answers_every_error(
         async def handle_safely(endpoint: E, request: Request) -> Response:
             try:
                 return await handle(endpoint, request)
-            except (UnavailableError, ConflictError) as error:
+            except (TransientError, ConflictError) as error:
                 request.scope[OUTCOME] = "not_now"
                 log.warning("not now", extra=_event_id(request) | {"cause": str(error)})
                 return problems.unavailable(str(error))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from orderflow.errors import Reason
-    from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.cloudevent import CloudEvent
     from orderflow.messaging.publisher import Publisher
 
 log = logging.getLogger(__name__)
@@ -34,11 +34,11 @@ class EventEndpoint:
     """Reads the CloudEvent of a request and passes it to the stage's handler.
 
     The handler returns the outcome, one word, once its effect is durable. It raises PoisonError where no repetition can
-    succeed, and UnavailableError or ConflictError where a later repetition can.
+    succeed, and TransientError or ConflictError where a later repetition can.
     """
 
     def __init__(
-        self, stage: str, revision: str, handle: Callable[[Envelope], Awaitable[str]], publisher: Publisher
+        self, stage: str, revision: str, handle: Callable[[CloudEvent], Awaitable[str]], publisher: Publisher
     ) -> None:
         self._stage = stage
         self._revision = revision
@@ -62,7 +62,7 @@ class EventEndpoint:
         return DONE
 
     async def _park(self, received: parked_event.ReceivedEvent, reasons: Sequence[Reason]) -> None:
-        def build(max_payload: int) -> Envelope:
+        def build(max_payload: int) -> CloudEvent:
             return parked_event.parked(
                 received, stage=self._stage, revision=self._revision, reasons=reasons, max_payload=max_payload
             )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.cloudevent import CloudEvent
     from orderflow.messaging.publisher import Publisher
 
 
@@ -21,7 +21,7 @@ class BlockingPublisher:
         self._start_lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def publish(self, topic: str, events: Sequence[Envelope]) -> None:
+    def publish(self, topic: str, events: Sequence[CloudEvent]) -> None:
         """Blocks until every event is confirmed. Raises the same errors as Publisher.publish."""
         publishing = self._publisher.publish(topic, events)
         asyncio.run_coroutine_threadsafe(publishing, self._loop or self._start()).result()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-from orderflow.errors import UnavailableError
+from orderflow.errors import TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -40,7 +40,7 @@ class OffsetRange:
 
 
 class Log:
-    """Each method raises UnavailableError where Kafka does not answer. Reading joins no group and commits no offset."""
+    """Each method raises TransientError where Kafka does not answer. Reading joins no group and commits no offset."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         """config has librdkafka's properties for a client."""
@@ -48,11 +48,11 @@ class Log:
         self._admin = AdminClient(self._config)
 
     def offset_ranges(self, topic: str) -> dict[int, OffsetRange]:
-        """The offset ranges by partition. Raises UnavailableError also where the topic does not exist."""
+        """The offset ranges by partition. Raises TransientError also where the topic does not exist."""
         try:
             metadata = self._admin.list_topics(topic, timeout=_REQUEST_SECONDS).topics[topic]
             if metadata.error is not None:
-                raise UnavailableError(f"Kafka has no topic {topic}: {metadata.error.name()}")
+                raise TransientError(f"Kafka has no topic {topic}: {metadata.error.name()}")
             starts, ends = (self._offsets(topic, metadata.partitions, spec) for spec in (_EARLIEST, _LATEST))
         except KafkaException as error:
             raise _unavailable(error) from None
@@ -124,7 +124,7 @@ class Log:
                     last_records_at = time.monotonic()
                     yield _records_in_range(consumer, topic, messages, pending)
                 elif time.monotonic() - last_records_at > _SILENCE_SECONDS:
-                    raise UnavailableError("Kafka sends no records")
+                    raise TransientError("Kafka sends no records")
         except KafkaException as error:
             raise _unavailable(error) from None
         finally:
@@ -146,7 +146,7 @@ def _records_in_range(
         ):
             continue
         if error is not None and error.name() != "_PARTITION_EOF":
-            raise UnavailableError(f"Kafka does not let its log be read: {error.name()}")
+            raise TransientError(f"Kafka does not let its log be read: {error.name()}")
         if error is None and offset < pending[partition]:
             records.append(message)
         if error is not None or offset + 1 >= pending[partition]:
@@ -173,8 +173,8 @@ def committed_offsets(config: Mapping[str, Any], group: str, places: Sequence[Pl
     return {(each.topic, each.partition): each.offset for each in partitions}
 
 
-def _unavailable(error: KafkaException) -> UnavailableError:
-    return UnavailableError(f"Kafka does not answer: {error.args[0].name()}")
+def _unavailable(error: KafkaException) -> TransientError:
+    return TransientError(f"Kafka does not answer: {error.args[0].name()}")
 
 
 def partition_of(key: bytes, partitions: int) -> int:

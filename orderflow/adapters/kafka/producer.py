@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaException, Producer
 
-from orderflow.errors import BadSettingsError, PoisonError, Reason, UnavailableError
+from orderflow.errors import BadSettingsError, PoisonError, Reason, TransientError
 from orderflow.messaging import topics
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import KafkaError, Message
 
-    from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.cloudevent import CloudEvent
     from orderflow.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class KafkaPublisher:
         if self._producer is None:
             self._start()
 
-    async def publish(self, topic: str, events: Sequence[Envelope]) -> None:
+    async def publish(self, topic: str, events: Sequence[CloudEvent]) -> None:
         if not events:
             return
         producer = self._producer or self._start()
@@ -93,7 +93,7 @@ class KafkaPublisher:
                     on_delivery=on_delivery,
                 )
         except BufferError:
-            raise UnavailableError("Kafka takes no more events: the producer's queue is full") from None
+            raise TransientError("Kafka takes no more events: the producer's queue is full") from None
         except KafkaException as error:
             kafka_error: KafkaError = error.args[0]
             self._drop_if_fatal(kafka_error)
@@ -152,10 +152,10 @@ class KafkaPublisher:
                 delivery.future.set_result(None)
 
 
-def _error_of(error_name: str) -> UnavailableError | PoisonError:
+def _error_of(error_name: str) -> TransientError | PoisonError:
     if error_name == "MSG_SIZE_TOO_LARGE":
         return PoisonError(Reason("too_large", "", "the event is larger than its topic takes"))
-    return UnavailableError(f"Kafka did not confirm: {error_name}")
+    return TransientError(f"Kafka did not confirm: {error_name}")
 
 
 def producer_config(settings: KafkaSettings) -> dict[str, Any]:

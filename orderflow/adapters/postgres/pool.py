@@ -10,7 +10,7 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from orderflow.errors import ConflictError, UnavailableError
+from orderflow.errors import ConflictError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,7 +32,7 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """Raises ConflictError where a statement collided with another transaction's change, UnavailableError where
+        """Raises ConflictError where a statement collided with another transaction's change, TransientError where
         the database is away, overloaded or out of space. Any other error is a fault of ours and is not translated."""
         pool = self._pool or await self._open()
         try:
@@ -41,7 +41,7 @@ class Database:
         except (psycopg.errors.SerializationFailure, psycopg.errors.UniqueViolation) as error:
             raise ConflictError(type(error).__name__) from error
         except (PoolTimeout, psycopg.OperationalError, psycopg.InternalError) as error:
-            raise UnavailableError(f"the database is not available: {type(error).__name__}") from error
+            raise TransientError(f"the database is not available: {type(error).__name__}") from error
 
     async def connect(self) -> None:
         """Opens the pool before it is needed. Raises nothing where the database is away."""

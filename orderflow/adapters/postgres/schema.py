@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
-from orderflow.errors import OldSchemaError
+from orderflow.errors import SchemaOutdatedError
 
 if TYPE_CHECKING:
     from orderflow.settings import DatabaseSettings
@@ -45,7 +45,7 @@ def missing_migrations(connection: psycopg.Connection, folder: Path = MIGRATIONS
 
 
 def check_schema(settings: DatabaseSettings) -> None:
-    """Raises OldSchemaError where the database lacks a migration that this code needs.
+    """Raises SchemaOutdatedError where the database lacks a migration that this code needs.
 
     Raises nothing where the database is away, because a stage must start without it: the first event that needs the
     database then fails.
@@ -62,7 +62,7 @@ def check_schema(settings: DatabaseSettings) -> None:
         log.warning("the schema was not checked", extra={"error": type(error).__name__})
         return
     if missing:
-        raise OldSchemaError(
+        raise SchemaOutdatedError(
             f"the database's schema is older than this release and lacks {', '.join(missing)}: "
             "`python -m orderflow.commands.migrate` (the Job migrate) first"
         )

@@ -28,7 +28,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from starlette.requests import Request
 
 from orderflow.adapters.http.endpoint import EVENT, OUTCOME, REASON
-from orderflow.errors import PoisonError, UnavailableError
+from orderflow.errors import PoisonError, TransientError
 from orderflow.logs import SAFE_IDENTIFIER
 from orderflow.messaging import parked_event, topics, trace_context
 from orderflow.version import version
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from orderflow.adapters.http.endpoint import Endpoint
-    from orderflow.messaging.cloudevent import Envelope
+    from orderflow.messaging.cloudevent import CloudEvent
     from orderflow.messaging.publisher import Publisher
     from orderflow.settings import StageSettings
 
@@ -252,14 +252,14 @@ class _TracedPublisher:
         self._telemetry = telemetry
         self._inner = inner
 
-    async def publish(self, topic: str, events: Sequence[Envelope]) -> None:
+    async def publish(self, topic: str, events: Sequence[CloudEvent]) -> None:
         spans = [self._start_span(topic, event) for event in events]
         traced = [
             event.with_extensions(**_context_of(span)) for event, span in zip(events, spans, strict=True)
         ]
         try:
             await self._inner.publish(topic, traced)
-        except (UnavailableError, PoisonError) as error:
+        except (TransientError, PoisonError) as error:
             for span in spans:
                 mark_failed(span, type(error).__name__)
             raise
@@ -267,7 +267,7 @@ class _TracedPublisher:
             for span in spans:
                 span.end()
 
-    def _start_span(self, topic: str, event: Envelope) -> Span:
+    def _start_span(self, topic: str, event: CloudEvent) -> Span:
         current = trace.get_current_span().get_span_context()
         links = [link for traceparent in event.links if (link := _link(traceparent))]
         if trace_context.is_parent(event.extensions.get(trace_context.PARENT, "")):
@@ -332,7 +332,7 @@ def _link(traceparent: str) -> Link | None:
 
 
 def describe(
-    span: Span, event: Envelope | None, outcome: str | None = None, reason: str | None = None
+    span: Span, event: CloudEvent | None, outcome: str | None = None, reason: str | None = None
 ) -> None:
     if not span.is_recording():
         return

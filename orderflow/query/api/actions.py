@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Response, abort, jsonify, request
 
 from orderflow.actions.service import Selection
-from orderflow.errors import ConflictError, UnavailableError
+from orderflow.errors import ConflictError, TransientError
 from orderflow.query import masking, requests
 from orderflow.query.clients import audit
 from orderflow.query.requests import (
@@ -100,7 +100,7 @@ class _Actions:
 
     def run_audit(self) -> Response:
         if not self._audit_url:
-            raise UnavailableError("no audit can be run from here: AUDIT_URL is not set")
+            raise TransientError("no audit can be run from here: AUDIT_URL is not set")
         return jsonify(audit.run(self._audit_url))
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from orderflow.errors import ConflictError, UnavailableError
+from orderflow.errors import ConflictError, TransientError
 from orderflow.version import user_agent
 
 _TIMEOUT_SECONDS: Final = 300.0
@@ -17,7 +17,7 @@ _TIMEOUT_SECONDS: Final = 300.0
 def run(url: str) -> Any:  # noqa: ANN401 - the audit's own JSON
     """Runs the audit and returns its report.
 
-    Raises ConflictError where another run is in progress, UnavailableError where the audit cannot be run.
+    Raises ConflictError where another run is in progress, TransientError where the audit cannot be run.
     """
     headers = {"Content-Type": "application/json", "User-Agent": user_agent("orderflow")}
     request = Request(url, data=b"{}", headers=headers)  # noqa: S310 - the address is a setting
@@ -27,8 +27,8 @@ def run(url: str) -> Any:  # noqa: ANN401 - the audit's own JSON
     except HTTPError as error:
         if error.code == HTTPStatus.CONFLICT:
             raise ConflictError("another run of the audit is in progress") from None
-        raise UnavailableError(f"the audit answered {error.code}; its log says why") from None
+        raise TransientError(f"the audit answered {error.code}; its log says why") from None
     except OSError:
-        raise UnavailableError("the audit cannot be reached at AUDIT_URL") from None
+        raise TransientError("the audit cannot be reached at AUDIT_URL") from None
     except ValueError:
-        raise UnavailableError("the response from AUDIT_URL is not JSON; is it the audit?") from None
+        raise TransientError("the response from AUDIT_URL is not JSON; is it the audit?") from None

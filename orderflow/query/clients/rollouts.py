@@ -10,7 +10,7 @@ from knrollout.api.commands import COMMANDS, RefusedError
 from knrollout.cluster.errors import ClusterError
 from knrollout.cluster.errors import ConflictError as WriteConflictError
 from knrollout.cluster.view import read_view, summarize
-from orderflow.errors import BadSettingsError, ConflictError, UnavailableError, UnknownError
+from orderflow.errors import BadSettingsError, ConflictError, NotFoundError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ _TIMEOUT_SECONDS: Final = 2.0
 
 
 class Rollouts:
-    """The rollouts of one namespace. Every method raises UnavailableError where the cluster does not answer."""
+    """The rollouts of one namespace. Every method raises TransientError where the cluster does not answer."""
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
         self._cluster = cluster
@@ -78,7 +78,7 @@ class Rollouts:
     def _document(self, name: str) -> Document:
         document = self._cluster.rollout(self._namespace, name)
         if document is None:
-            raise UnknownError(f"there is no rollout {name}")
+            raise NotFoundError(f"there is no rollout {name}")
         return document
 
     def _command(self, document: Document, verb: str) -> Command:
@@ -95,4 +95,4 @@ def _cluster_errors() -> Iterator[None]:
     except WriteConflictError:
         raise ConflictError("somebody else changed the release at the same moment; look again") from None
     except ClusterError as error:
-        raise UnavailableError(str(error)) from None
+        raise TransientError(str(error)) from None

@@ -41,7 +41,7 @@ _COUNT_SECONDS: Final = 30
 class Reader:
     """Every method reads one snapshot of the database.
 
-    Every method raises UnavailableError where the database does not answer, or a statement exceeds its time limit.
+    Every method raises TransientError where the database does not answer, or a statement exceeds its time limit.
     """
 
     def __init__(

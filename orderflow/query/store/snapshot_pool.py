@@ -12,7 +12,7 @@ from psycopg.rows import class_row
 from psycopg.sql import SQL, Composed
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from orderflow.errors import UnavailableError
+from orderflow.errors import TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,7 @@ class SnapshotPool:
     def snapshot(self, statement_seconds: float | None = None) -> Iterator[Connection]:
         """One consistent snapshot of the database.
 
-        Raises UnavailableError where the database does not answer or a statement exceeds its time limit.
+        Raises TransientError where the database does not answer or a statement exceeds its time limit.
         statement_seconds replaces the limit of the settings.
         """
         pool = self._pool or self._open()
@@ -47,9 +47,9 @@ class SnapshotPool:
                     connection.execute(_time_limit(statement_seconds, "SET LOCAL"))
                 yield connection
         except psycopg.errors.QueryCanceled:
-            raise UnavailableError("this takes the database too long; narrow the request") from None
+            raise TransientError("this takes the database too long; narrow the request") from None
         except (PoolTimeout, psycopg.OperationalError, psycopg.InternalError) as error:
-            raise UnavailableError(f"the database is not available: {type(error).__name__}") from error
+            raise TransientError(f"the database is not available: {type(error).__name__}") from error
 
     def _open(self) -> ConnectionPool[Connection]:
         with self._opening:

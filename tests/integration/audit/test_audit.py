@@ -13,9 +13,9 @@ from support.line import PARTITIONS, Line
 from orderflow.adapters.kafka.log import Log, partition_of
 from orderflow.audit.kafka_record import KafkaRecord
 from orderflow.audit.report import RecordStatus, Remedy, Report, State
-from orderflow.errors import UnavailableError
+from orderflow.errors import TransientError
 from orderflow.messaging import topics
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow_sandbox.servers.topics import admin_client
 
 
@@ -242,9 +242,9 @@ class DiesAfter:
     def __init__(self, most: int) -> None:
         self.left = most
 
-    async def publish(self, topic: str, events: Sequence[Envelope]) -> None:
+    async def publish(self, topic: str, events: Sequence[CloudEvent]) -> None:
         if self.left < len(events):
-            raise UnavailableError("killed")
+            raise TransientError("killed")
         self.left -= len(events)
 
 
@@ -252,7 +252,7 @@ class DiesAfter:
 def test_a_run_that_is_killed_anywhere_is_made_good_by_the_next(line: Line, most: int) -> None:
     line.put(topics.INBOX, *(placed(f"o-{number}") for number in range(6)))
     line.deliver("validate", drop=everything)
-    with pytest.raises(UnavailableError):
+    with pytest.raises(TransientError):
         line.audit(publisher=DiesAfter(most))
     report = audited(line)
     assert report.missing == 6
@@ -278,7 +278,7 @@ class CutOff(Log):
         for messages in super().read(topic, ranges):
             for message in messages:
                 if topic == topics.INBOX and self.left == 0:
-                    raise UnavailableError("killed")
+                    raise TransientError("killed")
                 self.left -= topic == topics.INBOX
                 yield [message]
 
@@ -286,7 +286,7 @@ class CutOff(Log):
 def test_what_a_run_that_is_killed_while_it_reads_has_judged_is_not_read_again(line: Line) -> None:
     line.put(topics.INBOX, *(placed(f"o-{number}") for number in range(30)))
     line.all_stages()
-    with pytest.raises(UnavailableError):
+    with pytest.raises(TransientError):
         line.audit(log=CutOff(line.bootstrap, 25))
     report = audited(line)
     assert (report.state, report.topics[topics.INBOX].read) == (State.COMPLETE, 10)

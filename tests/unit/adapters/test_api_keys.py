@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from orderflow.adapters.http import api_keys
-from orderflow.adapters.http.api_keys import Door
+from orderflow.adapters.http.api_keys import ApiKeys
 from orderflow.commands import api_keys as api_keys_command
 from orderflow.errors import BadSettingsError
 from orderflow.settings import ApiKeySettings
@@ -26,7 +26,7 @@ def test_a_key_may_act_only_where_its_entry_says_so(tmp_path: Path) -> None:
     operator_key, entry = api_keys.new_key("anna", ["query"], act=True)
     path = tmp_path / "keys.toml"
     path.write_text(api_keys.toml(entry) + "\n" + api_keys.toml(OTHER_ENTRY))
-    keys = Door.from_settings(ApiKeySettings(api_keys_file=path), "query")
+    keys = ApiKeys.from_settings(ApiKeySettings(api_keys_file=path), "query")
     principals = [keys.authenticate({"x-api-key": key}) for key in (operator_key, OTHER_KEY)]
     assert [principal and principal.act for principal in principals] == [True, False]
 
@@ -36,7 +36,7 @@ def basic(name: str, key: str) -> dict[str, str]:
 
 
 def test_a_key_is_taken_as_bearer_as_header_and_as_the_password_of_its_name(settings: ApiKeySettings) -> None:
-    keys = Door.from_settings(settings, "intake")
+    keys = ApiKeys.from_settings(settings, "intake")
     for headers in (
         {"authorization": f"Bearer {KEY}"},
         {"authorization": f"bearer  {KEY}"},
@@ -68,17 +68,17 @@ def test_a_key_is_taken_as_bearer_as_header_and_as_the_password_of_its_name(sett
 def test_whoever_brings_no_key_of_ours_stays_outside(
     headers: dict[str, str], settings: ApiKeySettings
 ) -> None:
-    assert Door.from_settings(settings, "intake").authenticate(headers) is None
+    assert ApiKeys.from_settings(settings, "intake").authenticate(headers) is None
 
 
 def test_a_key_opens_only_the_stages_that_it_is_for(settings: ApiKeySettings) -> None:
-    query = Door.from_settings(settings, "query")
+    query = ApiKeys.from_settings(settings, "query")
     assert query.authenticate({"x-api-key": KEY}) is None
     assert query.authenticate({"x-api-key": OTHER_KEY}) is not None
 
 
 def test_a_client_sends_only_the_sources_that_its_key_names(settings: ApiKeySettings) -> None:
-    keys = Door.from_settings(settings, "intake")
+    keys = ApiKeys.from_settings(settings, "intake")
     shop, desk = keys.authenticate({"x-api-key": KEY}), keys.authenticate({"x-api-key": OTHER_KEY})
     assert shop is not None
     assert desk is not None
@@ -89,14 +89,16 @@ def test_a_client_sends_only_the_sources_that_its_key_names(settings: ApiKeySett
 
 def test_without_a_key_file_a_stage_refuses_to_start_unless_told_that_it_is_a_local_run() -> None:
     with pytest.raises(BadSettingsError, match="API_KEYS_FILE"):
-        Door.from_settings(ApiKeySettings(), "query")
-    principal = Door.from_settings(ApiKeySettings(local_run=True), "query").authenticate({})
+        ApiKeys.from_settings(ApiKeySettings(), "query")
+    principal = ApiKeys.from_settings(ApiKeySettings(local_run=True), "query").authenticate({})
     assert principal is not None
     assert principal.may_send("/anything")
 
 
 def test_a_local_run_with_a_key_file_asks_for_keys_all_the_same(settings: ApiKeySettings) -> None:
-    keys = Door.from_settings(ApiKeySettings(api_keys_file=settings.api_keys_file, local_run=True), "query")
+    keys = ApiKeys.from_settings(
+        ApiKeySettings(api_keys_file=settings.api_keys_file, local_run=True), "query"
+    )
     assert keys.authenticate({}) is None
 
 
@@ -120,7 +122,7 @@ def test_a_key_file_that_cannot_be_right_keeps_the_stage_from_starting(
     path = tmp_path / "keys.toml"
     path.write_text(text)
     with pytest.raises(BadSettingsError, match=message) as caught:
-        Door.from_settings(ApiKeySettings(api_keys_file=path), "query")
+        ApiKeys.from_settings(ApiKeySettings(api_keys_file=path), "query")
     assert "API_KEYS_FILE" in str(caught.value)
 
 
@@ -132,7 +134,7 @@ def test_a_new_key_is_shown_once_apart_from_its_entry(
     key = output.err.strip().splitlines()[-1]
     path = tmp_path / "keys.toml"
     path.write_text(output.out)
-    principal = Door.from_settings(ApiKeySettings(api_keys_file=path), "intake").authenticate(
+    principal = ApiKeys.from_settings(ApiKeySettings(api_keys_file=path), "intake").authenticate(
         {"x-api-key": key}
     )
     assert principal is not None

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException
 from support.events import paid
 
 from orderflow.adapters.kafka.producer import KafkaPublisher, producer_config
-from orderflow.errors import BadSettingsError, PoisonError, UnavailableError
+from orderflow.errors import BadSettingsError, PoisonError, TransientError
 from orderflow.settings import KafkaSettings
 
 SETTINGS = KafkaSettings(kafka_bootstrap="127.0.0.1:1")
@@ -95,7 +95,7 @@ def test_an_answer_after_the_loop_was_closed_leaves_the_next_loop_its_own() -> N
 
 async def test_one_event_that_failed_fails_the_call() -> None:
     publisher = publisher_of(Librdkafka(reports=(None, KafkaError(KafkaError._MSG_TIMED_OUT), None)))
-    with pytest.raises(UnavailableError, match="_MSG_TIMED_OUT"):
+    with pytest.raises(TransientError, match="_MSG_TIMED_OUT"):
         await publisher.publish("t", [paid("o-1")] * 3)
     publisher.close()
 
@@ -112,7 +112,7 @@ async def test_an_event_larger_than_its_topic_takes_is_poison_wherever_that_is_n
 
 async def test_a_full_queue_is_trouble_that_time_cures() -> None:
     publisher = publisher_of(Librdkafka(produce_error=BufferError()))
-    with pytest.raises(UnavailableError):
+    with pytest.raises(TransientError):
         await publisher.publish("t", [paid("o-1")])
     publisher.close()
 
@@ -122,7 +122,7 @@ async def test_after_a_fatal_error_the_next_call_has_a_new_producer() -> None:
     after_fatal = KafkaException(KafkaError(KafkaError._FATAL))
     for first in (Librdkafka(reports=(fatal,)), Librdkafka(produce_error=after_fatal)):
         publisher = publisher_of(first, Librdkafka(reports=(None,)))
-        with pytest.raises(UnavailableError):
+        with pytest.raises(TransientError):
             await publisher.publish("t", [paid("o-1")])
         await publisher.publish("t", [paid("o-1")])
         publisher.close()
@@ -134,7 +134,7 @@ async def test_an_error_that_polling_raises_leaves_no_call_without_an_answer() -
     publisher = publisher_of(
         Librdkafka(poll_errors=[fatal], reports=(after_fatal,)), Librdkafka(reports=(None,))
     )
-    with pytest.raises(UnavailableError):
+    with pytest.raises(TransientError):
         await asyncio.wait_for(publisher.publish("t", [paid("o-1")]), 10)
     await publisher.publish("t", [paid("o-1")])
     publisher.close()

@@ -12,9 +12,9 @@ from orderflow.adapters.telemetry.noop import NoopTelemetry
 from orderflow.adapters.telemetry.traces import Telemetry
 from orderflow.audit.report import Report
 from orderflow.audit.tracing import traced
-from orderflow.errors import UnavailableError
+from orderflow.errors import TransientError
 from orderflow.messaging import topics, trace_context
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.settings import StageSettings
 
 FIRST = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -26,12 +26,12 @@ class FakePublisher:
     """Collects the published events, or fails."""
 
     def __init__(self, *, down: bool = False) -> None:
-        self.events: list[Envelope] = []
+        self.events: list[CloudEvent] = []
         self._down = down
 
-    async def publish(self, topic: str, events: Sequence[Envelope]) -> None:
+    async def publish(self, topic: str, events: Sequence[CloudEvent]) -> None:
         if self._down:
-            raise UnavailableError("Ada Lovelace did not answer")
+            raise TransientError("Ada Lovelace did not answer")
         self.events += events
 
 
@@ -82,11 +82,11 @@ async def test_what_the_audit_sends_again_stands_alone_linked_to_where_it_was_an
 async def test_what_is_not_confirmed_is_a_failed_span_without_the_errors_text() -> None:
     with Collector() as collector:
         telemetry = Telemetry(StageSettings(), collector.url, "validate")
-        with pytest.raises(UnavailableError):
+        with pytest.raises(TransientError):
             await telemetry.publisher(FakePublisher(down=True)).publish(topics.EVENTS, [paid("o-1")])
         span = exported(collector, telemetry)["o-1"]
     assert span.failed
-    assert span.attributes["error.type"] == "UnavailableError"
+    assert span.attributes["error.type"] == "TransientError"
     assert not any(b"Ada" in request for request in collector.requests)
 
 
@@ -105,7 +105,7 @@ async def test_a_run_that_fails_is_a_failed_span_without_the_errors_text() -> No
 
 @pytest.mark.parametrize("event_type", ["ada@example.org", "dev.orderflow.order.ada@example.org.v1"])
 async def test_a_type_and_an_id_that_a_sender_made_up_are_not_told(event_type: str) -> None:
-    event = Envelope(event_type, "/ada@example.org", "ada@example.org", "o-1")
+    event = CloudEvent(event_type, "/ada@example.org", "ada@example.org", "o-1")
     with Collector() as collector:
         telemetry = Telemetry(StageSettings(), collector.url, "validate")
         await telemetry.publisher(FakePublisher()).publish(topics.EVENTS, [event])

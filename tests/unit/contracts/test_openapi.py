@@ -10,7 +10,7 @@ from openapi_spec_validator import validate
 from pydantic import SecretStr
 
 from orderflow.actions.service import OperatorActions
-from orderflow.adapters.http.api_keys import Door
+from orderflow.adapters.http.api_keys import ApiKeys
 from orderflow.contracts.asyncapi import describe as describe_topics
 from orderflow.contracts.documents import documents
 from orderflow.contracts.openapi import describe
@@ -49,7 +49,7 @@ def test_every_address_of_query_for_programs_is_described_and_no_other() -> None
     )
     reader = Reader(settings, Alerts(StuckLimits(), GapLimits()))
     actions = OperatorActions(reader, lambda _topic, _events: None)
-    app = create_app(reader, Door(None), EventStreams(0), actions, documents)
+    app = create_app(reader, ApiKeys(None), EventStreams(0), actions, documents)
     routes = set()
     for rule in app.url_map.iter_rules():
         if FOR_PEOPLE.fullmatch(rule.rule):
@@ -64,7 +64,7 @@ def test_every_address_of_query_for_programs_is_described_and_no_other() -> None
 
 
 def test_every_address_of_intake_is_described_and_no_other() -> None:
-    intake = Intake(NothingPublished(), Rules(), Door(None), "https://shop.example")
+    intake = Intake(NothingPublished(), Rules(), ApiKeys(None), "https://shop.example")
     assert {("POST", path) for path in intake._routes} == described("intake")
 
 

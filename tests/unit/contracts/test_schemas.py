@@ -23,7 +23,7 @@ from orderflow.domain.money import MINOR_DIGITS
 from orderflow.domain.rules import Rules
 from orderflow.errors import PoisonError, Reason
 from orderflow.messaging import inbox_event, parked_event, topics
-from orderflow.messaging.cloudevent import Envelope, moment
+from orderflow.messaging.cloudevent import CloudEvent, moment
 from orderflow.messaging.status_event import Change, status_event
 from orderflow.track import decision
 from orderflow.track.decision import Snapshot
@@ -53,7 +53,7 @@ def validator(side: str, topic: str, event_type: str) -> Draft202012Validator:
     return Draft202012Validator(found, format_checker=Draft202012Validator.FORMAT_CHECKER)
 
 
-def faults(side: str, topic: str, found: Envelope) -> list[str]:
+def faults(side: str, topic: str, found: CloudEvent) -> list[str]:
     document = found.attributes() | {"datacontenttype": found.content_type, "data": json.loads(found.data)}
     return [
         f"{error.json_path}: {error.message}"
@@ -61,7 +61,7 @@ def faults(side: str, topic: str, found: Envelope) -> list[str]:
     ]
 
 
-def sent() -> dict[str, Envelope]:
+def sent() -> dict[str, CloudEvent]:
     full = order(
         order_id="o-1",
         billing_address=order()["shipping_address"] | {"line2": "Back", "region": "BE", "postcode": "10115"},
@@ -103,7 +103,7 @@ def test_what_shops_send_is_followed_through_every_topic_by_its_schema(name: str
             assert faults(side, topics.STATUS, announced) == []
 
 
-def announcements(passed: Envelope) -> list[Envelope]:
+def announcements(passed: CloudEvent) -> list[CloudEvent]:
     """What track announces of an event, whether or not the lifecycle would let it happen to a new order."""
     accepted = decision.read(validate(placed("o-1"), Rules()))
     first = decision.plan(accepted, Snapshot(), "track-00001")

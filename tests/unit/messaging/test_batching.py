@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from orderflow.errors import UnavailableError
+from orderflow.errors import TransientError
 from orderflow.messaging.batching import Batcher
 
 Item = tuple[str, int]
@@ -79,12 +79,12 @@ async def test_a_bad_item_does_not_fail_its_neighbours() -> None:
 
 async def test_trouble_that_is_everyones_is_not_tried_item_by_item() -> None:
     work = Work()
-    work.bad[("a", 1)] = UnavailableError("away")
+    work.bad[("a", 1)] = TransientError("away")
     coalescer = Batcher(work.run, lambda item: item[0])
     for _ in range(10):
         work.open.release()
     results = await asyncio.gather(*submitted(coalescer, [("a", 1), ("b", 1)]), return_exceptions=True)
-    assert all(isinstance(each, UnavailableError) for each in results)
+    assert all(isinstance(each, TransientError) for each in results)
     assert len(work.batches) == 1
 
 

@@ -6,9 +6,9 @@ from typing import Any
 from uuid import uuid5
 
 import pytest
+from cloudevents import http as sdk_http
 from cloudevents import kafka as sdk_kafka
 from cloudevents.conversion import to_binary, to_structured
-from cloudevents.http import CloudEvent, from_http
 from hypothesis import given
 from hypothesis import strategies as st
 from support.events import order
@@ -16,7 +16,7 @@ from support.stage import binary_headers
 
 from orderflow.errors import PoisonError
 from orderflow.messaging import cloudevent
-from orderflow.messaging.cloudevent import JSON, NAMESPACE, Envelope
+from orderflow.messaging.cloudevent import JSON, NAMESPACE, CloudEvent
 
 DATA = {"order_id": "o-1", "total": 2900, "name": "Zoë"}
 ATTRIBUTES = {
@@ -57,14 +57,14 @@ def whole(**changes: Any) -> bytes:
 
 
 def test_what_the_sdk_writes_in_binary_mode_is_read() -> None:
-    headers, body = to_binary(CloudEvent(dict(ATTRIBUTES), DATA))
+    headers, body = to_binary(sdk_http.CloudEvent(dict(ATTRIBUTES), DATA))
     found = cloudevent.from_http(raw(headers), body or b"")
     assert found.attributes() | {"datacontenttype": found.content_type} == {"specversion": "1.0"} | ATTRIBUTES
     assert json.loads(found.data) == DATA
 
 
 def test_what_the_sdk_writes_in_structured_mode_is_read_as_the_same_event() -> None:
-    event = CloudEvent(dict(ATTRIBUTES), DATA)
+    event = sdk_http.CloudEvent(dict(ATTRIBUTES), DATA)
     headers, body = to_binary(event)
     structured_headers, structured_body = to_structured(event)
     in_binary = cloudevent.from_http(raw(headers), body or b"")
@@ -75,8 +75,10 @@ def test_what_the_sdk_writes_in_structured_mode_is_read_as_the_same_event() -> N
 
 @given(PRINTABLE, PRINTABLE)
 def test_the_sdk_reads_what_is_written_to_http_and_kafka(event_id: str, value: str) -> None:
-    ours = Envelope("t.v1", "/s", event_id, "o-1", "2026-11-23T10:00:00Z", b'{"a":1}', JSON, {"extra": value})
-    theirs = from_http(binary_headers(ours), ours.data)
+    ours = CloudEvent(
+        "t.v1", "/s", event_id, "o-1", "2026-11-23T10:00:00Z", b'{"a":1}', JSON, {"extra": value}
+    )
+    theirs = sdk_http.from_http(binary_headers(ours), ours.data)
     assert dict(theirs.get_attributes()) == ours.attributes() | {"datacontenttype": JSON}
     assert theirs.get_data() == {"a": 1}
     record = sdk_kafka.KafkaMessage(

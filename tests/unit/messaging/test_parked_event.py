@@ -11,7 +11,7 @@ from support.events import paid
 
 from orderflow.errors import PoisonError, Reason
 from orderflow.messaging import parked_event, topics
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.messaging.parked_event import ReceivedEvent
 
 WHY = [Reason("code", "field", "a sentence")]
@@ -165,14 +165,14 @@ def test_a_received_event_is_told_apart_by_its_whole_payload_even_where_only_its
 def test_what_no_database_could_store_is_refused_by_the_shelf(changes: dict[str, Any]) -> None:
     good = parked_event.parked(ReceivedEvent({}, "", b"x"), stage="track", revision="r", reasons=WHY)
     data = json.dumps(json.loads(good.data) | changes).encode()
-    bad = Envelope(good.type, good.source, good.id, good.subject, good.time, data)
+    bad = CloudEvent(good.type, good.source, good.id, good.subject, good.time, data)
     with pytest.raises(PoisonError):
         parked_event.read(bad)
 
 
 def test_only_parked_events_with_a_time_are_shelved() -> None:
     good = parked_event.parked(ReceivedEvent({}, "", b"x"), stage="track", revision="r", reasons=WHY)
-    timeless = Envelope(good.type, good.source, good.id, good.subject, "", good.data)
+    timeless = CloudEvent(good.type, good.source, good.id, good.subject, "", good.data)
     for bad, field in ((timeless, "time"), (paid("o-1"), "type")):
         with pytest.raises(PoisonError) as caught:
             parked_event.read(bad)

@@ -3,22 +3,22 @@
 import pytest
 from support.events import paid
 
-from orderflow.errors import UnavailableError
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.errors import TransientError
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.messaging.partition_hold import hold_back
 
 
-async def handle(event: Envelope) -> str:
+async def handle(event: CloudEvent) -> str:
     return event.id
 
 
-def of(partition: str) -> Envelope:
+def of(partition: str) -> CloudEvent:
     return paid("o-1").with_extensions(knativekafkapartition=partition)
 
 
 @pytest.mark.parametrize("partition", ["4", "5", "100"])
 async def test_what_comes_from_a_new_partition_comes_again(partition: str) -> None:
-    with pytest.raises(UnavailableError):
+    with pytest.raises(TransientError):
         await hold_back(handle, 4)(of(partition))
 
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from support.statuses import announced
 
-from orderflow.errors import PoisonError, UnavailableError
+from orderflow.errors import PoisonError, TransientError
 from orderflow.notify.handler import Claim, ClaimStatus, Notifier
 from orderflow.notify.model import Delivery, DeliveryResult, Notification
 from orderflow.notify.settings import NotificationSettings
@@ -56,7 +56,7 @@ class FakeClaims:
     def _record(self, claim: Claim, what: str) -> bool:
         if self.outages:
             self.outages -= 1
-            raise UnavailableError("away")
+            raise TransientError("away")
         if not self.taken_over:
             self.records[claim.notification.target] = what
         return not self.taken_over
@@ -110,7 +110,7 @@ async def test_what_is_not_due_claims_nothing() -> None:
 async def test_one_recipients_trouble_stops_no_other_and_the_event_comes_again() -> None:
     claims = FakeClaims()
     channel = FakeChannel({"webhook.erp": Delivery(DeliveryResult.NOT_NOW, "http_503")})
-    with pytest.raises(UnavailableError, match=r"webhook\.erp http_503"):
+    with pytest.raises(TransientError, match=r"webhook\.erp http_503"):
         await notifier(claims, channel).handle(announced("paid"))
     assert claims.records == {"email": "sent", "webhook.erp": "released http_503", "webhook.crm": "sent"}
 
@@ -141,7 +141,7 @@ async def test_what_failed_is_parked_only_when_nothing_is_to_be_retried() -> Non
             "webhook.crm": Delivery(DeliveryResult.NOT_NOW, "http_500"),
         }
     )
-    with pytest.raises(UnavailableError):
+    with pytest.raises(TransientError):
         await notifier(FakeClaims(), channel).handle(announced("paid"))
 
 
@@ -167,7 +167,7 @@ async def test_only_a_replay_asks_for_what_failed_to_be_tried_again() -> None:
 
 async def test_while_somebody_else_sends_the_event_comes_again() -> None:
     claims, channel = FakeClaims({"email": ClaimStatus.BUSY}), FakeChannel()
-    with pytest.raises(UnavailableError, match="email claimed"):
+    with pytest.raises(TransientError, match="email claimed"):
         await notifier(claims, channel).handle(announced("paid"))
     assert channel.sent == ["webhook.erp", "webhook.crm"]
 
@@ -175,21 +175,21 @@ async def test_while_somebody_else_sends_the_event_comes_again() -> None:
 async def test_what_may_have_been_taken_keeps_its_claim() -> None:
     claims = FakeClaims()
     channel = FakeChannel({"email": Delivery(DeliveryResult.UNKNOWN, "smtp_timeout")})
-    with pytest.raises(UnavailableError, match="email smtp_timeout"):
+    with pytest.raises(TransientError, match="email smtp_timeout"):
         await notifier(claims, channel).handle(announced("paid"))
     assert "email" not in claims.records
 
 
 async def test_a_send_that_outlasts_the_lease_is_given_up_and_keeps_its_claim() -> None:
     claims = FakeClaims()
-    with pytest.raises(UnavailableError, match="email lease_over"):
+    with pytest.raises(TransientError, match="email lease_over"):
         await notifier(claims, FakeChannel(), StuckChannel(), lease=0.05).handle(announced("paid"))
     assert claims.records == {"webhook.erp": "sent", "webhook.crm": "sent"}
 
 
 async def test_a_sender_whose_claim_was_taken_over_counts_nothing_as_done() -> None:
     claims = FakeClaims(taken_over=True)
-    with pytest.raises(UnavailableError, match="email taken_over"):
+    with pytest.raises(TransientError, match="email taken_over"):
         await notifier(claims, FakeChannel()).handle(announced("paid"))
 
 
@@ -210,7 +210,7 @@ async def test_neither_error_nor_log_names_the_customer(caplog: pytest.LogCaptur
     caplog.set_level(logging.DEBUG)
     channel = FakeChannel({"email": Delivery(DeliveryResult.NOT_NOW, "smtp_451")})
     event = replace(announced("paid"), subject="A-9", data=announced("paid", "A-9").data)
-    with pytest.raises(UnavailableError) as caught:
+    with pytest.raises(TransientError) as caught:
         await notifier(FakeClaims(), channel).handle(event)
     text = str(caught.value) + "".join(str(record.__dict__) for record in caplog.records)
     assert "A-9" in text

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from werkzeug.test import Client
 
 from orderflow.actions.service import OperatorActions
-from orderflow.adapters.http.api_keys import Door
+from orderflow.adapters.http.api_keys import ApiKeys
 from orderflow.contracts.documents import documents
 from orderflow.domain.deadlines import GapLimits, StuckLimits
 from orderflow.query.app import create_app
@@ -49,7 +49,7 @@ def query(audit_url: str | None) -> Client:
     )
     reader = Reader(settings, Alerts(StuckLimits(), GapLimits()))
     actions = OperatorActions(reader, lambda _topic, _events: None)
-    return Client(create_app(reader, Door(None), EventStreams(0), actions, documents, audit_url))
+    return Client(create_app(reader, ApiKeys(None), EventStreams(0), actions, documents, audit_url))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 
 from flask import Response
 
-from orderflow.errors import UnavailableError
+from orderflow.errors import TransientError
 from orderflow.query.server_sent_events import EventStreams
 
 
@@ -68,7 +68,7 @@ def test_a_customers_text_cannot_begin_a_field_of_the_stream() -> None:
 
 def test_a_stream_reports_that_the_database_is_away_and_continues_when_it_is_back() -> None:
     def away() -> dict[str, str]:
-        raise UnavailableError("away")
+        raise TransientError("away")
 
     there = {"part": "x"}.copy
     answers = iter([there, away, there])

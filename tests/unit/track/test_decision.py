@@ -11,13 +11,13 @@ from orderflow.domain.lifecycle import Outcome
 from orderflow.domain.rules import Rules
 from orderflow.errors import PoisonError, Reason
 from orderflow.messaging import parked_event
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.track import decision
 from orderflow.track.decision import Arrival, Plan, Snapshot
 from orderflow.validate.handler import validate
 
 
-def judged(sent: Envelope) -> Arrival:
+def judged(sent: CloudEvent) -> Arrival:
     return decision.read(validate(sent, Rules()))
 
 

@@ -7,16 +7,16 @@ import pytest
 from support.events import event, paid, placed
 
 from orderflow.domain.rules import Rules
-from orderflow.errors import ConflictError, UnavailableError
+from orderflow.errors import ConflictError, TransientError
 from orderflow.messaging import topics
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.track import decision
 from orderflow.track.decision import Arrival, Plan, Snapshot
 from orderflow.track.handler import Tracker
 from orderflow.validate.handler import validate
 
 
-def judged(sent: Envelope) -> Envelope:
+def judged(sent: CloudEvent) -> CloudEvent:
     return validate(sent, Rules())
 
 
@@ -27,7 +27,7 @@ class Rows:
         self.told = told
         self.known = known or Snapshot()
         self.failures: list[Exception] = []
-        self.early: list[Envelope] = []
+        self.early: list[CloudEvent] = []
 
     async def read(self, arrivals: Sequence[Arrival]) -> list[Snapshot]:
         self.told.append(f"read {len(arrivals)}")
@@ -39,7 +39,7 @@ class Rows:
             raise self.failures.pop(0)
 
     @asynccontextmanager
-    async def expired(self, most: int) -> AsyncIterator[list[Envelope]]:
+    async def expired(self, most: int) -> AsyncIterator[list[CloudEvent]]:
         self.told.append("locked")
         yield self.early[:most]
         self.told.append("deleted")
@@ -50,9 +50,9 @@ class Topics:
         self.told = told
         self.refuses = refuses
 
-    async def publish(self, topic: str, events: Sequence[Envelope]) -> None:
+    async def publish(self, topic: str, events: Sequence[CloudEvent]) -> None:
         if topic == self.refuses:
-            raise UnavailableError("away")
+            raise TransientError("away")
         self.told += [f"{topic} {event.subject}" for event in events]
 
 
@@ -70,7 +70,7 @@ async def test_where_nothing_can_be_parked_nothing_is_written() -> None:
     told: list[str] = []
     never = decision.read(judged(paid("o-1", amount=1)))
     rows = Rows(told, Snapshot(lock=1, waiting=(never,)))
-    with pytest.raises(UnavailableError):
+    with pytest.raises(TransientError):
         await Tracker(rows, Topics(told, refuses=topics.PARKED), "r").handle(judged(placed("o-1")))
     assert told == ["read 1"]
 
@@ -87,14 +87,14 @@ async def test_an_order_that_others_keep_changing_comes_again_later() -> None:
     told: list[str] = []
     rows = Rows(told)
     rows.failures = [ConflictError("quicker")] * 3
-    with pytest.raises(UnavailableError):
+    with pytest.raises(TransientError):
         await Tracker(rows, Topics(told), "r").handle(judged(placed("o-1")))
     assert f"{topics.STATUS} o-1" not in told
 
 
 async def test_an_unannounced_change_is_not_done() -> None:
     told: list[str] = []
-    with pytest.raises(UnavailableError):
+    with pytest.raises(TransientError):
         await Tracker(Rows(told), Topics(told, refuses=topics.STATUS), "r").handle(judged(placed("o-1")))
     assert told == ["read 1", "write 1"]
 
@@ -106,6 +106,6 @@ async def test_the_sweep_parks_before_it_deletes_and_deletes_nothing_that_it_cou
     assert await Tracker(rows, Topics(told), "r").sweep() == 1
     assert told == ["locked", f"{topics.PARKED} o-1", "deleted"]
     told.clear()
-    with pytest.raises(UnavailableError):
+    with pytest.raises(TransientError):
         await Tracker(rows, Topics(told, refuses=topics.PARKED), "r").sweep()
     assert told == ["locked"]

@@ -13,7 +13,7 @@ from functions.validate import endpoint
 from orderflow import settings
 from orderflow.domain.rules import Rules
 from orderflow.messaging import topics
-from orderflow.messaging.cloudevent import Envelope
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.validate import handler
 
 sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120 - mounted beside it
@@ -29,7 +29,7 @@ rules = settings.read_toml(Rules, config.rules_file, "RULES_FILE")
 narrow = Rules.model_validate({"currencies": ["JPY"]})
 
 
-async def wrongly(event: Envelope) -> None:
+async def wrongly(event: CloudEvent) -> None:
     """One order in ten is judged by rules that are not the shop's."""
     tenth = hashlib.sha256(event.subject.encode()).digest()[0] % 10 == 0
     verdict = handler.validate(event, narrow if tenth else rules, config.k_revision)
