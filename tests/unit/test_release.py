@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.stage import ROOT
 
-ROOT = Path(__file__).parents[2]
 FRAGMENTS = {
     "one.added.md": "- One thing, which takes\n  two lines.\n- Another.\n",
     "another.fixed.md": "- A third.\n",
