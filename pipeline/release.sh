@@ -68,8 +68,10 @@ check_version() {
         fail version "$version does not come after $last, which is released"
     elif comes_after "$present" "$version"; then
         fail version "$version comes before $present, which pyproject.toml has"
+    elif [ "$last" ]; then
+        ok version "$version comes after $last"
     else
-        ok version "$version, ${last:+after $last}${last:-the first one}"
+        ok version "$version is the first release"
     fi
 }
 
@@ -86,7 +88,7 @@ check_changelog() {
     elif grep -Fq "## [$version]" CHANGELOG.md; then
         fail changelog "CHANGELOG.md has a heading for $version already"
     else
-        ok changelog "$(echo "$fragments" | wc -l | tr -d ' ') files in changelog.d/"
+        ok changelog "files in changelog.d/: $(echo "$fragments" | wc -l | tr -d ' ')"
     fi
 }
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.stage import ROOT
 
-ROOT = Path(__file__).parents[3]
 FRAGMENTS = {
     "one.added.md": "- One thing, which takes\n  two lines.\n- Another.\n",
     "another.fixed.md": "- A third.\n",
@@ -159,6 +159,8 @@ def test_a_dry_run_says_so_and_what_it_would_do_and_changes_nothing(repository: 
     assert re.search(r'"## \[0\.2\.0\] - \d{4}-\d\d-\d\d" into CHANGELOG\.md', done.stdout)
     assert "and 0.2.0 into\npyproject.toml, uv.lock and contracts/; commit" in done.stdout
     assert "git push --atomic origin main v0.2.0\n" in done.stdout
+    assert re.search(r"^  ok +version +0\.2\.0 comes after 0\.1\.0$", done.stdout, re.MULTILINE)
+    assert re.search(r"^  ok +changelog +files in changelog\.d/: 2$", done.stdout, re.MULTILINE)
     assert done.stdout.endswith("0.2.0 may be released\n")
     assert make.made == ["compatibility", "migrations", "locked"]
 
