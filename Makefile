@@ -201,10 +201,11 @@ release: $(VENV)/dev  ## check the next release; make release BUMP=minor YES=1 (
 ci: lint asyncapi compatibility migrations coverage manifests  ## the stages of the Jenkinsfile that need neither a server nor a key
 
 .PHONY: lint
-lint: $(VENV)/dev  ## ruff (all rules) and mypy (strict)
+lint: $(VENV)/dev  ## ruff (all rules), mypy (strict), import-linter (the layers)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 .PHONY: format
 format: $(VENV)/dev  ## fix what ruff can fix
