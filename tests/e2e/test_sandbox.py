@@ -57,12 +57,12 @@ def test_an_order_over_http_is_found_on_the_api_with_its_mail_sent(up: Up) -> No
     assert answer.status_code == 202
     order_id = answer.json()["order_id"]
     assert answer.headers["location"] == f"{up.address.query}/orders/{order_id}"
-    found = until(lambda: up.order(order_id))
-    assert found["status"] == "accepted"
-    told = until(
+    accepted = until(lambda: up.order(order_id))
+    assert accepted["status"] == "accepted"
+    notifications = until(
         lambda: [each for each in (up.order(order_id) or {})["notifications"] if each["state"] == "sent"]
     )
-    assert {each["channel"] for each in told} <= {"email", "webhook"}
+    assert {each["channel"] for each in notifications} <= {"email", "webhook"}
 
 
 def test_services_scale_to_zero_and_wake_up_on_traffic(up: Up) -> None:
@@ -90,12 +90,12 @@ def test_traffic_weights_between_two_revisions_are_honoured(up: Up, tmp_path: Pa
     _publish(up, [placed(f"split-{number}") for number in range(200)])
     until(lambda: up.order("split-199"))
 
-    def met() -> list[int]:
+    def counts() -> list[int]:
         return [each["requests"] - before[each["name"]] for each in up.services()["validate"]["revisions"]]
 
-    until(lambda: sum(met()) >= 200)
+    until(lambda: sum(counts()) >= 200)
     # 50 % of 200: six standard deviations are 42.
-    assert all(58 <= count <= 142 for count in met()), met()
+    assert all(58 <= count <= 142 for count in counts()), counts()
 
 
 def test_a_killed_function_loses_nothing_and_doubles_nothing(up: Up) -> None:
@@ -105,28 +105,37 @@ def test_a_killed_function_loses_nothing_and_doubles_nothing(up: Up) -> None:
         psutil.Process(instance["pid"]).kill()
     _publish(up, [placed(name) for name in names[50:]])
     for name in names:
-        found = until(lambda name=name: up.order(name))
-        assert [each["kind"] for each in found["history"]] == ["accepted"]
+        killed_order = until(lambda name=name: up.order(name))
+        assert [each["kind"] for each in killed_order["history"]] == ["accepted"]
 
 
 def test_poison_is_parked_and_the_orders_behind_it_in_the_partition_go_on(up: Up) -> None:
     good = placed("behind-poison")
-    named = {name: value for name, value in good.kafka_headers() if name != "ce_id"}
+    headers_without_id = {name: value for name, value in good.kafka_headers() if name != "ce_id"}
     poison = {
         "not json at all": (b"{", {}),
         "not utf-8": (b"\xff\x00", {"content-type": "application/json"}),
-        "deep json": (b"[" * 20_000, named | {"ce_id": "deep"}),
-        "a tombstone": (None, named | {"ce_id": "tombstone"}),
-        "an unknown type": (b"{}", named | {"ce_id": "type", "ce_type": "dev.orderflow.order.eaten.v1"}),
+        "deep json": (b"[" * 20_000, headers_without_id | {"ce_id": "deep"}),
+        "a tombstone": (None, headers_without_id | {"ce_id": "tombstone"}),
+        "an unknown type": (
+            b"{}",
+            headers_without_id | {"ce_id": "type", "ce_type": "dev.orderflow.order.eaten.v1"},
+        ),
         "a type of ours that nobody may send": (
             b"{}",
-            named | {"ce_id": "v", "ce_type": "dev.orderflow.order.accepted.v1"},
+            headers_without_id | {"ce_id": "v", "ce_type": "dev.orderflow.order.accepted.v1"},
         ),
-        "a missing id": (good.data, named),
-        "an id beyond ascii": (good.data, named | {"ce_id": "\u00e9t\u00e9"}),
-        "an overflowing amount": (good.data.replace(b"2900", b"9" * 40), named | {"ce_id": "big"}),
-        "a large body": (b'"' + b"x" * 900_000 + b'"', named | {"ce_id": "large"}),
-        "an escaped nul": (good.data.replace(b"Blue mug", b"Blue\\u0000mug"), named | {"ce_id": "nul"}),
+        "a missing id": (good.data, headers_without_id),
+        "an id beyond ascii": (good.data, headers_without_id | {"ce_id": "\u00e9t\u00e9"}),
+        "an overflowing amount": (
+            good.data.replace(b"2900", b"9" * 40),
+            headers_without_id | {"ce_id": "big"},
+        ),
+        "a large body": (b'"' + b"x" * 900_000 + b'"', headers_without_id | {"ce_id": "large"}),
+        "an escaped nul": (
+            good.data.replace(b"Blue mug", b"Blue\\u0000mug"),
+            headers_without_id | {"ce_id": "nul"},
+        ),
     }
     producer = Producer({"bootstrap.servers": up.address.kafka, "enable.idempotence": True})
     for body, headers in poison.values():
@@ -159,7 +168,7 @@ def test_a_payment_before_its_order_waits_across_a_restart(tmp_path: Path) -> No
         until(lambda: (second.order("patient") or {}).get("payment") == "paid")
 
 
-def test_wrong_use_is_told_in_one_sentence(up: Up, tmp_path: Path) -> None:
+def test_wrong_use_is_answered_in_one_sentence(up: Up, tmp_path: Path) -> None:
     port = str(three_free_ports())
     tries = {
         ("up", "--state", str(up.state), "--port", port): "a sandbox runs already",

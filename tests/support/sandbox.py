@@ -21,7 +21,7 @@ SETTLE_SECONDS = 120
 
 
 def orderflow(*arguments: str, seconds: float = 280) -> subprocess.CompletedProcess[str]:
-    """Runs to its end; the embedded servers are its own, whatever the tests' environment names."""
+    """Runs to its end, with embedded servers of its own whatever servers the tests' environment names."""
     return subprocess.run(
         [COMMAND, *arguments],
         env=_environment(),
@@ -49,14 +49,14 @@ def three_free_ports() -> int:
 
 def left_behind(state: Path) -> list[str]:
     """Processes that still belong to a sandbox of that state folder."""
-    found = []
+    processes = []
     for process in psutil.process_iter(["cmdline", "environ"]):
-        told = " ".join(process.info["cmdline"] or ()) + str(
+        command = " ".join(process.info["cmdline"] or ()) + str(
             (process.info["environ"] or {}).get("NOTIFICATIONS_FILE")
         )
-        if str(state) in told and process.pid != os.getpid():
-            found.append(told[:120])
-    return found
+        if str(state) in command and process.pid != os.getpid():
+            processes.append(command[:120])
+    return processes
 
 
 class Up:
@@ -103,10 +103,10 @@ def last_line(text: str) -> str:
     return re.sub(r"\s+", " ", [line for line in text.splitlines() if line.startswith("orders:")][-1])
 
 
-def until(what: Any, *, seconds: float = SETTLE_SECONDS) -> Any:
-    """What the call returns once it is true; fails after a deadline."""
+def until(poll: Any, *, seconds: float = SETTLE_SECONDS) -> Any:
+    """Calls `poll` until it returns something true, and returns that. Fails after a deadline."""
     deadline = time.monotonic() + seconds
-    while not (found := what()):
+    while not (value := poll()):
         assert time.monotonic() < deadline, "it never came about"
         time.sleep(0.1)
-    return found
+    return value

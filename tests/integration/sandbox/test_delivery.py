@@ -1,4 +1,6 @@
-"""The delivery process between a real Kafka and a real HTTP sink that answers what it is told."""
+"""The delivery process between a real Kafka and a real HTTP sink, whose answers each test chooses."""
+
+from __future__ import annotations
 
 import asyncio
 import base64
@@ -61,41 +63,41 @@ async def accepted(_: Received) -> web.Response:
 
 @dataclass
 class Sink:
-    """Two paths, /sink and /letters; every request is noted before it is answered."""
+    """Two paths, /sink and /dead-letters. Every request is kept before it is answered."""
 
     url: str = ""
     sink: Answer = accepted
-    letters: Answer = accepted
-    seen: list[Received] = field(default_factory=list)
+    dead_letters: Answer = accepted
+    requests: list[Received] = field(default_factory=list)
 
     def at(self, path: str) -> list[Received]:
-        return [found for found in self.seen if found.path == path]
+        return [request for request in self.requests if request.path == path]
 
     def ids(self, path: str = "/sink") -> list[str]:
-        return [found.id for found in self.at(path)]
+        return [request.id for request in self.at(path)]
 
     async def handle(self, request: web.Request) -> web.Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        found = Received(request.path, headers, await request.read())
-        self.seen.append(found)
-        return await (self.sink if found.path == "/sink" else self.letters)(found)
+        received = Received(request.path, headers, await request.read())
+        self.requests.append(received)
+        return await (self.sink if received.path == "/sink" else self.dead_letters)(received)
 
 
 @pytest.fixture
 async def sink() -> AsyncIterator[Sink]:
-    found = Sink()
+    sink = Sink()
     app = web.Application()
-    app.router.add_route("*", "/{any:.*}", found.handle)
+    app.router.add_route("*", "/{any:.*}", sink.handle)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    found.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield found
+    sink.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield sink
     await runner.cleanup()
 
 
 class Process:
-    """One delivery process; its log lines are read as they come."""
+    """One delivery process. Its log lines are read as they come."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -110,7 +112,7 @@ class Process:
             if line.startswith(b"{"):
                 self.lines.append(json.loads(line))
 
-    def said(self, message: str) -> list[dict[str, Any]]:
+    def logged(self, message: str) -> list[dict[str, Any]]:
         return [line for line in self.lines if line["message"] == message]
 
     async def end(self, number: signal.Signals) -> int:
@@ -120,23 +122,23 @@ class Process:
         return code
 
     def assigned(self) -> set[str]:
-        held: set[str] = set()
+        partitions: set[str] = set()
         for line in self.lines:
             if line["message"] == "partitions assigned":
-                held |= set(line["partitions"])
+                partitions |= set(line["partitions"])
             if line["message"] in {"partitions revoked", "partitions lost"}:
-                held -= set(line["partitions"])
-        return held
+                partitions -= set(line["partitions"])
+        return partitions
 
     async def stats(self) -> Any:
-        address = self.said("ready")[0]["stats"]
+        address = self.logged("ready")[0]["stats"]
         text = await asyncio.to_thread(lambda: urllib.request.urlopen(address).read())
         return json.loads(text)["track"]
 
 
 @dataclass
 class Source:
-    """A KafkaSource of its own topic and group."""
+    """A KafkaSource with a topic and a group of its own."""
 
     bootstrap: str
     folder: Path
@@ -146,8 +148,8 @@ class Source:
 
     def produce(self, *records: dict[str, Any]) -> None:
         producer = Producer({"bootstrap.servers": self.bootstrap, "enable.idempotence": True})
-        for found in records:
-            producer.produce(self.topic, **found)
+        for each in records:
+            producer.produce(self.topic, **each)
         assert producer.flush(DEADLINE_SECONDS) == 0
 
     async def start(self, *options: str) -> Process:
@@ -158,17 +160,17 @@ class Source:
             stderr=asyncio.subprocess.PIPE,
             limit=2**20,
         )
-        found = Process(process)
-        self.processes.append(found)
-        await until(lambda: bool(found.said("ready")))
-        return found
+        started = Process(process)
+        self.processes.append(started)
+        await until(lambda: bool(started.logged("ready")))
+        return started
 
     def committed(self, partitions: int) -> list[int]:
         consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": self.group})
         places = [TopicPartition(self.topic, number) for number in range(partitions)]
-        found = [place.offset for place in consumer.committed(places, timeout=10)]
+        offsets = [place.offset for place in consumer.committed(places, timeout=10)]
         consumer.close()
-        return found
+        return offsets
 
 
 Make = Callable[..., Source]
@@ -191,7 +193,7 @@ async def make(kafka_bootstrap: str, tmp_path: Path, sink: Sink) -> AsyncIterato
                 "consumerGroup": name,
                 "initialOffset": "earliest",
                 "sink": {"uri": f"{sink.url}/sink"},
-                "delivery": {**QUICK, "deadLetterSink": {"uri": f"{sink.url}/letters"}},
+                "delivery": {**QUICK, "deadLetterSink": {"uri": f"{sink.url}/dead-letters"}},
                 **spec,
             },
         }
@@ -228,12 +230,12 @@ def event(number: int, *, partition: int = 0, **more: Any) -> dict[str, Any]:
 
 
 def once_each(answer: int) -> Answer:
-    """Fails the first attempt of every event."""
+    """Answers the first attempt of every event with `answer`."""
     tried: set[str] = set()
 
-    async def decide(found: Received) -> web.Response:
-        first = found.id not in tried
-        tried.add(found.id)
+    async def decide(request: Received) -> web.Response:
+        first = request.id not in tried
+        tried.add(request.id)
         return web.Response(status=answer if first else 200)
 
     return decide
@@ -243,13 +245,13 @@ async def test_events_arrive_as_a_kafkasource_sends_them(make: Make, sink: Sink)
     source = make()
     source.produce(event(1))
     await source.start()
-    await until(lambda: len(sink.seen) == 1)
-    (found,) = sink.seen
-    assert found.body == b'{"n":1}'
-    assert found.headers["prefer"] == "reply"
-    assert found.headers["kn-namespace"] == "orderflow"
-    assert found.headers["ce-id"] == "1"
-    assert (found.partition, found.offset) == (0, 0)
+    await until(lambda: len(sink.requests) == 1)
+    (request,) = sink.requests
+    assert request.body == b'{"n":1}'
+    assert request.headers["prefer"] == "reply"
+    assert request.headers["kn-namespace"] == "orderflow"
+    assert request.headers["ce-id"] == "1"
+    assert (request.partition, request.offset) == (0, 0)
 
 
 async def test_the_order_of_a_partition_is_kept_under_retries(make: Make, sink: Sink) -> None:
@@ -257,29 +259,29 @@ async def test_the_order_of_a_partition_is_kept_under_retries(make: Make, sink: 
     source.produce(*(event(n, partition=n % 3) for n in range(60)))
     sink.sink = once_each(503)
     await source.start()
-    await until(lambda: len(sink.seen) == 120)
+    await until(lambda: len(sink.requests) == 120)
     for partition in range(3):
-        arrived = [found.offset for found in sink.seen if found.partition == partition]
+        arrived = [request.offset for request in sink.requests if request.partition == partition]
         assert arrived == [offset for offset in range(20) for _ in range(2)]
 
 
 async def test_one_event_of_a_partition_is_in_flight_at_a_time(make: Make, sink: Sink) -> None:
     source = make(partitions=2)
     source.produce(*(event(n, partition=n % 2) for n in range(40)))
-    flying: dict[int, int] = {0: 0, 1: 0}
-    most = {0: 0, 1: 0}
+    in_flight: dict[int, int] = {0: 0, 1: 0}
+    peak = {0: 0, 1: 0}
 
-    async def slow(found: Received) -> web.Response:
-        flying[found.partition] += 1
-        most[found.partition] = max(most[found.partition], flying[found.partition])
+    async def slow(request: Received) -> web.Response:
+        in_flight[request.partition] += 1
+        peak[request.partition] = max(peak[request.partition], in_flight[request.partition])
         await asyncio.sleep(0.005)
-        flying[found.partition] -= 1
+        in_flight[request.partition] -= 1
         return web.Response()
 
     sink.sink = slow
     await source.start()
-    await until(lambda: len(sink.seen) == 40)
-    assert most == {0: 1, 1: 1}
+    await until(lambda: len(sink.requests) == 40)
+    assert peak == {0: 1, 1: 1}
 
 
 async def test_a_blocked_partition_holds_no_other(make: Make, sink: Sink) -> None:
@@ -287,71 +289,71 @@ async def test_a_blocked_partition_holds_no_other(make: Make, sink: Sink) -> Non
     source.produce(*(event(n, partition=n % 2) for n in range(40)))
     free = asyncio.Event()
 
-    async def decide(found: Received) -> web.Response:
-        if found.partition == 0:
+    async def decide(request: Received) -> web.Response:
+        if request.partition == 0:
             await free.wait()
         return web.Response()
 
     sink.sink = decide
     process = await source.start()
-    await until(lambda: Counter(found.partition for found in sink.seen) >= Counter({0: 1, 1: 20}))
+    await until(lambda: Counter(request.partition for request in sink.requests) >= Counter({0: 1, 1: 20}))
     figures = await process.stats()
-    lags = {found["partition"]: found["undelivered"] for found in figures["partitions"]}
+    lags = {each["partition"]: each["undelivered"] for each in figures["partitions"]}
     assert lags == {0: 20, 1: 0}
-    assert len([found for found in sink.seen if found.partition == 0]) == 1
+    assert len([request for request in sink.requests if request.partition == 0]) == 1
     free.set()
-    await until(lambda: len(sink.seen) == 40)
+    await until(lambda: len(sink.requests) == 40)
 
 
 async def test_a_dead_letter_is_the_event_with_destination_code_and_data(make: Make, sink: Sink) -> None:
     source = make()
     source.produce(event(1), event(2))
 
-    async def refuse(found: Received) -> web.Response:
+    async def refuse(request: Received) -> web.Response:
         return web.Response(status=422, body=b"no such order", headers={"Kne-Reason": "unknown"})
 
     sink.sink = refuse
     await source.start()
-    await until(lambda: len(sink.at("/letters")) == 2)
+    await until(lambda: len(sink.at("/dead-letters")) == 2)
     assert sink.ids() == ["1", "2"]
-    found = sink.at("/letters")[0]
-    assert found.body == b'{"n":1}'
-    assert found.headers["ce-knativeerrordest"] == f"{sink.url}/sink"
-    assert found.headers["ce-knativeerrorcode"] == "422"
-    assert base64.b64decode(found.headers["ce-knativeerrordata"]) == b"no such order"
-    assert found.headers["ce-reason"] == "unknown"
-    assert found.headers["content-type"] == "application/json"
+    request = sink.at("/dead-letters")[0]
+    assert request.body == b'{"n":1}'
+    assert request.headers["ce-knativeerrordest"] == f"{sink.url}/sink"
+    assert request.headers["ce-knativeerrorcode"] == "422"
+    assert base64.b64decode(request.headers["ce-knativeerrordata"]) == b"no such order"
+    assert request.headers["ce-reason"] == "unknown"
+    assert request.headers["content-type"] == "application/json"
 
 
 async def test_a_retried_answer_is_tried_n_plus_1_times_then_dead_lettered(make: Make, sink: Sink) -> None:
     source = make()
     source.produce(event(1))
 
-    async def busy(found: Received) -> web.Response:
+    async def busy(request: Received) -> web.Response:
         return web.Response(status=429, headers={"Retry-After": "3600"})
 
     sink.sink = busy
     process = await source.start()
-    await until(lambda: len(sink.at("/letters")) == 1)
+    await until(lambda: len(sink.at("/dead-letters")) == 1)
     assert sink.ids() == ["1", "1", "1"]
     figures = await process.stats()
     assert (figures["retried"], figures["dead_lettered"]) == (2, 1)
 
 
 async def test_a_sink_that_says_nothing_is_timed_out_and_has_no_code(make: Make, sink: Sink) -> None:
-    letters = {"deadLetterSink": {"uri": f"{sink.url}/letters"}}
-    source = make(delivery={"retry": 0, "timeout": "PT0.2S", **letters})
+    dead_letter_sink = {"deadLetterSink": {"uri": f"{sink.url}/dead-letters"}}
+    source = make(delivery={"retry": 0, "timeout": "PT0.2S", **dead_letter_sink})
     source.produce(event(1))
     forever = asyncio.Event()
 
-    async def silent(found: Received) -> web.Response:
+    async def silent(request: Received) -> web.Response:
         await forever.wait()
         return web.Response()
 
     sink.sink = silent
     await source.start()
-    await until(lambda: len(sink.at("/letters")) == 1)
-    assert "ce-knativeerrorcode" not in sink.at("/letters")[0].headers
+    await until(lambda: len(sink.at("/dead-letters")) == 1)
+    assert "ce-knativeerrorcode" not in sink.at("/dead-letters")[0].headers
     forever.set()
 
 
@@ -361,18 +363,18 @@ async def test_where_the_dead_letter_sink_fails_the_record_is_dropped_and_commit
     source = make()
     source.produce(event(1, key=b"jane@example.com"), event(2))
 
-    async def refuse(found: Received) -> web.Response:
-        return web.Response(status=400 if found.id == "1" else 200)
+    async def refuse(request: Received) -> web.Response:
+        return web.Response(status=400 if request.id == "1" else 200)
 
     async def down(_: Received) -> web.Response:
         return web.Response(status=500)
 
-    sink.sink, sink.letters = refuse, down
+    sink.sink, sink.dead_letters = refuse, down
     process = await source.start()
     await until(lambda: sink.ids() == ["1", "2"])
-    assert sink.ids("/letters") == ["1", "1", "1"]
-    await until(lambda: bool(process.said("dropped and committed")))
-    (line,) = process.said("dropped and committed")
+    assert sink.ids("/dead-letters") == ["1", "1", "1"]
+    await until(lambda: bool(process.logged("dropped and committed")))
+    (line,) = process.logged("dropped and committed")
     assert (line["topic"], line["partition"], line["offset"]) == (source.topic, 0, 0)
     assert (await process.stats())["dropped"] == 1
     assert await process.end(signal.SIGTERM) == 0
@@ -384,8 +386,8 @@ async def test_without_a_dead_letter_sink_a_refused_record_is_dropped(make: Make
     source = make(delivery={"retry": 0})
     source.produce(event(1), event(2))
 
-    async def refuse(found: Received) -> web.Response:
-        return web.Response(status=500 if found.id == "1" else 200)
+    async def refuse(request: Received) -> web.Response:
+        return web.Response(status=500 if request.id == "1" else 200)
 
     sink.sink = refuse
     process = await source.start()
@@ -400,7 +402,7 @@ async def test_a_record_with_nul_in_its_key_is_dropped_and_committed(make: Make,
     source.produce(plain, event(1, key=b"a\x00b"), event(2))
     process = await source.start()
     await until(lambda: sink.ids() == ["2"])
-    assert len(sink.seen) == 1
+    assert len(sink.requests) == 1
     assert await process.end(signal.SIGTERM) == 0
     assert source.committed(1) == [3]
 
@@ -421,39 +423,39 @@ async def test_an_illegal_kne_header_stops_the_partition_for_good(make: Make, si
     source = make(partitions=2)
     source.produce(*(event(n, partition=n % 2) for n in range(10)))
 
-    async def decide(found: Received) -> web.Response:
-        if found.partition == 0:
+    async def decide(request: Received) -> web.Response:
+        if request.partition == 0:
             return web.Response(status=400, headers={"Kne-My-Reason": "x"})
         return web.Response()
 
     sink.sink = decide
     process = await source.start()
-    await until(lambda: len([found for found in sink.seen if found.partition == 1]) == 5)
-    await until(lambda: len([found for found in sink.seen if found.partition == 0]) == 1)
+    await until(lambda: len([request for request in sink.requests if request.partition == 1]) == 5)
+    await until(lambda: len([request for request in sink.requests if request.partition == 0]) == 1)
     figures = await process.stats()
-    stopped = {found["partition"]: found["stopped"] for found in figures["partitions"]}
+    stopped = {each["partition"]: each["stopped"] for each in figures["partitions"]}
     assert stopped == {0: True, 1: False}
-    assert sink.at("/letters") == []
+    assert sink.at("/dead-letters") == []
     assert await process.end(signal.SIGTERM) == 0
     assert source.committed(2)[1] == 5
     sink.sink = accepted
     await source.start()
-    await until(lambda: len([found for found in sink.seen if found.partition == 0]) == 6)
+    await until(lambda: len([request for request in sink.requests if request.partition == 0]) == 6)
 
 
 async def test_after_kill_9_everything_since_the_last_commit_comes_again(make: Make, sink: Sink) -> None:
     source = make()
     source.produce(*(event(n) for n in range(50)))
     process = await source.start()
-    await until(lambda: len(sink.seen) >= 50)
+    await until(lambda: len(sink.requests) >= 50)
     await process.end(signal.SIGKILL)
     assert source.committed(1)[0] < 50
-    before = len(sink.seen)
+    before = len(sink.requests)
     source.produce(event(50))
     await source.start()
     await until(lambda: "50" in sink.ids())
     assert set(sink.ids()) == {str(n) for n in range(51)}
-    assert len(sink.seen) > before + 1
+    assert len(sink.requests) > before + 1
 
 
 async def test_after_sigterm_nothing_is_lost_and_nothing_comes_twice(make: Make, sink: Sink) -> None:
@@ -461,18 +463,18 @@ async def test_after_sigterm_nothing_is_lost_and_nothing_comes_twice(make: Make,
     source.produce(*(event(n, partition=n % 4) for n in range(400)))
 
     async def ever_slower(_: Received) -> web.Response:
-        await asyncio.sleep(0.5 if len(sink.seen) > 100 else 0)
+        await asyncio.sleep(0.5 if len(sink.requests) > 100 else 0)
         return web.Response()
 
     sink.sink = ever_slower
     process = await source.start()
-    await until(lambda: len(sink.seen) >= 104)
+    await until(lambda: len(sink.requests) >= 104)
     assert await process.end(signal.SIGTERM) == 0
-    assert len(sink.seen) < 400
-    assert sum(source.committed(4)) == len(sink.seen)
+    assert len(sink.requests) < 400
+    assert sum(source.committed(4)) == len(sink.requests)
     sink.sink = accepted
     await source.start()
-    await until(lambda: len(sink.seen) >= 400)
+    await until(lambda: len(sink.requests) >= 400)
     assert sorted(sink.ids()) == sorted(str(n) for n in range(400))
 
 
@@ -480,11 +482,11 @@ async def test_offsets_are_committed_every_5_seconds(make: Make, sink: Sink) -> 
     source = make()
     source.produce(*(event(n) for n in range(5)))
     process = await source.start()
-    await until(lambda: len(sink.seen) == 5)
+    await until(lambda: len(sink.requests) == 5)
     await until(lambda: source.committed(1) == [5])
     figures = await process.stats()
     assert figures["last_commit"] is not None
-    assert [found["lag"] for found in figures["partitions"]] == [0]
+    assert [each["lag"] for each in figures["partitions"]] == [0]
 
 
 async def test_earliest_reads_what_was_there_before_and_latest_does_not(make: Make, sink: Sink) -> None:
@@ -494,9 +496,9 @@ async def test_earliest_reads_what_was_there_before_and_latest_does_not(make: Ma
         process = await source.start()
         await until(lambda process=process: len(process.assigned()) == 1)  # type: ignore[misc]
     await until(lambda: sink.ids() == ["1"])
-    # An assigned partition's end is looked up a little later: keep sending until one arrives.
+    # The end of a partition is looked up some time after its assignment: send until an event arrives.
     number = 100
-    while len(sink.seen) == 1:
+    while len(sink.requests) == 1:
         number += 1
         latest.produce(event(number))
         await asyncio.sleep(0.1)
@@ -521,19 +523,19 @@ async def test_a_second_process_joins_and_leaves_without_loss_or_disorder(make: 
     await until(lambda: len(second.assigned()) == 6)
     await until(lambda: len(set(sink.ids())) == total)
     for partition in range(6):
-        offsets = [found.offset for found in sink.seen if found.partition == partition]
+        offsets = [request.offset for request in sink.requests if request.partition == partition]
         firsts = list(dict.fromkeys(offsets))
         assert firsts == sorted(firsts)
-    # What was in flight at the hand-over comes twice: one a partition at most.
-    assert len(sink.seen) - total <= 6
+    # What is in flight during a rebalance is delivered twice: at most one event per partition.
+    assert len(sink.requests) - total <= 6
 
 
 async def test_consumers_n_are_n_members_that_share_the_partitions(make: Make, sink: Sink) -> None:
     source = make(partitions=4, consumers=2)
     source.produce(*(event(n, partition=n % 4) for n in range(40)))
     process = await source.start()
-    await until(lambda: len(sink.seen) == 40)
-    await until(lambda: [len(line["partitions"]) for line in process.said("partitions assigned")][-1] == 2)
+    await until(lambda: len(sink.requests) == 40)
+    await until(lambda: [len(line["partitions"]) for line in process.logged("partitions assigned")][-1] == 2)
     assert len(process.assigned()) == 4
 
 
@@ -550,18 +552,18 @@ async def test_unordered_delivery_flies_up_to_twice_a_poll_and_commits_without_g
 
     sink.sink = hold
     process = await source.start("--max-poll-records", "50")
-    await until(lambda: len(sink.seen) >= 50)
-    flying = (await process.stats())["in_flight"]
-    assert 50 <= flying <= 99
+    await until(lambda: len(sink.requests) >= 50)
+    in_flight = (await process.stats())["in_flight"]
+    assert 50 <= in_flight <= 99
 
-    async def hold_the_first(found: Received) -> web.Response:
-        if found.offset == 0:
+    async def hold_the_first(request: Received) -> web.Response:
+        if request.offset == 0:
             await asyncio.Event().wait()
         return web.Response()
 
     sink.sink = hold_the_first
     free.set()
-    await until(lambda: len(sink.seen) >= 200)
+    await until(lambda: len(sink.requests) >= 200)
     assert await process.end(signal.SIGTERM) == 0
     assert source.committed(1) == [200]
 
@@ -571,14 +573,14 @@ async def test_unordered_delivery_never_commits_past_one_that_is_open(make: Make
     source.produce(*(event(n) for n in range(100)))
     never = asyncio.Event()
 
-    async def hold_one(found: Received) -> web.Response:
-        if found.offset == 40:
+    async def hold_one(request: Received) -> web.Response:
+        if request.offset == 40:
             await never.wait()
         return web.Response()
 
     sink.sink = hold_one
     process = await source.start("--grace-seconds", "0.5")
-    await until(lambda: len(sink.seen) == 100)
+    await until(lambda: len(sink.requests) == 100)
     assert await process.end(signal.SIGTERM) == 0
     assert source.committed(1) == [40]
     never.set()
@@ -594,8 +596,8 @@ async def test_a_see_other_is_followed(make: Make, sink: Sink) -> None:
     sink.sink = elsewhere
     process = await source.start()
     await until(lambda: len(sink.at("/other")) == 1)
-    await until(lambda: process.said("ready") != [])
-    assert sink.at("/letters") == []
+    await until(lambda: process.logged("ready") != [])
+    assert sink.at("/dead-letters") == []
     assert (await process.stats())["delivered"] == 1
 
 

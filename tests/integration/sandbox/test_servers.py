@@ -1,4 +1,4 @@
-"""The embedded Kafka and PostgreSQL: what they promise to the sandbox, on the real programs."""
+"""The embedded Kafka and PostgreSQL, with the real programs."""
 
 import os
 import signal
@@ -53,7 +53,7 @@ def produced(bootstrap: str, topic: str, value: bytes) -> None:
 
 
 def consumed(bootstrap: str, topic: str) -> list[bytes]:
-    """All records of a topic of one partition."""
+    """All records of a topic with one partition."""
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -74,7 +74,7 @@ def consumed(bootstrap: str, topic: str) -> list[bytes]:
                 values.append(record.value() or b"")
     finally:
         consumer.close()
-    pytest.fail(f"the end of {topic} was not reached; so far {values}")
+    pytest.fail(f"the end of {topic} was not reached; only {values} came")
 
 
 def stored(url: str) -> list[str]:
@@ -278,10 +278,10 @@ def test_a_postgres_that_cannot_start_names_its_log(tmp_path: Path) -> None:
 
 def test_a_fresh_database_is_empty(fresh_database: str) -> None:
     with psycopg.connect(fresh_database) as connection:
-        found = connection.execute(
+        tables = connection.execute(
             "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'",
         ).fetchone()
-    assert found == (0,)
+    assert tables == (0,)
 
 
 def test_the_shared_broker_answers(kafka_bootstrap: str) -> None:

@@ -34,14 +34,14 @@ FUNCTION = """
 import asyncio, json, os, pathlib, signal
 
 GATE = pathlib.Path("gate")
-now = most = 0
+in_flight = peak = 0
 
-async def opened():
+async def gate_open():
     while not GATE.exists():
         await asyncio.sleep(0.005)
 
 async def app(scope, receive, send):
-    global now, most
+    global in_flight, peak
     if scope["type"] != "http":
         while (await receive())["type"] != "lifespan.shutdown":
             await send({"type": "lifespan.startup.complete"})
@@ -52,35 +52,35 @@ async def app(scope, receive, send):
         body += message.get("body", b"")
         more = message.get("more_body", False)
     path = scope["path"]
-    now += 1
-    most = max(most, now)
+    in_flight += 1
+    peak = max(peak, in_flight)
     if path == "/exit":
         os._exit(3)
     if path == "/held":
         if os.environ["COLOUR"] == "abrupt":
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        await opened()
+        await gate_open()
     if path == "/turn":
         await asyncio.sleep(0.005)
     if path == "/none":
-        now -= 1
+        in_flight -= 1
         await send({"type": "http.response.start", "status": 204, "headers": []})
         return await send({"type": "http.response.body"})
     if path == "/stream":
         head = [(b"content-type", b"text/event-stream"), (b"kne-reason", b"kept")]
         await send({"type": "http.response.start", "status": 200, "headers": head})
         await send({"type": "http.response.body", "body": b"data: first\\n\\n", "more_body": True})
-        await opened()
+        await gate_open()
         await send({"type": "http.response.body", "body": b"data: second\\n\\n"})
-        now -= 1
+        in_flight -= 1
         return
-    said = {
-        "pid": os.getpid(), "revision": os.environ["K_REVISION"], "path": path, "most": most,
+    answer = {
+        "pid": os.getpid(), "revision": os.environ["K_REVISION"], "path": path, "peak": peak,
         "method": scope["method"], "body": body.decode("latin-1"), "colour": os.environ.get("COLOUR"),
         "headers": [[name.decode("latin-1"), value.decode("latin-1")] for name, value in scope["headers"]],
     }
-    now -= 1
-    out = json.dumps(said).encode()
+    in_flight -= 1
+    out = json.dumps(answer).encode()
     head = [(b"content-length", str(len(out)).encode()), (b"content-type", b"application/json")]
     await send({"type": "http.response.start", "status": 200, "headers": head})
     await send({"type": "http.response.body", "body": out})
@@ -92,7 +92,7 @@ HOST = "echo.orderflow.svc.cluster.local"
 
 
 def manifest(colour: str = "none", scale: dict[str, str] | None = None, **spec: Any) -> str:
-    """A Service `echo`; `scale` are autoscaling annotations, `spec` goes into the revision's spec."""
+    """A Service `echo`. `scale` has autoscaling annotations; `spec` is for the revision's spec."""
     traffic = spec.pop("traffic", None)
     labels = spec.pop("labels", {})
     command = spec.pop("command", UVICORN)
@@ -117,13 +117,13 @@ def manifest(colour: str = "none", scale: dict[str, str] | None = None, **spec: 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Serving]]:
-    """Starts a Serving on tmp_path; the same state each time."""
+    """Starts Serving on tmp_path, with the same state each time."""
     (tmp_path / "fn.py").write_text(FUNCTION)
 
     @asynccontextmanager
     async def started(*manifests: str, **changes: Any) -> AsyncIterator[Serving]:
-        given: dict[str, Any] = {"root": tmp_path, "state": tmp_path / "state", "time_scale": SCALE}
-        async with Serving(ServingOptions(**(given | changes)), random.Random(7)) as serving:  # noqa: S311
+        defaults: dict[str, Any] = {"root": tmp_path, "state": tmp_path / "state", "time_scale": SCALE}
+        async with Serving(ServingOptions(**(defaults | changes)), random.Random(7)) as serving:  # noqa: S311
             for text in manifests:
                 serving.apply(parse(text, "echo.yaml"))
                 await serving.until_ready(DEADLINE)
@@ -138,9 +138,9 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-async def until(holds: Callable[[], bool], what: str) -> None:
+async def until(condition: Callable[[], bool], what: str) -> None:
     end = time.monotonic() + DEADLINE
-    while not holds():
+    while not condition():
         assert time.monotonic() < end, f"not within {DEADLINE} s: {what}"
         await asyncio.sleep(0.01)
 
@@ -155,7 +155,7 @@ async def call(
 
 
 async def raw(serving: Serving, sent: bytes) -> bytes:
-    """What comes back until the ingress closes."""
+    """Sends bytes and returns what comes back until the ingress closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", serving.port)
     writer.write(sent)
     async with asyncio.timeout(DEADLINE):
@@ -183,9 +183,9 @@ async def test_the_first_request_after_zero_is_answered_by_a_new_process(
         first = pids(serving)
         await until_zero(serving)
         assert not any(psutil.pid_exists(pid) for pid in first)
-        status, said = await call(client, serving)
+        status, answer = await call(client, serving)
         assert status == 200
-        assert said["pid"] not in first
+        assert answer["pid"] not in first
         assert revision(serving).cold_starts == 1
 
 
@@ -196,7 +196,7 @@ async def test_it_stays_up_while_a_request_is_in_flight_and_goes_to_zero_after(
         held = asyncio.create_task(call(client, serving, "/held"))
         await until(lambda: revision(serving).in_flight == 1, "in flight")
         before = pids(serving)
-        # A revision that is idle goes to zero meanwhile, this one must not.
+        # An idle revision goes to zero in this time. This one must not.
         await until(lambda: not revision(serving, 0).instances, "the idle revision at zero")
         assert pids(serving) == before
         (tmp_path / "gate").touch()
@@ -243,9 +243,9 @@ async def test_a_container_concurrency_of_one_never_overlaps(
     start: Any, client: aiohttp.ClientSession
 ) -> None:
     async with start(manifest(containerConcurrency=1)) as serving:
-        said = await asyncio.gather(*(call(client, serving, "/turn") for _ in range(40)))
-        assert [status for status, _ in said] == [200] * 40
-        assert {answer["most"] for _, answer in said} == {1}
+        answers = await asyncio.gather(*(call(client, serving, "/turn") for _ in range(40)))
+        assert [status for status, _ in answers] == [200] * 40
+        assert {answer["peak"] for _, answer in answers} == {1}
 
 
 async def test_a_killed_process_is_replaced_and_its_caller_gets_502(
@@ -258,7 +258,7 @@ async def test_a_killed_process_is_replaced_and_its_caller_gets_502(
         os.kill(old, signal.SIGKILL)
         status, reason = await held
         assert (status, "connection lost" in reason) == (502, True)
-        # A connection that the dying process' kernel still took is a 502 too.
+        # The kernel may still accept a connection for the dying process: a 502, too.
         seen = [await call(client, serving)]
         while seen[-1][0] != 200:
             assert seen[-1][0] in {502, 503}
@@ -273,11 +273,11 @@ async def test_a_request_that_no_process_has_seen_goes_to_another_one(
         held = asyncio.create_task(call(client, serving, "/held"))
         await until(lambda: any(each.in_flight for each in revision(serving).instances), "in flight")
         (old,) = revision(serving).instances
-        # It closes its port and finishes what it has, so it is alive and refuses.
+        # The process closes its port and finishes its request: it lives, and refuses connections.
         os.kill(old.pid, signal.SIGTERM)
         await until(lambda: not _accepts(old.port), "the port refuses")
-        status, said = await call(client, serving)
-        assert (status, said["pid"] == old.pid) == (200, False)
+        status, answer = await call(client, serving)
+        assert (status, answer["pid"] == old.pid) == (200, False)
         (tmp_path / "gate").touch()
         assert (await held)[0] == 200
 
@@ -322,7 +322,7 @@ async def test_a_revision_that_cannot_start_any_more_refuses_with_503(
 async def test_a_crash_loop_refuses_at_once_between_its_attempts(
     start: Any, client: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    # At full scale the third pause is longer than the one second a request may take.
+    # Without time_scale the third backoff is longer than the request timeout of one second.
     async with start(manifest(scale={"min-scale": "1"}, timeoutSeconds=1), time_scale=1) as serving:
         (tmp_path / "fn.py").write_text("raise SystemExit(7)")
         (pid,) = pids(serving)
@@ -498,10 +498,10 @@ async def test_headers_and_body_pass_untouched(start: Any) -> None:
             b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
         )
         head, _, body = (await raw(serving, sent)).partition(b"\r\n\r\n")
-        said = json.loads(body)
-        headers = dict(said["headers"])
+        answer = json.loads(body)
+        headers = dict(answer["headers"])
         assert head.startswith(b"HTTP/1.1 200 OK\r\n")
-        assert (said["method"], said["path"], said["body"]) == ("POST", "/a b", "abcde")
+        assert (answer["method"], answer["path"], answer["body"]) == ("POST", "/a b", "abcde")
         assert (headers["ce-subject"], headers["kne-error"]) == ("caf\xe9", "yes")
         assert headers["content-length"] == "5"
 
@@ -568,21 +568,23 @@ async def test_another_process_applies_and_moves_traffic_with_the_token_only(
     async with start(manifest("blue")) as serving:
         file = tmp_path / "state" / "control.json"
         assert file.stat().st_mode & 0o077 == 0
-        known = json.loads(file.read_text())
-        async with client.get(f"{known['control']}/status") as answer:
+        control = json.loads(file.read_text())
+        async with client.get(f"{control['control']}/status") as answer:
             assert answer.status == 401
-        headers = {"Authorization": f"Bearer {known['token']}"}
+        headers = {"Authorization": f"Bearer {control['token']}"}
         async with client.post(
-            f"{known['control']}/apply?file=new.yaml", data=manifest("green"), headers=headers
+            f"{control['control']}/apply?file=new.yaml", data=manifest("green"), headers=headers
         ) as answer:
             assert (await answer.json())[0]["revision"] == "echo-00002"
         await serving.until_ready(DEADLINE)
         split = [{"revisionName": "echo-00001", "percent": 30}, {"percent": 70}]
-        async with client.post(f"{known['control']}/traffic/echo", json=split, headers=headers) as answer:
+        async with client.post(f"{control['control']}/traffic/echo", json=split, headers=headers) as answer:
             assert [each["percent"] for each in await answer.json()] == [30, 70]
-        async with client.post(f"{known['control']}/traffic/echo", json=split[:1], headers=headers) as answer:
+        async with client.post(
+            f"{control['control']}/traffic/echo", json=split[:1], headers=headers
+        ) as answer:
             assert (answer.status, "sum to 30" in await answer.text()) == (422, True)
-        async with client.get(f"{known['control']}/status", headers=headers) as answer:
+        async with client.get(f"{control['control']}/status", headers=headers) as answer:
             assert [each["percent"] for each in (await answer.json())[0]["revisions"]] == [30, 70]
 
 

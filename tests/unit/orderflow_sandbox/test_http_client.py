@@ -1,4 +1,4 @@
-"""The small HTTP client against a server that writes what a test hands it."""
+"""The small HTTP client against a server whose responses each test writes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Server:
             await self.ends.put(None)
             writer.close()
 
-    async def asked(self) -> asyncio.StreamWriter:
+    async def requested(self) -> asyncio.StreamWriter:
         """Where to write the response of the next request."""
         return await asyncio.wait_for(self.writers.get(), 5)
 
@@ -63,7 +63,7 @@ async def connected(pool: ConnectionPool) -> Connection:
 
 async def response_of(server: Server, connection: Connection, data: bytes, *, head: bool = False) -> Response:
     request = asyncio.create_task(connection.request(REQUEST, method_is_head=head))
-    (await server.asked()).write(data)
+    (await server.requested()).write(data)
     return await asyncio.wait_for(request, 5)
 
 
@@ -78,7 +78,7 @@ async def test_a_body_is_read_as_it_comes(server: Server) -> None:
     pool = server.pool()
     connection = await connected(pool)
     request = asyncio.create_task(connection.request(REQUEST))
-    writer = await server.asked()
+    writer = await server.requested()
     writer.write(b"HTTP/1.1 200 OK\r\nX-Name: caf\xe9\r\ntransfer-encoding: chunked\r\n\r\n")
     response = await request
     assert (response.status, response.headers[0]) == (200, (b"X-Name", b"caf\xe9"))
@@ -93,7 +93,7 @@ async def test_a_body_is_read_as_it_comes(server: Server) -> None:
 async def test_a_body_without_a_length_ends_with_its_connection(server: Server) -> None:
     connection = await connected(server.pool())
     request = asyncio.create_task(connection.request(REQUEST))
-    writer = await server.asked()
+    writer = await server.requested()
     writer.write(b"HTTP/1.1 200 OK\r\n\r\nall of it")
     writer.close()
     assert await whole(await request) == b"all of it"
@@ -102,7 +102,7 @@ async def test_a_body_without_a_length_ends_with_its_connection(server: Server) 
 async def test_a_body_that_breaks_off_is_an_error(server: Server) -> None:
     connection = await connected(server.pool())
     request = asyncio.create_task(connection.request(REQUEST))
-    writer = await server.asked()
+    writer = await server.requested()
     writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf")
     response = await request
     writer.close()
@@ -146,7 +146,7 @@ async def test_a_response_that_is_given_up_ends_its_connection(server: Server) -
 async def test_a_request_that_is_cancelled_ends_its_connection(server: Server) -> None:
     connection = await connected(server.pool())
     request = asyncio.create_task(connection.request(REQUEST))
-    await server.asked()
+    await server.requested()
     request.cancel()
     await server.end()
 
@@ -155,7 +155,7 @@ async def test_a_server_waits_for_a_reader_that_is_slow(server: Server) -> None:
     size = 64 * 1024 * 1024
     connection = await connected(server.pool())
     request = asyncio.create_task(connection.request(REQUEST))
-    writer = await server.asked()
+    writer = await server.requested()
     writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size)
     response = await request
     writer.write(b"x" * size)
@@ -176,7 +176,7 @@ async def test_a_closed_pool_ends_what_is_idle_now_and_what_is_busy_when_it_is_d
     busy, idle = await connected(pool), await connected(pool)
     await response_of(server, idle, EMPTY)
     request = asyncio.create_task(busy.request(REQUEST))
-    writer = await server.asked()
+    writer = await server.requested()
     pool.close()
     await server.end()
     writer.write(EMPTY)

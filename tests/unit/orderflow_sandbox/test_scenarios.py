@@ -1,4 +1,4 @@
-"""The storefront's stream and the replayed file: what they tell."""
+"""The generated scenarios, and those of a replayed file."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ def read(tmp_path: Path, text: str) -> list[OrderScenario]:
     return replay.read(file)
 
 
-def test_a_seed_tells_the_same_stories_again_and_every_kind_of_them() -> None:
+def test_a_seed_gives_the_same_scenarios_again_and_every_kind_of_them() -> None:
     once, again = (list(order_scenarios(60, 7, "o", START)) for _ in range(2))
     assert once == again
     names = {scenario.name for scenario in once}
@@ -64,7 +64,7 @@ async def test_what_happened_is_sent_in_the_order_in_which_it_happened(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reason"),
     [
         ("id,when\n1,2\n", "missing: order_id"),
         (HEADER + "a,created,yesterday,,,\n", "line 2: purchased"),
@@ -72,6 +72,6 @@ async def test_what_happened_is_sent_in_the_order_in_which_it_happened(tmp_path:
         (HEADER + "a,created,,,,\n", "line 2: order_id and purchased"),
     ],
 )
-def test_a_file_that_is_none_is_told_by_line_and_column(text: str, told: str, tmp_path: Path) -> None:
-    with pytest.raises(SandboxError, match=told):
+def test_an_invalid_file_is_refused_with_line_and_column(text: str, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(SandboxError, match=reason):
         read(tmp_path, text)

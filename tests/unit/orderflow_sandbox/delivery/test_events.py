@@ -1,4 +1,4 @@
-"""Records as KafkaSource sends them. Each test says the rule it proves."""
+"""Records as KafkaSource sends them. The name of each test is a rule."""
 
 import base64
 import json
@@ -26,15 +26,15 @@ def record(**changes: Any) -> Record:
     return replace(base, **changes)
 
 
-def one(given: Record, origin: Origin = ORIGIN) -> Event:
-    (event,) = events_of_poll([given], origin)
+def one(input_record: Record, origin: Origin = ORIGIN) -> Event:
+    (event,) = events_of_poll([input_record], origin)
     assert event is not None
     return event
 
 
 def changed(**headers: bytes | None) -> list[tuple[str, bytes | None]]:
-    kept = [(name, value) for name, value in CE if name.replace("-", "_") not in headers]
-    return [*kept, *headers.items()]
+    others = [(name, value) for name, value in CE if name.replace("-", "_") not in headers]
+    return [*others, *headers.items()]
 
 
 def lines(event: Event) -> set[bytes]:
@@ -70,7 +70,7 @@ def test_other_kafka_headers_of_a_cloudevent_are_left_out() -> None:
 
 
 def test_a_record_without_content_type_is_forwarded_without_one() -> None:
-    event = one(record(headers=[found for found in CE if found[0] != "content-type"]))
+    event = one(record(headers=[header for header in CE if header[0] != "content-type"]))
     assert not any(line.startswith(b"content-type") for line in lines(event))
 
 
@@ -118,9 +118,9 @@ def test_structured_data_by_content_type(part: dict[str, Any], data: bytes | Non
 MALFORMED: list[tuple[str, dict[str, Any]]] = [
     ("no specversion", {"headers": changed(ce_specversion=b"")}),
     ("unknown specversion", {"headers": changed(ce_specversion=b"2.0")}),
-    ("no id", {"headers": [found for found in CE if found[0] != "ce_id"]}),
-    ("no source", {"headers": [found for found in CE if found[0] != "ce_source"]}),
-    ("no type", {"headers": [found for found in CE if found[0] != "ce_type"]}),
+    ("no id", {"headers": [header for header in CE if header[0] != "ce_id"]}),
+    ("no source", {"headers": [header for header in CE if header[0] != "ce_source"]}),
+    ("no type", {"headers": [header for header in CE if header[0] != "ce_type"]}),
     ("source is no URI", {"headers": changed(ce_source=b"not a uri")}),
     ("source with a bad escape", {"headers": changed(ce_source=b"/%zz")}),
     ("bad time", {"headers": [*CE, ("ce_time", b"yesterday")]}),
@@ -163,15 +163,15 @@ def test_an_empty_key_is_no_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "sent"),
+    ("time", "sent"),
     [
         (b"2026-11-22T10:00:00.120Z", "2026-11-22T10:00:00.12Z"),
         (b"2026-11-22T10:00:00.000+00:00", "2026-11-22T10:00:00Z"),
         (b"2026-11-22T10:00:00+02:00", "2026-11-22T10:00:00+02:00"),
     ],
 )
-def test_a_time_is_written_again_as_java_writes_it(given: bytes, sent: str) -> None:
-    assert one(record(headers=[*CE, ("ce_time", given)])).attributes["time"] == sent
+def test_a_time_is_written_again_as_java_writes_it(time: bytes, sent: str) -> None:
+    assert one(record(headers=[*CE, ("ce_time", time)])).attributes["time"] == sent
 
 
 def test_overrides_win_over_what_the_event_carries() -> None:
@@ -209,13 +209,13 @@ def test_a_null_header_on_no_cloudevent_takes_the_others_of_its_poll_with_it() -
     poison = record(headers=[("x", None)], offset=2)
     later = record(headers=[("y", b"1")], offset=3)
     event = record(offset=4)
-    found = events_of_poll([plain, poison, later, event], ORIGIN)
-    assert [sent is not None for sent in found] == [False, False, False, True]
+    events = events_of_poll([plain, poison, later, event], ORIGIN)
+    assert [each is not None for each in events] == [False, False, False, True]
 
 
 @pytest.mark.parametrize("name", ["ce_subject", "content-type"])
 def test_a_null_valued_ce_header_or_content_type_is_such_poison(name: str) -> None:
-    headers = [found for found in CE if found[0] != name]
+    headers = [header for header in CE if header[0] != name]
     poison = record(headers=[*headers, (name, None)])
     assert events_of_poll([poison, record(headers=[])], ORIGIN) == [None, None]
 
@@ -226,31 +226,31 @@ def test_a_null_header_of_another_name_does_not_harm_a_cloudevent() -> None:
     assert event.attributes["id"] == "e-1"
 
 
-def letter(**answer: Any) -> dict[str, str]:
-    given: dict[str, Any] = {"status": 400, "headers": [], "body": b"", **answer}
-    return dead_letter(one(record()), "http://track", **given).attributes
+def dead_letter_attributes(**answer: Any) -> dict[str, str]:
+    response: dict[str, Any] = {"status": 400, "headers": [], "body": b"", **answer}
+    return dead_letter(one(record()), "http://track", **response).attributes
 
 
 def test_a_dead_letter_is_the_same_event_and_says_why() -> None:
-    found = letter(body=b"x" * 2000)
-    assert found["id"] == "e-1"
-    assert found["knativeerrordest"] == "http://track"
-    assert found["knativeerrorcode"] == "400"
-    assert base64.b64decode(found["knativeerrordata"]) == b"x" * 1024
+    attributes = dead_letter_attributes(body=b"x" * 2000)
+    assert attributes["id"] == "e-1"
+    assert attributes["knativeerrordest"] == "http://track"
+    assert attributes["knativeerrorcode"] == "400"
+    assert base64.b64decode(attributes["knativeerrordata"]) == b"x" * 1024
 
 
 def test_without_an_answer_there_is_no_code() -> None:
-    found = letter(status=None)
-    assert found["knativeerrordest"] == "http://track"
-    assert "knativeerrorcode" not in found
-    assert "knativeerrordata" not in found
+    attributes = dead_letter_attributes(status=None)
+    assert attributes["knativeerrordest"] == "http://track"
+    assert "knativeerrorcode" not in attributes
+    assert "knativeerrordata" not in attributes
 
 
 def test_kne_headers_of_the_answer_become_extensions() -> None:
-    assert letter(headers=[("KNE-Reason", "late"), ("Location", "/x")])["reason"] == "late"
+    assert dead_letter_attributes(headers=[("KNE-Reason", "late"), ("Location", "/x")])["reason"] == "late"
 
 
 @pytest.mark.parametrize("name", ["Kne-My-Reason", "kne-ä", "kne-"])
 def test_an_illegal_kne_header_is_an_error_of_its_own(name: str) -> None:
     with pytest.raises(IllegalExtensionError):
-        letter(headers=[(name, "x")])
+        dead_letter_attributes(headers=[(name, "x")])

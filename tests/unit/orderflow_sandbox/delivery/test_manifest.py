@@ -69,8 +69,8 @@ def test_a_delivery_block_without_retry_has_no_retries(tmp_path: Path) -> None:
     ],
 )
 def test_durations_are_iso_8601(text: str, seconds: float) -> None:
-    found = Delivery.model_validate({"backoffDelay": text}).backoff_delay
-    assert found == timedelta(seconds=seconds)
+    delay = Delivery.model_validate({"backoffDelay": text}).backoff_delay
+    assert delay == timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize(

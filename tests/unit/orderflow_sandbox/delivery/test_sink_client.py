@@ -1,4 +1,4 @@
-"""Bytes on the wire, against a server that keeps them as they come."""
+"""The bytes of requests, against a server that keeps them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -42,10 +42,10 @@ class Server:
 
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
-    found = Server()
-    listening = await asyncio.start_server(found.serve, "127.0.0.1", 0)
-    found.port = listening.sockets[0].getsockname()[1]
-    yield found
+    server = Server()
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    server.port = listening.sockets[0].getsockname()[1]
+    yield server
     listening.close()
 
 

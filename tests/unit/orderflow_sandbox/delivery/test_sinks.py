@@ -70,5 +70,5 @@ def test_an_address_without_a_host_is_refused() -> None:
 )
 def test_a_redirect_is_resolved_against_the_sink(location: str, port: int, path: str) -> None:
     sink = resolver(namespace="orderflow")(destination(uri="http://example.com/a/b"))
-    found = redirected(sink, location)
-    assert (found.port, found.path) == (port, path)
+    target = redirected(sink, location)
+    assert (target.port, target.path) == (port, path)

@@ -21,50 +21,52 @@ LIMITS = Limits(
 )
 
 
-def seen(stable: float, panic: float, ready: int, quiet_for: float = 0, now: float = 1000) -> Observation:
+def observation(
+    stable: float, panic: float, ready: int, quiet_for: float = 0, now: float = 1000
+) -> Observation:
     return Observation(now=now, stable=stable, panic=panic, ready=ready, quiet_for=quiet_for)
 
 
 @pytest.mark.parametrize(
-    ("why", "observed", "limits", "wanted"),
+    ("rule", "observed", "limits", "desired"),
     [
-        ("nothing ever came", seen(0, 0, 0, 1), LIMITS, 0),
-        ("the first request waits for a process", seen(0, 0, 0, 0), LIMITS, 1),
-        ("the target is not exceeded", seen(7, 7, 1), LIMITS, 1),
-        ("the stable average exceeds it", seen(8, 8, 1), LIMITS, 2),
-        ("a burst over twice what is ready counts at once", seen(1, 28, 1), LIMITS, 4),
-        ("a burst below twice does not", seen(14, 20, 2), LIMITS, 2),
-        ("never above max-scale", seen(900, 900, 1), LIMITS, 10),
-        ("never below min-scale", seen(0, 0, 3, 999), replace(LIMITS, min_scale=2), 2),
-        ("down to half at most", seen(7, 7, 9), LIMITS, 4),
-        ("one stays while the window is not over", seen(0, 0, 1, 59), LIMITS, 1),
-        ("none stays once it is", seen(0, 0, 1, 60), LIMITS, 0),
-        ("the retention period comes on top", seen(0, 0, 1, 89), replace(LIMITS, retention=30), 1),
-        ("and ends", seen(0, 0, 1, 90), replace(LIMITS, retention=30), 0),
+        ("nothing ever came", observation(0, 0, 0, 1), LIMITS, 0),
+        ("the first request waits for a process", observation(0, 0, 0, 0), LIMITS, 1),
+        ("the target is not exceeded", observation(7, 7, 1), LIMITS, 1),
+        ("the stable average exceeds it", observation(8, 8, 1), LIMITS, 2),
+        ("a burst over twice what is ready counts at once", observation(1, 28, 1), LIMITS, 4),
+        ("a burst below twice does not", observation(14, 20, 2), LIMITS, 2),
+        ("never above max-scale", observation(900, 900, 1), LIMITS, 10),
+        ("never below min-scale", observation(0, 0, 3, 999), replace(LIMITS, min_scale=2), 2),
+        ("down to half at most", observation(7, 7, 9), LIMITS, 4),
+        ("one stays while the window is not over", observation(0, 0, 1, 59), LIMITS, 1),
+        ("none stays once it is", observation(0, 0, 1, 60), LIMITS, 0),
+        ("the retention period comes on top", observation(0, 0, 1, 89), replace(LIMITS, retention=30), 1),
+        ("and ends", observation(0, 0, 1, 90), replace(LIMITS, retention=30), 0),
     ],
 )
-def test_a_decision(why: str, observed: Observation, limits: Limits, wanted: int) -> None:
-    assert decide(limits, observed, Memory())[0] == wanted, why
+def test_a_decision(rule: str, observed: Observation, limits: Limits, desired: int) -> None:
+    assert decide(limits, observed, Memory())[0] == desired, rule
 
 
 def test_a_panic_never_scales_down_and_ends_a_window_after_the_last_excess() -> None:
-    wanted, memory = decide(LIMITS, seen(1, 28, 1), Memory())
-    assert wanted == 4
-    wanted, memory = decide(LIMITS, seen(1, 0, 4, now=1059), memory)
-    assert wanted == 4
-    wanted, memory = decide(LIMITS, seen(1, 0, 4, now=1060), memory)
-    assert wanted == 2
+    desired, memory = decide(LIMITS, observation(1, 28, 1), Memory())
+    assert desired == 4
+    desired, memory = decide(LIMITS, observation(1, 0, 4, now=1059), memory)
+    assert desired == 4
+    desired, memory = decide(LIMITS, observation(1, 0, 4, now=1060), memory)
+    assert desired == 2
     assert memory == Memory()
 
 
-def test_a_scale_down_delay_keeps_the_highest_wish() -> None:
+def test_a_scale_down_delay_keeps_the_highest_number() -> None:
     limits = replace(LIMITS, scale_down_delay=10)
-    wanted, memory = decide(limits, seen(21, 21, 3), Memory())
-    assert wanted == 3
-    wanted, memory = decide(limits, seen(1, 1, 3, now=1009), memory)
-    assert wanted == 3
-    wanted, _ = decide(limits, seen(1, 1, 3, now=1011), memory)
-    assert wanted == 1
+    desired, memory = decide(limits, observation(21, 21, 3), Memory())
+    assert desired == 3
+    desired, memory = decide(limits, observation(1, 1, 3, now=1009), memory)
+    assert desired == 3
+    desired, _ = decide(limits, observation(1, 1, 3, now=1011), memory)
+    assert desired == 1
 
 
 @pytest.mark.parametrize(

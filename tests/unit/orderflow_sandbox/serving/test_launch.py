@@ -39,9 +39,9 @@ def test_a_process_knows_its_service_and_revision() -> None:
 
 
 def test_a_process_inherits_nothing_that_was_not_given() -> None:
-    given = {"PATH", "HOME", "PYTHONUNBUFFERED", "PYTHONPATH", "HOST", "PORT"}
-    given |= {"K_SERVICE", "K_REVISION", "K_CONFIGURATION"}
-    assert set(started({"command": ["serve"]}).env) == given
+    names = {"PATH", "HOME", "PYTHONUNBUFFERED", "PYTHONPATH", "HOST", "PORT"}
+    names |= {"K_SERVICE", "K_REVISION", "K_CONFIGURATION"}
+    assert set(started({"command": ["serve"]}).env) == names
 
 
 def test_the_sandbox_value_wins_over_env_and_env_over_the_config_map() -> None:

@@ -88,9 +88,9 @@ def test_each_service_of_the_base_runs_its_own_function() -> None:
     ],
 )
 def test_what_cannot_hold_here_is_refused_by_file_and_field(changes: dict[str, Any], field: str) -> None:
-    said = refusal(service(**changes))
-    assert said.startswith("echo.yaml: ")
-    assert field in said
+    message = refusal(service(**changes))
+    assert message.startswith("echo.yaml: ")
+    assert field in message
 
 
 @pytest.mark.parametrize(
@@ -125,8 +125,8 @@ def test_a_class_that_does_not_fit_its_metric_or_scale_is_refused(
     annotations: dict[str, str], reason: str
 ) -> None:
     annotations |= {"class": f"{annotations['class']}.autoscaling.knative.dev"}
-    given = {f"autoscaling.knative.dev/{name}": value for name, value in annotations.items()}
-    assert reason in refusal(service(spec__template__metadata__annotations=given))
+    prefixed = {f"autoscaling.knative.dev/{name}": value for name, value in annotations.items()}
+    assert reason in refusal(service(spec__template__metadata__annotations=prefixed))
 
 
 def test_min_scale_above_max_scale_is_refused() -> None:
