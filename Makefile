@@ -72,9 +72,16 @@ run: $(VENV)/sandbox  ## start the sandbox, send orders, check their results, an
 demo: $(VENV)/sandbox  ## the same, and stop at the end: make demo ORDERS=500
 	@$(BIN)/orderflow demo --orders $(ORDERS)
 
+# Tests wait more than they compute, so that three workers keep two cores busy. All tests of a file run on one worker,
+# because they share servers. The files start in the order of testpaths, where the slow ones come first.
+WORKERS ?= 3
+PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# Without byte code on disk each process of a test compiles the whole code anew.
+test test-unit: export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: test
 test: $(VENV)/dev $(KUSTOMIZE)  ## all tests: unit, manifests, integration (real Kafka and PostgreSQL), end to end in the sandbox
-	$(BIN)/pytest --cov --cov-report=term:skip-covered --cov-report=xml:build/coverage.xml $(PYTEST)
+	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term:skip-covered --cov-report=xml:build/coverage.xml $(PYTEST)
 
 .PHONY: coverage
 coverage:  ## all tests, with coverage of the stages' processes, which is slower; writes build/coverage.xml
@@ -82,7 +89,7 @@ coverage:  ## all tests, with coverage of the stages' processes, which is slower
 
 .PHONY: test-unit
 test-unit: $(VENV)/dev  ## the unit tests, which need no server
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest $(PARALLEL) tests/unit
 
 .PHONY: bench
 bench: $(VENV)/bench  ## benchmark beside FastStream and DBOS; make bench BENCH=quick is shorter

@@ -1,24 +1,20 @@
 """A real browser, and a database for what it looks at."""
 
 import os
-import shutil
 import uuid
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 from support.browsing import FLAGS
+from support.programs import program
 
 from orderflow_sandbox.servers.postgres import EmbeddedPostgres, create_database, drop_database
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if chromium is None:
-        missing = "no browser: install chromium or name one in CHROMIUM"
-        assert os.environ.get("REQUIRE_BROWSER") != "1", missing
-        pytest.skip(missing)
+    chromium = program("chromium", required="REQUIRE_BROWSER")
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
         yield opened

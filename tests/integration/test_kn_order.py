@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import uuid
@@ -17,6 +16,7 @@ import pytest
 from support.console import console
 from support.events import event, order, paid, placed
 from support.flow import Flow, flow
+from support.programs import program
 
 from orderflow.adapters.http import api_keys
 from orderflow.audit.report import TopicReport
@@ -393,9 +393,7 @@ def test_a_key_comes_from_the_environment_or_a_file_and_a_wrong_one_is_an_error(
 def test_kn_finds_the_command_and_passes_arguments_on_but_has_one_exit_code_for_all_errors(
     shop: Flow,
 ) -> None:
-    kn_itself = os.environ.get("KN") or shutil.which("kn")
-    if kn_itself is None:
-        pytest.skip("no kn: go install knative.dev/client/cmd/kn@latest, or name one in KN")
+    kn_itself = program("kn")
     path = f"{Path(COMMAND).parent}:{os.environ['PATH']}"
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:

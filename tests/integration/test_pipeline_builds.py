@@ -18,6 +18,8 @@ from support.processes import runs
 from tests.pipeline import builds
 from tests.pipeline.builds import Credentials, Finished, Job
 
+AGENT = {name: value for name, value in os.environ.items() if name != "JDK_JAVA_OPTIONS"}
+"""A JVM that has options from there says so on the console."""
 SECRET = "p4ss+w/rd=="
 JUNIT = '<testsuites><testsuite tests="3" failures="{failed}" errors="0" skipped="1"/></testsuites>'
 COVERAGE = '<!DOCTYPE coverage SYSTEM "http://x.example/c.dtd"><coverage line-rate="0.9344"/>'

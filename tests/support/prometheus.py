@@ -1,30 +1,18 @@
 """A real Prometheus on loopback that scrapes one address, and its HTTP API."""
 
 import contextlib
-import os
-import shutil
 import subprocess
 import time
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
-import pytest
 import yaml
 
 from orderflow_sandbox.address import free_port
+from support.programs import program
 
 START_SECONDS = 60
-
-
-def program(name: str) -> str:
-    """The path of `prometheus` or `promtool`; without it the test is skipped, where it may be missing."""
-    found = shutil.which(name)
-    if found is None:
-        missing = f"no {name}: install Prometheus"
-        assert os.environ.get("REQUIRE_PROMETHEUS") != "1", missing
-        pytest.skip(missing)
-    return found
 
 
 class Prometheus:
@@ -45,7 +33,8 @@ class Prometheus:
 
     def __enter__(self) -> Self:
         address = f"127.0.0.1:{self._http.base_url.port}"
-        command = [program("prometheus"), "--config.file=prometheus.yaml", "--storage.tsdb.path=data"]
+        command = [program("prometheus", required="REQUIRE_PROMETHEUS")]
+        command += ["--config.file=prometheus.yaml", "--storage.tsdb.path=data"]
         command += [f"--web.listen-address={address}", "--log.level=warn"]
         with (self._folder / "prometheus.log").open("wb") as log:
             self._process = subprocess.Popen(command, cwd=self._folder, stdout=log, stderr=log)

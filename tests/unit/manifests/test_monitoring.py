@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from support.firing import CASES, EARLY, Case
 from support.monitoring import ALERTS, DASHBOARDS, EXPRESSIONS, FOREIGN, MONITORING, RULES, names
-from support.prometheus import program
+from support.programs import program
 from support.stage import ROOT
 from typer.main import get_command
 
@@ -28,7 +28,12 @@ from orderflow.query.store.statistics import LedgerCount, Need, NotificationCoun
 
 def promtool(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [program("promtool"), *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=60
+        [program("promtool", required="REQUIRE_PROMETHEUS"), *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
 
 
