@@ -35,9 +35,9 @@ def everything_happens(shop: Watched) -> None:
     good_orders(shop)
     at_the_door(shop)
     poison(shop)
-    with shop.outside.trouble("smtp", "refuse"):
+    with shop.stand_ins.fault("smtp", "refuse"):
         failing_mail(shop, "refused")
-    with shop.outside.trouble("smtp", "defer"), shop.outside.trouble("webhook", 500):
+    with shop.stand_ins.fault("smtp", "defer"), shop.stand_ins.fault("webhook", 500):
         failing_mail(shop, "deferred")
     dead_letter(shop)
     operators(shop)
@@ -72,7 +72,7 @@ def good_orders(shop: Watched) -> None:
     assert posted.status_code == 202
     assert intake.http.post("/orders/dry-run", json=document).status_code == 200
     shop.deliver()
-    until(lambda: bool(shop.outside.mails(EMAIL)))
+    until(lambda: bool(shop.stand_ins.mails(EMAIL)))
 
 
 def at_the_door(shop: Watched) -> None:
@@ -160,7 +160,7 @@ def letters(shop: Watched) -> list[str]:
 
 
 def test_she_was_there(shop: Watched) -> None:
-    assert EMAIL in str(shop.outside.mails(EMAIL))
+    assert EMAIL in str(shop.stand_ins.mails(EMAIL))
     assert len(letters(shop)) > 20
     assert any(leaks("kafka", seen.data) for topic, seen in shop.tap.seen if topic == topics.PARKED)
     revealed = [shop.query.get(f"/api/parked/{each}", params={"reveal": 1}).text for each in letters(shop)]
