@@ -1,4 +1,4 @@
-"""Compares what was sent with what the database has and what the outside world received. Whole tables stream
+"""Compares what was sent with what the database has and what the stand-ins received. Whole tables stream
 through: nothing is held but the book's file."""
 
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from orderflow.messaging.cloudevent import derived_id
 from orderflow.notify.model import CustomerKind, StatusKind
 from orderflow.track.decision import STAGE
 from tests.chaos.book import Book
-from tests.chaos.outside import ENDPOINT
+from tests.chaos.stand_ins import ENDPOINT
 
 _SHOWN = 10
 _ORDERS = "SELECT order_id, status, payment, version FROM orders WHERE starts_with(order_id, %s)"

@@ -48,7 +48,7 @@ async def execute(scenario: Scenario, shop: Shop, seed: int, number: int) -> Res
     book = Book(shop.state / "books" / f"{scenario.name}.sqlite")
     groups = Groups(shop.bootstrap)
     before = await asyncio.to_thread(parked_before, shop.database)
-    for _ in shop.outside.news():
+    for _ in shop.stand_ins.news():
         pass
     told = tales(rolls.randrange(2**32), prefix, scenario.kinds)
     load = Load(shop.intake, shop.bootstrap, book, told, ORDERS_PER_SECOND)
@@ -68,7 +68,7 @@ async def execute(scenario: Scenario, shop: Shop, seed: int, number: int) -> Res
 async def examine(run: Run, result: Result, before: list[str]) -> None:
     """Once all is settled: the audit, the accounts and the judgement. before is what was parked at the start."""
     await _audit(run, result)
-    run.book.receive(run.shop.outside.news())
+    run.book.receive(run.shop.stand_ins.news())
     result.account = account(run.book, run.shop.database, run.prefix, before)
     if run.times:
         result.recovered = max(recovered_after(run.book, *times) for times in run.times)

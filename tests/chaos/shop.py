@@ -1,4 +1,4 @@
-"""A shop of its own: the sandbox's servers, Serving, delivery and outside world, each within reach of a fault."""
+"""A shop of its own: the sandbox's servers, Serving, delivery and stand-ins, each within reach of a fault."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ from orderflow_sandbox.servers.topics import create_topics
 from orderflow_sandbox.serving import Serving, ServingOptions
 from tests.chaos import manifests
 from tests.chaos.delivery import Delivery
-from tests.chaos.outside import Outside
+from tests.chaos.stand_ins import StandIns
 from tests.chaos.waiting import until
 
 PARTITIONS = 8
@@ -35,7 +35,7 @@ class Shop:
         self.triggers = state / "triggers"
         self.brokers = _cluster(state / "kafka", brokers)
         self.postgres = EmbeddedPostgres(state / "postgres")
-        self.outside = Outside(state / "outside")
+        self.stand_ins = StandIns(state / "stand_ins")
         self.serving: Serving
         self.delivery: Delivery
         self.intake = ""
@@ -67,7 +67,7 @@ class Shop:
         await asyncio.gather(*(asyncio.to_thread(server.start) for server in (*self.brokers, self.postgres)))
         await asyncio.to_thread(self._create_topics)
         await asyncio.to_thread(migrate, self.database)
-        await self._stack.enter_async_context(self.outside)
+        await self._stack.enter_async_context(self.stand_ins)
         self.serving = await self._stack.enter_async_context(Serving(self._serving_options()))
         for each in manifests.all_stages():
             self.serving.apply(each)
@@ -97,7 +97,7 @@ class Shop:
             "DATABASE_URL": self.database,
             "DATABASE_URL_FILE": "",
             "RULES_FILE": str(manifests.ROOT / "examples/rules.toml"),
-            "NOTIFICATIONS_FILE": str(self.outside.notifications_file),
+            "NOTIFICATIONS_FILE": str(self.stand_ins.notifications_file),
             "CLAIM_SECONDS": str(CLAIM_SECONDS),
         }
 

@@ -50,7 +50,7 @@ class Servers:
             ).bootstrap
             create_order_topics(self.bootstrap, self._partitions)
             self._database(starting)
-            self._outside(starting)
+            self._start_stand_ins(starting)
             self._stack = starting.pop_all()
         return self
 
@@ -78,9 +78,9 @@ class Servers:
             connection.execute(sql.SQL("ALTER DATABASE orderflow OWNER TO {}").format(role))
         self.database_url = f"postgresql://{_ROLE}:{password}@{self.host}:{port}/orderflow"
 
-    def _outside(self, starting: ExitStack) -> None:
+    def _start_stand_ins(self, starting: ExitStack) -> None:
         smtp, http = free_port(self.host), free_port(self.host)
-        folder = self.state / "outside"
+        folder = self.state / "stand_ins"
         command = [
             *(
                 sys.executable,
@@ -95,7 +95,7 @@ class Servers:
         ]
         child = Child(
             command,
-            console=self.state / "outside.log",
+            console=self.state / "stand_ins.log",
             on_orphaned=signal.SIGTERM,
             env=dict(os.environ) | {"PYTHONPATH": str(ROOT)},
         )

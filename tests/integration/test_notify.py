@@ -17,8 +17,8 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 from pydantic import SecretStr
-from support.outside import Outside
 from support.stage import ROOT, Stage
+from support.stand_ins import StandIns
 from support.statuses import announced
 from support.topics import Tap
 from support.waiting import DEADLINE_SECONDS, until
@@ -43,9 +43,9 @@ SHORT_LEASE_SECONDS = 1.0
 
 
 @pytest.fixture(scope="module")
-def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
-    with Outside(tmp_path_factory.mktemp("outside")) as world:
-        yield world
+def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIns]:
+    with StandIns(tmp_path_factory.mktemp("stand_ins")) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -56,22 +56,24 @@ def database(database_url: str) -> str:
 
 @pytest.fixture(scope="module")
 def notify(
-    kafka_bootstrap: str, database: str, outside: Outside, tmp_path_factory: pytest.TempPathFactory
+    kafka_bootstrap: str, database: str, stand_ins: StandIns, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stage]:
     create_order_topics(kafka_bootstrap, 4)
     folder = tmp_path_factory.mktemp("notify")
-    with Stage("notify", folder / "log", **environment(folder, kafka_bootstrap, database, outside)) as stage:
+    with Stage(
+        "notify", folder / "log", **environment(folder, kafka_bootstrap, database, stand_ins)
+    ) as stage:
         yield stage
 
 
-def environment(folder: Path, kafka: str, database: str, outside: Outside) -> dict[str, str]:
+def environment(folder: Path, kafka: str, database: str, stand_ins: StandIns) -> dict[str, str]:
     file = folder / "notifications.toml"
-    file.write_text(outside.notifications("smtp://mail.invalid"))
+    file.write_text(stand_ins.notifications("smtp://mail.invalid"))
     return {
         "KAFKA_BOOTSTRAP": kafka,
         "DATABASE_URL": database,
         "NOTIFICATIONS_FILE": str(file),
-        "SMTP_URL": f"smtp://127.0.0.1:{outside.smtp_port}",
+        "SMTP_URL": f"smtp://127.0.0.1:{stand_ins.smtp_port}",
     }
 
 
@@ -80,20 +82,20 @@ class Workshop:
     """Notifiers in this process, each as a process of its own would have it."""
 
     database: str
-    outside: Outside
+    stand_ins: StandIns
     folder: Path
     closing: list[Any]
 
     def notifier(
         self, *endpoints: dict[str, Any], lease: float = LEASE_SECONDS, smtp_port: int = 0
     ) -> Notifier:
-        """Mails to the outside world; webhooks to the endpoints, each the outside world's where it says nothing."""
+        """Mails to the stand-in; webhooks to the endpoints, which are the stand-in's unless they say otherwise."""
         settings = NotificationSettings.model_validate(
             {
                 "shop": {"name": "Test shop", "url": "https://shop.example"},
                 "email": {
                     "from": "orders@shop.example",
-                    "smtp_url": f"smtp://127.0.0.1:{smtp_port or self.outside.smtp_port}",
+                    "smtp_url": f"smtp://127.0.0.1:{smtp_port or self.stand_ins.smtp_port}",
                     "timeout_seconds": 5,
                 },
                 "webhooks": [self.endpoint(**changes) for changes in endpoints],
@@ -111,8 +113,8 @@ class Workshop:
         name = changes.get("name", "erp")
         return {
             "name": name,
-            "url": f"{self.outside.url}/webhook/{name}",
-            "secret_file": str(self.outside.secret_file),
+            "url": f"{self.stand_ins.url}/webhook/{name}",
+            "secret_file": str(self.stand_ins.secret_file),
             "allow_private": True,
         } | changes
 
@@ -123,8 +125,8 @@ class Workshop:
 
 
 @pytest.fixture
-async def workshop(database: str, outside: Outside, tmp_path: Path) -> AsyncIterator[Workshop]:
-    made = Workshop(database, outside, tmp_path, [])
+async def workshop(database: str, stand_ins: StandIns, tmp_path: Path) -> AsyncIterator[Workshop]:
+    made = Workshop(database, stand_ins, tmp_path, [])
     yield made
     for each in made.closing:
         await each.close()
@@ -161,19 +163,21 @@ def codes(error: PoisonError) -> list[tuple[str, str]]:
     return [(reason.code, reason.field) for reason in error.reasons]
 
 
-def test_the_stage_takes_an_event_in_either_mode_and_sends_it_once(notify: Stage, outside: Outside) -> None:
+def test_the_stage_takes_an_event_in_either_mode_and_sends_it_once(
+    notify: Stage, stand_ins: StandIns
+) -> None:
     event = announced("paid", "modes-1")
     assert notify.binary(event).status_code == 204
     assert notify.structured(event).status_code == 204
-    (mail,) = outside.mails("modes-1")
+    (mail,) = stand_ins.mails("modes-1")
     assert mail["subject"] == "We have your payment for order modes-1"
-    (hook,) = outside.hooks("modes-1")
+    (hook,) = stand_ins.webhooks("modes-1")
     assert hook["type"] == "dev.orderflow.order.paid.v1"
     assert hook["body"]["data"]["captured"] == 2900
 
 
 def test_what_is_delivered_eight_times_in_parallel_is_sent_once(
-    notify: Stage, outside: Outside, database: str
+    notify: Stage, stand_ins: StandIns, database: str
 ) -> None:
     events = [announced("accepted", f"parallel-{number:02}") for number in range(20)]
     with ThreadPoolExecutor(8) as pool:
@@ -181,58 +185,58 @@ def test_what_is_delivered_eight_times_in_parallel_is_sent_once(
     assert {answer.status_code for answer in answers} <= {204, 503}
     for event in events:
         until(lambda event=event: notify.binary(event).status_code == 204)  # type: ignore[misc]
-        assert len(outside.mails(event.subject)) == len(outside.hooks(event.subject)) == 1
+        assert len(stand_ins.mails(event.subject)) == len(stand_ins.webhooks(event.subject)) == 1
         assert {row["attempts"] for row in rows(database, event.subject).values()} == {1}
 
 
 def test_what_a_killed_process_had_claimed_is_sent_by_another_after_the_lease(
-    kafka_bootstrap: str, database: str, outside: Outside, tmp_path: Path
+    kafka_bootstrap: str, database: str, stand_ins: StandIns, tmp_path: Path
 ) -> None:
-    variables = environment(tmp_path, kafka_bootstrap, database, outside) | {"CLAIM_SECONDS": "8"}
+    variables = environment(tmp_path, kafka_bootstrap, database, stand_ins) | {"CLAIM_SECONDS": "8"}
     event = announced("delivered", "killed-1")
     with (
         Stage("notify", tmp_path / "first.log", **variables) as first,
         Stage("notify", tmp_path / "second.log", **variables) as second,
         ThreadPoolExecutor(1) as pool,
     ):
-        with outside.trouble("smtp", "hang", times=1):
+        with stand_ins.fault("smtp", "hang", times=1):
             answer = pool.submit(first.binary, event)
             until(lambda: state(database, "killed-1").get("erp") == ("sent", None))
             first.stop(signal.SIGKILL)
             assert answer.exception() is not None
         assert second.binary(event).status_code == 503
-        assert outside.mails("killed-1") == []
+        assert stand_ins.mails("killed-1") == []
         until(lambda: second.binary(event).status_code == 204)
-    assert len(outside.mails("killed-1")) == len(outside.hooks("killed-1")) == 1
+    assert len(stand_ins.mails("killed-1")) == len(stand_ins.webhooks("killed-1")) == 1
     assert rows(database, "killed-1")["email"]["attempts"] == 2
 
 
 def test_a_mail_refused_for_good_is_parked_with_its_reason(
-    notify: Stage, outside: Outside, kafka_bootstrap: str
+    notify: Stage, stand_ins: StandIns, kafka_bootstrap: str
 ) -> None:
     event = announced("cancelled", "refused-1")
-    with outside.trouble("smtp", "refuse"):
+    with stand_ins.fault("smtp", "refuse"):
         assert notify.binary(event).status_code == 204
     tap = Tap(kafka_bootstrap, topics.PARKED)
     (parked,) = tap.until(lambda _, each: each.subject == "refused-1")
     tap.close()
     (reason,) = parked_event.read(parked).reasons
     assert (reason.code, reason.field) == ("smtp_550", "email")
-    assert len(outside.hooks("refused-1")) == 1
+    assert len(stand_ins.webhooks("refused-1")) == 1
     assert not any("ada@" in str(line) for line in notify.events_in_log())
 
 
-def test_without_the_database_the_event_comes_again(outside: Outside, tmp_path: Path) -> None:
+def test_without_the_database_the_event_comes_again(stand_ins: StandIns, tmp_path: Path) -> None:
     nobody = f"postgresql://127.0.0.1:{free_port()}/none"
-    variables = environment(tmp_path, "127.0.0.1:1", nobody, outside) | {"DATABASE_WAIT_SECONDS": "0.5"}
+    variables = environment(tmp_path, "127.0.0.1:1", nobody, stand_ins) | {"DATABASE_WAIT_SECONDS": "0.5"}
     with Stage("notify", tmp_path / "log", **variables) as stage:
         answer = stage.binary(announced("paid", "no-database-1"))
     assert answer.status_code == 503
-    assert outside.mails("no-database-1") == []
+    assert stand_ins.mails("no-database-1") == []
 
 
-def test_a_bad_setting_ends_the_process_with_its_name(outside: Outside, tmp_path: Path) -> None:
-    variables = environment(tmp_path, "127.0.0.1:1", "postgresql://nowhere", outside) | {
+def test_a_bad_setting_ends_the_process_with_its_name(stand_ins: StandIns, tmp_path: Path) -> None:
+    variables = environment(tmp_path, "127.0.0.1:1", "postgresql://nowhere", stand_ins) | {
         "SMTP_URL": "http://me:secret@x"
     }
     ended = subprocess.run(
@@ -248,8 +252,10 @@ def test_a_bad_setting_ends_the_process_with_its_name(outside: Outside, tmp_path
     assert "secret" not in ended.stderr
 
 
-def test_a_shop_without_webhooks_does_not_wait_for_what_sends_them(outside: Outside, tmp_path: Path) -> None:
-    variables = environment(tmp_path, "127.0.0.1:1", "postgresql://nowhere", outside)
+def test_a_shop_without_webhooks_does_not_wait_for_what_sends_them(
+    stand_ins: StandIns, tmp_path: Path
+) -> None:
+    variables = environment(tmp_path, "127.0.0.1:1", "postgresql://nowhere", stand_ins)
     file = Path(variables["NOTIFICATIONS_FILE"])
     file.write_text(file.read_text().partition("[[webhooks]]")[0])
     script = "import functions.notify, sys; sys.exit('aiohttp' in sys.modules)"
@@ -288,51 +294,51 @@ async def test_a_late_sender_cannot_record_anything(workshop: Workshop) -> None:
 
 
 async def test_a_mail_taken_without_an_answer_comes_once_more_after_the_lease_with_the_same_message_id(
-    workshop: Workshop, outside: Outside, database: str
+    workshop: Workshop, stand_ins: StandIns, database: str
 ) -> None:
     event = announced("accepted", "vanish-1")
     notifier = workshop.notifier(lease=SHORT_LEASE_SECONDS)
-    with outside.trouble("smtp", "vanish", times=1):
+    with stand_ins.fault("smtp", "vanish", times=1):
         with pytest.raises(TransientError, match="email smtp_disconnected"):
             await notifier.handle(event)
         with pytest.raises(TransientError, match="email claimed"):
             await notifier.handle(event)
     assert await delivered(notifier, event) >= 0
-    mails = outside.mails("order vanish-1")
+    mails = stand_ins.mails("order vanish-1")
     assert len(mails) == 2
     assert len({mail["message_id"] for mail in mails}) == 1
     assert rows(database, "vanish-1")["email"]["attempts"] == 2
 
 
 async def test_a_recipient_put_off_is_tried_again_at_once(
-    workshop: Workshop, outside: Outside, database: str
+    workshop: Workshop, stand_ins: StandIns, database: str
 ) -> None:
     event = announced("accepted", "deferred-1")
     notifier = workshop.notifier()
-    with outside.trouble("smtp", "defer", times=1):
+    with stand_ins.fault("smtp", "defer", times=1):
         with pytest.raises(TransientError, match="email smtp_451"):
             await notifier.handle(event)
         assert state(database, "deferred-1") == {"email": ("released", "smtp_451")}
         await notifier.handle(event)
-    assert len(outside.mails("deferred-1")) == 1
+    assert len(stand_ins.mails("deferred-1")) == 1
     assert state(database, "deferred-1") == {"email": ("sent", None)}
 
 
 async def test_a_mail_server_that_is_away_holds_up_no_webhook(
-    workshop: Workshop, outside: Outside, database: str
+    workshop: Workshop, stand_ins: StandIns, database: str
 ) -> None:
     event = announced("accepted", "no-smtp-1")
     with pytest.raises(TransientError, match="email smtp_disconnected"):
         await workshop.notifier({}, smtp_port=free_port()).handle(event)
     assert state(database, "no-smtp-1") == {"email": ("released", "smtp_disconnected"), "erp": ("sent", None)}
     await workshop.notifier({}).handle(event)
-    assert len(outside.mails("no-smtp-1")) == len(outside.hooks("no-smtp-1")) == 1
+    assert len(stand_ins.mails("no-smtp-1")) == len(stand_ins.webhooks("no-smtp-1")) == 1
 
 
 async def test_a_connection_is_kept_and_made_anew_when_the_server_closed_it(
     workshop: Workshop, tmp_path: Path
 ) -> None:
-    with Outside(tmp_path / "own") as own:
+    with StandIns(tmp_path / "own") as own:
         notifier = workshop.notifier(smtp_port=own.smtp_port)
         await notifier.handle(announced("accepted", "kept-1"))
         own.stop()
@@ -342,12 +348,12 @@ async def test_a_connection_is_kept_and_made_anew_when_the_server_closed_it(
 
 
 async def test_one_bad_webhook_stops_neither_mail_nor_other_webhooks(
-    workshop: Workshop, outside: Outside, database: str
+    workshop: Workshop, stand_ins: StandIns, database: str
 ) -> None:
     event = announced("accepted", "bad-hook-1")
     notifier = workshop.notifier({}, {"name": "crm"})
     with (
-        outside.trouble("webhook", 500, endpoint="erp"),
+        stand_ins.fault("webhook", 500, endpoint="erp"),
         pytest.raises(TransientError, match=r"webhook\.erp http_500"),
     ):
         await notifier.handle(event)
@@ -357,8 +363,8 @@ async def test_one_bad_webhook_stops_neither_mail_nor_other_webhooks(
         "crm": ("sent", None),
     }
     await notifier.handle(event)
-    assert len(outside.mails("bad-hook-1")) == 1
-    tries = outside.hooks("bad-hook-1")
+    assert len(stand_ins.mails("bad-hook-1")) == 1
+    tries = stand_ins.webhooks("bad-hook-1")
     assert [(hook["endpoint"], hook["answer"]) for hook in tries if hook["endpoint"] == "erp"] == [
         ("erp", 204),
         ("erp", 500),
@@ -368,11 +374,11 @@ async def test_one_bad_webhook_stops_neither_mail_nor_other_webhooks(
 
 
 async def test_an_endpoint_that_does_not_answer_is_given_up_in_time(
-    workshop: Workshop, outside: Outside, database: str
+    workshop: Workshop, stand_ins: StandIns, database: str
 ) -> None:
     notifier = workshop.notifier({"timeout_seconds": 0.3})
     with (
-        outside.trouble("webhook", "hang"),
+        stand_ins.fault("webhook", "hang"),
         pytest.raises(TransientError, match=r"webhook\.erp http_timeout"),
     ):
         await notifier.handle(announced("accepted", "slow-hook-1"))
@@ -380,60 +386,60 @@ async def test_an_endpoint_that_does_not_answer_is_given_up_in_time(
 
 
 async def test_an_endpoint_that_answers_410_gets_nothing_any_more(
-    workshop: Workshop, outside: Outside, database: str
+    workshop: Workshop, stand_ins: StandIns, database: str
 ) -> None:
     notifier = workshop.notifier({"name": "gone"})
     first, second, third = (announced("accepted", f"gone-{number}") for number in (1, 2, 3))
-    with outside.trouble("webhook", 410, endpoint="gone"):
+    with stand_ins.fault("webhook", 410, endpoint="gone"):
         with pytest.raises(PoisonError) as caught:
             await notifier.handle(first)
         assert codes(caught.value) == [("endpoint_gone", "webhook.gone")]
         await notifier.handle(second)
     assert state(database, "gone-1") == {"email": ("sent", None), "gone": ("failed", "endpoint_gone")}
     assert state(database, "gone-2") == {"email": ("sent", None)}
-    assert outside.hooks("gone-2") == []
+    assert stand_ins.webhooks("gone-2") == []
 
     with psycopg.connect(database) as connection:
         connection.execute("DELETE FROM webhook_endpoints_gone WHERE endpoint = 'gone'")
     await notifier.handle(third)
-    assert len(outside.hooks("gone-3")) == 1
+    assert len(stand_ins.webhooks("gone-3")) == 1
 
 
 async def test_what_failed_for_good_is_sent_again_by_a_replay_only(
-    workshop: Workshop, outside: Outside, database: str
+    workshop: Workshop, stand_ins: StandIns, database: str
 ) -> None:
     event = announced("accepted", "replay-1")
     notifier = workshop.notifier({})
-    with outside.trouble("webhook", 422), pytest.raises(PoisonError):
+    with stand_ins.fault("webhook", 422), pytest.raises(PoisonError):
         await notifier.handle(event)
     with pytest.raises(PoisonError) as caught:
         await notifier.handle(event)
     assert codes(caught.value) == [("http_422", "webhook.erp")]
-    assert [hook["answer"] for hook in outside.hooks("replay-1")] == [422]
+    assert [hook["answer"] for hook in stand_ins.webhooks("replay-1")] == [422]
 
     for _ in range(2):
         await notifier.handle(event.with_extensions(replay="1"))
-    assert [hook["answer"] for hook in outside.hooks("replay-1")] == [204, 422]
-    assert len(outside.mails("replay-1")) == 1
+    assert [hook["answer"] for hook in stand_ins.webhooks("replay-1")] == [204, 422]
+    assert len(stand_ins.mails("replay-1")) == 1
     assert state(database, "replay-1")["erp"] == ("sent", None)
 
 
-async def test_a_redirect_is_not_followed(workshop: Workshop, outside: Outside) -> None:
-    with outside.trouble("webhook", "redirect", times=1), pytest.raises(PoisonError) as caught:
+async def test_a_redirect_is_not_followed(workshop: Workshop, stand_ins: StandIns) -> None:
+    with stand_ins.fault("webhook", "redirect", times=1), pytest.raises(PoisonError) as caught:
         await workshop.notifier({}).handle(announced("accepted", "redirect-1"))
     assert codes(caught.value) == [("http_302", "webhook.erp")]
-    assert [hook["endpoint"] for hook in outside.hooks("redirect-1")] == ["erp"]
+    assert [hook["endpoint"] for hook in stand_ins.webhooks("redirect-1")] == ["erp"]
 
 
 async def test_a_receiver_with_another_secret_refuses_the_signature(
-    workshop: Workshop, outside: Outside, tmp_path: Path
+    workshop: Workshop, stand_ins: StandIns, tmp_path: Path
 ) -> None:
     (tmp_path / "other").write_text("whsec_b3RoZXIgb3RoZXIgb3RoZXI=")
-    before = outside.counts()["webhooks"]["unverified"]
+    before = stand_ins.counts()["webhooks"]["unverified"]
     with pytest.raises(PoisonError) as caught:
         await workshop.notifier({"secret_file": "other"}).handle(announced("accepted", "secret-1"))
     assert codes(caught.value) == [("http_400", "webhook.erp")]
-    assert outside.counts()["webhooks"]["unverified"] == before + 1
+    assert stand_ins.counts()["webhooks"]["unverified"] == before + 1
 
 
 class Listener:
@@ -505,18 +511,18 @@ async def test_an_address_that_no_server_takes_is_refused_for_good(workshop: Wor
     assert codes(caught.value) == [("address_invalid", "email")]
 
 
-async def test_mails_go_to_addresses_beyond_ascii(workshop: Workshop, outside: Outside) -> None:
+async def test_mails_go_to_addresses_beyond_ascii(workshop: Workshop, stand_ins: StandIns) -> None:
     event = announced("accepted", "utf8-1", customer={"name": "Zoë", "email": "zoë@bücher.example"})
     await workshop.notifier().handle(event)
-    assert [mail["to"] for mail in outside.mails("utf8-1")] == ["zoë@bücher.example"]
+    assert [mail["to"] for mail in stand_ins.mails("utf8-1")] == ["zoë@bücher.example"]
 
 
 async def test_an_order_with_other_data_under_the_same_event_id_sends_nothing_more(
-    workshop: Workshop, outside: Outside
+    workshop: Workshop, stand_ins: StandIns
 ) -> None:
     event = announced("accepted", "same-id-1")
     notifier = workshop.notifier()
     await notifier.handle(event)
     changed = json.loads(event.data) | {"total": 1}
     await notifier.handle(replace(event, data=json.dumps(changed).encode()))
-    assert len(outside.mails("same-id-1")) == 1
+    assert len(stand_ins.mails("same-id-1")) == 1

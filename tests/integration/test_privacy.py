@@ -36,9 +36,9 @@ def produce_every_outcome(shop: Watched) -> None:
     good_orders(shop)
     refused_requests(shop)
     poison(shop)
-    with shop.outside.trouble("smtp", "refuse"):
+    with shop.stand_ins.fault("smtp", "refuse"):
         failing_mail(shop, "refused")
-    with shop.outside.trouble("smtp", "defer"), shop.outside.trouble("webhook", 500):
+    with shop.stand_ins.fault("smtp", "defer"), shop.stand_ins.fault("webhook", 500):
         failing_mail(shop, "deferred")
     dead_letter(shop)
     operators(shop)
@@ -72,7 +72,7 @@ def good_orders(shop: Watched) -> None:
     assert posted.status_code == 202
     assert intake.http.post("/orders/dry-run", json=document).status_code == 200
     shop.deliver()
-    until(lambda: bool(shop.outside.mails(EMAIL)))
+    until(lambda: bool(shop.stand_ins.mails(EMAIL)))
 
 
 def refused_requests(shop: Watched) -> None:

@@ -21,8 +21,8 @@ import pytest
 from psycopg.rows import dict_row
 from support.console import console
 from support.earlier import Release, unpacked
-from support.outside import Outside
 from support.stage import ROOT, Stage
+from support.stand_ins import StandIns
 from support.topics import Tap
 
 from orderflow.adapters.postgres.schema import MIGRATIONS, migrate, required_migrations
@@ -107,16 +107,16 @@ def _deliver(stage: Stage, event: CloudEvent) -> None:
         time.sleep(0.05)
 
 
-def environment(name: str, kafka: str, database: str, outside: Outside, folder: Path) -> dict[str, str]:
+def environment(name: str, kafka: str, database: str, stand_ins: StandIns, folder: Path) -> dict[str, str]:
     file = folder / "notifications.toml"
-    file.write_text(outside.notifications())
+    file.write_text(stand_ins.notifications())
     servers = {"KAFKA_BOOTSTRAP": kafka, "DATABASE_URL": database}
     return servers | ({"NOTIFICATIONS_FILE": str(file)} if name == "notify" else {})
 
 
 @pytest.fixture
-def outside(tmp_path: Path) -> Iterator[Outside]:
-    with Outside(tmp_path / "outside") as servers:
+def outside(tmp_path: Path) -> Iterator[StandIns]:
+    with StandIns(tmp_path / "outside") as servers:
         yield servers
 
 
@@ -160,13 +160,13 @@ def rows(database: str, query: str) -> list[dict[str, Any]]:
 
 @pytest.mark.timeout(600)
 def test_old_and_new_code_handle_the_same_orders_in_turn_and_every_effect_comes_once(
-    earlier: Release, kafka_bootstrap: str, fresh_database: str, outside: Outside, tmp_path: Path
+    earlier: Release, kafka_bootstrap: str, fresh_database: str, stand_ins: StandIns, tmp_path: Path
 ) -> None:
     prefix = f"up{uuid.uuid4().hex[:10]}"
     create_order_topics(kafka_bootstrap, 4)
     migrate(fresh_database, earlier.migrations)
     environments = {
-        name: environment(name, kafka_bootstrap, fresh_database, outside, tmp_path) for name in STAGES
+        name: environment(name, kafka_bootstrap, fresh_database, stand_ins, tmp_path) for name in STAGES
     }
     chosen, messages = sendings_in_rounds(prefix)
     parts = [messages[len(messages) * n // 5 : len(messages) * (n + 1) // 5] for n in range(5)]
@@ -199,11 +199,11 @@ def test_old_and_new_code_handle_the_same_orders_in_turn_and_every_effect_comes_
     shared = {scenario.order_id for scenario, _ in parts[2] + parts[4]}
     assert len(shared) > ORDERS / 2
     assert all(shop.releases_of[order_id] == {OLD, NEW} for order_id in shared)
-    _everything_once(shop, fresh_database, outside)
+    _everything_once(shop, fresh_database, stand_ins)
     _both_can_read(earlier, fresh_database, chosen[0].order_id, tmp_path)
 
 
-def _everything_once(shop: Shop, database: str, outside: Outside) -> None:
+def _everything_once(shop: Shop, database: str, stand_ins: StandIns) -> None:
     result = account(database, shop.sent, frozenset(get_args(CustomerKind)))
     assert result.unexpected == []
     assert result.missing_events == []
@@ -222,7 +222,7 @@ def _everything_once(shop: Shop, database: str, outside: Outside) -> None:
     sent = rows(database, "SELECT channel, state FROM notifications")
     assert {row["state"] for row in sent} == {"sent"}
     channels = Counter(row["channel"] for row in sent)
-    counts = outside.counts()
+    counts = stand_ins.counts()
     assert (counts["mails"]["received"], counts["mails"]["repeats"]) == (channels["email"], 0)
     assert (counts["webhooks"]["taken"], counts["webhooks"]["repeats"]) == (channels["webhook"], 0)
 
@@ -255,10 +255,10 @@ def older_schema(database: str, folder: Path) -> str:
 
 @pytest.mark.parametrize("name", ["track", "shelve", "notify", "query", "audit"])
 def test_new_code_does_not_start_on_the_old_schema_and_says_what_is_missing(
-    name: str, kafka_bootstrap: str, fresh_database: str, outside: Outside, tmp_path: Path
+    name: str, kafka_bootstrap: str, fresh_database: str, stand_ins: StandIns, tmp_path: Path
 ) -> None:
     newest = older_schema(fresh_database, tmp_path / "migrations")
-    variables = environment("notify", kafka_bootstrap, fresh_database, outside, tmp_path)
+    variables = environment("notify", kafka_bootstrap, fresh_database, stand_ins, tmp_path)
     variables |= {
         "RULES_FILE": str(ROOT / "examples/rules.toml"),
         "LOCAL_RUN": "true",
@@ -284,9 +284,9 @@ def test_new_code_does_not_start_on_the_old_schema_and_says_what_is_missing(
     assert load().returncode == 0
 
 
-def test_a_stage_starts_while_the_database_is_away(outside: Outside, tmp_path: Path) -> None:
+def test_a_stage_starts_while_the_database_is_away(stand_ins: StandIns, tmp_path: Path) -> None:
     unreachable = "postgresql://orders@127.0.0.1:1/orders"
-    variables = environment("notify", "127.0.0.1:1", unreachable, outside, tmp_path)
+    variables = environment("notify", "127.0.0.1:1", unreachable, stand_ins, tmp_path)
     with Stage("notify", tmp_path / "notify.log", **variables) as notify:
         (line,) = [line for line in notify.events_in_log() if "schema" in line["message"]]
     assert line["message"] == "the schema was not checked"

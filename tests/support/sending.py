@@ -1,4 +1,4 @@
-"""Workers of notify that die where they are told to, and an outside world that counts what it takes."""
+"""Workers of notify that die where they are told to, and stand-ins that count what they accept."""
 
 import asyncio
 from collections import Counter

@@ -15,8 +15,8 @@ from orderflow.messaging.cloudevent import CloudEvent
 from orderflow_sandbox.sandbox import create_order_topics
 from support.collector import Collector
 from support.console import console
-from support.outside import Outside
 from support.stage import Stage
+from support.stand_ins import StandIns
 from support.topics import Tap
 from support.waiting import until
 
@@ -30,7 +30,7 @@ class Watched:
     stages: dict[str, Stage]
     query: httpx.Client
     collector: Collector
-    outside: Outside
+    stand_ins: StandIns
     tap: Tap
     database: str
     logs: Path
@@ -72,11 +72,11 @@ def watched(
     migrate(database)
     create_order_topics(kafka, 4)
     with ExitStack() as stack:
-        outside = stack.enter_context(Outside(folder / "outside"))
+        stand_ins = stack.enter_context(StandIns(folder / "stand_ins"))
         collector = stack.enter_context(Collector())
         notifications = folder / "notifications.toml"
-        notifications.write_text(outside.notifications())
-        until(outside.secret_file.exists)
+        notifications.write_text(stand_ins.notifications())
+        until(stand_ins.secret_file.exists)
         given = {
             "KAFKA_BOOTSTRAP": kafka,
             "DATABASE_URL": database,
@@ -89,4 +89,4 @@ def watched(
         query = stack.enter_context(httpx.Client(base_url=address, timeout=30))
         tap = Tap(kafka, *topics.ALL)
         stack.callback(tap.close)
-        yield Watched(stages, query, collector, outside, tap, database, folder)
+        yield Watched(stages, query, collector, stand_ins, tap, database, folder)

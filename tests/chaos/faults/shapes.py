@@ -1,4 +1,4 @@
-"""What comes is odd: in the wrong order, too much at once, or answered by nobody outside."""
+"""What comes is odd: in the wrong order, too much at once, or never answered."""
 
 import itertools
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ async def mail_server_stalls(run: Run) -> None:
     lease is over, the mail goes out again with the same Message-ID."""
     await run.mid_load()
     with run.fault():
-        async with run.shop.outside.trouble("smtp", "stall", _STALLS):
+        async with run.shop.stand_ins.fault("smtp", "stall", _STALLS):
             await run.load.until_told(CLAIM_SECONDS * 5)
 
 

@@ -1,4 +1,4 @@
-"""The sandbox's outside world as its own process, and what a test asks of it."""
+"""The sandbox's stand-ins as a process of their own."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from support.stage import ROOT
 START_SECONDS = 30
 
 
-class Outside:
+class StandIns:
     """A real SMTP server and webhook receiver on loopback, with state in a folder."""
 
     def __init__(self, state: Path) -> None:
@@ -45,8 +45,8 @@ class Outside:
             with contextlib.suppress(httpx.TransportError):
                 self.counts()
                 return
-            assert self._process.poll() is None, "the outside world ended"
-            assert time.monotonic() < deadline, "the outside world did not start"
+            assert self._process.poll() is None, "the stand-ins ended"
+            assert time.monotonic() < deadline, "the stand-ins did not start"
             time.sleep(0.02)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
@@ -78,22 +78,22 @@ class Outside:
             """
 
     def counts(self) -> dict[str, dict[str, int]]:
-        counted: dict[str, dict[str, int]] = self.http.get("/api/counts").json()
-        return counted
+        counts: dict[str, dict[str, int]] = self.http.get("/api/counts").json()
+        return counts
 
     def mails(self, text: str) -> list[dict[str, Any]]:
-        """Those with every word of the text in recipient, subject or Message-ID, newest first."""
-        found: list[dict[str, Any]] = self.http.get("/api/mails", params={"q": text}).json()
-        return found
+        """The mails with every word of `text` in recipient, subject or Message-ID, newest first."""
+        mails: list[dict[str, Any]] = self.http.get("/api/mails", params={"q": text}).json()
+        return mails
 
-    def hooks(self, order_id: str) -> list[dict[str, Any]]:
-        """Requests about an order whose signature is good, newest first."""
-        kept = self.http.get("/api/webhooks").json()
-        return [hook for hook in kept if hook["body"] and hook["body"]["data"]["order_id"] == order_id]
+    def webhooks(self, order_id: str) -> list[dict[str, Any]]:
+        """The webhooks about an order that have a valid signature, newest first."""
+        received = self.http.get("/api/webhooks").json()
+        return [each for each in received if each["body"] and each["body"]["data"]["order_id"] == order_id]
 
     @contextlib.contextmanager
-    def trouble(self, channel: str, mode: str | int, **more: Any) -> Any:
-        """`smtp` or `webhook` behaves so while the block runs."""
+    def fault(self, channel: str, mode: str | int, **more: Any) -> Any:
+        """`smtp` or `webhook` has the fault while the block runs."""
         assert self.http.put(f"/api/faults/{channel}", json={"mode": mode} | more).status_code == 204
         try:
             yield

@@ -1,4 +1,4 @@
-"""What the outside world really received, and the trouble that it makes when told to."""
+"""What the stand-ins really received, and the faults that they cause on demand."""
 
 import asyncio
 import json
@@ -41,8 +41,8 @@ _HEAD_BYTES = 4096
 _READY_SECONDS = 30.0
 
 
-class Outside:
-    """Its own record is read from its files: one mail a file, one webhook a line."""
+class StandIns:
+    """What they received is read from their files: one mail per file, one webhook per line."""
 
     def __init__(self, state: Path) -> None:
         self.state = state
@@ -73,28 +73,28 @@ class Outside:
                         return self
                 except aiohttp.ClientError:
                     if asyncio.get_running_loop().time() > deadline:
-                        raise FaultError("the outside world did not start") from None
+                        raise FaultError("the stand-ins did not start") from None
                     await asyncio.sleep(0.05)
 
     async def __aexit__(self, *_: object) -> None:
         await asyncio.to_thread(self._child.stop, Step(signal.SIGTERM, 10))
 
     @asynccontextmanager
-    async def trouble(self, channel: str, mode: str | int, times: int) -> AsyncIterator[None]:
-        """`smtp` or `webhook` behaves so, so many times, while the block lasts."""
+    async def fault(self, channel: str, mode: str | int, times: int) -> AsyncIterator[None]:
+        """`smtp` or `webhook` has the fault so many times while the block lasts."""
         await self._put(channel, {"mode": mode, "times": times})
         try:
             yield
         finally:
             await self._put(channel, None)
 
-    async def _put(self, channel: str, trouble: dict[str, Any] | None) -> None:
+    async def _put(self, channel: str, fault: dict[str, Any] | None) -> None:
         url = f"{self._http}/api/faults/{channel}"
-        async with aiohttp.ClientSession() as session, session.put(url, data=json.dumps(trouble)) as answer:
+        async with aiohttp.ClientSession() as session, session.put(url, data=json.dumps(fault)) as answer:
             answer.raise_for_status()
 
     def news(self) -> Iterator[str]:
-        """The Message-ID or webhook-id of everything that was taken since the last call."""
+        """The Message-ID or webhook-id of everything that was accepted since the last call."""
         yield from self._mails()
         yield from self._webhooks()
 
@@ -104,8 +104,8 @@ class Outside:
             if entry.name > since:
                 self._last_mail = max(self._last_mail, entry.name)
                 with Path(entry.path).open("rb") as mail:
-                    found = _MESSAGE_ID.search(mail.read(_HEAD_BYTES))
-                yield found[1].decode() if found else f"no Message-ID in {entry.name}"
+                    message_id = _MESSAGE_ID.search(mail.read(_HEAD_BYTES))
+                yield message_id[1].decode() if message_id else f"no Message-ID in {entry.name}"
 
     def _webhooks(self) -> Iterator[str]:
         file = self.state / "webhooks.jsonl"
