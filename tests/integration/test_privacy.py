@@ -166,7 +166,7 @@ def parked_ids(shop: Watched) -> list[str]:
 
 
 def test_she_was_there(shop: Watched) -> None:
-    assert EMAIL in str(shop.outside.mails(EMAIL))
+    assert EMAIL in str(shop.stand_ins.mails(EMAIL))
     assert len(parked_ids(shop)) > 20
     assert any(leaks("kafka", seen.data) for topic, seen in shop.tap.seen if topic == topics.PARKED)
     revealed = [shop.query.get(f"/api/parked/{each}", params={"reveal": 1}).text for each in parked_ids(shop)]

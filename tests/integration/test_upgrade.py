@@ -115,8 +115,8 @@ def environment(name: str, kafka: str, database: str, stand_ins: StandIns, folde
 
 
 @pytest.fixture
-def outside(tmp_path: Path) -> Iterator[StandIns]:
-    with StandIns(tmp_path / "outside") as servers:
+def stand_ins(tmp_path: Path) -> Iterator[StandIns]:
+    with StandIns(tmp_path / "stand_ins") as servers:
         yield servers
 
 
