@@ -62,7 +62,7 @@ def build(repository: Path, tmp_path: Path) -> Build:
             branch=branch,
             commit=git(repository, "rev-parse", "HEAD"),
             folder=tmp_path / "build",
-            environment=dict(os.environ) | options.pop("environment", {}),
+            environment=AGENT | options.pop("environment", {}),
             credentials=credentials or Credentials(),
             **options,
         )
