@@ -295,6 +295,28 @@ pipeline-tools: build/tools/buildx build/tools/buildkitd build/tools/cosign buil
 manifests: $(VENV)/dev $(KUSTOMIZE)  ## check every overlay against the schemas of Kubernetes and the project's rules
 	$(BIN)/pytest tests/manifests
 
+# Programs that some tests need, and without which they are skipped. Debian has prometheus and promtool as a package.
+# Prometheus excludes modules and kn replaces one, which `go install` refuses: each is built in a module made for it.
+# The service discoveries of Prometheus are left out, because they are two thirds of it.
+PROMETHEUS = github.com/prometheus/prometheus@v0.316.0
+KN         = knative.dev/client@v0.45.0
+KN_PKG     = v0.0.0-20250424014425-1e24794f765f
+IN_MODULE  = rm -rf build/tools/$(1) && mkdir -p build/tools/$(1) && cd build/tools/$(1) && $(GO) mod init tools
+BUILD      = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o ..
+
+build/tools/promtool: | $(UV)
+	$(call IN_MODULE,prometheus-module) && \
+	  export GOFLAGS='-mod=mod -tags=remove_all_sd' && \
+	  $(GO) get $(foreach program,prometheus promtool,$(subst @,/cmd/$(program)@,$(PROMETHEUS))) && \
+	  $(BUILD) $(foreach program,prometheus promtool,$(firstword $(subst @, ,$(PROMETHEUS)))/cmd/$(program))
+build/tools/kn: | $(UV)
+	$(call IN_MODULE,kn-module) && \
+	  $(GO) mod edit -replace=knative.dev/client/pkg=knative.dev/client/pkg@$(KN_PKG) && \
+	  $(GO) get $(subst @,/cmd/kn@,$(KN)) && $(BUILD) $(firstword $(subst @, ,$(KN)))/cmd/kn
+
+.PHONY: test-tools
+test-tools: build/tools/promtool build/tools/kn  ## prometheus, promtool and kn for `make test`, from Go modules: ten minutes
+
 .PHONY: deployable
 deployable: $(VENV)/dev $(KUSTOMIZE)  ## check that OVERLAY=knative/overlays/production can be applied as it is, with digests
 	@$(BIN)/python -m tests.manifests $(OVERLAY)
