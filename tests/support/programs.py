@@ -7,11 +7,16 @@ import shutil
 
 import pytest
 
+from support.stage import ROOT
+
+BUILT = ROOT / "build/tools"
+"""`make test-tools` builds kn, prometheus and promtool there."""
+
 PACKAGES = {
     "chromium": "apt-get install chromium",
-    "kn": "install Knative's kn, or name it in KN",
-    "prometheus": "apt-get install prometheus",
-    "promtool": "apt-get install prometheus",
+    "kn": "make test-tools",
+    "prometheus": "apt-get install prometheus, or make test-tools",
+    "promtool": "apt-get install prometheus, or make test-tools",
 }
 """How to get each program."""
 
@@ -22,11 +27,12 @@ _MISSING = "missing program: "
 
 
 def program(name: str, required: str = "") -> str:
-    """The path of a program: the one that its environment variable names, or that of PATH.
+    """The path of a program: the one that its environment variable names, that of PATH, or the built one.
 
     Without the program the test is skipped. The test fails instead where the environment variable `required` is 1.
     """
-    path = os.environ.get(VARIABLES.get(name, "")) or shutil.which(name)
+    everywhere = os.pathsep.join((os.environ["PATH"], str(BUILT)))
+    path = os.environ.get(VARIABLES.get(name, "")) or shutil.which(name, path=everywhere)
     if path is None:
         assert os.environ.get(required) != "1", f"{_MISSING}{name}"
         pytest.skip(f"{_MISSING}{name}")
