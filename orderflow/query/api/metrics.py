@@ -56,7 +56,7 @@ def of_outcomes(outcomes: Outcomes, needs: dict[str, Need]) -> str:
                 _sums(("channel", "state"), outcomes.notifications),
             ),
             (
-                "needs_attention",
+                "needs_a_hand",
                 "Orders and events that need attention, by reason.",
                 [({"need": need.name}, need.count) for need in needs.values()],
             ),
