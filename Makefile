@@ -81,11 +81,12 @@ test test-unit: export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: test
 test: $(VENV)/dev $(KUSTOMIZE)  ## all tests: unit, manifests, integration (real Kafka and PostgreSQL), end to end in the sandbox
-	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term:skip-covered --cov-report=xml:build/coverage.xml $(PYTEST)
+	$(BIN)/pytest $(PARALLEL) $(PYTEST)
 
 .PHONY: coverage
 coverage:  ## all tests, with coverage of the stages' processes, which is slower; writes build/coverage.xml
-	$(MAKE) test PYTEST="--junit-xml=build/tests.xml --cov-config=tests/coverage.ini"
+	$(MAKE) test PYTEST="--cov --cov-config=tests/coverage.ini --cov-report=term:skip-covered \
+	  --cov-report=xml:build/coverage.xml --junit-xml=build/tests.xml"
 
 .PHONY: test-unit
 test-unit: $(VENV)/dev  ## the unit tests, which need no server

@@ -34,6 +34,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Says in one line which programs are missing."""
-    reasons = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+    reasons = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", [])]
     if line := missing(reasons):
         terminalreporter.write_line(line, yellow=True)
