@@ -15,7 +15,7 @@ from support.history import happen
 from support.stage import ROOT
 from werkzeug.test import Client
 
-from orderflow.adapters.postgres.pool import migrate
+from orderflow.adapters.postgres.schema import migrate
 from orderflow.domain.deadlines import GapLimits, StuckLimits
 from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.query.store.overdue import ORDER_IDS, Alerts

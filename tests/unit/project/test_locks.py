@@ -116,6 +116,8 @@ def test_renovate_finds_every_module_that_a_tool_is_built_from() -> None:
         "github.com/moby/buildkit",
         "github.com/sigstore/cosign/v3",
         "github.com/anchore/syft",
+        "github.com/prometheus/prometheus",
+        "knative.dev/client",
     ]
     versions = re.findall(r"@(v\d\S*)", (ROOT / "Makefile").read_text())
     assert [version for _, version in found_by_renovate("go")] == versions
