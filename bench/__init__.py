@@ -1,6 +1,6 @@
-"""`make bench`: what an order costs here, and what the same work costs elsewhere on the same machine.
+"""`make bench`: the cost of an order in Orderflow, and of the same work in other systems on the same machine.
 
-Every contender gets the same events from the same broker and writes to the same database, in turn, for several
-rounds; every run ends by counting what was lost and what came twice, and is void where that is not nothing.
-Nothing here asserts a time.
+Every contender gets the same events from the same broker and writes to the same database. The contenders run in turn,
+for several rounds. Every run ends with a count of lost and duplicated events; a run with any is void. No benchmark
+asserts a time.
 """

@@ -1,4 +1,4 @@
-"""Who takes part: the processes of each contender, and the consumer group that it reads as."""
+"""The contenders: the processes of each, and the consumer groups that they are members of."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def _listens(port: int) -> bool:
 
 
 class Stage(Measured):
-    """functions/<name>.py, started by the command in knative/base/<name>.yaml."""
+    """functions/<name>.py as a process, started by the command of knative/base/<name>.yaml."""
 
     def __init__(self, lab: Lab, name: str, **environment: str) -> None:
         self.port = free_port()
         service = yaml.safe_load((ROOT / "knative/base" / f"{name}.yaml").read_text())
         container = service["spec"]["template"]["spec"]["containers"][0]
-        words = [*container["command"], *container.get("args", ())]
-        swap = {"python": sys.executable, "8080": str(self.port), "0.0.0.0": "127.0.0.1"}  # noqa: S104 - replaced
-        known = {
+        command = [*container["command"], *container.get("args", ())]
+        replacements = {"python": sys.executable, "8080": str(self.port), "0.0.0.0": "127.0.0.1"}  # noqa: S104 - replaced
+        variables = {
             "FUNCTION_SOURCE": f"functions/{name}.py",
             "FUNCTION_TARGET": name,
             "K_REVISION": f"{name}-00001",
@@ -43,16 +43,16 @@ class Stage(Measured):
         }
         super().__init__(
             name,
-            [swap.get(word, word) for word in words],
+            [replacements.get(argument, argument) for argument in command],
             lab.folder / f"{name}.log",
             lab.cores,
-            lab.environment() | known | environment,
+            lab.environment() | variables | environment,
         )
-        await_true(f"{name} at its port", START_SECONDS, lambda: _listens(self.port), self)
+        await_true(f"{name} listens at its port", START_SECONDS, lambda: _listens(self.port), self)
 
 
 class Delivery(Measured):
-    """The sandbox's delivery process with our KafkaSources, straight to the stages."""
+    """The sandbox's delivery process with our KafkaSources. It delivers to the stages without an ingress between."""
 
     def __init__(self, lab: Lab, **stages: int) -> None:
         command = [sys.executable, "-m", "orderflow_sandbox.delivery"]
@@ -65,10 +65,8 @@ class Delivery(Measured):
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """start gives the processes to count, by name; the one that reads Kafka comes first.
-
-    groups says as which consumer group it reads which topic.
-    """
+    """start() returns the measured processes by name, the one that reads Kafka first. groups has the topic of each
+    consumer group."""
 
     name: str
     groups: Mapping[str, str]
@@ -79,19 +77,19 @@ class Running:
     """A contender's processes, from start to stop."""
 
     def __init__(self, contender: Contender, lab: Lab) -> None:
-        self.parts = contender.start(lab)
-        self.consumer = next(iter(self.parts.values()))
+        self.processes = contender.start(lab)
+        self.consumer = next(iter(self.processes.values()))
 
     def cpu(self) -> dict[str, float]:
-        return {name: part.cpu() for name, part in self.parts.items()}
+        return {name: process.cpu() for name, process in self.processes.items()}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # The consumer first: what it has in flight still finds its stage.
-        for part in self.parts.values():
-            part.stop()
+        # The consumer first, so that its events in flight still reach the stage.
+        for process in self.processes.values():
+            process.stop()
 
 
 def _orderflow(lab: Lab, *names: str) -> dict[str, Measured]:

@@ -1,4 +1,4 @@
-"""What was lost and what came twice. Every list that is returned is empty, or the run is void."""
+"""Counts lost and duplicated events. Each function returns a list of faults; a run with any fault is void."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
-    from bench.lab import Ends, Lab
+    from bench.lab import Lab, Offsets
     from bench.workload import Workload
 
 _HISTORY_FAULTS = """
@@ -27,16 +27,16 @@ WHERE o.version <> {events} OR o.lock <> {events} OR h.rows <> {events} OR h.las
 """
 
 
-def tracked(lab: Lab, work: Workload, start: Ends) -> list[str]:
-    """The ledger, the orders and their history, and the announcements since start, hold each event once."""
+def tracked(lab: Lab, work: Workload, start: Offsets) -> list[str]:
+    """Checks that the ledger, the orders, their history and the announcements since start have each event once."""
     faults: list[str] = []
     per_order = work.size // work.orders
-    counts = lab.one("SELECT count(*), count(*) FILTER (WHERE outcome = 'applied') FROM ledger")
+    counts = lab.query_row("SELECT count(*), count(*) FILTER (WHERE outcome = 'applied') FROM ledger")
     _expect(faults, "ledger rows", counts[0], work.size)
     _expect(faults, "applied", counts[1], work.size)
-    _expect(faults, "orders", lab.one("SELECT count(*) FROM orders")[0], work.orders)
-    _expect(faults, "history rows", lab.one("SELECT count(*) FROM history")[0], work.size)
-    _expect(faults, "waiting", lab.one("SELECT count(*) FROM waiting")[0], 0)
+    _expect(faults, "orders", lab.query_row("SELECT count(*) FROM orders")[0], work.orders)
+    _expect(faults, "history rows", lab.query_row("SELECT count(*) FROM history")[0], work.size)
+    _expect(faults, "waiting", lab.query_row("SELECT count(*) FROM waiting")[0], 0)
     kinds = ("accepted", "paid", "shipped", "delivered")[:per_order]
     query = _HISTORY_FAULTS.format(
         events=per_order,
@@ -44,52 +44,52 @@ def tracked(lab: Lab, work: Workload, start: Ends) -> list[str]:
         status={1: "accepted", 2: "accepted", 3: "shipped"}.get(per_order, "delivered"),
         payment="paid" if per_order > 1 else "unpaid",
     )
-    _expect(faults, "orders with another history", lab.one(query)[0], 0)
+    _expect(faults, "orders with another history", lab.query_row(query)[0], 0)
     expected = {derived_id("track", event.source, event.id) for event in work.inbox}
-    found = lab.between(topics.STATUS, start, lab.ends(topics.STATUS))
-    return faults + published(found, expected, "announcements") + in_sequence(found)
+    records = lab.read(topics.STATUS, start, lab.end_offsets(topics.STATUS))
+    return faults + published(records, expected, "announcements") + in_sequence(records)
 
 
-def published(found: Sequence[Message], expected: set[str], what: str) -> list[str]:
+def published(records: Sequence[Message], expected_ids: set[str], noun: str) -> list[str]:
     faults: list[str] = []
-    ids = [_header(message, "ce_id") for message in found]
-    _expect(faults, f"{what} lost", len(expected - set(ids)), 0)
-    _expect(faults, f"{what} unasked for", len(set(ids) - expected), 0)
-    _expect(faults, f"{what} twice", len(ids) - len(set(ids)), 0)
+    ids = [_header(record, "ce_id") for record in records]
+    _expect(faults, f"{noun} lost", len(expected_ids - set(ids)), 0)
+    _expect(faults, f"{noun} unexpected", len(set(ids) - expected_ids), 0)
+    _expect(faults, f"{noun} twice", len(ids) - len(set(ids)), 0)
     return faults
 
 
-def in_sequence(found: Sequence[Message]) -> list[str]:
-    """Each order's announcements are in the topic in the order of its life."""
-    lives: dict[bytes | None, list[str]] = {}
-    for message in found:
-        lives.setdefault(message.key(), []).append(_header(message, "ce_time"))
-    wrong = sum(any(early >= late for early, late in pairwise(times)) for times in lives.values())
-    return [f"orders announced out of sequence: {wrong}"] if wrong else []
+def in_sequence(records: Sequence[Message]) -> list[str]:
+    """Checks that the announcements of each order are in the topic in the sequence of its events."""
+    times_of: dict[bytes | None, list[str]] = {}
+    for record in records:
+        times_of.setdefault(record.key(), []).append(_header(record, "ce_time"))
+    count = sum(any(early >= late for early, late in pairwise(times)) for times in times_of.values())
+    return [f"orders announced out of sequence: {count}"] if count else []
 
 
 def committed(lab: Lab, group: str, topic: str) -> list[str]:
-    """Nothing of the topic would come again."""
-    ends = lab.ends(topic)
-    behind = sum(
-        ends[number] - offset for number, offset in lab.committed(group, topic).items() if offset >= 0
+    """Checks that no record of the topic would be delivered again."""
+    ends = lab.end_offsets(topic)
+    lag = sum(
+        ends[partition] - offset for partition, offset in lab.committed(group, topic).items() if offset >= 0
     )
-    return [f"records not committed: {behind}"] if behind else []
+    return [f"records not committed: {lag}"] if lag else []
 
 
-def sent_at(found: Sequence[Message]) -> dict[tuple[str, str], float]:
-    """When the producer made each originating event's record: seconds since the epoch by (source, id)."""
+def sent_at(records: Sequence[Message]) -> dict[tuple[str, str], float]:
+    """The time of each originating event's record, in seconds since the epoch, by (source, id)."""
     times: dict[tuple[str, str], float] = {}
-    for message in found:
-        source = _header(message, "ce_originsource") or _header(message, "ce_source")
-        event_id = _header(message, "ce_originid") or _header(message, "ce_id")
-        times[source, event_id] = message.timestamp()[1] / 1000
+    for record in records:
+        source = _header(record, "ce_originsource") or _header(record, "ce_source")
+        event_id = _header(record, "ce_originid") or _header(record, "ce_id")
+        times[source, event_id] = record.timestamp()[1] / 1000
     return times
 
 
-def _expect(faults: list[str], what: str, found: object, wanted: int) -> None:
-    if found != wanted:
-        faults.append(f"{what}: {found} instead of {wanted}")
+def _expect(faults: list[str], noun: str, actual: object, expected: int) -> None:
+    if actual != expected:
+        faults.append(f"{noun}: {actual} instead of {expected}")
 
 
 def _header(message: Message, name: str) -> str:

@@ -1,8 +1,8 @@
-"""`python -m bench.front [--against REVISION]`: what a request costs on its way through the sandbox's HTTP front.
+"""`python -m bench.front [--against REVISION]`: the CPU time of a request in the sandbox's HTTP front and client.
 
-The front (Serving's proxy) and delivery's client each run in a process of their own, with requests in KafkaSource's
-form. CPU is user and system time of that process alone, per request. With --against the same is measured of another
-revision of this repository, in turn with the working tree, and the ratio is printed.
+One process runs the front (Serving's proxy) and, in turn, delivery's client, with requests as KafkaSource sends them.
+CPU is the user and system time of that process, per request. With --against, another revision of this repository is
+measured in turn with the working tree, and the ratio is printed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ async def app(scope, receive, send):
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     cores = machine.Cores.of_this_machine()
-    cores.settle_here()
+    cores.pin_this_process()
     print(machine.hardware())
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="orderflow-front-")))
@@ -61,25 +61,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         figures: dict[tuple[str, str], list[float]] = {}
         for number in range(options.rounds + 1):
             for name, process in fronts.items():
-                for what, cpu_us in process.round(options.requests, options.in_flight).items():
+                for part, cpu_us in process.round(options.requests, options.in_flight).items():
                     # The first round warms up.
                     if number:
-                        figures.setdefault((what, name), []).append(cpu_us)
-    for what in ("front", "client"):
+                        figures.setdefault((part, name), []).append(cpu_us)
+    for part in ("front", "client"):
         for name in roots:
-            values = figures[what, name]
+            values = figures[part, name]
             print(
-                f"{what:7} {name:14} {median(values):6.1f} us CPU a request  {[round(each, 1) for each in values]}"
+                f"{part:7} {name:14} {median(values):6.1f} us CPU a request  {[round(each, 1) for each in values]}"
             )
         if options.against:
-            ratio = median(figures[what, WORKING_TREE]) / median(figures[what, options.against])
-            print(f"{what:7} {WORKING_TREE} / {options.against}: {ratio:.2f}")
+            ratio = median(figures[part, WORKING_TREE]) / median(figures[part, options.against])
+            print(f"{part:7} {WORKING_TREE} / {options.against}: {ratio:.2f}")
     return 0
 
 
 def _checked_out(revision: str, folder: Path) -> Path:
     archive = subprocess.run(
-        ["git", "archive", revision, "orderflow", *_if_there(revision, "orderflow_sandbox")],
+        ["git", "archive", revision, "orderflow", *_existing(revision, "orderflow_sandbox")],
         cwd=machine.ROOT,
         check=True,
         stdout=subprocess.PIPE,
@@ -89,14 +89,15 @@ def _checked_out(revision: str, folder: Path) -> Path:
     return folder
 
 
-def _if_there(revision: str, path: str) -> list[str]:
+def _existing(revision: str, path: str) -> list[str]:
+    """The path where the revision has it, else nothing."""
     command = ["git", "cat-file", "-e", f"{revision}:{path}"]
-    done = subprocess.run(command, cwd=machine.ROOT, check=False, stderr=subprocess.DEVNULL)
-    return [] if done.returncode else [path]
+    check = subprocess.run(command, cwd=machine.ROOT, check=False, stderr=subprocess.DEVNULL)
+    return [] if check.returncode else [path]
 
 
 class _Process:
-    """A revision's front and client. It reads a number of requests a line and answers each line with its CPU time."""
+    """A running front_process.py, with the front and the client of one revision."""
 
     def __init__(self, name: str, root: Path, folder: Path, cores: machine.Cores) -> None:
         command = [
@@ -131,12 +132,12 @@ class _Process:
 
     def round(self, requests: int, in_flight: int) -> dict[str, float]:
         events = [self._events[number % len(self._events)] for number in range(requests)]
-        each = [load.delivered(event) for event in events]
+        all_requests = [load.delivered(event) for event in events]
         before = self._cpu()
-        answers = load.send(self._port, [each[lane::in_flight] for lane in range(in_flight)])
+        responses = load.send(self._port, [all_requests[number::in_flight] for number in range(in_flight)])
         front = self._cpu() - before
-        if answers.statuses != {202: requests}:
-            raise RuntimeError(f"{self._name}: not every request was answered with 202: {answers.statuses}")
+        if responses.statuses != {202: requests}:
+            raise RuntimeError(f"{self._name}: not every response was a 202: {responses.statuses}")
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe
         self._process.stdin.write(f"{requests} {in_flight}\n")
         self._process.stdin.flush()

@@ -1,4 +1,4 @@
-"""Embedded Kafka and PostgreSQL at full durability, and what a run needs of them."""
+"""Embedded Kafka and PostgreSQL at full durability, and the operations that a run needs."""
 
 from __future__ import annotations
 
@@ -31,19 +31,20 @@ if TYPE_CHECKING:
 _TABLES: Final = """
 SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables WHERE schemaname = 'public' AND tablename !~ 'yoyo'
 """
-"""All of ours; the migrations' own stay."""
+"""All tables of Orderflow, without yoyo's."""
 _TIMEOUT: Final = 30.0
 _PAUSE: Final = 0.1
 _AUTOVACUUM_OFF: Final = {"autovacuum": "off"}
-"""Or it hits one contender's run and not the next one's: every run starts on vacuumed, empty tables instead."""
+"""Autovacuum would slow one contender's run and not the next. Every run starts with empty tables instead."""
 
-Ends = dict[int, int]
+Offsets = dict[int, int]
+"""Offsets by partition."""
 _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the same
 
 
 @dataclass(frozen=True, slots=True)
 class ServersCpu:
-    """Seconds taken so far."""
+    """CPU seconds since the start of each server."""
 
     kafka: float
     postgres: float
@@ -53,7 +54,7 @@ class ServersCpu:
 
 
 class Lab:
-    """The servers of one bench, its topics (all with `partitions`) and its database."""
+    """The servers of a benchmark, its topics (each with so many partitions) and its database."""
 
     def __init__(self, cores: Cores, partitions: int) -> None:
         self.cores = cores
@@ -61,9 +62,9 @@ class Lab:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        self.cores.settle_here()
+        self.cores.pin_this_process()
         prepare()
-        # Not the user's own temporary folder: run by root, PostgreSQL is another user's process.
+        # PostgreSQL must be able to enter the folder: started by root, it runs as another user.
         self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="orderflow-bench-")))
         self.folder.chmod(0o755)
         self._kafka = self._stack.enter_context(EmbeddedKafka(self.folder / "kafka"))
@@ -81,7 +82,7 @@ class Lab:
                 "acks": "all",
                 "enable.idempotence": True,
                 "linger.ms": 5,
-                # As in orderflow.adapters.kafka.producer, so that consumers get batches of the real size.
+                # As in orderflow.adapters.kafka.producer, so that consumers get batches of the usual size.
                 "batch.size": 32768,
                 "partitioner": "murmur2_random",
                 "queue.buffering.max.messages": 1_000_000,
@@ -105,87 +106,87 @@ class Lab:
         return ServersCpu(cpu_seconds(self._kafka.pid), cpu_seconds(self._postgres.pid))
 
     def empty_tables(self) -> None:
-        tables = self.one(_TABLES)[0]
+        tables = self.query_row(_TABLES)[0]
         self._database.execute(f"TRUNCATE {tables}")
         self._database.execute("CHECKPOINT")
 
-    def one(self, query: str) -> tuple[object, ...]:
+    def query_row(self, query: str) -> tuple[object, ...]:
         row = self._database.execute(query).fetchone()
-        assert row is not None  # noqa: S101 - every query of the bench is an aggregate
+        assert row is not None  # noqa: S101 - every query of the benchmark is an aggregate
         return row
 
-    def rows(self, query: str) -> list[tuple[object, ...]]:
+    def query_rows(self, query: str) -> list[tuple[object, ...]]:
         return self._database.execute(query).fetchall()
 
     def publish(self, topic: str, events: Sequence[CloudEvent], *, rate: float | None = None) -> None:
-        """All of them, acknowledged, in their order per key; at most `rate` a second."""
-        failed: list[str] = []
+        """Publishes the events in sequence, at most `rate` per second. Returns when Kafka has confirmed all."""
+        errors: list[str] = []
 
-        def answered(error: object, _message: Message) -> None:
+        def on_delivery(error: object, _message: Message) -> None:
             if error is not None:
-                failed.append(str(error))
+                errors.append(str(error))
 
-        started = time.monotonic()
+        started_at = time.monotonic()
         for number, event in enumerate(events):
             if rate is not None:
-                while (ahead := started + number / rate - time.monotonic()) > 0:
+                while (ahead := started_at + number / rate - time.monotonic()) > 0:
                     self._producer.poll(ahead)
             self._producer.produce(
-                topic, event.data, event.key, headers=event.kafka_headers(), on_delivery=answered
+                topic, event.data, event.key, headers=event.kafka_headers(), on_delivery=on_delivery
             )
             self._producer.poll(0)
-        if self._producer.flush(_TIMEOUT) or failed:
-            raise RuntimeError(f"Kafka did not take the load: {failed[:1]}")
+        if self._producer.flush(_TIMEOUT) or errors:
+            raise RuntimeError(f"Kafka did not confirm the load: {errors[:1]}")
 
-    def ends(self, topic: str) -> Ends:
-        """The offset behind the last record of each partition."""
-        asked = {TopicPartition(topic, number): _LATEST for number in range(self.partitions)}
+    def end_offsets(self, topic: str) -> Offsets:
+        """Of each partition, the offset that the next record will get."""
+        specs = {TopicPartition(topic, partition): _LATEST for partition in range(self.partitions)}
         deadline = time.monotonic() + _TIMEOUT
         while True:
             try:
-                answers = self._admin.list_offsets(asked, request_timeout=_TIMEOUT)
-                return {place.partition: answer.result().offset for place, answer in answers.items()}
+                futures = self._admin.list_offsets(specs, request_timeout=_TIMEOUT)
+                return {place.partition: future.result().offset for place, future in futures.items()}
             except KafkaException:
-                # A topic that is new has leaders before every broker thread knows of it.
+                # A new topic has leaders before every broker thread knows the topic.
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(_PAUSE)
 
-    def skip_to(self, group: str, topic: str, ends: Ends) -> None:
-        """Makes the group start there, so that it gets what comes after and nothing older."""
+    def commit(self, group: str, topic: str, offsets: Offsets) -> None:
+        """Makes the group start at these offsets, so that it gets no older record."""
         consumer = self._consumer(group)
-        places = [TopicPartition(topic, number, offset) for number, offset in ends.items()]
+        places = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
         consumer.commit(offsets=places, asynchronous=False)
         consumer.close()
 
-    def committed(self, group: str, topic: str) -> Ends:
+    def committed(self, group: str, topic: str) -> Offsets:
         consumer = self._consumer(group)
-        places = [TopicPartition(topic, number) for number in range(self.partitions)]
-        found = consumer.committed(places, timeout=_TIMEOUT)
+        places = [TopicPartition(topic, partition) for partition in range(self.partitions)]
+        committed = consumer.committed(places, timeout=_TIMEOUT)
         consumer.close()
-        return {place.partition: place.offset for place in found}
+        return {place.partition: place.offset for place in committed}
 
-    def between(self, topic: str, start: Ends, end: Ends) -> list[Message]:
-        """The records from start to end, partition by partition, each in its order."""
+    def read(self, topic: str, start: Offsets, end: Offsets) -> list[Message]:
+        """The records from start to end (exclusive); those of one partition are in sequence."""
         consumer = self._consumer("bench-reader")
-        found: list[Message] = []
-        wanted = {number: end[number] for number in end if end[number] > start[number]}
-        consumer.assign([TopicPartition(topic, number, start[number]) for number in wanted])
-        while wanted:
+        records: list[Message] = []
+        pending = {partition for partition in end if end[partition] > start[partition]}
+        consumer.assign([TopicPartition(topic, partition, start[partition]) for partition in pending])
+        while pending:
             messages = consumer.consume(1000, _TIMEOUT)
             if not messages:
                 raise TimeoutError(f"{topic} cannot be read to its end")
             for message in messages:
                 if (error := message.error()) is not None:
                     raise RuntimeError(error.str())
-                number, offset = message.partition(), message.offset()
-                assert number is not None  # noqa: S101 - a consumed record has its place
+                partition, offset = message.partition(), message.offset()
+                assert partition is not None  # noqa: S101 - a consumed record has its place
                 assert offset is not None  # noqa: S101
-                found.append(message)
-                if offset + 1 >= end[number]:
-                    wanted.pop(number, None)
+                records.append(message)
+                if offset + 1 >= end[partition]:
+                    pending.discard(partition)
         consumer.close()
-        return found
+        return records
 
     def _consumer(self, group: str) -> Consumer:
         return Consumer(
@@ -198,7 +199,7 @@ class Lab:
         )
 
     def manifests(self, *names: str) -> Path:
-        """A folder with these KafkaSources of ours, as they are."""
+        """A folder with the manifests of these KafkaSources."""
         folder = self.folder / f"sources-{'-'.join(names)}"
         folder.mkdir(exist_ok=True)
         for name in names:

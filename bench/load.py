@@ -1,4 +1,4 @@
-"""A load of HTTP requests: each lane has one request in flight, as KafkaSource has one event per partition."""
+"""A load of HTTP requests. Each connection has one request in flight, as KafkaSource has one event per partition."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Answers:
-    """seconds is from the first request to the last answer, latencies are those of each request, in seconds."""
+class Responses:
+    """seconds is the time from the first request to the last response; latencies are per request, in seconds."""
 
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
@@ -38,74 +38,76 @@ def request(path: str, headers: Mapping[str, str], body: bytes, host: str = "ben
 
 
 def delivered(event: CloudEvent) -> bytes:
-    """An event as KafkaSource POSTs it."""
+    """The request by which KafkaSource delivers the event."""
     headers = {f"ce-{name}": value for name, value in event.attributes().items()}
     place = {"ce-knativekafkapartition": "7", "ce-knativekafkaoffset": "123456"}
-    known = {"prefer": "reply", "kn-namespace": "default", "content-type": event.content_type}
-    return request("/", headers | place | known, event.data)
+    fixed = {"prefer": "reply", "kn-namespace": "default", "content-type": event.content_type}
+    return request("/", headers | place | fixed, event.data)
 
 
-def in_lanes(events: Sequence[CloudEvent], requests: Iterable[bytes], lanes: int) -> list[list[bytes]]:
-    """One order's requests are in one lane, in their sequence."""
-    dealt: list[list[bytes]] = [[] for _ in range(lanes)]
-    of_order: dict[str, int] = {}
+def by_connection(
+    events: Sequence[CloudEvent], requests: Iterable[bytes], connections: int
+) -> list[list[bytes]]:
+    """Distributes the requests over connections. All requests of an order go over one connection, in sequence."""
+    queues: list[list[bytes]] = [[] for _ in range(connections)]
+    connection_of: dict[str, int] = {}
     for event, each in zip(events, requests, strict=True):
-        dealt[of_order.setdefault(event.subject, len(of_order) % lanes)].append(each)
-    return dealt
+        queues[connection_of.setdefault(event.subject, len(connection_of) % connections)].append(each)
+    return queues
 
 
-class _Lane(asyncio.Protocol):
-    def __init__(self, requests: Sequence[bytes], answers: Answers) -> None:
-        self._left = deque(requests)
-        self._answers = answers
+class _Connection(asyncio.Protocol):
+    def __init__(self, requests: Sequence[bytes], responses: Responses) -> None:
+        self._queue = deque(requests)
+        self._responses = responses
         self._parser = httptools.HttpResponseParser(self)
-        self._since = 0.0
+        self._sent_at = 0.0
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are none of asyncio's by type.
+        # uvloop's transports are no subclasses of asyncio's.
         self._transport = cast("asyncio.Transport", transport)
 
-    def next(self) -> None:
-        if not self._left:
+    def send_next(self) -> None:
+        if not self._queue:
             self._transport.close()
             if not self.ended.done():
                 self.ended.set_result(None)
             return
-        self._since = time.perf_counter()
-        self._transport.write(self._left.popleft())
+        self._sent_at = time.perf_counter()
+        self._transport.write(self._queue.popleft())
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)
 
     def on_message_complete(self) -> None:
-        self._answers.latencies.append(time.perf_counter() - self._since)
-        self._answers.statuses[self._parser.get_status_code()] += 1
-        self.next()
+        self._responses.latencies.append(time.perf_counter() - self._sent_at)
+        self._responses.statuses[self._parser.get_status_code()] += 1
+        self.send_next()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.ended.done():
             self.ended.set_exception(exc or ConnectionError("the stage closed the connection"))
 
 
-def _itself(lane: _Lane) -> _Lane:
-    return lane
+def _itself(connection: _Connection) -> _Connection:
+    return connection
 
 
-async def _send(port: int, lanes: Sequence[Sequence[bytes]], host: str) -> Answers:
+async def _send(port: int, queues: Sequence[Sequence[bytes]], host: str) -> Responses:
     loop = asyncio.get_running_loop()
-    answers = Answers()
-    opened = [_Lane(each, answers) for each in lanes if each]
-    for lane in opened:
-        await loop.create_connection(partial(_itself, lane), host, port)
-    started = time.perf_counter()
-    for lane in opened:
-        lane.next()
-    await asyncio.gather(*(lane.ended for lane in opened))
-    answers.seconds = time.perf_counter() - started
-    return answers
+    responses = Responses()
+    connections = [_Connection(queue, responses) for queue in queues if queue]
+    for connection in connections:
+        await loop.create_connection(partial(_itself, connection), host, port)
+    started_at = time.perf_counter()
+    for connection in connections:
+        connection.send_next()
+    await asyncio.gather(*(connection.ended for connection in connections))
+    responses.seconds = time.perf_counter() - started_at
+    return responses
 
 
-def send(port: int, lanes: Sequence[Sequence[bytes]], host: str = "127.0.0.1") -> Answers:
-    """Every lane's requests, one after the other; all lanes at once."""
-    return uvloop.run(_send(port, lanes, host))
+def send(port: int, queues: Sequence[Sequence[bytes]], host: str = "127.0.0.1") -> Responses:
+    """Sends each queue over a connection of its own, one request after the other; all connections at the same time."""
+    return uvloop.run(_send(port, queues, host))

@@ -1,4 +1,4 @@
-"""The machine: which core runs what, and how much CPU a process has taken."""
+"""The machine: which processes run on which core, and the CPU time of a process."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ STOP_SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """Kafka, PostgreSQL and whoever makes load share the first core; what is measured has the last one alone."""
+    """Kafka, PostgreSQL and the load generator share the first core; the measured processes have the last one alone."""
 
     servers: int | None
     measured: int | None
 
     @classmethod
     def of_this_machine(cls) -> Self:
-        """Without two cores, or where the system cannot pin a process, nothing is pinned."""
+        """Pins nothing where there is only one core or where the system cannot pin a process."""
         if not hasattr(os, "sched_getaffinity"):
             return cls(None, None)
         cores = sorted(os.sched_getaffinity(0))
         return cls(cores[0], cores[-1]) if len(cores) > 1 else cls(None, None)
 
-    def settle_here(self) -> None:
-        """This process, and the servers that it will start, go to the servers' core."""
+    def pin_this_process(self) -> None:
+        """Pins this process, and the servers that it will start, to the servers' core."""
         if self.servers is not None:
             os.sched_setaffinity(0, {self.servers})
 
     def sentence(self) -> str:
         if self.measured is None:
-            return "nothing is pinned to a core: figures of one run are hardly comparable"
+            return "no process is pinned to a core: figures of one run are hardly comparable"
         return (
             f"Kafka, PostgreSQL and the load on core {self.servers},"
             f" the measured processes together on core {self.measured}"
@@ -65,7 +65,7 @@ def hardware() -> str:
 
 
 def cpu_seconds(*pids: int | None) -> float:
-    """User and system time of the processes and of all below them, those that have ended included."""
+    """User and system time of the processes and of all their descendants, including those that have ended."""
     total = 0.0
     for pid in pids:
         if pid is None:
@@ -85,16 +85,16 @@ class Measured:
     ) -> None:
         self.name = name
         self.log = log
-        kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
+        inherited = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env=kept | {"PYTHONPATH": str(ROOT)} | dict(environment),
+                env=inherited | {"PYTHONPATH": str(ROOT)} | dict(environment),
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        # Before it has made any thread: those take over where their process runs.
+        # At once, before the process starts threads: threads inherit the affinity.
         if cores.measured is not None:
             os.sched_setaffinity(self._process.pid, {cores.measured})
 
@@ -111,7 +111,7 @@ class Measured:
             raise RuntimeError(f"{self.name} ended with exit code {self._process.returncode}:\n{tail}")
 
     def wait(self, seconds: float) -> None:
-        """Until it ends by itself; raises RuntimeError where that is not with 0."""
+        """Waits until the process ends. Raises RuntimeError where its exit code is not 0."""
         self._process.wait(seconds)
         if self._process.returncode:
             self.check()
@@ -140,13 +140,13 @@ class Measured:
 
 
 def await_true(
-    what: str, seconds: float, ready: Callable[[], object], *watched: Measured, pause: float = 0.02
+    condition: str, seconds: float, ready: Callable[[], object], *processes: Measured, pause: float = 0.02
 ) -> None:
-    """Polls until ready() is true. Raises TimeoutError, or RuntimeError where a watched process has ended."""
+    """Polls until ready() is true. Raises TimeoutError, or RuntimeError where a process has ended."""
     deadline = time.monotonic() + seconds
     while not ready():
-        for process in watched:
+        for process in processes:
             process.check()
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{what} did not come about in {seconds:g} s")
+            raise TimeoutError(f"{condition}: not within {seconds:g} s")
         time.sleep(pause)

@@ -1,4 +1,4 @@
-"""The orders that every contender gets: the same ones, in the same sequence, under the same ids."""
+"""The orders of a benchmark: every contender gets the same orders, in the same sequence, with the same ids."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from orderflow.domain.rules import Rules
 
 LIFE: Final = ("placed", "paid", "shipped", "delivered")
-"""What happens to each order: four events, each of which changes it."""
+"""The kinds of the four events of each order; each changes the order."""
 
 _WAVE: Final = 512
-"""So many orders are in the same phase: the next event of an order comes as many events later."""
+"""How many orders are in the same phase. The next event of an order comes that many events later."""
 
 _LINES: Final = (
     {"sku": "MUG-BLUE", "name": "Mug, blue, 0.3 l, dishwasher safe", "quantity": 2, "unit_price": 1250},
@@ -34,12 +34,12 @@ SMALL_ORDER: Final = {
     "customer": {"name": "Ada Lovelace", "email": "ada@example.org"},
     "shipping_address": {"name": "Ada Lovelace", "line1": "1 Way", "city": "Berlin", "country": "DE"},
 }
-"""An order of one line, where what it holds is of no matter."""
+"""An order of one line, for measurements in which the content does not matter."""
 
 
 @dataclass(slots=True)
 class Workload:
-    """inbox is what shops and carriers send, events what validate makes of it, in the same order."""
+    """inbox has the events that shops and carriers send; events has validate's event for each, in the same sequence."""
 
     orders: int
     inbox: list[CloudEvent] = field(default_factory=list)
@@ -74,14 +74,14 @@ def order(number: int) -> dict[str, object]:
 
 
 def make(orders: int, rules: Rules, *, name: str = "b", life: tuple[str, ...] = LIFE) -> Workload:
-    made = Workload(orders)
+    workload = Workload(orders)
     for start in range(0, orders, _WAVE):
         for phase, kind in enumerate(life):
             for number in range(start, min(start + _WAVE, orders)):
                 event = _event(f"{name}-{number:07}", number, kind, phase)
-                made.inbox.append(event)
-                made.events.append(validate(event, rules))
-    return made
+                workload.inbox.append(event)
+                workload.events.append(validate(event, rules))
+    return workload
 
 
 def _event(order_id: str, number: int, kind: str, phase: int) -> CloudEvent:

@@ -1,1 +1,1 @@
-"""What a deployment on a cluster costs and how fast it wakes up; `make bench-cluster`."""
+"""`make bench-cluster`: the cost of a deployment on a cluster, and how fast it starts from zero."""

@@ -1,4 +1,5 @@
-"""Many orders at once while every stage is at zero: when the first and the last have passed, and with how many pods."""
+"""Many orders at once while every stage is at zero pods: when the first and the last order passed each stage, and the
+number of pods over time."""
 
 from __future__ import annotations
 
@@ -21,37 +22,37 @@ if TYPE_CHECKING:
     from tests.cluster.stack import Stack
 
 PIPELINE: Final = ("intake", "validate", "track", "notify")
-_LOOK_SECONDS: Final = 1.0
+_POLL_SECONDS: Final = 1.0
 _SETTLE_SECONDS: Final = 1800.0
-_AT_ONCE: Final = 256
+_IN_FLIGHT: Final = 256
 _PLACED: Final = "not paid yet"
-"""Orders of one event, so that every figure counts orders."""
+"""The scenario with one event per order, so that every figure counts orders."""
 
 
 @dataclass(slots=True)
 class Pods:
-    """Ready pods by stage over time. at is seconds since the burst began."""
+    """The number of ready pods by stage over time. at is in seconds since the start of the burst."""
 
     at: list[float] = field(default_factory=list)
     ready: dict[str, list[int]] = field(default_factory=lambda: {stage: [] for stage in PIPELINE})
 
-    async def follow(self, stack: Stack, began: float) -> None:
+    async def follow(self, stack: Stack, started_at: float) -> None:
         while True:
             counts = await asyncio.to_thread(ready, stack)
-            self.at.append(time.monotonic() - began)
+            self.at.append(time.monotonic() - started_at)
             for stage in PIPELINE:
                 self.ready[stage].append(counts[stage])
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
     def seconds(self, stage: str) -> float:
-        """Pod seconds: how long pods were ready, added up."""
+        """Pod seconds: the sum of the times in which each pod was ready."""
         steps = zip(self.at, self.at[1:], self.ready[stage], strict=False)
         return sum((after - before) * count for before, after, count in steps)
 
 
 @dataclass(slots=True)
 class Burst:
-    """Seconds since the first request was sent."""
+    """Times are in seconds since the first request; first and last are by step (`tracked`, `notified`)."""
 
     orders: int
     sent: float
@@ -64,8 +65,8 @@ class Burst:
         return {
             "orders": self.orders,
             "all_confirmed_s": round(self.sent, 1),
-            "first_s": {what: round(at, 2) for what, at in self.first.items()},
-            "last_s": {what: round(at, 1) for what, at in self.last.items()},
+            "first_s": {step: round(at, 2) for step, at in self.first.items()},
+            "last_s": {step: round(at, 1) for step, at in self.last.items()},
             "missing": self.account.orders - self.account.accounted,
             "unexpected": len(self.account.unexpected),
             "most_pods": {stage: max(counts) for stage, counts in self.pods.ready.items()},
@@ -78,7 +79,7 @@ class Burst:
 
 
 def ready(stack: Stack) -> dict[str, int]:
-    """Pods of each Service that take traffic."""
+    """The number of ready pods of each Service."""
     counts = dict.fromkeys(PIPELINE, 0)
     for pod in stack.kube.items("pods", "--selector=serving.knative.dev/service"):
         service = pod["metadata"]["labels"]["serving.knative.dev/service"]
@@ -91,37 +92,37 @@ def ready(stack: Stack) -> dict[str, int]:
 
 
 def until_at_zero(stack: Stack) -> None:
-    """Raises ClusterError where a stage stays up."""
+    """Raises ClusterError where a stage does not go to zero."""
     stack.kube.until(600, "the stages at zero", lambda: not any(ready(stack).values()) or None)
 
 
 async def burst(stack: Stack, orders: int) -> Burst:
     until_at_zero(stack)
     pods = Pods()
-    async with sender(stack) as to:
-        began, clock = time.monotonic(), time.time()
-        following = asyncio.create_task(pods.follow(stack, began))
+    async with sender(stack) as shop:
+        started_at, started_time = time.monotonic(), time.time()
+        following = asyncio.create_task(pods.follow(stack, started_at))
         try:
-            await to.send_scenarios(_placed(orders), at_once=_AT_ONCE)
-            sent = time.monotonic() - began
-            found = await accounted(stack, to.log, _SETTLE_SECONDS)
+            await shop.send_scenarios(_placed(orders), at_once=_IN_FLIGHT)
+            sent = time.monotonic() - started_at
+            account = await accounted(stack, shop.log, _SETTLE_SECONDS)
         finally:
             following.cancel()
             await asyncio.wait([following])
-        ids = [scenario.order_id for scenario in to.log.scenarios]
+        ids = [scenario.order_id for scenario in shop.log.scenarios]
     if not following.cancelled() and (error := following.exception()):
         raise ClusterError(f"the pods could not be counted: {error}")
-    first, last = _times(stack, ids, clock)
-    return Burst(orders, sent, first, last, found, pods)
+    first, last = _times(stack, ids, started_time)
+    return Burst(orders, sent, first, last, account, pods)
 
 
 def _placed(orders: int) -> Iterator[OrderScenario]:
-    told = (scenario for scenario in storefront(100 * orders, seed=orders) if scenario.name == _PLACED)
-    return islice(told, orders)
+    placed = (scenario for scenario in storefront(100 * orders, seed=orders) if scenario.name == _PLACED)
+    return islice(placed, orders)
 
 
-def _times(stack: Stack, ids: list[str], clock: float) -> tuple[dict[str, float], dict[str, float]]:
-    """From the database's own times, which are this machine's."""
+def _times(stack: Stack, ids: list[str], started_time: float) -> tuple[dict[str, float], dict[str, float]]:
+    """Uses the database's clock, which is the clock of this machine."""
     with psycopg.connect(stack.servers.admin_url) as connection:
         tracked = connection.execute(
             "SELECT extract(epoch FROM min(recorded_at)), extract(epoch FROM max(recorded_at))"
@@ -134,8 +135,8 @@ def _times(stack: Stack, ids: list[str], clock: float) -> tuple[dict[str, float]
             [ids],
         ).fetchone()
     rows = {"tracked": tracked, "notified": notified}
-    times = {what: row for what, row in rows.items() if row is not None}
+    times = {step: row for step, row in rows.items() if row is not None}
     return (
-        {what: float(row[0]) - clock for what, row in times.items()},
-        {what: float(row[1]) - clock for what, row in times.items()},
+        {step: float(row[0]) - started_time for step, row in times.items()},
+        {step: float(row[1]) - started_time for step, row in times.items()},
     )

@@ -1,4 +1,4 @@
-"""From zero pods to the first answered event: each stage as shipped, next to other ways to start the same code."""
+"""Cold starts, from zero pods to the first response: each stage as shipped, and other ways to start the same code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bench.cluster.ways import Way
     from tests.cluster.kube import Kube
 
-_AT_ONCE_TO_ZERO: Final = {
+_FAST_TO_ZERO: Final = {
     "autoscaling.knative.dev/window": "6s",
     "autoscaling.knative.dev/scale-to-zero-pod-retention-period": "0s",
     "autoscaling.knative.dev/min-scale": "0",
@@ -29,8 +29,8 @@ _AT_ONCE_TO_ZERO: Final = {
 }
 _ZERO_SECONDS: Final = 240.0
 _SETTLE_SECONDS: Final = 2.0
-"""After a start, so that what the cluster still does about it is not in the next one's time."""
-_ANSWER_SECONDS: Final = 60.0
+"""The pause between starts, so that the cluster's work after one start does not slow the next one."""
+_RESPONSE_SECONDS: Final = 60.0
 _BEGAN: Final = "began"
 _LISTENING: Final = "Application startup complete"
 _STARTED: Final = """\
@@ -43,7 +43,7 @@ print(time.time() - up + ticks / 100)
 
 @dataclass(slots=True)
 class Starts:
-    """Seconds of each start: until the answer; until the process began; until it listened; of a second event."""
+    """Seconds of each start: until the response, until the process began, until it listened; and of a second event."""
 
     stage: str
     way: str
@@ -65,7 +65,7 @@ class Starts:
         }
 
     def each(self) -> dict[str, list[float]]:
-        """Every start's seconds until the answer and until the process began."""
+        """The seconds of every start until the response and until the process began."""
         return {
             "answered_s": [round(at, 3) for at in self.answered],
             "began_s": [round(at, 3) for at in self.began],
@@ -73,18 +73,18 @@ class Starts:
 
 
 class Cold:
-    """Copies of the stages' Services, which go to zero as soon as Knative lets them."""
+    """Copies of the stages' Services that go to zero as soon as Knative allows."""
 
     def __init__(self, kube: Kube, gateway: str, key: str) -> None:
-        """gateway is host:port of the cluster's own Services, key one of intake's."""
+        """gateway is host:port of the gateway for cluster-local Services, key an API key for intake."""
         self._kube = kube
         headers = {"Authorization": f"Bearer {key}"}
-        self._http = httpx.Client(base_url=f"http://{gateway}", timeout=_ANSWER_SECONDS, headers=headers)
+        self._http = httpx.Client(base_url=f"http://{gateway}", timeout=_RESPONSE_SECONDS, headers=headers)
         self._hosts: dict[str, str] = {}
 
     def measure(self, stages: list[str], ways: list[Way], rounds: int) -> Iterator[Starts]:
-        """In turn, so that what else the machine does meets all alike."""
-        found = {(stage, way.name): Starts(stage, way.name) for stage in stages for way in ways}
+        """Measures the stages and ways in turn, so that other load on the machine affects all alike."""
+        all_starts = {(stage, way.name): Starts(stage, way.name) for stage in stages for way in ways}
         names = {
             (stage, way.name): f"cold-{stage}-{number}" for stage in stages for number, way in enumerate(ways)
         }
@@ -92,48 +92,49 @@ class Cold:
             for stage in stages:
                 for way in ways:
                     name = names[stage, way.name]
-                    self._hosts[name] = deploy(self._kube, stage, way, name, _AT_ONCE_TO_ZERO)
-            for each in range(rounds + 1):
-                for key, starts in found.items():
-                    # The first one also reads the image's layers from disk.
-                    self._start(names[key], CALLS[key[0]], starts if each else Starts(*key))
+                    self._hosts[name] = deploy(self._kube, stage, way, name, _FAST_TO_ZERO)
+            for number in range(rounds + 1):
+                for key, starts in all_starts.items():
+                    # The first start does not count, because it also reads the image's layers from disk.
+                    self._start(names[key], CALLS[key[0]], starts if number else Starts(*key))
         finally:
             self._kube.kubectl("delete", "ksvc", *names.values(), "--ignore-not-found", "--wait=false")
-        yield from found.values()
+        yield from all_starts.values()
 
     def _start(self, name: str, make: Callable[[], Call], starts: Starts) -> None:
-        self._kube.until(_ZERO_SECONDS, f"{name} at zero", lambda: not self._alive(name) or None)
+        self._kube.until(_ZERO_SECONDS, f"{name} at zero", lambda: not self._pods(name) or None)
         time.sleep(_SETTLE_SECONDS)
-        sent = time.time()
+        sent_at = time.time()
         self._send(name, make())
-        starts.answered.append(time.time() - sent)
-        again = time.perf_counter()
+        starts.answered.append(time.time() - sent_at)
+        second_sent_at = time.perf_counter()
         self._send(name, make())
-        starts.warm.append(time.perf_counter() - again)
-        (pod,) = self._alive(name)
+        starts.warm.append(time.perf_counter() - second_sent_at)
+        (pod,) = self._pods(name)
         lines = self._kube.kubectl("logs", pod, "--container=user-container", "--timestamps").splitlines()
-        began = _said(lines, _BEGAN) or [
+        began = _times_of(lines, _BEGAN) or [
             float(
                 self._kube.kubectl(
                     "exec", pod, "--container=user-container", "--", "python", "-S", "-c", _STARTED
                 )
             )
         ]
-        starts.began += [at - sent for at in began]
-        starts.listened += [at - sent for at in _said(lines, _LISTENING)]
+        starts.began += [at - sent_at for at in began]
+        starts.listened += [at - sent_at for at in _times_of(lines, _LISTENING)]
 
-    def _alive(self, name: str) -> list[str]:
+    def _pods(self, name: str) -> list[str]:
+        """The pods that are not being deleted."""
         pods = [pod["metadata"] for pod in self._kube.pods(name)]
         return [pod["name"] for pod in pods if "deletionTimestamp" not in pod]
 
     def _send(self, name: str, call: Call) -> None:
         headers = call.headers | {"Host": self._hosts[name]}
-        answer = self._http.post(call.path, headers=headers, content=call.body)
-        if not answer.is_success:
-            raise ClusterError(f"{name} answered {answer.status_code}: {json.dumps(answer.text[:200])}")
+        response = self._http.post(call.path, headers=headers, content=call.body)
+        if not response.is_success:
+            raise ClusterError(f"{name} answered {response.status_code}: {json.dumps(response.text[:200])}")
 
 
-def _said(lines: list[str], what: str) -> list[float]:
-    """When a log with Kubernetes' timestamps says it, in seconds since 1970."""
-    times = [line.partition(" ")[0] for line in lines if line.endswith(what) or f"{what}." in line]
+def _times_of(lines: list[str], message: str) -> list[float]:
+    """The Kubernetes timestamps of the log lines with this message, in seconds since 1970."""
+    times = [line.partition(" ")[0] for line in lines if line.endswith(message) or f"{message}." in line]
     return [datetime.fromisoformat(time).timestamp() for time in times]

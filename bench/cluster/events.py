@@ -1,4 +1,4 @@
-"""For each stage one new event after another, made by the stages' own code, as HTTP requests."""
+"""Makes new requests for each stage, with events that the stages' own code makes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from orderflow.validate.handler import validate
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_MOST: Final = 900_000
+_MAX_PAYLOAD: Final = 900_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Call:
 
 
 def order() -> Call:
-    """As a storefront sends it."""
+    """A storefront's request."""
     headers = {"Content-Type": JSON, "Idempotency-Key": str(uuid.uuid4())}
     return Call("/orders", headers, json.dumps(SMALL_ORDER).encode())
 
@@ -60,18 +60,20 @@ def announced() -> CloudEvent:
 
 
 def parked() -> CloudEvent:
-    letter = parked_event.ReceivedEvent.of_request(_headers(placed()), b"{")
+    received = parked_event.ReceivedEvent.of_request(_headers(placed()), b"{")
     reasons = [Reason("json_invalid", "", "the body is not JSON")]
-    return parked_event.parked(letter, stage="validate", revision="bench", reasons=reasons, most=_MOST)
+    return parked_event.parked(
+        received, stage="validate", revision="bench", reasons=reasons, max_payload=_MAX_PAYLOAD
+    )
 
 
 def _headers(event: CloudEvent) -> list[tuple[bytes, bytes]]:
-    named = {f"ce-{name}": value for name, value in event.attributes().items()}
-    return [(name.encode(), value.encode()) for name, value in (named | {"content-type": JSON}).items()]
+    attributes = {f"ce-{name}": value for name, value in event.attributes().items()}
+    return [(name.encode(), value.encode()) for name, value in (attributes | {"content-type": JSON}).items()]
 
 
 def delivered(event: CloudEvent) -> Call:
-    """As KafkaSource delivers it."""
+    """The request by which KafkaSource delivers the event."""
     return Call("/", {name.decode(): value.decode() for name, value in _headers(event)}, event.data)
 
 

@@ -1,4 +1,4 @@
-"""What one pod takes when it is always busy: each stage alone, with many events in flight."""
+"""The events per second and the CPU of one busy pod: each stage alone, with many events in flight."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.cluster.kube import Kube
 
 IN_FLIGHT: Final = 32
-_WARM: Final = 300
+_WARM_UP_EVENTS: Final = 300
 _ONE_POD: Final = {"autoscaling.knative.dev/min-scale": "1", "autoscaling.knative.dev/max-scale": "1"}
 _CPU: Final = """\
 import os
@@ -33,7 +33,7 @@ print(ticks / os.sysconf("SC_CLK_TCK"))
 
 @dataclass(slots=True)
 class Pod:
-    """Of each round: events a second, and CPU milliseconds of the stage's own container for an event."""
+    """The rounds of one pod: events per second, and CPU milliseconds of the stage's container per event."""
 
     stage: str
     way: str
@@ -54,14 +54,15 @@ class Pod:
 def steady(
     kube: Kube, gateway: str, key: str, stages: list[str], ways: list[Way], rounds: int, events: int
 ) -> Iterator[Pod]:
-    """gateway is host:port of the cluster's own Services, key one of intake's. The ways of a stage take turns."""
+    """Measures the ways of a stage in turn. gateway is host:port of the gateway for cluster-local Services; key is an
+    API key for intake."""
     for stage in stages:
         names = {way.name: f"steady-{stage}-{number}" for number, way in enumerate(ways)}
         pods = {way.name: Pod(stage, way.name, events) for way in ways}
         try:
             hosts = {way.name: deploy(kube, stage, way, names[way.name], _ONE_POD) for way in ways}
             for way in ways:
-                _load(gateway, key, stage, hosts[way.name], _WARM)
+                _load(gateway, key, stage, hosts[way.name], _WARM_UP_EVENTS)
             for _ in range(rounds):
                 for way in ways:
                     _round(kube, gateway, key, hosts[way.name], names[way.name], pods[way.name])
@@ -78,20 +79,20 @@ def _round(kube: Kube, gateway: str, key: str, host: str, name: str, pod: Pod) -
 
 
 def _load(gateway: str, key: str, stage: str, host: str, events: int) -> float:
-    """Seconds that it took. Raises ClusterError where an event was not taken."""
-    lanes: list[list[bytes]] = [[] for _ in range(IN_FLIGHT)]
+    """Sends the events and returns the seconds. Raises ClusterError where a response is not a 2xx."""
+    queues: list[list[bytes]] = [[] for _ in range(IN_FLIGHT)]
     for number in range(events):
         call = CALLS[stage]()
         headers = call.headers | {"Authorization": f"Bearer {key}"}
-        lanes[number % IN_FLIGHT].append(request(call.path, headers, call.body, host))
+        queues[number % IN_FLIGHT].append(request(call.path, headers, call.body, host))
     address, _, port = gateway.rpartition(":")
-    answers = send(int(port), lanes, address)
-    if any(status >= 300 for status in answers.statuses):
-        raise ClusterError(f"{stage} answered {json.dumps(answers.statuses)}")
-    return answers.seconds
+    responses = send(int(port), queues, address)
+    if any(status >= 300 for status in responses.statuses):
+        raise ClusterError(f"{stage} answered {json.dumps(responses.statuses)}")
+    return responses.seconds
 
 
 def _cpu(kube: Kube, name: str) -> float:
-    """CPU seconds of all processes of the stage's container, to the tick of 10 ms."""
+    """CPU seconds of all processes in the stage's container, to 10 ms."""
     (pod,) = [each["metadata"]["name"] for each in kube.pods(name)]
     return float(kube.kubectl("exec", pod, "--container=user-container", "--", "python", "-S", "-c", _CPU))

@@ -1,4 +1,4 @@
-"""Ways to start a stage's code on a cluster, and copies of the stages' Services that are started so."""
+"""Ways to start a stage's code on a cluster, and copies of the stages' Services that start in these ways."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ while True:
     c.sendall(b"HTTP/1.1 204 No Content\\r\\nConnection: close\\r\\n\\r\\n")
     c.close()
 """
-"""A server that costs next to nothing to start, but for the interpreter and the image around it."""
+"""The smallest server: its start costs little more than the interpreter and the image."""
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A way to start a stage's code. It changes the container of the Service as shipped."""
+    """A way to start a stage's code. change() edits the container of the shipped Service."""
 
     name: str
     change: Callable[[dict[str, Any]], None]
 
 
 def _shipped(_: dict[str, Any]) -> None:
-    """As it is."""
+    """Changes nothing."""
 
 
 def _no_bytecode(container: dict[str, Any]) -> None:
-    # Python looks for bytecode there and nowhere else.
+    # Python looks for bytecode only there.
     container["env"].append({"name": "PYTHONPYCACHEPREFIX", "value": "/dev/shm/none"})  # noqa: S108 - the pod's own
 
 
 def _framework(container: dict[str, Any]) -> None:
-    """As the Functions Framework starts a function by itself: gunicorn with a worker of uvicorn's."""
+    """The Functions Framework's own server: gunicorn with a uvicorn worker."""
     container["command"] = ["functions-framework", "--asgi"]
     container.pop("args", None)
 
@@ -64,10 +64,10 @@ def _empty(container: dict[str, Any]) -> None:
 
 
 def _floor(container: dict[str, Any]) -> None:
-    """bench/cluster/floor, in the stage's own pod with its volumes and its account."""
+    """The image of bench/cluster/floor in the stage's own pod, with its volumes and its service account."""
     container["image"] = os.environ["FLOOR_IMAGE"]
-    for own in ("command", "args"):
-        container.pop(own, None)
+    for field in ("command", "args"):
+        container.pop(field, None)
 
 
 RUNNABLE: Final = (
@@ -80,7 +80,7 @@ WAYS: Final = (*RUNNABLE, Way("an empty server", _empty), Way("floor", _floor))
 
 
 def deploy(kube: Kube, stage: str, way: Way, name: str, scale: Mapping[str, str]) -> str:
-    """A copy of a stage's Service under another name, with its own annotations of scale; returns its host."""
+    """Deploys a copy of a stage's Service under another name and with these scale annotations; returns its host."""
     annotations, spec = _template(kube, stage, way)
     labels = {"networking.knative.dev/visibility": "cluster-local"}
     kube.apply(
@@ -96,17 +96,17 @@ def deploy(kube: Kube, stage: str, way: Way, name: str, scale: Mapping[str, str]
 
 
 def restart(stack: Stack, way: Way) -> None:
-    """Every stage of the deployed pipeline in a new revision that starts this way."""
+    """Gives every stage of the deployed pipeline a new revision that starts in this way."""
     for stage in CALLS:
         annotations, spec = _template(stack.kube, stage, way)
         template = {"metadata": {"annotations": annotations}, "spec": spec}
         patch = json.dumps([{"op": "replace", "path": "/spec/template", "value": template}])
         stack.kube.kubectl("patch", "ksvc", stage, "--type=json", f"--patch={patch}")
-    stack.kube.until(_READY_SECONDS, "the stages started anew", lambda: stack.ready() or None)
+    stack.kube.until(_READY_SECONDS, "the restarted stages", lambda: stack.ready() or None)
 
 
 def _template(kube: Kube, stage: str, way: Way) -> tuple[dict[str, str], dict[str, Any]]:
-    """Annotations and spec of a stage's template as it is deployed, its container changed."""
+    """Annotations and spec of the deployed stage's template, with the changed container."""
     template = copy.deepcopy(kube.get("ksvc", stage)["spec"]["template"])
     (container,) = template["spec"]["containers"]
     way.change(container)

@@ -1,4 +1,4 @@
-"""Track with DBOS: a workflow for each record, in order per partition, of a datasource transaction and a step."""
+"""Track with DBOS: one workflow per record, in sequence per partition. It has a datasource transaction and a step."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from dbos import DBOS, KafkaMessage, SQLAlchemyDatasource
 
 from orderflow import settings
 from orderflow.adapters.kafka.producer import producer_config
-from orderflow.adapters.postgres import pool
 from orderflow.domain.rules import Waiting
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import CloudEvent
-from orderflow.track import decision
+from orderflow.track import decision, store
 
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 REVISION: Final = "dbos"
 POOL: Final = 16
 POLL_SECONDS: Final = 0.02
-"""Of the queue that the workflows wait in; 1 s as shipped, which gives 7 events a second."""
+"""Polling interval of the queue in which the workflows wait. DBOS' default of 1 s gives 7 events per second."""
 ACK_SECONDS: Final = 10.0
 
 
@@ -53,15 +52,16 @@ producer = Producer(producer_config(config))
 
 @datasource.transaction(isolation_level="READ COMMITTED")
 def apply(attributes: dict[str, str], data: str) -> list[dict[str, Any]]:
-    """Rows and announcements; what it returns is kept with the rows, for a workflow that is taken up again."""
-    now = decision.read(_envelope(dict(attributes), data.encode()))
+    """Writes the rows and returns the announcements. DBOS stores the result in the same transaction, for a workflow
+    that is resumed."""
+    arrival = decision.read(_cloudevent(dict(attributes), data.encode()))
     connection = datasource.sql_session().connection()
-    rows = connection.exec_driver_sql(pool.READ, pool.read_values([now])).mappings().all()
-    (known,) = pool.snapshots([now], [dict(row) for row in rows])
-    plan = decision.plan(now, known, REVISION)
+    rows = connection.exec_driver_sql(store.READ, store.read_values([arrival])).mappings().all()
+    (snapshot,) = store.snapshots([arrival], [dict(row) for row in rows])
+    plan = decision.plan(arrival, snapshot, REVISION)
     if plan.writes:
         connection.exec_driver_sql(
-            pool.WRITE, pool.write_values([plan], REVISION, Waiting(), datetime.now(UTC))
+            store.WRITE, store.write_values([plan], REVISION, Waiting(), datetime.now(UTC))
         )
     return [{"attributes": event.attributes(), "data": event.data.decode()} for event in plan.announced]
 
@@ -69,24 +69,24 @@ def apply(attributes: dict[str, str], data: str) -> list[dict[str, Any]]:
 @DBOS.step()
 def announce(events: list[dict[str, Any]]) -> None:
     for each in events:
-        event = _envelope(dict(each["attributes"]), each["data"].encode())
-        done = threading.Event()
-        failed: list[str] = []
+        event = _cloudevent(dict(each["attributes"]), each["data"].encode())
+        reported = threading.Event()
+        errors: list[str] = []
 
-        def answered(
+        def on_delivery(
             error: KafkaError | None,
             _message: Message,
-            done: threading.Event = done,
-            failed: list[str] = failed,
+            reported: threading.Event = reported,
+            errors: list[str] = errors,
         ) -> None:
             if error is not None:
-                failed.append(error.name())
-            done.set()
+                errors.append(error.name())
+            reported.set()
 
         producer.produce(
-            topics.STATUS, event.data, event.key, headers=event.kafka_headers(), on_delivery=answered
+            topics.STATUS, event.data, event.key, headers=event.kafka_headers(), on_delivery=on_delivery
         )
-        if not done.wait(ACK_SECONDS) or failed:
+        if not reported.wait(ACK_SECONDS) or errors:
             raise RuntimeError("Kafka did not confirm")
 
 
@@ -99,14 +99,14 @@ def announce(events: list[dict[str, Any]]) -> None:
 def track(message: KafkaMessage) -> None:
     headers = {name: value.decode() for name, value in message.headers or [] if isinstance(value, bytes)}
     attributes = {name[3:]: value for name, value in headers.items() if name.startswith("ce_")}
-    assert isinstance(message.value, bytes)  # noqa: S101 - what the consumer gives
+    assert isinstance(message.value, bytes)  # noqa: S101 - the consumer returns bytes
     announce(apply(attributes, message.value.decode()))
 
 
-def _envelope(attributes: dict[str, str], data: bytes) -> CloudEvent:
+def _cloudevent(attributes: dict[str, str], data: bytes) -> CloudEvent:
     attributes.pop("specversion")
-    named = {name: attributes.pop(name, "") for name in ("type", "source", "id", "subject", "time")}
-    return CloudEvent(**named, data=data, extensions=attributes)
+    context = {name: attributes.pop(name, "") for name in ("type", "source", "id", "subject", "time")}
+    return CloudEvent(**context, data=data, extensions=attributes)
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
-"""Track with FastStream on confluent-kafka: batches of up to 500, one commit a batch.
+"""Track with FastStream on confluent-kafka: batches of up to 500 records, one offset commit per batch.
 
-Orders go in parallel, the events of one order in sequence. `statement`: each event has its own READ and WRITE,
-on as many connections as help. `rows`: the next event of every order of the batch goes into one READ and one
-WRITE, round by round.
+Orders run in parallel, the events of one order in sequence. Variant `statement`: each event has its own READ and WRITE,
+on a pool of connections. Variant `rows`: the next event of every order of the batch goes into one READ and one WRITE,
+round by round.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from orderflow.track.decision import Arrival, Plan
 
-MOST: Final = 500
+MAX_RECORDS: Final = 500
 POOL: Final = 8
 REVISION: Final = "faststream"
 
@@ -49,64 +49,67 @@ broker = KafkaBroker(
     logger=None,
 )
 app = FastStream(broker, logger=None)
-way = sys.argv[1] if len(sys.argv) > 1 else "rows"
+variant = sys.argv[1] if len(sys.argv) > 1 else "rows"
 
 
 @broker.subscriber(
     topics.EVENTS,
-    group_id=f"bench-faststream-{way}",
+    group_id=f"bench-faststream-{variant}",
     batch=True,
-    max_records=MOST,
+    max_records=MAX_RECORDS,
     auto_offset_reset="earliest",
     ack_policy=AckPolicy.MANUAL,
     polling_interval=0.05,
-    # Or the library would decode every body as JSON before the model does it again.
+    # Without it, the library would decode every body as JSON, and the model would decode it again.
     decoder=lambda message: message.body,
 )
 async def track(message: KafkaMessage) -> None:
     raw = message.raw_message
     records = raw if isinstance(raw, tuple) else (raw,)
-    arrivals = [decision.read(_envelope(record)) for record in records]
-    await (_by_statement(arrivals) if way == "statement" else _by_rows(arrivals))
+    arrivals = [decision.read(_cloudevent(record)) for record in records]
+    await (_by_statement(arrivals) if variant == "statement" else _by_rows(arrivals))
     await message.ack()
 
 
 async def _by_statement(arrivals: list[Arrival]) -> None:
     orders: dict[str, list[Arrival]] = {}
-    for now in arrivals:
-        orders.setdefault(now.order_id, []).append(now)
-    # More than there are connections would only wait for one.
-    room = asyncio.Semaphore(POOL)
+    for arrival in arrivals:
+        orders.setdefault(arrival.order_id, []).append(arrival)
+    # No more orders at the same time than the pool has connections: others would only wait for one.
+    slots = asyncio.Semaphore(POOL)
 
-    async def one(order: list[Arrival]) -> None:
-        for now in order:
-            async with room:
-                (known,) = await store.read([now])
-                plan = decision.plan(now, known, REVISION)
+    async def handle_order(order: list[Arrival]) -> None:
+        for arrival in order:
+            async with slots:
+                (snapshot,) = await store.read([arrival])
+                plan = decision.plan(arrival, snapshot, REVISION)
                 if plan.writes:
                     await store.write([plan])
             await _publish([plan])
 
-    await asyncio.gather(*map(one, orders.values()))
+    await asyncio.gather(*map(handle_order, orders.values()))
 
 
 async def _by_rows(arrivals: list[Arrival]) -> None:
-    left = arrivals
-    while left:
-        now: dict[str, Arrival] = {}
-        later = [event for event in left if now.setdefault(event.order_id, event) is not event]
-        batch = list(now.values())
+    pending = arrivals
+    while pending:
+        first_of: dict[str, Arrival] = {}
+        later = [each for each in pending if first_of.setdefault(each.order_id, each) is not each]
+        batch = list(first_of.values())
         snapshots = await store.read(batch)
-        plans = [decision.plan(event, known, REVISION) for event, known in zip(batch, snapshots, strict=True)]
+        plans = [
+            decision.plan(arrival, snapshot, REVISION)
+            for arrival, snapshot in zip(batch, snapshots, strict=True)
+        ]
         if writing := [plan for plan in plans if plan.writes]:
             await store.write(writing)
         await _publish(plans)
-        left = later
+        pending = later
 
 
 async def _publish(plans: list[Plan]) -> None:
-    """Returns when all in-sync replicas have every one."""
-    sent = [
+    """Returns when all in-sync replicas have every announcement."""
+    confirmations = [
         await broker.publish(
             event.data,
             topics.STATUS,
@@ -117,15 +120,15 @@ async def _publish(plans: list[Plan]) -> None:
         for plan in plans
         for event in plan.announced
     ]
-    await asyncio.gather(*sent)
+    await asyncio.gather(*confirmations)
 
 
-def _envelope(record: Message) -> CloudEvent:
+def _cloudevent(record: Message) -> CloudEvent:
     headers = cast("list[tuple[str, bytes]]", record.headers() or [])
     attributes = {name[3:]: value.decode() for name, value in headers if name.startswith("ce_")}
     attributes.pop("specversion")
-    named = {name: attributes.pop(name, "") for name in ("type", "source", "id", "subject", "time")}
-    return CloudEvent(**named, data=record.value() or b"", extensions=attributes)
+    context = {name: attributes.pop(name, "") for name in ("type", "source", "id", "subject", "time")}
+    return CloudEvent(**context, data=record.value() or b"", extensions=attributes)
 
 
 if __name__ == "__main__":

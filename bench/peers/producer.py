@@ -1,4 +1,4 @@
-"""The floor of publishing: `python -m bench.peers.producer ORDERS IN_FLIGHT` writes its figures as one JSON line."""
+"""The producer alone: `python -m bench.peers.producer ORDERS BATCH` writes its figures as one line of JSON."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from orderflow.domain.rules import Rules
 from orderflow.messaging import topics
 
 
-async def main(orders: int, in_flight: int) -> None:
+async def main(orders: int, batch: int) -> None:
     events = make(orders, Rules(), name="producer").events
     publisher = KafkaPublisher(settings.load(settings.KafkaSettings))
-    await publisher.publish(topics.STATUS, events[:in_flight])
-    took: list[float] = []
-    cpu, since = time.process_time(), time.perf_counter()
-    for start in range(0, len(events), in_flight):
-        before = time.perf_counter()
-        await publisher.publish(topics.STATUS, events[start : start + in_flight])
-        took.append(time.perf_counter() - before)
-    seconds, used = time.perf_counter() - since, time.process_time() - cpu
-    took.sort()
+    await publisher.publish(topics.STATUS, events[:batch])
+    latencies: list[float] = []
+    cpu_before, started_at = time.process_time(), time.perf_counter()
+    for start in range(0, len(events), batch):
+        sent_at = time.perf_counter()
+        await publisher.publish(topics.STATUS, events[start : start + batch])
+        latencies.append(time.perf_counter() - sent_at)
+    seconds, cpu = time.perf_counter() - started_at, time.process_time() - cpu_before
+    latencies.sort()
     figures = {
         "events": len(events),
         "seconds": seconds,
-        "cpu": used,
-        "p50": 1000 * took[len(took) // 2],
-        "p99": 1000 * took[int(len(took) * 0.99)],
+        "cpu": cpu,
+        "p50": 1000 * latencies[len(latencies) // 2],
+        "p99": 1000 * latencies[int(len(latencies) * 0.99)],
     }
     await asyncio.sleep(0)
     sys.stdout.write(json.dumps(figures) + "\n")

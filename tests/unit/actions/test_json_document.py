@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.events import order
 
@@ -24,7 +24,6 @@ def test_a_field_that_nobody_knows_is_taken_out_and_an_items_member_changed() ->
     assert before["data"]["lines"][0]["quantity"] == 2
 
 
-@settings(deadline=None)
 @given(DOCUMENTS, DOCUMENTS)
 def test_two_documents_differ_somewhere_or_are_the_same(one: Any, other: Any) -> None:
     assert json_document.differences(one, one) == []

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.events import event
 from support.parked_events import PARKED_AT, parked
@@ -10,7 +10,6 @@ from support.parked_events import PARKED_AT, parked
 from orderflow.actions.parked_event import in_order
 
 
-@settings(deadline=None)
 @given(st.permutations(range(6)))
 def test_parked_events_go_in_the_order_of_their_events_and_without_a_time_of_their_parking(
     permutation: list[int],

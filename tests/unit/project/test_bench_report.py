@@ -1,12 +1,12 @@
-"""What `make bench` makes of its rounds."""
+"""The report of `make bench`: medians of the rounds, void rounds, ratios."""
 
 from bench.report import WIDTH, lines, ratios, table
 from bench.runs import Run
 
 
-def run(what: str, seconds: float = 2.0, *faults: str, **cpu: float) -> Run:
+def run(name: str, seconds: float = 2.0, *faults: str, **cpu: float) -> Run:
     servers = {"kafka": 0.5, "postgres": 0.5}
-    return Run(what, 8000, seconds, cpu or {"stage": 1.0}, servers, per=4, faults=list(faults))
+    return Run(name, 8000, seconds, cpu or {"stage": 1.0}, servers, events_per_order=4, faults=list(faults))
 
 
 def test_a_figure_is_the_median_of_the_rounds() -> None:
@@ -25,12 +25,12 @@ def test_a_round_that_lost_something_counts_for_nothing_but_is_told() -> None:
 
 
 def test_ours_is_compared_with_and_without_what_brings_the_events() -> None:
-    shown = lines([run("ours", 2.0, track=3.0, delivery=1.0), run("theirs", 4.0, theirs=2.0)])
-    assert ratios(shown, "ours") == [
+    medians = lines([run("ours", 2.0, track=3.0, delivery=1.0), run("theirs", 4.0, theirs=2.0)])
+    assert ratios(medians, "ours") == [
         {"against": "theirs", "rate": 2.0, "cpu": 2.0, "cpu_of_the_stage_alone": 1.5}
     ]
 
 
 def test_the_table_fits_100_columns() -> None:
-    shown = lines([run("FastStream, many events a statement", 0.1, track=300.0, delivery=100.0)])
-    assert max(map(len, table("contenders", shown).splitlines())) <= WIDTH
+    medians = lines([run("FastStream, many events a statement", 0.1, track=300.0, delivery=100.0)])
+    assert max(map(len, table("contenders", medians).splitlines())) <= WIDTH

@@ -27,19 +27,20 @@ _CELLS = re.compile(r"(?<!\\)\|")
 
 
 def defined_tests() -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
+    """The names of the tests, by file."""
+    tests: dict[str, set[str]] = {}
     for file in (ROOT / "tests").rglob("test_*.py"):
-        found[str(file.relative_to(ROOT / "tests"))] = set(_DEFINED.findall(file.read_text()))
-    return found
+        tests[str(file.relative_to(ROOT / "tests"))] = set(_DEFINED.findall(file.read_text()))
+    return tests
 
 
 def named_tests(text: str) -> list[tuple[str, str]]:
-    """(file, test) of every test that a document names; one without a file is in the file of the one before it."""
-    file = ""
+    """(file, test) of every test that a document names. A test without a file is in the file of the test before it."""
+    current_file = ""
     named = []
-    for given, test in _NAMED.findall(text):
-        file = given or file
-        named.append((file, test))
+    for file, test in _NAMED.findall(text):
+        current_file = file or current_file
+        named.append((current_file, test))
     return named
 
 

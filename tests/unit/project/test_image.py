@@ -1,4 +1,4 @@
-"""What the Dockerfile says twice must be the same both times, and so must what is built twice."""
+"""The Dockerfile agrees with the manifests and with .dockerignore, and two builds of the same code are identical."""
 
 import json
 import os
@@ -56,13 +56,13 @@ def test_nobody_in_the_image_is_root_and_its_user_is_a_number() -> None:
 
 
 def test_no_digest_stands_in_the_dockerfile() -> None:
-    """The pipeline asks the registry for it; one that is written down is old, or made up."""
+    """The pipeline asks the registry for the digest. A digest in the file would be outdated or made up."""
     assert re.search(r"sha256:[0-9a-f]", DOCKERFILE) is None
     assert {line.split()[0] for line in instructions("FROM")} >= {"${BASE}", "${BUILD_BASE}"}
 
 
 def assembled(code: Path, into: Path, *more: str) -> dict[str, tuple[int, float, bytes]]:
-    """Mode, date and content of whatever is laid out, by path."""
+    """Mode, modification time and content of every file and folder of the image, by path."""
     command = [sys.executable, str(ROOT / "image/assemble.py"), str(code), "--into", str(into), *more]
     subprocess.run(command, check=True, env={"SOURCE_DATE_EPOCH": "1000000000", "PYTHONHASHSEED": "0"})
     return {
@@ -97,14 +97,14 @@ def test_bytecode_is_taken_without_a_look_at_its_source(tmp_path: Path) -> None:
     assembled(code, tmp_path / "image")
     laid_out = tmp_path / "image" / code.relative_to("/")
     (laid_out / "stage.py").write_text("answer = 'from the source'\n")
-    done = subprocess.run(
+    run = subprocess.run(
         [sys.executable, "-c", "import stage; print(stage.answer)"],
         cwd=laid_out,
         check=True,
         capture_output=True,
         text=True,
     )
-    assert done.stdout == "compiled\n"
+    assert run.stdout == "compiled\n"
 
 
 def test_an_image_is_not_made_of_what_does_not_compile(tmp_path: Path) -> None:
@@ -123,14 +123,14 @@ def test_the_image_knows_which_release_it_is_though_nothing_is_installed(tmp_pat
     project.write_text('[project]\nname = "orderflow"\nversion = "97.53.11"\n')
     assembled(code, tmp_path / "image", "--release", str(project))
     laid_out = tmp_path / "image" / code.relative_to("/")
-    done = subprocess.run(
+    run = subprocess.run(
         [sys.executable, "-S", "-c", "from orderflow.version import version; print(version())"],
         env={"PYTHONPATH": str(laid_out)},
         check=True,
         capture_output=True,
         text=True,
     )
-    assert done.stdout == "97.53.11\n"
+    assert run.stdout == "97.53.11\n"
 
 
 def test_whatever_has_code_of_ours_has_the_note_of_its_release() -> None:

@@ -1,4 +1,4 @@
-"""What is locked is what is asked for: whoever changes the one without the other hears of it here."""
+"""The locks fulfil the requirements: a change of one without the other fails here."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ ROOT = Path(__file__).parents[3]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCK = tomllib.loads((ROOT / "uv.lock").read_text())
 LOCKED: dict[str, list[str]] = {}
-"""Versions by name; two where another Python needs another."""
+"""Versions by name; two versions where another Python needs another one."""
 for package in LOCK["package"]:
     LOCKED.setdefault(package["name"], []).append(package["version"])
-ASKED = (
+REQUIREMENTS = (
     {"dependencies": PROJECT["project"]["dependencies"]}
     | PROJECT["project"]["optional-dependencies"]
     | PROJECT["dependency-groups"]
@@ -30,7 +30,7 @@ ASKED = (
 
 
 def pinned(text: str) -> dict[str, list[str]]:
-    """Versions by name, of a requirements file."""
+    """The versions of a requirements file, by name."""
     return {
         name: [version]
         for name, version in re.findall(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", text, flags=re.MULTILINE)
@@ -38,7 +38,7 @@ def pinned(text: str) -> dict[str, list[str]]:
 
 
 def unmet(requirements: list[str], pins: dict[str, list[str]]) -> list[str]:
-    """The requirements that a lock does not fulfil."""
+    """The requirements that the pinned versions do not fulfil."""
     return [
         str(each)
         for each in map(Requirement, requirements)
@@ -47,9 +47,9 @@ def unmet(requirements: list[str], pins: dict[str, list[str]]) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("environment", ASKED)
+@pytest.mark.parametrize("environment", REQUIREMENTS)
 def test_every_python_requirement_is_in_the_lock(environment: str) -> None:
-    assert unmet(ASKED[environment], LOCKED) == []
+    assert unmet(REQUIREMENTS[environment], LOCKED) == []
     assert unmet(["confluent-kafka>=99", "no-such-package"], LOCKED) == [
         "confluent-kafka>=99",
         "no-such-package",
@@ -59,8 +59,8 @@ def test_every_python_requirement_is_in_the_lock(environment: str) -> None:
 def test_requirements_txt_has_what_the_stages_ask_for_as_it_is_locked() -> None:
     text = (ROOT / "requirements.txt").read_text()
     pins = pinned(text)
-    assert unmet(ASKED["dependencies"], pins) == []
-    assert unmet([*ASKED["dependencies"], "no-such-package"], pins) == ["no-such-package"]
+    assert unmet(REQUIREMENTS["dependencies"], pins) == []
+    assert unmet([*REQUIREMENTS["dependencies"], "no-such-package"], pins) == ["no-such-package"]
     assert {name: LOCKED[name] for name in pins} == pins
     hashes = {
         name: set(re.findall(r"sha256:[0-9a-f]{64}", block))
@@ -79,13 +79,13 @@ def test_the_lock_is_in_step_with_pyproject_toml() -> None:
     """By uv's own check; `make locked` does the same, and compares requirements.txt."""
     uv = str(Path(sys.executable).with_name("uv"))
     check = [uv, "lock", "--check", "--offline", "--default-index", "./packages"]
-    done = subprocess.run(check, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    run = subprocess.run(check, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
 
 
 @pytest.mark.parametrize("file", ["uv.lock", "requirements.txt"])
 def test_no_lock_has_the_address_of_an_index(file: str) -> None:
-    """Each machine has an index of its own."""
+    """Each machine may use another package index."""
     assert re.findall(r"https?://\S+|^--?[a-z].*$", (ROOT / file).read_text(), flags=re.MULTILINE) == []
 
 
@@ -94,19 +94,19 @@ def test_kafkas_coordinates_are_in_its_lock() -> None:
 
 
 def found_by_renovate(datasource: str) -> list[tuple[str, str]]:
-    """Names and versions, as our pattern for that source of releases finds them."""
+    """The names and versions that our pattern for that datasource finds in our files."""
     managers = json.loads((ROOT / "renovate.json").read_text())["customManagers"]
     (manager,) = (each for each in managers if each["datasourceTemplate"] == datasource)
     (pattern,) = (each.replace("(?<", "(?P<") for each in manager["matchStrings"])
     files = [each.strip("/^$").replace("\\", "") for each in manager["managerFilePatterns"]]
-    found = [match.groupdict() for file in files for match in re.finditer(pattern, (ROOT / file).read_text())]
-    return [(each["depName"], each["currentValue"]) for each in found]
+    matches = [match for file in files for match in re.finditer(pattern, (ROOT / file).read_text())]
+    return [(match["depName"], match["currentValue"]) for match in matches]
 
 
 def test_renovate_finds_every_maven_coordinate() -> None:
     ((sonarqube, _, _),) = jars.locked(ROOT / "pipeline/sonarqube.lock")
-    found = [":".join(each) for each in found_by_renovate("maven")]
-    assert found == [*jars.COORDINATES, sonarqube]
+    coordinates = [":".join(each) for each in found_by_renovate("maven")]
+    assert coordinates == [*jars.COORDINATES, sonarqube]
 
 
 def test_renovate_finds_every_module_that_a_tool_is_built_from() -> None:

@@ -1,4 +1,4 @@
-"""pyproject.toml says which release this is, and nobody else: what says it too has it from there."""
+"""pyproject.toml has the version of the release. Every other place derives the version from it."""
 
 import json
 import re
@@ -16,18 +16,18 @@ from orderflow.version import user_agent, version
 
 ROOT = Path(__file__).parents[3]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-NONE_OF_OURS = re.compile(
+EXCLUDED = re.compile(
     r"contracts/.*\.json|requirements.*\.txt|.*package-lock\.json|.*\.lock|.*\.svg|CHANGELOG\.md|tests/.*"
 )
-"""Made from it by a program, about other packages, about the past, or an example that fails by itself."""
-SPEAKS_OF_US = re.compile(r"version|release|orderflow|knrollout|image|label", re.IGNORECASE)
-"""The same number may be somebody else's."""
-OWN_WORD = re.compile(
+"""Files that a program derives from the version, that are about other packages or earlier releases, or examples."""
+ABOUT_US = re.compile(r"version|release|orderflow|knrollout|image|label", re.IGNORECASE)
+"""In other lines the same number may be another project's version."""
+OUR_VERSION = re.compile(
     r"__version__\s*=|app\.kubernetes\.io/version|projectVersion=\d|image\.version=\"?\d"
     r"|\b(?:orderflow|knrollout|kn-order|kn-rollout)[/:@=-]+v?\d+\.\d+\.\d+",
     re.IGNORECASE,
 )
-"""A version of ours that is written down, whichever it is."""
+"""A literal version of ours, whatever its number."""
 
 
 def tracked() -> list[str]:
@@ -40,18 +40,18 @@ def test_what_is_installed_is_what_the_project_says() -> None:
 
 
 def test_no_file_has_a_second_copy_of_the_version() -> None:
-    found = []
+    copies = []
     number = re.compile(rf"(?<![\w.]){re.escape(VERSION)}(?![\w.]\w)")
     for name in tracked():
-        if NONE_OF_OURS.fullmatch(name):
+        if EXCLUDED.fullmatch(name):
             continue
         for at, line in enumerate((ROOT / name).read_text(errors="replace").splitlines(), 1):
             if name == "pyproject.toml" and line == f'version = "{VERSION}"':
                 continue
-            copied = number.search(line) and SPEAKS_OF_US.search(line)
-            if copied or OWN_WORD.search(line):
-                found.append(f"{name}:{at}: {line.strip()}")
-    assert found == []
+            copied = number.search(line) and ABOUT_US.search(line)
+            if copied or OUR_VERSION.search(line):
+                copies.append(f"{name}:{at}: {line.strip()}")
+    assert copies == []
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_no_file_has_a_second_copy_of_the_version() -> None:
     ids=lambda command: command[0],
 )
 def test_every_command_says_which_release_it_is(command: list[str]) -> None:
-    done = subprocess.run(
+    run = subprocess.run(
         [sys.executable, "-c", f"from {command[0]} import main; main()", "--version"]
         if command[0].endswith(("cli", "app"))
         else [sys.executable, "-m", *command, "--version"],
@@ -78,8 +78,8 @@ def test_every_command_says_which_release_it_is(command: list[str]) -> None:
         text=True,
         check=True,
     )
-    assert done.stdout.split()[-1] == VERSION
-    assert done.stdout.count("\n") == 1
+    assert run.stdout.split()[-1] == VERSION
+    assert run.stdout.count("\n") == 1
 
 
 def test_all_scripts_of_the_project_are_among_them() -> None:
@@ -92,28 +92,28 @@ def test_all_scripts_of_the_project_are_among_them() -> None:
 
 
 def test_every_description_of_what_others_rely_on_says_it() -> None:
-    described = {
+    versions = {
         path: document["info"]["version"] for path, document in documents().items() if "info" in document
     }
-    assert set(described) == {"openapi/intake.json", "openapi/query.json", "asyncapi.json"}
-    assert set(described.values()) == {VERSION}
-    for path in described:
+    assert set(versions) == {"openapi/intake.json", "openapi/query.json", "asyncapi.json"}
+    assert set(versions.values()) == {VERSION}
+    for path in versions:
         assert json.loads((ROOT / "contracts" / path).read_text())["info"]["version"] == VERSION
 
 
 @pytest.mark.parametrize(
-    ("target", "says"),
+    ("target", "option"),
     [
         ("image", f"--build-arg VERSION={VERSION} "),
         ("image-push", f"--build-arg VERSION={VERSION} "),
         ("sonar-scan", f"-Dsonar.projectVersion={VERSION}"),
     ],
 )
-def test_what_is_built_and_analysed_bears_it(target: str, says: str) -> None:
-    told = subprocess.run(
+def test_what_is_built_and_analysed_bears_it(target: str, option: str) -> None:
+    run = subprocess.run(
         ["make", "--dry-run", "--directory", str(ROOT), target], capture_output=True, text=True, check=True
     )
-    assert says in told.stdout
+    assert option in run.stdout
 
 
 async def test_others_are_told_who_asks() -> None:
