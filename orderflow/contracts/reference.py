@@ -19,7 +19,7 @@ _HEAD: Final = """# Contracts
 
 - [openapi/intake.json](openapi/intake.json), [openapi/query.json](openapi/query.json): OpenAPI 3.1
 - [asyncapi.json](asyncapi.json): AsyncAPI 3, the topics
-- [schemas/](schemas): a JSON Schema (2020-12) per topic and type of event; `read` is what the topic's readers accept,
+- `schemas/`: a JSON Schema (2020-12) per topic and type of event; `read` is what the topic's readers accept,
   `written` what our stages write
 
 A running query serves them under `/contracts`, its own description under `/openapi.json`. New members and types may
