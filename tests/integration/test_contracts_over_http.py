@@ -72,7 +72,7 @@ def query(kafka_bootstrap: str, database_url: str, tmp_path_factory: pytest.Temp
     log = tmp_path_factory.mktemp("query") / "query.log"
     rules = str(ROOT / "examples/rules.toml")
     with console(
-        url, log, KAFKA_BOOTSTRAP=kafka_bootstrap, KAFKA_ACK_SECONDS="10", RULES_FILE=rules
+        url, log, KAFKA_BOOTSTRAP=kafka_bootstrap, KAFKA_ACK_SECONDS="20", RULES_FILE=rules
     ) as address:
         yield address
     drop_database(database_url, name)
