@@ -13,7 +13,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, assume, settings
 from schemathesis.checks import CHECKS, load_all_checks
-from support.console import console
+from support.console import NO_KEEPALIVE, console
 from support.described import must_be_as_described
 from support.events import order, paid
 from support.history import everything
@@ -99,7 +99,7 @@ def must_fit(described: dict[str, Any], operation: str, answer: httpx.Response) 
 
 
 def test_what_real_orders_give_is_as_described(query: str) -> None:
-    with httpx.Client(base_url=query, timeout=30) as client:
+    with httpx.Client(base_url=query, timeout=30, limits=NO_KEEPALIVE) as client:
         listed = must_fit(QUERY, "listOrders", client.get("/api/orders"))["orders"]
         assert len(listed) > 5
         for row in listed:
@@ -123,7 +123,7 @@ def test_what_real_orders_give_is_as_described(query: str) -> None:
 
 
 def test_what_operators_do_is_answered_as_described(query: str) -> None:
-    with httpx.Client(base_url=query, timeout=30) as client:
+    with httpx.Client(base_url=query, timeout=30, limits=NO_KEEPALIVE) as client:
         order_id = client.get("/api/orders").json()["orders"][0]["order_id"]
         held = client.post(f"/api/orders/{order_id}/hold", json={"reason": "odd"})
         receipt = must_fit(QUERY, "holdOrder", held)
@@ -152,7 +152,7 @@ def test_what_intake_takes_is_answered_as_described(intake: Stage) -> None:
 
 
 def test_query_serves_the_contracts_of_its_own_release(query: str) -> None:
-    with httpx.Client(base_url=query, timeout=30) as client:
+    with httpx.Client(base_url=query, timeout=30, limits=NO_KEEPALIVE) as client:
         assert must_fit(QUERY, "readOpenApi", client.get("/openapi.json"))["openapi"].startswith("3.1")
         listed = must_fit(QUERY, "listContracts", client.get("/contracts"))["contracts"]
         committed = {

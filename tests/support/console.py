@@ -9,9 +9,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
+
 from orderflow_sandbox.address import free_port
 from support.stage import ROOT, START_SECONDS
 
+NO_KEEPALIVE = httpx.Limits(max_keepalive_connections=0)
+"""For a client of query. gunicorn closes a connection that is idle for 2 s, or whose request body it did not read. A
+client that keeps connections may send its next request at that moment."""
 NO_KAFKA = "127.0.0.1:1"
 """Nothing listens there: what only reads needs no Kafka."""
 

@@ -18,7 +18,7 @@ from orderflow.adapters.postgres.schema import migrate
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import CloudEvent
 from orderflow_sandbox.sandbox import create_order_topics
-from support.console import console
+from support.console import NO_KEEPALIVE, console
 from support.stage import Stage
 from support.topics import Tap
 
@@ -139,7 +139,7 @@ def flow(
         log = folder / "query.log"
         told = {"KAFKA_BOOTSTRAP": bootstrap, "KAFKA_ACK_SECONDS": "20"} | own("query") | of_query
         address = stack.enter_context(console(database, log, **told))
-        query = stack.enter_context(httpx.Client(base_url=address, timeout=30))
+        query = stack.enter_context(httpx.Client(base_url=address, timeout=30, limits=NO_KEEPALIVE))
         tap = Tap(bootstrap, *STAGE_OF)
         stack.callback(tap.close)
         yield Flow(stages, tap, query, database, folder)

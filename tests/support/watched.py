@@ -14,7 +14,7 @@ from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import CloudEvent
 from orderflow_sandbox.sandbox import create_order_topics
 from support.collector import Collector
-from support.console import console
+from support.console import NO_KEEPALIVE, console
 from support.stage import Stage
 from support.stand_ins import StandIns
 from support.topics import Tap
@@ -87,7 +87,7 @@ def watched(
         }
         stages = {name: stack.enter_context(Stage(name, folder / f"{name}.log", **given)) for name in STAGES}
         address = stack.enter_context(console(database, folder / "query.log", **given))
-        query = stack.enter_context(httpx.Client(base_url=address, timeout=30))
+        query = stack.enter_context(httpx.Client(base_url=address, timeout=30, limits=NO_KEEPALIVE))
         tap = Tap(kafka, *topics.ALL)
         stack.callback(tap.close)
         yield Watched(stages, query, collector, stand_ins, tap, database, folder)
