@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import psutil
 from pydantic import BaseModel, ConfigDict
 
-DEFAULT_STATE: Final = Path(".orderflow")
+from orderflow.kn_order.local_sandbox import FILE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 LOOPBACK: Final = "127.0.0.1"
-_FILE: Final = "sandbox.json"
 
 
 class SandboxError(Exception):
@@ -33,19 +35,19 @@ class Address(BaseModel):
     delivery: str
 
     def save(self, state: Path) -> None:
-        file = state / _FILE
+        file = state / FILE
         file.touch(mode=0o600)
         file.write_text(self.model_dump_json(indent=2))
 
     @staticmethod
     def remove(state: Path) -> None:
-        (state / _FILE).unlink(missing_ok=True)
+        (state / FILE).unlink(missing_ok=True)
 
 
 def running(state: Path) -> Address | None:
     """The sandbox that runs on this state folder now, if there is one."""
     try:
-        address = Address.model_validate_json((state / _FILE).read_text())
+        address = Address.model_validate_json((state / FILE).read_text())
     except (OSError, ValueError):
         return None
     if address.pid == os.getpid() or not psutil.pid_exists(address.pid):

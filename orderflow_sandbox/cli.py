@@ -17,10 +17,11 @@ import aiohttp
 import typer
 from rich.console import Console
 
+from orderflow.kn_order.local_sandbox import STATE as DEFAULT_STATE
 from orderflow.version import version_callback
 from orderflow_sandbox import replay as replaying
 from orderflow_sandbox import report
-from orderflow_sandbox.address import DEFAULT_STATE, Address, SandboxError, running
+from orderflow_sandbox.address import Address, SandboxError, running
 from orderflow_sandbox.progress import Monitor
 from orderflow_sandbox.runner import (
     explained_errors,

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Final, Self
 import aiohttp
 
 from orderflow.adapters.postgres.schema import migrate
+from orderflow.kn_order.local_sandbox import STATE as DEFAULT_STATE
 from orderflow.messaging import topics
-from orderflow_sandbox.address import DEFAULT_STATE, LOOPBACK, Address, SandboxError, free_port, running
+from orderflow_sandbox.address import LOOPBACK, Address, SandboxError, free_port, running
 from orderflow_sandbox.servers.child import Child, Step
 from orderflow_sandbox.servers.kafka import EmbeddedKafka
 from orderflow_sandbox.servers.postgres import EmbeddedPostgres

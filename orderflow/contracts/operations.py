@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 JSON: Final = "application/json"
-HTML: Final = "text/html"
 _SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"apiKey": []}, {"basic": []}]
 _SCHEMES: Final[Json] = {
     "bearer": {"type": "http", "scheme": "bearer"},

@@ -1,4 +1,4 @@
-"""The sandbox on this machine, if one is running: orderflow_sandbox/address.py writes this file."""
+"""The sandbox on this machine, if one is running: where it writes its address, and the part that kn order reads."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Final
 import psutil
 
 STATE: Final = Path(".orderflow")
-_FILE: Final = "sandbox.json"
+FILE: Final = "sandbox.json"
 
 
 def query_address(state: Path) -> str:
     """Query's address; empty where no sandbox is running."""
     try:
-        sandbox = json.loads((state / _FILE).read_text())
+        sandbox = json.loads((state / FILE).read_text())
         pid, address = int(sandbox["pid"]), str(sandbox["query"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""

@@ -11,6 +11,8 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from orderflow.logs import SAFE_IDENTIFIER
+
 if TYPE_CHECKING:
     from orderflow.actions.service import Receipt
     from orderflow.query.store.read_model import ParkedSummary
@@ -28,7 +30,6 @@ _SAFE_ATTRIBUTES: Final = re.compile(
     "|traceparent|sequence|replay"
     "|knativeerrordest|knativeerrorcode|knativekafkapartition|knativekafkaoffset"
 )
-_IDENTIFIER: Final = re.compile(r"[A-Za-z0-9._:/#-]{1,256}")
 _TIME: Final = re.compile(r"[0-9TtZz:.+-]{1,40}")
 _CONTENT_TYPE: Final = re.compile(r"[a-z]+/[a-z0-9.+-]{1,64}(; ?charset=[A-Za-z0-9-]{1,32})?")
 _FIELD_PATH: Final = re.compile(r"[A-Za-z0-9_.-]{0,256}")
@@ -44,7 +45,7 @@ def attributes(values: dict[str, str]) -> dict[str, str]:
 def _attribute(name: str, value: str) -> str:
     shape = {"time": _TIME, "datacontenttype": _CONTENT_TYPE}.get(name)
     if shape is None and _SAFE_ATTRIBUTES.fullmatch(name):
-        shape = _IDENTIFIER
+        shape = SAFE_IDENTIFIER
     return value if shape is not None and (not value or shape.fullmatch(value)) else _mask(value)
 
 
@@ -94,7 +95,7 @@ def masked(document: Json, field: str = "", depth: int = 0) -> Json:
         return "(nested too deeply to show)"
     if isinstance(document, dict):
         return {
-            name if _IDENTIFIER.fullmatch(name) else _mask(name): masked(value, name, depth + 1)
+            name if SAFE_IDENTIFIER.fullmatch(name) else _mask(name): masked(value, name, depth + 1)
             for name, value in document.items()
         }
     if isinstance(document, list):
@@ -102,7 +103,7 @@ def masked(document: Json, field: str = "", depth: int = 0) -> Json:
     if document is None or isinstance(document, bool):
         return document
     if isinstance(document, str):
-        safe = _SAFE_TEXTS.fullmatch(field) and _IDENTIFIER.fullmatch(document)
+        safe = _SAFE_TEXTS.fullmatch(field) and SAFE_IDENTIFIER.fullmatch(document)
     else:
         safe = _SAFE_NUMBERS.fullmatch(field)
     return document if safe else _mask(str(document))

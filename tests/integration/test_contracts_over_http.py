@@ -71,9 +71,7 @@ def query(kafka_bootstrap: str, database_url: str, tmp_path_factory: pytest.Temp
     everything(url)
     log = tmp_path_factory.mktemp("query") / "query.log"
     rules = str(ROOT / "examples/rules.toml")
-    with console(
-        url, log, KAFKA_BOOTSTRAP=kafka_bootstrap, KAFKA_ACK_SECONDS="20", RULES_FILE=rules
-    ) as address:
+    with console(url, log, KAFKA_BOOTSTRAP=kafka_bootstrap, RULES_FILE=rules) as address:
         yield address
     drop_database(database_url, name)
 

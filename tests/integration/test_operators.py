@@ -377,7 +377,7 @@ def test_a_key_without_the_scope_may_only_read(shop: Flow, tmp_path: Path) -> No
     bootstrap = shop.stages["track"]._environment["KAFKA_BOOTSTRAP"]
     environment = {"KAFKA_BOOTSTRAP": bootstrap, "API_KEYS_FILE": str(keys), "LOCAL_RUN": ""}
     with (
-        console(shop.database, tmp_path / "log", KAFKA_ACK_SECONDS="20", **environment) as address,
+        console(shop.database, tmp_path / "log", **environment) as address,
         httpx.Client(base_url=address, timeout=30) as query,
     ):
 

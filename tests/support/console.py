@@ -19,6 +19,7 @@ NO_KEEPALIVE = httpx.Limits(max_keepalive_connections=0)
 client that keeps connections may send its next request at that moment."""
 NO_KAFKA = "127.0.0.1:1"
 """Nothing listens there: what only reads needs no Kafka."""
+WITHOUT_KAFKA = {"KAFKA_BOOTSTRAP": NO_KAFKA, "KAFKA_ACK_SECONDS": "1"}
 
 
 @contextlib.contextmanager
@@ -34,8 +35,7 @@ def console(
         "PORT": str(port),
         "PYTHONPATH": str(root),
         "DATABASE_URL": database_url,
-        "KAFKA_BOOTSTRAP": NO_KAFKA,
-        "KAFKA_ACK_SECONDS": "1",
+        **({} if "KAFKA_BOOTSTRAP" in environment else WITHOUT_KAFKA),
         "LOCAL_RUN": "true",
         "K_REVISION": "query-00001",
     }

@@ -137,7 +137,7 @@ def flow(
             for name in ("validate", "track", "shelve")
         }
         log = folder / "query.log"
-        told = {"KAFKA_BOOTSTRAP": bootstrap, "KAFKA_ACK_SECONDS": "20"} | own("query") | of_query
+        told = {"KAFKA_BOOTSTRAP": bootstrap} | own("query") | of_query
         address = stack.enter_context(console(database, log, **told))
         query = stack.enter_context(httpx.Client(base_url=address, timeout=30, limits=NO_KEEPALIVE))
         tap = Tap(bootstrap, *STAGE_OF)

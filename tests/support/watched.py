@@ -79,7 +79,6 @@ def watched(
         until(stand_ins.secret_file.exists)
         given = {
             "KAFKA_BOOTSTRAP": kafka,
-            "KAFKA_ACK_SECONDS": "20",  # console()'s own second is for tests without a broker
             "DATABASE_URL": database,
             "NOTIFICATIONS_FILE": str(notifications),
             **({"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url} | SOON if traced else {}),

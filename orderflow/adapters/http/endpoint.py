@@ -34,18 +34,14 @@ E = TypeVar("E", bound=Endpoint)
 Handle: TypeAlias = "Callable[[E, Request], Coroutine[Any, Any, Response]]"
 
 
-def answers_every_error(
-    title: str,
-) -> Callable[[Handle[E]], Handle[E]]:
+def answers_every_error(title: str) -> Callable[[Handle[E]], Handle[E]]:
     """Decorates an endpoint's handle(): TransientError and ConflictError become a 503, any other error a 500 with
     this title.
 
     No error reaches Functions Framework, which would log the error's text, and with it data of the event.
     """
 
-    def decorate(
-        handle: Handle[E],
-    ) -> Handle[E]:
+    def decorate(handle: Handle[E]) -> Handle[E]:
         @wraps(handle)
         async def handle_safely(endpoint: E, request: Request) -> Response:
             try:
