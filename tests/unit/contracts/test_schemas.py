@@ -30,7 +30,7 @@ from orderflow.track.decision import Snapshot
 from orderflow.validate.handler import validate
 
 FOLDER = Path(__file__).parents[3] / "contracts"
-SCHEMAS = {path: found for path, found in documents().items() if path.startswith("schemas/")}
+SCHEMAS = {path: schema for path, schema in documents().items() if path.startswith("schemas/")}
 
 UPDATES: dict[str, dict[str, Any]] = {
     "held": {"reason": "odd", "by": "ada"},
@@ -49,19 +49,19 @@ UPDATES: dict[str, dict[str, Any]] = {
 
 @cache
 def validator(side: str, topic: str, event_type: str) -> Draft202012Validator:
-    found = SCHEMAS[f"schemas/{side}/{topic}/{event_type}.json"]
-    return Draft202012Validator(found, format_checker=Draft202012Validator.FORMAT_CHECKER)
+    schema = SCHEMAS[f"schemas/{side}/{topic}/{event_type}.json"]
+    return Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
 
 
-def faults(side: str, topic: str, found: CloudEvent) -> list[str]:
-    document = found.attributes() | {"datacontenttype": found.content_type, "data": json.loads(found.data)}
+def faults(side: str, topic: str, event: CloudEvent) -> list[str]:
+    document = event.attributes() | {"datacontenttype": event.content_type, "data": json.loads(event.data)}
     return [
         f"{error.json_path}: {error.message}"
-        for error in validator(side, topic, found.type).iter_errors(document)
+        for error in validator(side, topic, event.type).iter_errors(document)
     ]
 
 
-def sent() -> dict[str, CloudEvent]:
+def inbox_events() -> dict[str, CloudEvent]:
     full = order(
         order_id="o-1",
         billing_address=order()["shipping_address"] | {"line2": "Back", "region": "BE", "postcode": "10115"},
@@ -72,10 +72,12 @@ def sent() -> dict[str, CloudEvent]:
 
 
 def test_what_is_committed_is_what_the_code_gives() -> None:
-    found = (file for file in FOLDER.rglob("*") if file.is_file())
-    committed = {str(file.relative_to(FOLDER)): file.read_text() for file in found}
-    made = files()
-    stale = [path for path in committed.keys() | made.keys() if committed.get(path) != made.get(path)]
+    committed_files = (file for file in FOLDER.rglob("*") if file.is_file())
+    committed = {str(file.relative_to(FOLDER)): file.read_text() for file in committed_files}
+    generated = files()
+    stale = [
+        path for path in committed.keys() | generated.keys() if committed.get(path) != generated.get(path)
+    ]
     assert not stale, "`make contracts` writes them anew"
 
 
@@ -91,28 +93,28 @@ def test_every_topic_and_type_of_event_has_its_schema() -> None:
     assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize("name", sent())
+@pytest.mark.parametrize("name", inbox_events())
 def test_what_shops_send_is_followed_through_every_topic_by_its_schema(name: str) -> None:
-    inbox = sent()[name]
+    inbox = inbox_events()[name]
     assert faults("read", topics.INBOX, inbox) == []
-    passed = validate(inbox.with_extensions(sequence="1", traceparent="00-1-2-03"), Rules(), "validate-00001")
+    event = validate(inbox.with_extensions(sequence="1", traceparent="00-1-2-03"), Rules(), "validate-00001")
     for side in ("written", "read"):
-        assert faults(side, topics.EVENTS, passed) == []
-    for announced in announcements(passed):
+        assert faults(side, topics.EVENTS, event) == []
+    for announced in announcements(event):
         for side in ("written", "read"):
             assert faults(side, topics.STATUS, announced) == []
 
 
-def announcements(passed: CloudEvent) -> list[CloudEvent]:
+def announcements(event: CloudEvent) -> list[CloudEvent]:
     """What track announces of an event, whether or not the lifecycle would let it happen to a new order."""
     accepted = decision.read(validate(placed("o-1"), Rules()))
     first = decision.plan(accepted, Snapshot(), "track-00001")
-    arrival = decision.read(passed)
+    arrival = decision.read(event)
     change = first.changes[0]
     detail = arrival.fact.model_dump(mode="json", exclude={"order"}, exclude_none=True)
-    kind = kind_of(passed.type) or ""
+    kind = kind_of(event.type) or ""
     again = Change(arrival.source, arrival.id, kind, change.state, detail, arrival.occurred_at)
-    return [*first.announced, status_event("o-1", first.document, again, passed)]
+    return [*first.announced, status_event("o-1", first.document, again, event)]
 
 
 def test_every_verdict_fits_its_schema() -> None:
@@ -123,30 +125,30 @@ def test_every_verdict_fits_its_schema() -> None:
         "held": placed("o-1", shipping=200000, total=202500),
     }
     for kind, inbox in verdicts.items():
-        passed = validate(inbox, rules)
-        assert passed.type == type_of(kind)
+        verdict = validate(inbox, rules)
+        assert verdict.type == type_of(kind)
         for side in ("written", "read"):
-            assert faults(side, topics.EVENTS, passed) == []
+            assert faults(side, topics.EVENTS, verdict) == []
 
 
 @pytest.mark.parametrize("body", [b"", b"\x00no json", b'{"a": 1}'])
 def test_whatever_is_parked_fits_its_schema(body: bytes) -> None:
-    letters = [
+    received_events = [
         parked_event.ReceivedEvent({}, "", body),
         parked_event.ReceivedEvent(
             {"knativekafkapartition": "3", "knativekafkaoffset": "9", "subject": "o-1"}, "text/plain", body
         ),
     ]
-    for letter in letters:
+    for received in received_events:
         parked = [
             parked_event.parked(
-                letter, stage="track", revision="track-00001", reasons=[Reason("a", "b", "c")]
+                received, stage="track", revision="track-00001", reasons=[Reason("a", "b", "c")]
             ),
-            parked_event.dead_letter(letter, "park-00001", max_payload=1),
+            parked_event.dead_letter(received, "park-00001", max_payload=1),
         ]
-        for found in parked:
+        for parked_item in parked:
             for side in ("written", "read"):
-                assert faults(side, topics.PARKED, found) == []
+                assert faults(side, topics.PARKED, parked_item) == []
 
 
 def test_every_action_of_an_operator_fits_its_schema() -> None:
@@ -163,19 +165,19 @@ def test_every_action_of_an_operator_fits_its_schema() -> None:
         source.data,
         moment("2026-11-23T10:00:00Z"),
     )
-    held = events.order_event("held", "o-1", request)
-    found = [
+    hold = events.order_event("held", "o-1", request)
+    action_events = [
         events.replay(parked, request),
         events.discard(parked, request),
         events.edit(parked, request, {"type": "t", "data": {}}, ("data.amount",)),
         events.extend("o-1", request, 24),
-        events.record_of(held, "held", request),
+        events.record_of(hold, "held", request),
     ]
-    assert {each.type for each in found} == events.MODELS.keys()
-    for each in found:
+    assert {each.type for each in action_events} == events.MODELS.keys()
+    for each in action_events:
         for side in ("written", "read"):
             assert faults(side, topics.PARKED, each) == []
-    assert faults("read", topics.INBOX, held) == []
+    assert faults("read", topics.INBOX, hold) == []
 
 
 def test_what_the_code_refuses_the_schema_refuses_as_far_as_it_can_be_said_in_one() -> None:
@@ -219,14 +221,16 @@ def promised(draw: st.DrawFn, schema: dict[str, Any], whole: dict[str, Any]) -> 
             st.lists(promised(schema["items"], whole), min_size=schema.get("minItems", 0), max_size=3)
         )
     if kind == "object":
-        named = {
+        document = {
             name: draw(promised(each, whole))
             for name, each in schema.get("properties", {}).items()
             if name in schema.get("required", ()) or draw(st.booleans())
         }
         if schema.get("additionalProperties"):
-            named |= draw(st.dictionaries(PLAIN, promised(schema["additionalProperties"], whole), max_size=2))
-        return named
+            document |= draw(
+                st.dictionaries(PLAIN, promised(schema["additionalProperties"], whole), max_size=2)
+            )
+        return document
     if kind == "string":
         text = st.from_regex(schema["pattern"]) | PLAIN if "pattern" in schema else PLAIN
         fits = Draft202012Validator(schema).is_valid

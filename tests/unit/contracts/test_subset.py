@@ -185,11 +185,14 @@ def typed(kind: str, depth: int) -> st.SearchStrategy[Schema]:
 def schemas(depth: int) -> st.SearchStrategy[Schema]:
     kinds = ["object", "array", "string", "integer", "number", "null"]
     values = st.lists(st.sampled_from(["a", "ab", 1, None]), min_size=1, unique=True)
-    found = [typed(kind, depth) for kind in kinds] + [st.just({}), values.map(lambda each: {"enum": each})]
+    strategies = [typed(kind, depth) for kind in kinds] + [
+        st.just({}),
+        values.map(lambda each: {"enum": each}),
+    ]
     if depth:
         branches = st.lists(schemas(depth - 1), min_size=1, max_size=2)
-        found.append(branches.map(lambda each: {"anyOf": each}))
-    return st.one_of(found)
+        strategies.append(branches.map(lambda each: {"anyOf": each}))
+    return st.one_of(strategies)
 
 
 @st.composite
@@ -199,12 +202,12 @@ def nearly(draw: st.DrawFn, schema: Schema) -> Schema:
     if members and draw(st.booleans()):
         name = draw(st.sampled_from(sorted(members)))
         return schema | {"properties": members | {name: draw(nearly(members[name]))}}
-    said = keywords(schema.get("type", ""), 1)
-    if not said:
+    candidates = keywords(schema.get("type", ""), 1)
+    if not candidates:
         return draw(schemas(1))
-    name = draw(st.sampled_from(sorted(said)))
+    name = draw(st.sampled_from(sorted(candidates)))
     rest = {key: value for key, value in schema.items() if key != name}
-    return rest if draw(st.booleans()) and name in schema else rest | {name: draw(said[name])}
+    return rest if draw(st.booleans()) and name in schema else rest | {name: draw(candidates[name])}
 
 
 PLAIN = (None, True, 0, 1, 2, 3, 1.5, "", "a", "b", "ab", "abcd")
@@ -240,5 +243,5 @@ def test_no_document_of_a_schema_that_fits_is_refused(data: st.DataObject) -> No
         wide = data.draw(st.sampled_from([data.draw(schemas(1)), {"anyOf": [data.draw(schemas(1)), narrow]}]))
     if excess(narrow, wide):
         return
-    allowed, taken = Draft202012Validator(narrow), Draft202012Validator(wide)
-    assert [each for each in DOCUMENTS if allowed.is_valid(each) and not taken.is_valid(each)] == []
+    allowed, accepted = Draft202012Validator(narrow), Draft202012Validator(wide)
+    assert [each for each in DOCUMENTS if allowed.is_valid(each) and not accepted.is_valid(each)] == []

@@ -26,9 +26,9 @@ def specs() -> dict[str, dict[str, Any]]:
 
 def tune(data: dict[str, str]) -> "subprocess.CompletedProcess[str]":
     metadata = {"name": "config-kafka-source-data-plane", "namespace": "knative-eventing", "uid": "1"}
-    given = json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+    manifest = json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
     command = [sys.executable, str(DATA_PLANE / "tune")]
-    return subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+    return subprocess.run(command, input=manifest, capture_output=True, text=True, check=False)
 
 
 def test_the_topics_are_those_of_the_code() -> None:
@@ -90,16 +90,19 @@ def test_no_source_has_more_consumers_than_its_topic_has_partitions() -> None:
 def test_the_data_plane_gets_our_properties_and_keeps_its_own() -> None:
     key = "config-kafka-source-consumer.properties"
     done = tune({key: SHIPPED, "config-kafka-source-producer.properties": "acks=all\n"})
-    told = json.loads(done.stdout)
-    lines = told["data"][key].splitlines()
+    config_map = json.loads(done.stdout)
+    lines = config_map["data"][key].splitlines()
     assert lines[:4] == ["fetch.min.bytes=1", "max.poll.records=500", *SHIPPED.splitlines()[2:]]
     assert lines[4:] == [
         "max.partition.fetch.bytes=65536",
         "fetch.max.bytes=4194304",
         "metadata.max.age.ms=60000",
     ]
-    assert list(told["data"]) == [key]
-    assert told["metadata"] == {"name": "config-kafka-source-data-plane", "namespace": "knative-eventing"}
+    assert list(config_map["data"]) == [key]
+    assert config_map["metadata"] == {
+        "name": "config-kafka-source-data-plane",
+        "namespace": "knative-eventing",
+    }
 
 
 def test_another_configmap_is_refused_by_tune() -> None:

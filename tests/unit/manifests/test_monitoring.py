@@ -81,10 +81,10 @@ def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not()
 def test_an_alert_says_how_bad_it_is_what_it_means_and_where_to_read_on(name: str) -> None:
     rule = ALERTS[name]
     assert rule["labels"]["severity"] in {"critical", "warning"}
-    told = rule["annotations"]
-    assert set(told) == {"summary", "description", "runbook_url"}
-    assert told["runbook_url"] == f"docs/how-to/runbooks.md#{name.lower()}"
-    used = set(re.findall(r"\$labels\.(\w+)", told["summary"] + told["description"]))
+    annotations = rule["annotations"]
+    assert set(annotations) == {"summary", "description", "runbook_url"}
+    assert annotations["runbook_url"] == f"docs/how-to/runbooks.md#{name.lower()}"
+    used = set(re.findall(r"\$labels\.(\w+)", annotations["summary"] + annotations["description"]))
     for case in CASES:
         if case.alert == name and case.fires is not None:
             assert used <= set(case.fires)
@@ -111,11 +111,11 @@ def test_every_command_of_ours_in_a_runbook_is_there_with_its_options() -> None:
     assert len(commands) > 20
     for tool, line in commands:
         place: Any = get_command({"order": kn_order, "rollout": kn_rollout}[tool])
-        words = line.split()
-        while words and hasattr(place, "commands"):
-            place = place.commands[words.pop(0)]
-        known = {option for parameter in place.params for option in parameter.opts}
-        assert {word for word in words if word.startswith("--")} <= known, line
+        arguments = line.split()
+        while arguments and hasattr(place, "commands"):
+            place = place.commands[arguments.pop(0)]
+        options = {option for parameter in place.params for option in parameter.opts}
+        assert {word for word in arguments if word.startswith("--")} <= options, line
 
 
 def test_prometheus_can_read_every_query(folder: Path) -> None:
@@ -135,7 +135,7 @@ def test_the_names_of_metrics_are_found_in_a_query() -> None:
 def exported() -> dict[str, set[str]]:
     """Every metric that is ours, with its labels, from the code that exports it."""
     now = datetime.now(UTC)
-    counted = Outcomes(
+    sample = Outcomes(
         status={"placed": 1},
         payment={"paid": 1},
         ledger=[LedgerCount("paid", "applied", "track-00001", "validate-00001", judged=False, count=1)],
@@ -153,9 +153,9 @@ def exported() -> dict[str, set[str]]:
             "topics": {"orders.inbox.v1": {"read": 1, "missing": 1}},
         },
     }
-    text = metrics.of_outcomes(counted, {"held": Need("held", 1, now)}) + metrics.of_audit(run)
+    text = metrics.of_outcomes(sample, {"held": Need("held", 1, now)}) + metrics.of_audit(run)
     text += metrics.of_alerts({code: Need(code, 1, now) for code in STUCK_CODES}, now)
-    found = {
+    labels_by_metric = {
         sample.name: set(sample.labels)
         for family in text_string_to_metric_families(text)
         for sample in family.samples
@@ -166,33 +166,33 @@ def exported() -> dict[str, set[str]]:
     rollout_metrics.weight.labels("n", "r").set(1)
     rollout_metrics.events.labels("n", "r", "Aborted").inc()
     rollout_metrics.errors.labels("x").inc()
-    return found | {
+    return labels_by_metric | {
         sample.name: set(sample.labels) for family in registry.collect() for sample in family.samples
     }
 
 
 def test_every_metric_that_is_used_is_exported_by_us_or_named_with_its_source() -> None:
-    ours = exported()
+    exported_labels = exported()
     for where, query in EXPRESSIONS:
         for name in names(query):
-            assert name in ours or name in FOREIGN, f"{where}: nobody exports {name}"
+            assert name in exported_labels or name in FOREIGN, f"{where}: nobody exports {name}"
     used = {name for _, query in EXPRESSIONS for name in names(query)}
     assert set(FOREIGN) <= used, "a foreign metric is named that nothing uses"
     assert all(str(source).strip() for source in FOREIGN.values())
 
 
 def test_a_query_asks_our_metrics_only_for_labels_that_they_have() -> None:
-    ours = exported()
+    exported_labels = exported()
     for where, query in EXPRESSIONS:
         for name, matchers in re.findall(r"\b((?:orderflow|knrollout)_\w+)\{([^}]*)\}", query):
-            asked = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers))
-            assert asked <= ours[name], f"{where}: {name} has no {asked - ours[name]}"
+            used = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers))
+            assert used <= exported_labels[name], f"{where}: {name} has no {used - exported_labels[name]}"
 
 
 def test_every_metric_of_ours_is_on_a_dashboard() -> None:
-    shown = {name for where, query in EXPRESSIONS if where not in ALERTS for name in names(query)}
+    charted = {name for where, query in EXPRESSIONS if where not in ALERTS for name in names(query)}
     derived = {"knrollout_notices_created", "knrollout_troubles_created", "knrollout_round_seconds_created"}
-    assert set(exported()) - derived - {"knrollout_round_seconds_bucket"} <= shown
+    assert set(exported()) - derived - {"knrollout_round_seconds_bucket"} <= charted
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
@@ -211,13 +211,13 @@ def test_dashboards_have_ids_of_their_own_and_panels_that_do_not_overlap() -> No
     for board in boards:
         panels = board["panels"]
         assert len({panel["id"] for panel in panels}) == len(panels)
-        taken: set[tuple[int, int]] = set()
+        occupied: set[tuple[int, int]] = set()
         for panel in panels:
             grid = panel["gridPos"]
             cells = {(grid["x"] + x, grid["y"] + y) for x in range(grid["w"]) for y in range(grid["h"])}
-            assert not cells & taken, panel["title"]
+            assert not cells & occupied, panel["title"]
             assert grid["x"] + grid["w"] <= 24
-            taken |= cells
+            occupied |= cells
 
 
 def places(node: Any) -> Iterator[dict[str, Any]]:
@@ -233,8 +233,8 @@ def places(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_every_dashboard_and_manifest_is_part_of_the_kustomization() -> None:
-    told = yaml.safe_load((MONITORING / "kustomization.yaml").read_text())
-    (boards,) = told["configMapGenerator"]
+    kustomization = yaml.safe_load((MONITORING / "kustomization.yaml").read_text())
+    (boards,) = kustomization["configMapGenerator"]
     assert sorted(boards["files"]) == [f"dashboards/{path.name}" for path in DASHBOARDS]
     manifests = {path.name for path in MONITORING.glob("*.yaml")}
-    assert set(told["resources"]) == manifests - {"kustomization.yaml", "foreign-metrics.yaml"}
+    assert set(kustomization["resources"]) == manifests - {"kustomization.yaml", "foreign-metrics.yaml"}

@@ -44,9 +44,9 @@ def poison(headers: dict[str, str], body: bytes = b"{}") -> tuple[str, str]:
 
 
 def binary(**changes: str | None) -> dict[str, str]:
-    named: dict[str, str | None] = {"specversion": "1.0"} | ATTRIBUTES | changes
-    named.pop("datacontenttype")
-    return {f"ce-{name}": value for name, value in named.items() if value is not None} | {
+    attributes: dict[str, str | None] = {"specversion": "1.0"} | ATTRIBUTES | changes
+    attributes.pop("datacontenttype")
+    return {f"ce-{name}": value for name, value in attributes.items() if value is not None} | {
         "content-type": JSON
     }
 
@@ -58,9 +58,9 @@ def whole(**changes: Any) -> bytes:
 
 def test_what_the_sdk_writes_in_binary_mode_is_read() -> None:
     headers, body = to_binary(sdk_http.CloudEvent(dict(ATTRIBUTES), DATA))
-    found = cloudevent.from_http(raw(headers), body or b"")
-    assert found.attributes() | {"datacontenttype": found.content_type} == {"specversion": "1.0"} | ATTRIBUTES
-    assert json.loads(found.data) == DATA
+    event = cloudevent.from_http(raw(headers), body or b"")
+    assert event.attributes() | {"datacontenttype": event.content_type} == {"specversion": "1.0"} | ATTRIBUTES
+    assert json.loads(event.data) == DATA
 
 
 def test_what_the_sdk_writes_in_structured_mode_is_read_as_the_same_event() -> None:
@@ -75,20 +75,20 @@ def test_what_the_sdk_writes_in_structured_mode_is_read_as_the_same_event() -> N
 
 @given(PRINTABLE, PRINTABLE)
 def test_the_sdk_reads_what_is_written_to_http_and_kafka(event_id: str, value: str) -> None:
-    ours = CloudEvent(
+    event = CloudEvent(
         "t.v1", "/s", event_id, "o-1", "2026-11-23T10:00:00Z", b'{"a":1}', JSON, {"extra": value}
     )
-    theirs = sdk_http.from_http(binary_headers(ours), ours.data)
-    assert dict(theirs.get_attributes()) == ours.attributes() | {"datacontenttype": JSON}
-    assert theirs.get_data() == {"a": 1}
+    sdk_event = sdk_http.from_http(binary_headers(event), event.data)
+    assert dict(sdk_event.get_attributes()) == event.attributes() | {"datacontenttype": JSON}
+    assert sdk_event.get_data() == {"a": 1}
     record = sdk_kafka.KafkaMessage(
-        headers={name: str(value).encode() for name, value in ours.kafka_headers()},
-        key=ours.key,
-        value=ours.data,
+        headers={name: str(value).encode() for name, value in event.kafka_headers()},
+        key=event.key,
+        value=event.data,
     )
     from_kafka = sdk_kafka.from_binary(record)
     assert {**from_kafka.get_attributes(), "partitionkey": None} == {
-        **theirs.get_attributes(),
+        **sdk_event.get_attributes(),
         "partitionkey": None,
     }
 
@@ -206,10 +206,10 @@ def test_what_kafkasource_adds_is_taken_and_an_attribute_without_a_value_is_none
     added = binary(knativekafkapartition="3", knativekafkaoffset="42")
     assert cloudevent.from_http(raw(added), b"{}").extensions["knativekafkapartition"] == "3"
     in_body = [(b"content-type", b"Application/CloudEvents+JSON; charset=utf-8")]
-    found = cloudevent.from_http(in_body, whole(dataschema=None, sequence=7, urgent=True, data={"a": 1}))
-    assert "dataschema" not in found.extensions
-    assert (found.extensions["sequence"], found.extensions["urgent"]) == ("7", "true")
-    assert found.data == b'{"a":1}'
+    event = cloudevent.from_http(in_body, whole(dataschema=None, sequence=7, urgent=True, data={"a": 1}))
+    assert "dataschema" not in event.extensions
+    assert (event.extensions["sequence"], event.extensions["urgent"]) == ("7", "true")
+    assert event.data == b'{"a":1}'
 
 
 def test_the_name_of_a_bad_attribute_is_shown_printable_and_short() -> None:
@@ -223,12 +223,12 @@ def test_the_name_of_a_bad_attribute_is_shown_printable_and_short() -> None:
 @given(st.datetimes(timezones=st.timezones()))
 def test_any_time_is_read_as_the_same_moment_or_is_poison(time: datetime) -> None:
     try:
-        found = cloudevent.moment(time.isoformat())
+        parsed = cloudevent.moment(time.isoformat())
     except PoisonError:
         assert not 1970 <= time.year <= 9998
     else:
-        assert found == datetime.fromisoformat(time.isoformat())
-        assert found.utcoffset() == timedelta(0)
+        assert parsed == datetime.fromisoformat(time.isoformat())
+        assert parsed.utcoffset() == timedelta(0)
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,11 @@ def header(name: str, value: str) -> tuple[bytes, bytes]:
     return f"ce-{name}".encode("latin-1"), value.encode("latin-1")
 
 
-def told(code: Any, title: Any = "title") -> str:
+def error_data(code: Any, title: Any = "title") -> str:
     return base64.b64encode(json.dumps({"code": code, "title": title}).encode()).decode()
 
 
-def of(**attributes: str) -> ReceivedEvent:
+def received_event(**attributes: str) -> ReceivedEvent:
     return ReceivedEvent.of_request([header(name, value) for name, value in attributes.items()], b"{}")
 
 
@@ -47,14 +47,14 @@ def test_any_request_is_parked_as_what_the_shelf_can_read_and_the_database_can_s
         parked_event.dead_letter(received, "r"),
         parked_event.parked(received, stage="track", revision="r", reasons=WHY),
     ):
-        found = parked_event.read(event)
-        assert found.payload == body
-        assert all(text.isprintable() for each in found.attributes.items() for text in each)
-        assert all(text.isprintable() for reason in found.reasons for text in (reason.code, reason.text))
+        parked = parked_event.read(event)
+        assert parked.payload == body
+        assert all(text.isprintable() for each in parked.attributes.items() for text in each)
+        assert all(text.isprintable() for reason in parked.reasons for text in (reason.code, reason.text))
 
 
 @pytest.mark.parametrize(
-    ("partition", "offset", "kept"),
+    ("partition", "offset", "expected"),
     [
         ("3", "42", (3, 42)),
         (str(2**31 - 1), str(2**63 - 1), (2**31 - 1, 2**63 - 1)),
@@ -64,11 +64,11 @@ def test_any_request_is_parked_as_what_the_shelf_can_read_and_the_database_can_s
     ],
 )
 def test_a_place_that_no_database_column_holds_is_left_out(
-    partition: str, offset: str, kept: tuple[int | None, int | None]
+    partition: str, offset: str, expected: tuple[int | None, int | None]
 ) -> None:
-    received = of(knativekafkapartition=partition, knativekafkaoffset=offset)
-    found = parked_event.read(parked_event.parked(received, stage="track", revision="r", reasons=WHY))
-    assert (found.partition, found.offset) == kept
+    received = received_event(knativekafkapartition=partition, knativekafkaoffset=offset)
+    parked = parked_event.read(parked_event.parked(received, stage="track", revision="r", reasons=WHY))
+    assert (parked.partition, parked.offset) == expected
 
 
 @pytest.mark.parametrize(
@@ -84,26 +84,26 @@ def test_a_place_that_no_database_column_holds_is_left_out(
     ],
 )
 def test_an_answer_that_says_nothing_usable_gives_the_plain_reason(data: str) -> None:
-    found = parked_event.read(
-        parked_event.dead_letter(of(knativeerrorcode="500", knativeerrordata=data), "r")
+    parked = parked_event.read(
+        parked_event.dead_letter(received_event(knativeerrorcode="500", knativeerrordata=data), "r")
     )
-    assert [(reason.code, reason.text) for reason in found.reasons] == [
+    assert [(reason.code, reason.text) for reason in parked.reasons] == [
         ("dead_letter", "the stage answered 500")
     ]
 
 
 def test_the_stages_own_reason_is_taken_from_its_answer_made_printable_and_cut() -> None:
     odd = parked_event.read(
-        parked_event.dead_letter(of(knativeerrordata=told("a\x00\ud800b", "t" * 999)), "r")
+        parked_event.dead_letter(received_event(knativeerrordata=error_data("a\x00\ud800b", "t" * 999)), "r")
     )
     assert odd.reasons[0].code == "a\\x00\\ud800b"
     assert len(odd.reasons[0].text) == 200
 
 
 def test_without_an_answer_the_reason_says_that_there_was_none() -> None:
-    found = parked_event.read(parked_event.dead_letter(of(), "r"))
-    assert found.http_code is None
-    assert "did not answer" in found.reasons[0].text
+    parked = parked_event.read(parked_event.dead_letter(received_event(), "r"))
+    assert parked.http_code is None
+    assert "did not answer" in parked.reasons[0].text
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,9 @@ def test_without_an_answer_the_reason_says_that_there_was_none() -> None:
 def test_the_stage_is_the_first_part_of_the_address_that_the_dead_letter_was_for(
     url: str, stage: str
 ) -> None:
-    assert parked_event.read(parked_event.dead_letter(of(knativeerrordest=url), "r")).stage == stage
+    assert (
+        parked_event.read(parked_event.dead_letter(received_event(knativeerrordest=url), "r")).stage == stage
+    )
 
 
 def test_the_largest_received_fits_its_topic() -> None:
@@ -128,9 +130,9 @@ def test_the_largest_received_fits_its_topic() -> None:
     event = parked_event.parked(received, stage="validate", revision="r", reasons=WHY * 100)
     overhead = sum(len(name) + len(str(value)) for name, value in event.kafka_headers())
     assert len(event.data) + overhead < topics.MAX_BYTES
-    found = parked_event.read(event)
-    assert found.attributes["id"] == "kept"
-    assert found.reasons[-1].code == "payload_cut"
+    parked = parked_event.read(event)
+    assert parked.attributes["id"] == "kept"
+    assert parked.reasons[-1].code == "payload_cut"
 
 
 def test_a_received_event_is_told_apart_by_its_whole_payload_even_where_only_its_beginning_is_kept() -> None:

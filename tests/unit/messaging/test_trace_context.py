@@ -55,32 +55,32 @@ def test_within_one_trace_the_hop_is_nearer_and_another_is_linked(
     own: str | None, hop: str | None, carried: str, links: tuple[str, ...]
 ) -> None:
     headers = [(b"traceparent", hop.encode())] if hop else []
-    given = {"sequence": "7"} | ({"traceparent": own} if own else {})
-    extensions, found = trace_context.from_http(given, headers)
+    attributes = {"sequence": "7"} | ({"traceparent": own} if own else {})
+    extensions, found_links = trace_context.from_http(attributes, headers)
     assert extensions == {"sequence": "7", "traceparent": carried}
-    assert found == links
+    assert found_links == links
 
 
 def test_what_is_moved_belongs_to_its_cause_and_is_linked_to_where_it_was() -> None:
     event = placed("o-1").with_extensions(traceparent=PARENT, tracestate="a=1", sequence="7")
-    moved = trace_context.relink(event, paid("o-1").with_extensions(traceparent=OTHER))
-    assert moved.extensions == {"sequence": "7", "traceparent": OTHER}
-    assert moved.links == (PARENT,)
+    relinked = trace_context.relink(event, paid("o-1").with_extensions(traceparent=OTHER))
+    assert relinked.extensions == {"sequence": "7", "traceparent": OTHER}
+    assert relinked.links == (PARENT,)
     assert trace_context.relink(event).extensions == {"sequence": "7"}
 
 
 def test_links_do_not_go_over_the_wire() -> None:
-    moved = trace_context.relink(placed("o-1").with_extensions(traceparent=PARENT))
-    assert PARENT not in str(moved.kafka_headers())
+    relinked = trace_context.relink(placed("o-1").with_extensions(traceparent=PARENT))
+    assert PARENT not in str(relinked.kafka_headers())
 
 
 def test_a_trace_goes_on_through_every_stage_whether_or_not_it_is_recorded() -> None:
     sent = placed("o-1").with_extensions(traceparent=PARENT, tracestate="a=1")
-    judged = validate(sent, Rules())
-    (announced,) = decision.plan(decision.read(judged), decision.Snapshot(), "r").announced
-    letter = parked_event.ReceivedEvent.of_cloudevent(announced)
-    letters = parked_event.parked(letter, stage="notify", revision="r", reasons=[Reason("x", "", "x")])
-    for event in (judged, announced, letters):
+    validated = validate(sent, Rules())
+    (announced,) = decision.plan(decision.read(validated), decision.Snapshot(), "r").announced
+    received = parked_event.ReceivedEvent.of_cloudevent(announced)
+    parked = parked_event.parked(received, stage="notify", revision="r", reasons=[Reason("x", "", "x")])
+    for event in (validated, announced, parked):
         assert (event.extensions["traceparent"], event.extensions["tracestate"]) == (PARENT, "a=1")
 
 
@@ -91,8 +91,8 @@ def test_an_event_that_waited_in_vain_is_parked_in_a_trace_of_its_own() -> None:
 
 
 def test_a_letter_with_an_unusable_context_can_still_be_shelved() -> None:
-    letter = parked_event.ReceivedEvent({"traceparent": "x" * 2000, "id": "1"}, "text/plain", b"")
-    parked = parked_event.parked(letter, stage="validate", revision="r", reasons=[Reason("x", "", "x")])
+    received = parked_event.ReceivedEvent({"traceparent": "x" * 2000, "id": "1"}, "text/plain", b"")
+    parked = parked_event.parked(received, stage="validate", revision="r", reasons=[Reason("x", "", "x")])
     assert "traceparent" not in parked.extensions
 
 

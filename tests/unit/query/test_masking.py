@@ -14,19 +14,19 @@ PERSONAL = "Ada Lovelace of 1 Analytical Way"
 
 
 def test_an_order_keeps_its_shape_and_its_figures_and_loses_its_people() -> None:
-    shown, form = masking.payload(json.dumps(order()).encode())
-    document = json.loads(shown)
+    masked, form = masking.payload(json.dumps(order()).encode())
+    document = json.loads(masked)
     assert form == "json"
     assert document["total"] == 2900
     assert document["lines"][0]["sku"] == "MUG-BLUE"
     assert document["shipping_address"]["country"] == "DE"
     for personal in ("Ada", "example.org", "Analytical", "Berlin"):
-        assert personal not in shown
+        assert personal not in masked
 
 
 def test_a_revealed_payload_is_unchanged() -> None:
-    shown, _ = masking.payload(json.dumps(order()).encode(), reveal=True)
-    assert json.loads(shown) == order()
+    payload, _ = masking.payload(json.dumps(order()).encode(), reveal=True)
+    assert json.loads(payload) == order()
 
 
 def anywhere(personal: Any) -> st.SearchStrategy[Any]:
@@ -39,14 +39,14 @@ def anywhere(personal: Any) -> st.SearchStrategy[Any]:
 
 @given(anywhere(PERSONAL))
 def test_a_sentence_is_masked_wherever_it_is(document: Any) -> None:
-    shown, _ = masking.payload(json.dumps(document).encode())
-    assert PERSONAL not in shown
+    masked, _ = masking.payload(json.dumps(document).encode())
+    assert PERSONAL not in masked
 
 
 def test_a_person_in_the_name_of_a_field_is_masked() -> None:
-    shown, _ = masking.payload(json.dumps({PERSONAL: 1, "ada@example.org": 2}).encode())
-    assert "Ada" not in shown
-    assert "ada" not in shown
+    masked, _ = masking.payload(json.dumps({PERSONAL: 1, "ada@example.org": 2}).encode())
+    assert "Ada" not in masked
+    assert "ada" not in masked
 
 
 @pytest.mark.parametrize(
@@ -62,20 +62,20 @@ def test_a_person_in_the_name_of_a_field_is_masked() -> None:
     ],
 )
 def test_content_of_any_form_is_named_by_its_form_and_never_shown(content: bytes, form: str) -> None:
-    shown, shown_form = masking.payload(content)
-    assert shown_form == form
-    assert "Ada" not in shown
-    assert shown.encode() is not None
+    masked, masked_form = masking.payload(content)
+    assert masked_form == form
+    assert "Ada" not in masked
+    assert masked.encode() is not None
     assert masking.payload(content, reveal=True)[0].encode() is not None
 
 
 def test_attributes_that_our_stages_do_not_set_are_masked() -> None:
-    shown = masking.attributes(
+    masked = masking.attributes(
         {"id": "e-1", "type": "t", "subject": "order-1", "kafkaheadername": "Ada", "key": "ada@example.org"}
     )
-    assert (shown["id"], shown["subject"]) == ("e-1", "order-1")
-    assert "Ada" not in shown["kafkaheadername"]
-    assert "ada" not in shown["key"]
+    assert (masked["id"], masked["subject"]) == ("e-1", "order-1")
+    assert "Ada" not in masked["kafkaheadername"]
+    assert "ada" not in masked["key"]
 
 
 @pytest.mark.parametrize("name", ["type", "id", "source", "time", "sequence", "replay", "traceparent", "x"])

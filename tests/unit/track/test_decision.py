@@ -17,7 +17,7 @@ from orderflow.track.decision import Arrival, Plan, Snapshot
 from orderflow.validate.handler import validate
 
 
-def judged(sent: CloudEvent) -> Arrival:
+def arrival(sent: CloudEvent) -> Arrival:
     return decision.read(validate(sent, Rules()))
 
 
@@ -29,24 +29,24 @@ def after(plan: Plan, known: Snapshot | None = None) -> Snapshot:
 
 def test_a_placed_order_gives_an_order_a_row_of_history_a_row_of_the_ledger_and_an_announcement() -> None:
     sent = placed("o-1")
-    plan = decision.plan(judged(sent), Snapshot(), "track-00001")
+    plan = decision.plan(arrival(sent), Snapshot(), "track-00001")
     assert [(row.source, row.id, row.outcome) for row in plan.entries] == [
         (sent.source, sent.id, Outcome.APPLIED)
     ]
     assert [(change.kind, change.state.version) for change in plan.changes] == [("accepted", 1)]
-    (told,) = plan.announced
-    data = json.loads(told.data)
+    (status_event,) = plan.announced
+    data = json.loads(status_event.data)
     assert (data["status"], data["payment"], data["order"]["total"]) == ("accepted", "unpaid", 2900)
-    assert told.extensions["partitionkey"] == told.subject == "o-1"
+    assert status_event.extensions["partitionkey"] == status_event.subject == "o-1"
 
 
 def test_what_waited_follows_in_the_order_in_which_it_happened() -> None:
     early = [
-        judged(event("delivered", "o-1", time="2026-11-23T13:00:00Z")),
-        judged(event("shipped", "o-1", {"carrier": "DHL"}, time="2026-11-23T12:00:00Z")),
-        judged(paid("o-1", time="2026-11-23T11:00:00Z")),
+        arrival(event("delivered", "o-1", time="2026-11-23T13:00:00Z")),
+        arrival(event("shipped", "o-1", {"carrier": "DHL"}, time="2026-11-23T12:00:00Z")),
+        arrival(paid("o-1", time="2026-11-23T11:00:00Z")),
     ]
-    plan = decision.plan(judged(placed("o-1")), Snapshot(lock=3, waiting=tuple(early)), "r")
+    plan = decision.plan(arrival(placed("o-1")), Snapshot(lock=3, waiting=tuple(early)), "r")
     assert [change.kind for change in plan.changes] == ["accepted", "paid", "shipped", "delivered"]
     assert [change.state.version for change in plan.changes] == [1, 2, 3, 4]
     assert [entry.previous_outcome for entry in plan.entries] == [None, *[Outcome.WAITING] * 3]
@@ -60,15 +60,15 @@ def test_what_waited_follows_in_the_order_in_which_it_happened() -> None:
 
 
 def test_what_still_cannot_follow_goes_on_waiting_and_what_never_can_is_parked() -> None:
-    early = (judged(event("delivered", "o-1")), judged(paid("o-1", amount=1)))
-    plan = decision.plan(judged(placed("o-1")), Snapshot(lock=2, waiting=early), "r")
+    early = (arrival(event("delivered", "o-1")), arrival(paid("o-1", amount=1)))
+    plan = decision.plan(arrival(placed("o-1")), Snapshot(lock=2, waiting=early), "r")
     assert [change.kind for change in plan.changes] == ["accepted"]
     assert [record.outcome for record in plan.entries] == [Outcome.APPLIED, Outcome.PARKED]
     assert json.loads(plan.parked[0].data)["reasons"][0]["code"] == "amount_mismatch"
 
 
 def test_a_duplicate_writes_nothing_and_announces_what_was_announced() -> None:
-    now = judged(placed("o-1"))
+    now = arrival(placed("o-1"))
     first = decision.plan(now, Snapshot(), "r1")
     known = replace(after(first), entry=first.entries[0], changes=tuple(first.changes))
     second = decision.plan(now, known, "r2")
@@ -78,12 +78,12 @@ def test_a_duplicate_writes_nothing_and_announces_what_was_announced() -> None:
 
 
 def test_a_parked_event_that_is_replayed_is_decided_anew_with_the_content_it_has_now() -> None:
-    order_state = after(decision.plan(judged(placed("o-1")), Snapshot(), "r1"))
+    order_state = after(decision.plan(arrival(placed("o-1")), Snapshot(), "r1"))
     wrong = paid("o-1", amount=1)
-    first = decision.plan(judged(wrong), order_state, "r1")
+    first = decision.plan(arrival(wrong), order_state, "r1")
     assert [record.outcome for record in first.entries] == [Outcome.PARKED]
-    mended = replace(wrong, data=paid("o-1").data, extensions={"replay": "a-1"})
-    second = decision.plan(judged(mended), replace(order_state, entry=first.entries[0]), "r2")
+    corrected = replace(wrong, data=paid("o-1").data, extensions={"replay": "a-1"})
+    second = decision.plan(arrival(corrected), replace(order_state, entry=first.entries[0]), "r2")
     assert [(entry.outcome, entry.previous_outcome) for entry in second.entries] == [
         (Outcome.APPLIED, Outcome.PARKED)
     ]
@@ -93,10 +93,10 @@ def test_a_parked_event_that_is_replayed_is_decided_anew_with_the_content_it_has
 
 
 def test_a_replay_that_fails_again_is_parked_again_and_says_which_replay_it_was() -> None:
-    order_state = after(decision.plan(judged(placed("o-1")), Snapshot(), "r1"))
+    order_state = after(decision.plan(arrival(placed("o-1")), Snapshot(), "r1"))
     wrong = paid("o-1", amount=1)
-    first = decision.plan(judged(wrong), order_state, "r1")
-    again = judged(wrong.with_extensions(replay="a-1"))
+    first = decision.plan(arrival(wrong), order_state, "r1")
+    again = arrival(wrong.with_extensions(replay="a-1"))
     second = decision.plan(again, replace(order_state, entry=first.entries[0]), "r2")
     assert [(entry.outcome, entry.previous_outcome) for entry in second.entries] == [
         (Outcome.PARKED, Outcome.PARKED)
@@ -106,27 +106,27 @@ def test_a_replay_that_fails_again_is_parked_again_and_says_which_replay_it_was(
 
 
 def test_a_replay_of_what_has_taken_effect_is_a_duplicate() -> None:
-    now = judged(placed("o-1").with_extensions(replay="a-1"))
+    now = arrival(placed("o-1").with_extensions(replay="a-1"))
     first = decision.plan(now, Snapshot(), "r1")
     second = decision.plan(now, replace(after(first), entry=first.entries[0]), "r2")
     assert not second.writes
 
 
 @pytest.mark.parametrize(
-    ("given", "read"), [("17", 17), ("0017", 17), ("", None), ("b", None), ("9" * 19, None)]
+    ("sequence", "expected"), [("17", 17), ("0017", 17), ("", None), ("b", None), ("9" * 19, None)]
 )
-def test_a_sequence_is_kept_where_it_is_a_whole_number(given: str, read: int | None) -> None:
-    sent = placed("o-1").with_extensions(sequence=given) if given else placed("o-1")
-    (entry,) = decision.plan(judged(sent), Snapshot(), "r").entries
-    assert entry.sequence == read
+def test_a_sequence_is_kept_where_it_is_a_whole_number(sequence: str, expected: int | None) -> None:
+    sent = placed("o-1").with_extensions(sequence=sequence) if sequence else placed("o-1")
+    (entry,) = decision.plan(arrival(sent), Snapshot(), "r").entries
+    assert entry.sequence == expected
 
 
 def test_an_id_used_again_with_other_content_is_parked_and_changes_nothing() -> None:
     sent = placed("o-1")
-    first = decision.plan(judged(sent), Snapshot(), "r")
-    other = judged(replace(sent, data=json.dumps(order(metadata={"gift": "yes"})).encode()))
+    first = decision.plan(arrival(sent), Snapshot(), "r")
+    changed = arrival(replace(sent, data=json.dumps(order(metadata={"gift": "yes"})).encode()))
     second = decision.plan(
-        other, replace(after(first), entry=first.entries[0], changes=tuple(first.changes)), "r"
+        changed, replace(after(first), entry=first.entries[0], changes=tuple(first.changes)), "r"
     )
     assert not second.writes
     assert second.announced == []
@@ -136,10 +136,12 @@ def test_an_id_used_again_with_other_content_is_parked_and_changes_nothing() -> 
 def test_a_forbidden_event_is_parked_again_under_the_same_id_when_it_comes_again() -> None:
     shipped = after(
         decision.plan(
-            judged(event("shipped", "o-1")), after(decision.plan(judged(placed("o-1")), Snapshot(), "r")), "r"
+            arrival(event("shipped", "o-1")),
+            after(decision.plan(arrival(placed("o-1")), Snapshot(), "r")),
+            "r",
         )
     )
-    late = judged(event("cancelled", "o-1"))
+    late = arrival(event("cancelled", "o-1"))
     first = decision.plan(late, shipped, "r")
     assert first.entries[0].outcome is Outcome.PARKED
     assert first.changes == []
@@ -149,9 +151,9 @@ def test_a_forbidden_event_is_parked_again_under_the_same_id_when_it_comes_again
 
 
 def test_a_stale_event_is_refused_and_recorded() -> None:
-    known = after(decision.plan(judged(placed("o-1")), Snapshot(), "r"))
-    known = after(decision.plan(judged(event("shipped", "o-1")), known, "r"))
-    plan = decision.plan(judged(event("packed", "o-1")), known, "r")
+    known = after(decision.plan(arrival(placed("o-1")), Snapshot(), "r"))
+    known = after(decision.plan(arrival(event("shipped", "o-1")), known, "r"))
+    plan = decision.plan(arrival(event("packed", "o-1")), known, "r")
     assert [(row.outcome, row.reason and row.reason.code) for row in plan.entries] == [
         (Outcome.REFUSED, "stale")
     ]
@@ -172,48 +174,55 @@ def test_an_event_without_its_origin_is_poison(missing: str) -> None:
 def test_a_held_event_is_a_verdict_if_it_has_an_order_and_an_operators_hold_if_not() -> None:
     review = Rules(review={"EUR": 1})
     assert isinstance(decision.read(validate(placed("o-1"), review)).fact, decision.Verdict)
-    told = {"reason": 'says "order":{} and more', "by": "ada"}
-    hold = decision.read(validate(event("held", "o-1", told), review))
+    hold_data = {"reason": 'says "order":{} and more', "by": "ada"}
+    hold = decision.read(validate(event("held", "o-1", hold_data), review))
     assert not isinstance(hold.fact, decision.Verdict)
 
 
-def letter(**changes: Any) -> parked_event.ReceivedEvent:
-    named = {
+def received_event(**changes: Any) -> parked_event.ReceivedEvent:
+    fields = {
         "attributes": {"source": "/s", "id": "1", "subject": "o-1"},
         "content_type": "",
         "body": b"x",
     } | changes
-    return parked_event.ReceivedEvent(**named)
+    return parked_event.ReceivedEvent(**fields)
 
 
 def test_the_same_letter_is_parked_under_the_same_id_wherever_it_lies() -> None:
     why = [Reason("code", "field", "text")]
-    first = parked_event.parked(letter(), stage="track", revision="r1", reasons=why)
-    moved = letter(attributes={"source": "/s", "id": "1", "subject": "o-1", "knativekafkaoffset": "9"})
-    assert parked_event.parked(moved, stage="track", revision="r2", reasons=why).id == first.id
-    others = [
-        parked_event.parked(letter(body=b"y"), stage="track", revision="r", reasons=why),
-        parked_event.parked(letter(), stage="notify", revision="r", reasons=why),
-        parked_event.parked(letter(), stage="track", revision="r", reasons=[Reason("other", "", "")]),
+    first = parked_event.parked(received_event(), stage="track", revision="r1", reasons=why)
+    redelivered = received_event(
+        attributes={"source": "/s", "id": "1", "subject": "o-1", "knativekafkaoffset": "9"}
+    )
+    assert parked_event.parked(redelivered, stage="track", revision="r2", reasons=why).id == first.id
+    different = [
+        parked_event.parked(received_event(body=b"y"), stage="track", revision="r", reasons=why),
+        parked_event.parked(received_event(), stage="notify", revision="r", reasons=why),
+        parked_event.parked(received_event(), stage="track", revision="r", reasons=[Reason("other", "", "")]),
     ]
-    assert len({first.id, *(each.id for each in others)}) == 4
+    assert len({first.id, *(each.id for each in different)}) == 4
 
 
 @pytest.mark.parametrize("body", [b"", b"\x00\xff", b"x" * 500_000, '"Zoë"'.encode()])
 def test_a_parked_payload_comes_back_as_it_was(body: bytes) -> None:
     event = parked_event.parked(
-        letter(body=body), stage="track", revision="r", reasons=[Reason("c", "", "t")]
+        received_event(body=body), stage="track", revision="r", reasons=[Reason("c", "", "t")]
     )
     assert parked_event.read(event).payload == body
 
 
 def test_a_dead_letter_says_where_why_and_with_which_code() -> None:
-    told = {"knativeerrordest": "http://track.orderflow.svc.cluster.local", "knativeerrorcode": "503"}
-    found = parked_event.read(
-        parked_event.dead_letter(letter(attributes={"id": "1", "source": "/s"} | told), "r")
+    error_attributes = {
+        "knativeerrordest": "http://track.orderflow.svc.cluster.local",
+        "knativeerrorcode": "503",
+    }
+    parked = parked_event.read(
+        parked_event.dead_letter(
+            received_event(attributes={"id": "1", "source": "/s"} | error_attributes), "r"
+        )
     )
-    assert (found.stage, found.http_code, found.reasons[0].code) == ("track", 503, "dead_letter")
-    assert found.topic == "orders.events.v1"
+    assert (parked.stage, parked.http_code, parked.reasons[0].code) == ("track", 503, "dead_letter")
+    assert parked.topic == "orders.events.v1"
 
 
 @pytest.mark.parametrize(
@@ -227,4 +236,4 @@ def test_a_dead_letter_says_where_why_and_with_which_code() -> None:
     ],
 )
 def test_a_letters_order_is_found_where_one_is_named(attributes: dict[str, str], order_id: str) -> None:
-    assert letter(attributes=attributes).order_id == order_id
+    assert received_event(attributes=attributes).order_id == order_id

@@ -16,96 +16,96 @@ from orderflow.track.handler import Tracker
 from orderflow.validate.handler import validate
 
 
-def judged(sent: CloudEvent) -> CloudEvent:
+def validated(sent: CloudEvent) -> CloudEvent:
     return validate(sent, Rules())
 
 
 class Rows:
     """A store that knows one snapshot for all, and fails to write as often as told."""
 
-    def __init__(self, told: list[str], known: Snapshot | None = None) -> None:
-        self.told = told
+    def __init__(self, calls: list[str], known: Snapshot | None = None) -> None:
+        self.calls = calls
         self.known = known or Snapshot()
         self.failures: list[Exception] = []
         self.early: list[CloudEvent] = []
 
     async def read(self, arrivals: Sequence[Arrival]) -> list[Snapshot]:
-        self.told.append(f"read {len(arrivals)}")
+        self.calls.append(f"read {len(arrivals)}")
         return [self.known] * len(arrivals)
 
     async def write(self, plans: Sequence[Plan]) -> None:
-        self.told.append(f"write {len(plans)}")
+        self.calls.append(f"write {len(plans)}")
         if self.failures:
             raise self.failures.pop(0)
 
     @asynccontextmanager
     async def expired(self, most: int) -> AsyncIterator[list[CloudEvent]]:
-        self.told.append("locked")
+        self.calls.append("locked")
         yield self.early[:most]
-        self.told.append("deleted")
+        self.calls.append("deleted")
 
 
 class Topics:
-    def __init__(self, told: list[str], refuses: str = "") -> None:
-        self.told = told
+    def __init__(self, calls: list[str], refuses: str = "") -> None:
+        self.calls = calls
         self.refuses = refuses
 
     async def publish(self, topic: str, events: Sequence[CloudEvent]) -> None:
         if topic == self.refuses:
             raise TransientError("away")
-        self.told += [f"{topic} {event.subject}" for event in events]
+        self.calls += [f"{topic} {event.subject}" for event in events]
 
 
 async def test_what_is_parked_is_in_its_topic_before_the_rows_say_so_and_changes_are_announced_after() -> (
     None
 ):
-    told: list[str] = []
-    never = decision.read(judged(paid("o-1", amount=1)))
-    rows = Rows(told, Snapshot(lock=1, waiting=(never,)))
-    await Tracker(rows, Topics(told), "r").handle(judged(placed("o-1")))
-    assert told == ["read 1", f"{topics.PARKED} o-1", "write 1", f"{topics.STATUS} o-1"]
+    calls: list[str] = []
+    never = decision.read(validated(paid("o-1", amount=1)))
+    rows = Rows(calls, Snapshot(lock=1, waiting=(never,)))
+    await Tracker(rows, Topics(calls), "r").handle(validated(placed("o-1")))
+    assert calls == ["read 1", f"{topics.PARKED} o-1", "write 1", f"{topics.STATUS} o-1"]
 
 
 async def test_where_nothing_can_be_parked_nothing_is_written() -> None:
-    told: list[str] = []
-    never = decision.read(judged(paid("o-1", amount=1)))
-    rows = Rows(told, Snapshot(lock=1, waiting=(never,)))
+    calls: list[str] = []
+    never = decision.read(validated(paid("o-1", amount=1)))
+    rows = Rows(calls, Snapshot(lock=1, waiting=(never,)))
     with pytest.raises(TransientError):
-        await Tracker(rows, Topics(told, refuses=topics.PARKED), "r").handle(judged(placed("o-1")))
-    assert told == ["read 1"]
+        await Tracker(rows, Topics(calls, refuses=topics.PARKED), "r").handle(validated(placed("o-1")))
+    assert calls == ["read 1"]
 
 
 async def test_what_somebody_else_changed_is_read_again() -> None:
-    told: list[str] = []
-    rows = Rows(told)
+    calls: list[str] = []
+    rows = Rows(calls)
     rows.failures = [ConflictError("quicker"), ConflictError("quicker")]
-    await Tracker(rows, Topics(told), "r").handle(judged(placed("o-1")))
-    assert told == ["read 1", "write 1"] * 3 + [f"{topics.STATUS} o-1"]
+    await Tracker(rows, Topics(calls), "r").handle(validated(placed("o-1")))
+    assert calls == ["read 1", "write 1"] * 3 + [f"{topics.STATUS} o-1"]
 
 
 async def test_an_order_that_others_keep_changing_comes_again_later() -> None:
-    told: list[str] = []
-    rows = Rows(told)
+    calls: list[str] = []
+    rows = Rows(calls)
     rows.failures = [ConflictError("quicker")] * 3
     with pytest.raises(TransientError):
-        await Tracker(rows, Topics(told), "r").handle(judged(placed("o-1")))
-    assert f"{topics.STATUS} o-1" not in told
+        await Tracker(rows, Topics(calls), "r").handle(validated(placed("o-1")))
+    assert f"{topics.STATUS} o-1" not in calls
 
 
 async def test_an_unannounced_change_is_not_done() -> None:
-    told: list[str] = []
+    calls: list[str] = []
     with pytest.raises(TransientError):
-        await Tracker(Rows(told), Topics(told, refuses=topics.STATUS), "r").handle(judged(placed("o-1")))
-    assert told == ["read 1", "write 1"]
+        await Tracker(Rows(calls), Topics(calls, refuses=topics.STATUS), "r").handle(validated(placed("o-1")))
+    assert calls == ["read 1", "write 1"]
 
 
 async def test_the_sweep_parks_before_it_deletes_and_deletes_nothing_that_it_could_not_park() -> None:
-    told: list[str] = []
-    rows = Rows(told)
-    rows.early = [judged(event("packed", "o-1"))]
-    assert await Tracker(rows, Topics(told), "r").sweep() == 1
-    assert told == ["locked", f"{topics.PARKED} o-1", "deleted"]
-    told.clear()
+    calls: list[str] = []
+    rows = Rows(calls)
+    rows.early = [validated(event("packed", "o-1"))]
+    assert await Tracker(rows, Topics(calls), "r").sweep() == 1
+    assert calls == ["locked", f"{topics.PARKED} o-1", "deleted"]
+    calls.clear()
     with pytest.raises(TransientError):
-        await Tracker(rows, Topics(told, refuses=topics.PARKED), "r").sweep()
-    assert told == ["locked"]
+        await Tracker(rows, Topics(calls, refuses=topics.PARKED), "r").sweep()
+    assert calls == ["locked"]
