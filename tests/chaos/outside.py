@@ -104,8 +104,8 @@ class Outside:
             if entry.name > since:
                 self._last_mail = max(self._last_mail, entry.name)
                 with Path(entry.path).open("rb") as mail:
-                    found = _MESSAGE_ID.search(mail.read(_HEAD_BYTES))
-                yield found[1].decode() if found else f"no Message-ID in {entry.name}"
+                    match = _MESSAGE_ID.search(mail.read(_HEAD_BYTES))
+                yield match[1].decode() if match else f"no Message-ID in {entry.name}"
 
     def _webhooks(self) -> Iterator[str]:
         file = self.state / "webhooks.jsonl"

@@ -78,18 +78,18 @@ class Outside:
             """
 
     def counts(self) -> dict[str, dict[str, int]]:
-        counted: dict[str, dict[str, int]] = self.http.get("/api/counts").json()
-        return counted
+        counts: dict[str, dict[str, int]] = self.http.get("/api/counts").json()
+        return counts
 
     def mails(self, text: str) -> list[dict[str, Any]]:
         """Those with every word of the text in recipient, subject or Message-ID, newest first."""
-        found: list[dict[str, Any]] = self.http.get("/api/mails", params={"q": text}).json()
-        return found
+        mails: list[dict[str, Any]] = self.http.get("/api/mails", params={"q": text}).json()
+        return mails
 
     def hooks(self, order_id: str) -> list[dict[str, Any]]:
         """Requests about an order whose signature is good, newest first."""
-        kept = self.http.get("/api/webhooks").json()
-        return [hook for hook in kept if hook["body"] and hook["body"]["data"]["order_id"] == order_id]
+        requests = self.http.get("/api/webhooks").json()
+        return [hook for hook in requests if hook["body"] and hook["body"]["data"]["order_id"] == order_id]
 
     @contextlib.contextmanager
     def trouble(self, channel: str, mode: str | int, **more: Any) -> Any:
