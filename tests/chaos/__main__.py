@@ -31,17 +31,17 @@ _SEEDS = 1_000_000
 
 
 def main(arguments: list[str] | None = None) -> int:
-    given = _parser().parse_args(arguments)
-    named = [name for name in given.only.split(",") if name]
+    options = _parser().parse_args(arguments)
+    named = [name for name in options.only.split(",") if name]
     unknown = set(named) - {each.name for each in SCENARIOS}
-    if given.list or unknown:
+    if options.list or unknown:
         names = "\n".join(f"{each.name:25} {each.fault}" for each in SCENARIOS)
         sys.stdout.write(f"{names}\n")
         sys.stderr.writelines(f"there is no scenario {name}\n" for name in sorted(unknown))
         return 2 if unknown else 0
     chosen = [each for each in SCENARIOS if not named or each.name in named]
     barred = [each for each in chosen if each.needs_root and os.geteuid() != 0]
-    seed = given.seed if given.seed is not None else random.randrange(_SEEDS)  # noqa: S311
+    seed = options.seed if options.seed is not None else random.randrange(_SEEDS)  # noqa: S311
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(f"seed {seed}: CHAOS_SEED={seed} repeats it", highlight=False)
     state = Path(tempfile.mkdtemp(prefix="orderflow-chaos-"))
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     if all(result.passed for result in results):
         shutil.rmtree(state)
         return 0
-    console.print(f"logs and books: {state}", highlight=False, soft_wrap=True)
+    console.print(f"logs and journals: {state}", highlight=False, soft_wrap=True)
     return 1
 
 
@@ -72,9 +72,11 @@ async def _run(chosen: list[Scenario], state: Path, seed: int, console: Console)
                 began = time.monotonic()
                 result = await execute(scenario, shop, seed, number)
                 results.append(result)
-                told = "survived" if result.passed else f"NOT SURVIVED: {'; '.join(result.faults)}"
+                verdict = "survived" if result.passed else f"NOT SURVIVED: {'; '.join(result.faults)}"
                 seconds = time.monotonic() - began
-                console.print(f"{scenario.name}: {told} ({seconds:.0f} s)", highlight=False, soft_wrap=True)
+                console.print(
+                    f"{scenario.name}: {verdict} ({seconds:.0f} s)", highlight=False, soft_wrap=True
+                )
                 if result.hung:
                     break
     return results

@@ -1,5 +1,5 @@
 """Compares what was sent with what the database has and what the stand-ins received. Whole tables stream
-through: nothing is held but the book's file."""
+through: nothing is held but the journal's file."""
 
 from dataclasses import dataclass, field
 from typing import get_args
@@ -9,7 +9,7 @@ import psycopg
 from orderflow.messaging.cloudevent import derived_id
 from orderflow.notify.model import CustomerKind, StatusKind
 from orderflow.track.decision import STAGE
-from tests.chaos.book import Book
+from tests.chaos.journal import Journal
 from tests.chaos.stand_ins import ENDPOINT
 
 _SHOWN = 10
@@ -34,7 +34,7 @@ _LOSSES = {
     "waits still": "SELECT source || ' ' || id FROM ledger WHERE outcome = 'waiting'",
     "not where its scenario ends": """
         SELECT t.order_id || ' (' || t.scenario || '): ' || coalesce(o.status || ' ' || o.payment, 'no order')
-        FROM told t LEFT JOIN orders o USING (order_id)
+        FROM scenarios t LEFT JOIN orders o USING (order_id)
         WHERE o.status IS NOT t.status OR o.payment IS NOT t.payment""",
     "applied without effect": """
         SELECT source || ' ' || id FROM ledger l WHERE outcome = 'applied'
@@ -45,7 +45,7 @@ _LOSSES = {
         SELECT x.name FROM poison x WHERE NOT EXISTS (
             SELECT 1 FROM parked p WHERE {_THIS_POISON})""",
     "not parked": """
-        SELECT t.order_id || ' (' || t.scenario || ')' FROM told t
+        SELECT t.order_id || ' (' || t.scenario || ')' FROM scenarios t
         WHERE (SELECT count(*) FROM parked p WHERE p.order_id = t.order_id) < t.parks""",
 }
 _EFFECTS = {
@@ -62,11 +62,11 @@ _EFFECTS = {
 }
 _PARKED_TOO_OFTEN = {
     "parked though it should not be": f"""
-        SELECT p.order_id || ' ' || p.code FROM parked p LEFT JOIN told t USING (order_id)
+        SELECT p.order_id || ' ' || p.code FROM parked p LEFT JOIN scenarios t USING (order_id)
         WHERE coalesce(t.parks, 0) = 0 AND NOT EXISTS (
             SELECT 1 FROM poison x WHERE {_THIS_POISON})""",
     "parked more than once": """
-        SELECT p.order_id || ' ' || group_concat(p.code) FROM parked p JOIN told t USING (order_id)
+        SELECT p.order_id || ' ' || group_concat(p.code) FROM parked p JOIN scenarios t USING (order_id)
         GROUP BY p.order_id HAVING t.parks > 0 AND count(*) > t.parks""",
 }
 
@@ -93,16 +93,20 @@ def parked_before(database: str) -> list[str]:
         return [row[0] for row in connection.execute("SELECT id FROM parked")]
 
 
-def account(book: Book, database: str, prefix: str, before: list[str]) -> Account:
+def account(journal: Journal, database: str, prefix: str, before: list[str]) -> Account:
     """prefix is that of the scenario's order ids; before is what was parked when it began."""
-    _copy(book, database, prefix, before)
-    result = Account(orders=book.orders, events=book.events)
-    result.losses = _count(book, _LOSSES, result)
-    result.effects_twice = _count(book, _EFFECTS, result)
-    result.parked_wrongly = _count(book, _PARKED_TOO_OFTEN, result)
-    result.sent_twice = book.number("SELECT sum(times - 1) FROM received") + _count(book, _UNASKED, result)
-    result.parks_due = book.number("SELECT sum(parks) FROM told") + book.number("SELECT count(*) FROM poison")
-    result.parks_found = book.number("SELECT count(*) FROM parked")
+    _copy(journal, database, prefix, before)
+    result = Account(orders=journal.orders, events=journal.events)
+    result.losses = _count(journal, _LOSSES, result)
+    result.effects_twice = _count(journal, _EFFECTS, result)
+    result.parked_wrongly = _count(journal, _PARKED_TOO_OFTEN, result)
+    result.sent_twice = journal.number("SELECT sum(times - 1) FROM received") + _count(
+        journal, _UNASKED, result
+    )
+    result.parks_due = journal.number("SELECT sum(parks) FROM scenarios") + journal.number(
+        "SELECT count(*) FROM poison"
+    )
+    result.parks_found = journal.number("SELECT count(*) FROM parked")
     return result
 
 
@@ -112,16 +116,16 @@ _UNASKED = {
 }
 
 
-def _count(book: Book, questions: dict[str, str], result: Account) -> int:
+def _count(journal: Journal, questions: dict[str, str], result: Account) -> int:
     total = 0
     for what, question in questions.items():
-        if found := book.number(f"SELECT count(*) FROM ({question})"):
-            total += found
-            result.named[what] = [row[0] for row in book.database.execute(f"{question} LIMIT {_SHOWN}")]
+        if number := journal.number(f"SELECT count(*) FROM ({question})"):
+            total += number
+            result.named[what] = [row[0] for row in journal.database.execute(f"{question} LIMIT {_SHOWN}")]
     return total
 
 
-def _copy(book: Book, database: str, prefix: str, before: list[str]) -> None:
+def _copy(journal: Journal, database: str, prefix: str, before: list[str]) -> None:
     copied = [
         ("orders", _ORDERS, [prefix], 4),
         ("ledger", _LEDGER, [prefix], 5),
@@ -134,13 +138,13 @@ def _copy(book: Book, database: str, prefix: str, before: list[str]) -> None:
             with connection.cursor(name=table) as rows:
                 rows.execute(question, values)
                 holes = ", ".join("?" * width)
-                book.database.executemany(f"INSERT INTO {table} VALUES ({holes})", rows)
-    told = book.database.execute(
-        "SELECT h.order_id, h.source, h.id, h.kind, t.recipient FROM history h JOIN told t USING (order_id)"
+                journal.database.executemany(f"INSERT INTO {table} VALUES ({holes})", rows)
+    changes = journal.database.execute(
+        "SELECT h.order_id, h.source, h.id, h.kind, t.recipient FROM history h JOIN scenarios t USING (order_id)"
     )
-    book.database.executemany(
+    journal.database.executemany(
         "INSERT OR IGNORE INTO due VALUES (?, ?, ?, ?, ?, ?)",
-        (row for each in told for row in _due(*each)),
+        (row for each in changes for row in _due(*each)),
     )
 
 
@@ -164,10 +168,10 @@ WHERE s.began BETWEEN :began AND :ended
 """
 
 
-def recovered_after(book: Book, began: float, ended: float) -> float:
+def recovered_after(journal: Journal, began: float, ended: float) -> float:
     """Seconds from the fault's begin until all that was sent before its end had its outcome and was notified."""
     window = {"began": began - 1, "ended": ended + 1}
-    found = [
-        book.database.execute(each, window).fetchone()[0] for each in (_LAST_OUTCOME, _LAST_NOTIFICATION)
+    times = [
+        journal.database.execute(each, window).fetchone()[0] for each in (_LAST_OUTCOME, _LAST_NOTIFICATION)
     ]
-    return max([0.0, *(last - began for last in found if last is not None)])
+    return max([0.0, *(last - began for last in times if last is not None)])

@@ -1,4 +1,4 @@
-"""How far the stages have come, asked of Kafka: whoever delivers may be dead."""
+"""How far the stages have come, read from Kafka, because the process that delivers may be dead."""
 
 import asyncio
 
@@ -33,17 +33,17 @@ class Groups:
 
     def _ends(self, topic: str) -> dict[int, int]:
         partitions = self._admin.list_topics(topic, timeout=_SECONDS).topics[topic].partitions
-        asked = self._admin.list_offsets(
+        requests = self._admin.list_offsets(
             {TopicPartition(topic, partition): OffsetSpec.latest() for partition in partitions},
             request_timeout=_SECONDS,
         )
-        return {place.partition: answer.result(_SECONDS).offset for place, answer in asked.items()}
+        return {place.partition: answer.result(_SECONDS).offset for place, answer in requests.items()}
 
     def _committed(self, stage: str, partitions: list[int]) -> dict[int, int]:
         group = f"orderflow-{stage}"
         places = [(STAGES[stage], partition) for partition in partitions]
-        found = committed_offsets(self._config, group, places)
-        return {partition: offset for (_, partition), offset in found.items()}
+        offsets = committed_offsets(self._config, group, places)
+        return {partition: offset for (_, partition), offset in offsets.items()}
 
     def lags(self) -> dict[str, int]:
         return {stage: self.lag(stage) for stage in STAGES}
@@ -56,23 +56,23 @@ class Groups:
         """To the beginning of every topic; nobody may be a member of the groups."""
         for stage, topic in STAGES.items():
             places = [TopicPartition(topic, partition, 0) for partition in self._ends(topic)]
-            asked = self._admin.alter_consumer_group_offsets(
+            requests = self._admin.alter_consumer_group_offsets(
                 [ConsumerGroupTopicPartitions(f"orderflow-{stage}", places)], request_timeout=_SECONDS
             )
-            for answer in asked.values():
+            for answer in requests.values():
                 answer.result(_SECONDS)
 
     async def until_settled(self, seconds: float) -> None:
-        """Until every stage has had all there is. Raises NotSettledError, with how much is left."""
+        """Until every stage has had all there is. Raises NotSettledError, with the lag of each stage."""
         deadline = asyncio.get_running_loop().time() + seconds
         while True:
             try:
-                left = await asyncio.to_thread(self.lags)
+                lags = await asyncio.to_thread(self.lags)
             except KafkaException as error:
-                left = {error.args[0].name(): 1}
-            if not any(left.values()):
+                lags = {error.args[0].name(): 1}
+            if not any(lags.values()):
                 return
             if asyncio.get_running_loop().time() > deadline:
-                told = ", ".join(f"{stage} {lag}" for stage, lag in left.items() if lag)
-                raise NotSettledError(f"still to be handled after {seconds:g} s: {told}")
+                backlog = ", ".join(f"{stage} {lag}" for stage, lag in lags.items() if lag)
+                raise NotSettledError(f"still to be handled after {seconds:g} s: {backlog}")
             await asyncio.sleep(_LOOK_SECONDS)

@@ -13,8 +13,8 @@ from orderflow.messaging import topics
 from orderflow.settings import KafkaSettings
 from orderflow_sandbox.messages import Message, OrderScenario, Transport
 from orderflow_sandbox.sender import request_of
-from tests.chaos.book import Book, now
 from tests.chaos.errors import FaultError
+from tests.chaos.journal import Journal, now
 from tests.chaos.waiting import until
 
 ACCEPTED = 202
@@ -28,66 +28,73 @@ class Load:
     """Sends what is not confirmed again, as every producer has to."""
 
     def __init__(
-        self, intake: str, bootstrap: str, book: Book, scenarios: Iterator[OrderScenario], per_second: float
+        self,
+        intake: str,
+        bootstrap: str,
+        journal: Journal,
+        scenarios: Iterator[OrderScenario],
+        per_second: float,
     ) -> None:
-        self.told = 0
+        self.scenario_count = 0
         self.paused = False
         self._intake = intake
-        self._book = book
+        self._journal = journal
         self._scenarios = scenarios
         self._pause = 1 / per_second
         self._ending = False
-        self._telling = 0
+        self._open_scenarios = 0
         self._publisher = KafkaPublisher(KafkaSettings(kafka_bootstrap=bootstrap, k_revision="storefront"))
         self._http: aiohttp.ClientSession
 
     async def run(self, most: int | None = None) -> None:
-        """Until end() is called, or so many scenarios are told."""
+        """Runs until end() is called, or until that many scenarios have begun."""
         self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         clock = asyncio.get_running_loop()
         due = clock.time()
         try:
             async with asyncio.TaskGroup() as group:
-                while not self._ending and (most is None or self.told < most):
-                    if not self.paused and self._telling < _AT_ONCE:
-                        self._telling += 1
-                        group.create_task(self.tell(next(self._scenarios))).add_done_callback(self._told)
+                while not self._ending and (most is None or self.scenario_count < most):
+                    if not self.paused and self._open_scenarios < _AT_ONCE:
+                        self._open_scenarios += 1
+                        group.create_task(self.send(next(self._scenarios))).add_done_callback(
+                            self._scenario_done
+                        )
                     due = max(due + self._pause, clock.time() - 1)
                     await asyncio.sleep(max(0.0, due - clock.time()))
         finally:
             await self._http.close()
             self._publisher.close()
 
-    def _told(self, _: asyncio.Task[None]) -> None:
-        self._telling -= 1
+    def _scenario_done(self, _: asyncio.Task[None]) -> None:
+        self._open_scenarios -= 1
 
     def end(self) -> None:
         self._ending = True
 
-    async def until_told(self, more: int) -> None:
-        wanted = self.told + more
-        await until(lambda: self.told >= wanted, f"{more} more orders", seconds=_PATIENCE_SECONDS)
+    async def until_sent(self, more: int) -> None:
+        target = self.scenario_count + more
+        await until(lambda: self.scenario_count >= target, f"{more} more orders", seconds=_PATIENCE_SECONDS)
 
-    async def tell(self, scenario: OrderScenario) -> None:
+    async def send(self, scenario: OrderScenario) -> None:
         self._begin(scenario)
         for message in scenario.messages:
             began = now()
             identity = await self._send(message)
-            self._book.confirm(identity, scenario.order_id, began)
+            self._journal.confirm(identity, scenario.order_id, began)
 
-    async def tell_at_once(self, scenarios: list[OrderScenario]) -> None:
-        """All events of all of them in one go, past the door; Kafka keeps those of an order in sequence."""
+    async def send_at_once(self, scenarios: list[OrderScenario]) -> None:
+        """Publishes all events to the inbox topic at once. Kafka keeps the sequence of an order's events."""
         for scenario in scenarios:
             self._begin(scenario)
         events = [message.event for scenario in scenarios for message in scenario.messages]
         began = now()
         await self._publish([event.with_extensions(partitionkey=event.subject) for event in events])
         for event in events:
-            self._book.confirm((event.source, event.id), event.subject, began)
+            self._journal.confirm((event.source, event.id), event.subject, began)
 
     def _begin(self, scenario: OrderScenario) -> None:
-        self.told += 1
-        self._book.tell(scenario, _recipient(scenario))
+        self.scenario_count += 1
+        self._journal.add_scenario(scenario, _recipient(scenario))
 
     async def _send(self, message: Message) -> tuple[str, str]:
         event = message.event

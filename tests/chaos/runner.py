@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 
 from tests.chaos import audit
 from tests.chaos.account import Account, account, parked_before, recovered_after
-from tests.chaos.book import Book
+from tests.chaos.endless_scenarios import endless_scenarios
 from tests.chaos.groups import Groups
+from tests.chaos.journal import Journal
 from tests.chaos.load import Load
 from tests.chaos.scenario import Run, Scenario
 from tests.chaos.shop import Shop
-from tests.chaos.tales import tales
 
 ORDERS_PER_SECOND = 10.0
 _AFTER = 20
-"""Orders that are told once the fault is over."""
+"""Orders that are sent once the fault is over."""
 _AUDITS = 8
 
 
@@ -45,14 +45,14 @@ async def execute(scenario: Scenario, shop: Shop, seed: int, number: int) -> Res
     rolls = random.Random(f"{seed} {scenario.name}")  # noqa: S311 - not for secrets
     result = Result(scenario)
     prefix = f"c{seed}-{number:02}"
-    book = Book(shop.state / "books" / f"{scenario.name}.sqlite")
+    journal = Journal(shop.state / "books" / f"{scenario.name}.sqlite")
     groups = Groups(shop.bootstrap)
     before = await asyncio.to_thread(parked_before, shop.database)
     for _ in shop.stand_ins.news():
         pass
-    told = tales(rolls.randrange(2**32), prefix, scenario.kinds)
-    load = Load(shop.intake, shop.bootstrap, book, told, ORDERS_PER_SECOND)
-    run = Run(scenario, shop, load, book, groups, rolls, prefix)
+    scenarios = endless_scenarios(rolls.randrange(2**32), prefix, scenario.kinds)
+    load = Load(shop.intake, shop.bootstrap, journal, scenarios, ORDERS_PER_SECOND)
+    run = Run(scenario, shop, load, journal, groups, rolls, prefix)
     try:
         await _under_load(run)
         await groups.until_settled(scenario.settle_seconds)
@@ -61,17 +61,17 @@ async def execute(scenario: Scenario, shop: Shop, seed: int, number: int) -> Res
         result.hung = True
         result.faults += [f"{type(error).__name__}: {error}" for error in flat(errors)]
     finally:
-        book.close()
+        journal.close()
     return result
 
 
 async def examine(run: Run, result: Result, before: list[str]) -> None:
     """Once all is settled: the audit, the accounts and the judgement. before is what was parked at the start."""
     await _audit(run, result)
-    run.book.receive(run.shop.stand_ins.news())
-    result.account = account(run.book, run.shop.database, run.prefix, before)
+    run.journal.receive(run.shop.stand_ins.news())
+    result.account = account(run.journal, run.shop.database, run.prefix, before)
     if run.times:
-        result.recovered = max(recovered_after(run.book, *times) for times in run.times)
+        result.recovered = max(recovered_after(run.journal, *times) for times in run.times)
     _judge(result)
     result.faults += run.missed
 
@@ -90,7 +90,7 @@ async def _under_load(run: Run) -> None:
         group.create_task(run.load.run())
         try:
             await run.scenario.strike(run)
-            await run.load.until_told(_AFTER)
+            await run.load.until_sent(_AFTER)
         finally:
             run.load.end()
 
@@ -117,15 +117,15 @@ async def _audit(run: Run, result: Result) -> None:
 
 
 def _judge(result: Result) -> None:
-    found = result.account
-    if found.losses:
-        result.faults.append(f"{found.losses} lost")
-    if found.effects_twice:
-        result.faults.append(f"{found.effects_twice} effects doubled")
-    if found.sent_twice > result.allowed:
-        result.faults.append(f"{found.sent_twice} notifications twice, where {result.allowed} may be")
-    if found.parked_wrongly or found.parks_found != found.parks_due:
-        result.faults.append(f"{found.parks_found} parked, where {found.parks_due} are due")
+    totals = result.account
+    if totals.losses:
+        result.faults.append(f"{totals.losses} lost")
+    if totals.effects_twice:
+        result.faults.append(f"{totals.effects_twice} effects doubled")
+    if totals.sent_twice > result.allowed:
+        result.faults.append(f"{totals.sent_twice} notifications twice, where {result.allowed} may be")
+    if totals.parked_wrongly or totals.parks_found != totals.parks_due:
+        result.faults.append(f"{totals.parks_found} parked, where {totals.parks_due} are due")
     if result.scenario.mends and not result.republished:
         result.faults.append("nothing was dropped, so that the audit had nothing to prove")
-    result.faults += [f"{what}: {', '.join(named)}" for what, named in found.named.items()]
+    result.faults += [f"{what}: {', '.join(named)}" for what, named in totals.named.items()]

@@ -8,8 +8,8 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
-from tests.chaos.book import Book, now
 from tests.chaos.groups import Groups
+from tests.chaos.journal import Journal, now
 from tests.chaos.load import Load
 from tests.chaos.shop import Shop
 from tests.chaos.waiting import until
@@ -64,7 +64,7 @@ class Run:
     scenario: Scenario
     shop: Shop
     load: Load
-    book: Book
+    journal: Journal
     groups: Groups
     rolls: random.Random
     prefix: str
@@ -73,7 +73,7 @@ class Run:
     """What a fault should have shown and did not, in sentences."""
 
     async def mid_load(self) -> None:
-        await self.load.until_told(self.rolls.randint(SHORTEST, LONGEST))
+        await self.load.until_sent(self.rolls.randint(SHORTEST, LONGEST))
 
     async def settle(self) -> None:
         """Lets nothing new come until all that came is done."""

@@ -17,16 +17,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.chaos.book import Book
+from tests.chaos.endless_scenarios import endless_scenarios
 from tests.chaos.errors import NotSettledError
 from tests.chaos.faults.servers import start_postgres
 from tests.chaos.groups import Groups
+from tests.chaos.journal import Journal
 from tests.chaos.load import Load
 from tests.chaos.manifests import STAGES
 from tests.chaos.runner import Result, examine
 from tests.chaos.scenario import Run, Scenario, end
 from tests.chaos.shop import Shop, kill
-from tests.chaos.tales import tales
 
 SHORT = frozenset({"not paid yet", "cancelled", "held for review", "rejected, three reasons"})
 """Scenarios of one or two events."""
@@ -34,7 +34,7 @@ PARTITIONS = 32
 _WEIGHTS = {"stage": 84, "delivery": 9, "postgres": 4, "kafka": 3}
 _SETTLE_SECONDS = 300.0
 """As long as the stages get on within this time they are waited for: a slow machine takes longer, and settles."""
-_TOLD_SECONDS = 30.0
+_PROGRESS_SECONDS = 30.0
 _MOST_SEEDS = 1_000_000
 
 
@@ -81,12 +81,12 @@ async def _soak(
     prefix = f"c{seed}"
     async with Shop(state / "shop", partitions=PARTITIONS) as shop:
         groups = Groups(shop.bootstrap)
-        book = Book(state / "soak.sqlite")
-        told = tales(rolls.randrange(2**32), prefix, SHORT)
-        load = Load(shop.intake, shop.bootstrap, book, told, per_second)
+        journal = Journal(state / "soak.sqlite")
+        scenarios = endless_scenarios(rolls.randrange(2**32), prefix, SHORT)
+        load = Load(shop.intake, shop.bootstrap, journal, scenarios, per_second)
         killer = Killer(shop, rolls, every)
         started = time.monotonic()
-        await _until_told(load, killer, orders, groups, console)
+        await _until_sent(load, killer, orders, groups, console)
         sent = time.monotonic()
         await _settle(groups)
         settled = time.monotonic()
@@ -95,8 +95,8 @@ async def _soak(
         deadly = killer.kills["notify"] + killer.kills["postgres"]
         scenario = Scenario("soak", "random kills", _nothing, deadly, 2 * PARTITIONS, SHORT)
         result = Result(scenario)
-        await examine(Run(scenario, shop, load, book, groups, rolls, prefix), result, [])
-        book.close()
+        await examine(Run(scenario, shop, load, journal, groups, rolls, prefix), result, [])
+        journal.close()
     figures = {
         "orders": f"{result.account.orders:,}",
         "events": f"{result.account.events:,}",
@@ -133,7 +133,7 @@ async def _settle(groups: Groups) -> None:
             before = left
 
 
-async def _until_told(load: Load, killer: Killer, orders: int, groups: Groups, console: Console) -> None:
+async def _until_sent(load: Load, killer: Killer, orders: int, groups: Groups, console: Console) -> None:
     killing = asyncio.create_task(killer.run())
     telling = asyncio.create_task(_tell(load, killer, groups, console))
     try:
@@ -148,14 +148,14 @@ async def _until_told(load: Load, killer: Killer, orders: int, groups: Groups, c
 
 async def _tell(load: Load, killer: Killer, groups: Groups, console: Console) -> None:
     while True:
-        await asyncio.sleep(_TOLD_SECONDS)
+        await asyncio.sleep(_PROGRESS_SECONDS)
         try:
             lags = await asyncio.to_thread(groups.lags)
         except Exception as error:  # noqa: BLE001 - Kafka may be dead at this moment
             lags = {type(error).__name__: 1}
         behind = ", ".join(f"{stage} {lag}" for stage, lag in lags.items() if lag)
         console.print(
-            f"{load.told:,} orders, {killer.kills.total()} kills, behind: {behind or 'nobody'}",
+            f"{load.scenario_count:,} orders, {killer.kills.total()} kills, behind: {behind or 'nobody'}",
             highlight=False,
         )
 
@@ -167,26 +167,26 @@ def _show(figures: dict[str, str], result: Result, seed: int, console: Console) 
     console.print(table)
     for fault in result.faults:
         console.print(fault, highlight=False, soft_wrap=True)
-    found = result.account
+    totals = result.account
     console.print(
-        f"soak: {found.orders:,} orders, {found.losses} missing, {found.effects_twice} effects doubled, seed {seed}:"
+        f"soak: {totals.orders:,} orders, {totals.losses} missing, {totals.effects_twice} effects doubled, seed {seed}:"
         f" {'survived' if result.passed else 'NOT SURVIVED'}",
         highlight=False,
     )
 
 
 def main(arguments: list[str] | None = None) -> int:
-    given = _parser().parse_args(arguments)
-    seed = given.seed if given.seed is not None else random.randrange(_MOST_SEEDS)  # noqa: S311
+    options = _parser().parse_args(arguments)
+    seed = options.seed if options.seed is not None else random.randrange(_MOST_SEEDS)  # noqa: S311
     console = Console(width=None if sys.stdout.isatty() else 100)
     console.print(f"seed {seed}: CHAOS_SEED={seed} repeats it", highlight=False)
     state = Path(tempfile.mkdtemp(prefix="orderflow-soak-"))
     logging.basicConfig(filename=state / "harness.log")
     state.chmod(0o755)
-    if asyncio.run(_soak(state, given.orders, given.kill_every, given.rate, seed, console)):
+    if asyncio.run(_soak(state, options.orders, options.kill_every, options.rate, seed, console)):
         shutil.rmtree(state)
         return 0
-    console.print(f"logs and books: {state}", highlight=False, soft_wrap=True)
+    console.print(f"logs and journals: {state}", highlight=False, soft_wrap=True)
     return 1
 
 

@@ -35,15 +35,15 @@ def show(results: Sequence[Result], seed: int, minutes: float, console: Console)
 
 
 def _row(result: Result) -> tuple[str, ...]:
-    found = result.account
+    totals = result.account
     allowed = f" ({result.allowed})" if result.allowed else ""
     return (
         result.scenario.fault,
         str(result.scenario.runs),
-        f"{found.orders:,}",
-        "?" if result.hung else str(found.losses),
-        f"{found.effects_twice} / {found.sent_twice}{allowed}",
-        f"{found.parks_due} / {found.parks_found}",
+        f"{totals.orders:,}",
+        "?" if result.hung else str(totals.losses),
+        f"{totals.effects_twice} / {totals.sent_twice}{allowed}",
+        f"{totals.parks_due} / {totals.parks_found}",
         str(result.republished or "-"),
         "-" if result.recovered is None else f"{result.recovered:.1f} s",
         "survived" if result.passed else "NOT SURVIVED",

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, multiple, rule, run_state_machine_as_test
 from support.faults import Broker, DiedError, Fault, Meeting, Worker
-from support.happenings import PRICES, RULES, faults, happenings, inbox_event
-from support.model import Happening, Letter, Step, World, letters_on_the_way, outcomes
-from support.observed import Bench, Heard, tables_of
+from support.model import ModelEvent, ParkedRecord, Step, World, outcomes, possible_parked_records
+from support.model_events import PRICES, RULES, faults, inbox_event, model_events
+from support.observed import Bench, PublishedEvents, tables_of
 
 from orderflow.adapters.postgres.schema import migrate
 from orderflow.errors import TransientError
@@ -40,19 +40,19 @@ class Pipeline(RuleBasedStateMachine):
         bench.execute("UPDATE waiting SET expires_at = now() + interval '1 day' WHERE expires_at < now()", [])
         self.broker = Broker()
         self.workers = [Worker(bench.store(number), self.broker) for number in range(3)]
-        self.world, self.heard = World(), Heard()
-        self.wire: dict[Happening, CloudEvent] = {}
-        self.acknowledged: set[Happening] = set()
+        self.world, self.heard = World(), PublishedEvents()
+        self.wire: dict[ModelEvent, CloudEvent] = {}
+        self.acknowledged: set[ModelEvent] = set()
         self.overdue: set[tuple[Any, ...]] = set()
-        self.excused: set[Letter] = set()
+        self.excused: set[ParkedRecord] = set()
 
-    @rule(target=sent, some=st.lists(happenings, min_size=1, max_size=5))
-    def send(self, some: list[Happening]) -> object:
+    @rule(target=sent, some=st.lists(model_events, min_size=1, max_size=5))
+    def send(self, some: list[ModelEvent]) -> object:
         named = [replace(each, order_id=f"{self.name}-{each.order_id}") for each in some]
         return multiple(*(self._send(each, self._new_id()) for each in named))
 
-    @rule(target=sent, before=sent, other=happenings)
-    def send_under_the_same_id(self, before: Happening, other: Happening) -> Happening:
+    @rule(target=sent, before=sent, other=model_events)
+    def send_under_the_same_id(self, before: ModelEvent, other: ModelEvent) -> ModelEvent:
         other = replace(other, order_id=f"{self.name}-{other.order_id}", source=before.source)
         return self._send(other, before.id)
 
@@ -62,7 +62,7 @@ class Pipeline(RuleBasedStateMachine):
         amount=st.sampled_from((0, 2900, 1450)),
         order_id=st.sampled_from(("", "a", "b")),
     )
-    def replay(self, before: Happening, amount: int, order_id: str) -> Happening:
+    def replay(self, before: ModelEvent, amount: int, order_id: str) -> ModelEvent:
         """An operator sends it again as it was, or with its money or its order mended."""
         mended: dict[str, Any] = {"amount": amount, "currency": "EUR"} if amount else {}
         mended |= {"order_id": f"{self.name}-{order_id}"} if order_id else {}
@@ -71,7 +71,7 @@ class Pipeline(RuleBasedStateMachine):
     def _new_id(self) -> str:
         return f"{self.name}-{len(self.wire)}"
 
-    def _send(self, given: Happening, event_id: str) -> Happening:
+    def _send(self, given: ModelEvent, event_id: str) -> ModelEvent:
         verdict = given.verdict if given.kind == "placed" else ""
         named = replace(given, id=event_id, verdict=verdict, total=PRICES.get(verdict, 0))
         wire = validate(inbox_event(named), RULES)
@@ -88,8 +88,8 @@ class Pipeline(RuleBasedStateMachine):
     )
     def deliver(
         self,
-        first: list[Happening],
-        second: list[Happening],
+        first: list[ModelEvent],
+        second: list[ModelEvent],
         trouble: tuple[Fault, ...],
         together: bool,
         sweeping: bool,
@@ -110,14 +110,14 @@ class Pipeline(RuleBasedStateMachine):
             self.workers[number].prepare(replace(fault), meeting)
 
     async def _at_once(
-        self, lots: list[list[Happening]], meeting: Meeting | None, *, sweeping: bool
+        self, lots: list[list[ModelEvent]], meeting: Meeting | None, *, sweeping: bool
     ) -> list[Step]:
         work = [self._handle(number, lot, meeting) for number, lot in enumerate(lots) if lot]
         sweep = [self._sweep(meeting)] if sweeping else []
         done = await asyncio.gather(*work, *sweep)
         return [step for steps in done for step in steps]
 
-    async def _handle(self, number: int, lot: list[Happening], meeting: Meeting | None) -> list[Step]:
+    async def _handle(self, number: int, lot: list[ModelEvent], meeting: Meeting | None) -> list[Step]:
         handle = self.workers[number].tracker.handle
         answers = await _all(*(handle(self.wire[each]) for each in lot))
         if meeting:
@@ -140,19 +140,19 @@ class Pipeline(RuleBasedStateMachine):
         tables = self.bench.tables([f"{self.name}-{order_id}" for order_id in ("a", "b")])
         self.overdue = tables.pop("overdue")
         self.heard.listen(self.broker.topics)
-        letters = self.heard.letters.keys()
+        letters = self.heard.parked.keys()
         for world in outcomes(before, steps):
-            if tables_of(world) == tables and world.letters <= letters:
+            if tables_of(world) == tables and world.parked <= letters:
                 self.world = world
                 break
         else:
             expected = next(outcomes(before, steps), before)
-            wanted = tables_of(expected) | {"letters": set(expected.letters)}
+            wanted = tables_of(expected) | {"letters": set(expected.parked)}
             found = tables | {"letters": set(letters)}
             differing = {name: found[name] ^ wanted[name] for name in wanted if found[name] != wanted[name]}
             assert not differing, "no order of the events explains this"
-        if excess := letters - self.world.letters:
-            assert excess <= letters_on_the_way(before, steps) | self.excused, "parked without a cause"
+        if excess := letters - self.world.parked:
+            assert excess <= possible_parked_records(before, steps) | self.excused, "parked without a cause"
             self.excused |= excess
         self._check_what_was_announced(steps)
 
@@ -185,7 +185,7 @@ class Pipeline(RuleBasedStateMachine):
         self.wait_too_long(which)
         unplaced = [self.world.waiting[key] for key in self.overdue]
         for early in unplaced:
-            placing = Happening(early.order_id, "placed", "/shop", "", early.time, "accepted", gift=gift)
+            placing = ModelEvent(early.order_id, "placed", "/shop", "", early.time, "accepted", gift=gift)
             sent = self._send(placing, self._new_id())
             self.deliver([sent], [], (Fault(),) * 3, together=True, sweeping=True)
 

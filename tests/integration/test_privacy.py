@@ -12,9 +12,9 @@ import httpx
 import psycopg
 import pytest
 from support.events import event, paid
+from support.local_shop import LocalShop, local_shop
 from support.personal import CARD, EMAIL, NAME, PHONE, STREET, customers_order, in_base64, leaks
 from support.waiting import until
-from support.watched import Watched, watched
 
 from orderflow.messaging import topics
 from orderflow_sandbox.servers.postgres import create_database, drop_database
@@ -23,16 +23,16 @@ from orderflow_sandbox.servers.postgres import create_database, drop_database
 @pytest.fixture(scope="module")
 def shop(
     kafka_bootstrap: str, database_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Watched]:
+) -> Iterator[LocalShop]:
     name = f"test_{uuid.uuid4().hex}"
     own = create_database(database_url, name)
-    with watched(kafka_bootstrap, own, tmp_path_factory.mktemp("private"), LOG_LEVEL="DEBUG") as opened:
+    with local_shop(kafka_bootstrap, own, tmp_path_factory.mktemp("private"), LOG_LEVEL="DEBUG") as opened:
         produce_every_outcome(opened)
         yield opened
     drop_database(database_url, name)
 
 
-def produce_every_outcome(shop: Watched) -> None:
+def produce_every_outcome(shop: LocalShop) -> None:
     good_orders(shop)
     refused_requests(shop)
     poison(shop)
@@ -54,11 +54,11 @@ def produce_every_outcome(shop: Watched) -> None:
         shop.collector.until(lambda stage=stage: bool(shop.collector.of(order=last, stage=stage)))
 
 
-def placed(shop: Watched, name: str, **changes: Any) -> Any:
+def placed(shop: LocalShop, name: str, **changes: Any) -> Any:
     return event("placed", f"{shop.prefix}{name}", customers_order(**changes))
 
 
-def good_orders(shop: Watched) -> None:
+def good_orders(shop: LocalShop) -> None:
     intake = shop.stages["intake"]
     for name, changes in (
         ("good", {}),
@@ -75,7 +75,7 @@ def good_orders(shop: Watched) -> None:
     until(lambda: bool(shop.stand_ins.mails(EMAIL)))
 
 
-def refused_requests(shop: Watched) -> None:
+def refused_requests(shop: LocalShop) -> None:
     http = shop.stages["intake"].http
     answers = [
         http.post(f"/orders/{EMAIL}", content=NAME),
@@ -89,7 +89,7 @@ def refused_requests(shop: Watched) -> None:
     assert {answer.status_code for answer in answers} == {400, 404, 405}
 
 
-def poison(shop: Watched) -> None:
+def poison(shop: LocalShop) -> None:
     """Sends poison to each stage that a KafkaSource feeds."""
     order_id = f"{shop.prefix}poison"
     good = placed(shop, "poison")
@@ -127,12 +127,12 @@ def poison(shop: Watched) -> None:
     shop.deliver()
 
 
-def failing_mail(shop: Watched, name: str) -> None:
+def failing_mail(shop: LocalShop, name: str) -> None:
     assert shop.stages["intake"].binary(placed(shop, name)).status_code == 202
     shop.deliver()
 
 
-def dead_letter(shop: Watched) -> None:
+def dead_letter(shop: LocalShop) -> None:
     problem = base64.b64encode(json.dumps({"code": "unavailable", "title": "not now"}).encode()).decode()
     headers = {
         "ce-knativeerrordest": f"http://track.orderflow.svc.cluster.local/?x={EMAIL}",
@@ -146,7 +146,7 @@ def dead_letter(shop: Watched) -> None:
     shop.deliver()
 
 
-def operators(shop: Watched) -> None:
+def operators(shop: LocalShop) -> None:
     query = shop.query
     for path in ("/orders", "/api/orders", "/parked", "/api/parked", f"/orders/{EMAIL}"):
         query.get(path, params={"q": EMAIL, "find": NAME, "cursor": EMAIL})
@@ -160,12 +160,12 @@ def operators(shop: Watched) -> None:
     shop.deliver()
 
 
-def parked_ids(shop: Watched) -> list[str]:
+def parked_ids(shop: LocalShop) -> list[str]:
     with psycopg.connect(shop.database) as connection:
         return [row[0] for row in connection.execute("SELECT id FROM parked ORDER BY id").fetchall()]
 
 
-def test_she_was_there(shop: Watched) -> None:
+def test_she_was_there(shop: LocalShop) -> None:
     assert EMAIL in str(shop.stand_ins.mails(EMAIL))
     assert len(parked_ids(shop)) > 20
     assert any(leaks("kafka", seen.data) for topic, seen in shop.tap.seen if topic == topics.PARKED)
@@ -177,22 +177,22 @@ def test_she_was_there(shop: Watched) -> None:
     assert {"accepted", "rejected", "held", "parked", "applied", "sent", "not_now", "shelved"} <= outcomes
 
 
-def test_no_log_shows_her(shop: Watched) -> None:
+def test_no_log_shows_her(shop: LocalShop) -> None:
     assert leaks("logs", shop.log()) == []
 
 
-def test_every_line_of_a_log_is_json_and_names_the_stage(shop: Watched) -> None:
+def test_every_line_of_a_log_is_json_and_names_the_stage(shop: LocalShop) -> None:
     for name, stage in shop.stages.items():
         for line in stage.log.read_text().splitlines():
             assert json.loads(line)["stage"] == name
 
 
-def test_no_trace_shows_her(shop: Watched) -> None:
+def test_no_trace_shows_her(shop: LocalShop) -> None:
     assert [leak for body in shop.collector.requests for leak in leaks("traces", body)] == []
     assert not any(span.events for span in shop.collector.spans), "an exception was recorded with its text"
 
 
-def test_no_parked_event_shows_her_unless_somebody_asks(shop: Watched) -> None:
+def test_no_parked_event_shows_her_unless_somebody_asks(shop: LocalShop) -> None:
     all_leaks = []
     for parked_id in parked_ids(shop):
         for path in (f"/parked/{parked_id}", f"/api/parked/{parked_id}"):
@@ -204,7 +204,7 @@ def test_no_parked_event_shows_her_unless_somebody_asks(shop: Watched) -> None:
     assert all_leaks == []
 
 
-def test_no_question_before_an_action_shows_her(shop: Watched) -> None:
+def test_no_question_before_an_action_shows_her(shop: LocalShop) -> None:
     ids = parked_ids(shop)
     confirmations = {
         f"/parked/{each}/{verb}": shop.query.get(f"/parked/{each}/{verb}")
@@ -218,11 +218,11 @@ def test_no_question_before_an_action_shows_her(shop: Watched) -> None:
     assert page_leaks + leaks("plan", plan.text) == []
 
 
-def test_no_metric_shows_her(shop: Watched) -> None:
+def test_no_metric_shows_her(shop: LocalShop) -> None:
     assert leaks("metrics", shop.query.get("/metrics").text) == []
 
 
-def test_no_answer_of_intake_shows_her(shop: Watched) -> None:
+def test_no_answer_of_intake_shows_her(shop: LocalShop) -> None:
     http: httpx.Client = shop.stages["intake"].http
     bad = {"customer": {"name": NAME, "email": "none"}, "currency": EMAIL, "total": CARD}
     answer = http.post("/orders", json=bad, headers={"Idempotency-Key": "k"})

@@ -11,7 +11,7 @@ from psycopg.types.json import Json
 from pydantic import SecretStr
 from support.console import NO_KAFKA
 from support.events import placed
-from support.history import Kept
+from support.history import RecordingPublisher
 from support.stage import ROOT
 from werkzeug.test import Client
 
@@ -49,7 +49,9 @@ def judged(url: str, revision: str, orders: range, rules: Rules) -> None:
     async def take() -> None:
         database = Database(DatabaseSettings(database_url=SecretStr(url)))
         tracker = Tracker(
-            OrderStore(database, revision="track-00001", waiting=Waiting()), Kept(), "track-00001"
+            OrderStore(database, revision="track-00001", waiting=Waiting()),
+            RecordingPublisher(),
+            "track-00001",
         )
         try:
             for number in orders:

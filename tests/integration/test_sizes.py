@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from support.line import Line
+from support.pipeline import Pipeline
 
 from bench import sizing, workload
 from orderflow.adapters.kafka.log import Log
@@ -17,15 +17,15 @@ ORDERS = 100
 
 
 @pytest.fixture
-def line(tmp_path_factory: pytest.TempPathFactory, fresh_database: str) -> Iterator[Line]:
+def line(tmp_path_factory: pytest.TempPathFactory, fresh_database: str) -> Iterator[Pipeline]:
     migrate(fresh_database)
     with EmbeddedKafka(tmp_path_factory.mktemp("sized")) as kafka:
-        line = Line(kafka.bootstrap, fresh_database)
+        line = Pipeline(kafka.bootstrap, fresh_database)
         yield line
         line.publisher.close()
 
 
-def average_record_bytes(line: Line, topic: str) -> float:
+def average_record_bytes(line: Pipeline, topic: str) -> float:
     """With key and headers."""
     log = Log({"bootstrap.servers": line.bootstrap})
     sizes = []
@@ -36,7 +36,7 @@ def average_record_bytes(line: Line, topic: str) -> float:
     return sum(sizes) / len(sizes)
 
 
-def database_bytes(line: Line) -> int:
+def database_bytes(line: Pipeline) -> int:
     with psycopg.connect(line.url) as connection:
         connection.execute("CHECKPOINT")
         row = connection.execute(
@@ -47,7 +47,7 @@ def database_bytes(line: Line) -> int:
     return int(row[0])
 
 
-def test_records_and_rows_are_as_large_as_the_sizing_says(line: Line) -> None:
+def test_records_and_rows_are_as_large_as_the_sizing_says(line: Pipeline) -> None:
     empty = database_bytes(line)
     line.put(topics.INBOX, *workload.make(ORDERS, Rules()).inbox)
     line.all_stages()

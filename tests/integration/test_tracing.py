@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from support.collector import Collector, Span
 from support.events import event, order, paid, placed
+from support.local_shop import LocalShop, local_shop
 from support.stage import ROOT, Stage
-from support.watched import Watched, watched
 
 from orderflow.messaging import topics
 from orderflow_sandbox.servers.postgres import create_database, drop_database
@@ -27,15 +27,15 @@ ELSEWHERE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 @pytest.fixture(scope="module")
 def shop(
     kafka_bootstrap: str, database_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Watched]:
+) -> Iterator[LocalShop]:
     name = f"test_{uuid.uuid4().hex}"
     own = create_database(database_url, name)
-    with watched(kafka_bootstrap, own, tmp_path_factory.mktemp("watched")) as opened:
+    with local_shop(kafka_bootstrap, own, tmp_path_factory.mktemp("watched")) as opened:
         yield opened
     drop_database(database_url, name)
 
 
-def chain(shop: Watched, last: Span) -> list[str]:
+def chain(shop: LocalShop, last: Span) -> list[str]:
     """Stage and name of a span and of all its ancestors, the root first. Waits for each ancestor, because each stage
     exports its spans at its own time."""
     spans = [last]
@@ -44,13 +44,13 @@ def chain(shop: Watched, last: Span) -> list[str]:
     return [f"{span.stage}: {span.name}" for span in reversed(spans)]
 
 
-def until(shop: Watched, count: int = 1, **attributes: object) -> list[Span]:
+def until(shop: LocalShop, count: int = 1, **attributes: object) -> list[Span]:
     """Waits for so many spans with these attributes."""
     shop.collector.until(lambda: len(shop.collector.of(**attributes)) >= count)
     return shop.collector.of(**attributes)
 
 
-def test_one_order_is_one_trace_from_the_storefronts_request_to_the_mail(shop: Watched) -> None:
+def test_one_order_is_one_trace_from_the_storefronts_request_to_the_mail(shop: LocalShop) -> None:
     order_id = f"{shop.prefix}whole"
     answer = shop.stages["intake"].http.post(
         "/orders",
@@ -97,7 +97,7 @@ def test_one_order_is_one_trace_from_the_storefronts_request_to_the_mail(shop: W
     ]
 
 
-def test_a_duplicate_delivery_is_a_span_of_its_own_that_says_so(shop: Watched) -> None:
+def test_a_duplicate_delivery_is_a_span_of_its_own_that_says_so(shop: LocalShop) -> None:
     order_id = f"{shop.prefix}twice"
     shop.stages["intake"].binary(placed(order_id, customer={"name": "A", "email": "twice@example.org"}))
     shop.deliver()
@@ -111,7 +111,7 @@ def test_a_duplicate_delivery_is_a_span_of_its_own_that_says_so(shop: Watched) -
     assert [span.attributes["orderflow.outcome"] for span in notify_spans] == ["sent", "duplicate"]
 
 
-def test_an_event_brings_its_own_trace_and_the_request_is_linked(shop: Watched) -> None:
+def test_an_event_brings_its_own_trace_and_the_request_is_linked(shop: LocalShop) -> None:
     for mode in ("binary", "structured"):
         sent = placed(f"{shop.prefix}{mode}")
         sent = sent.with_extensions(traceparent=STOREFRONT)
@@ -124,7 +124,7 @@ def test_an_event_brings_its_own_trace_and_the_request_is_linked(shop: Watched) 
         assert {trace for trace, _ in links} & {ELSEWHERE.split("-")[1], request.trace}
 
 
-def test_what_waited_is_announced_in_the_trace_that_let_it_and_linked_to_its_own(shop: Watched) -> None:
+def test_what_waited_is_announced_in_the_trace_that_let_it_and_linked_to_its_own(shop: LocalShop) -> None:
     order_id = f"{shop.prefix}early"
     payment = paid(order_id).with_extensions(traceparent=ELSEWHERE)
     order = placed(order_id).with_extensions(traceparent=STOREFRONT)
@@ -141,7 +141,7 @@ def test_what_waited_is_announced_in_the_trace_that_let_it_and_linked_to_its_own
     assert [span.links for span in announced] == [(), ((waited.trace, waited.id),)]
 
 
-def test_poison_is_parked_and_its_replay_is_the_operators_trace_linked_to_the_first(shop: Watched) -> None:
+def test_poison_is_parked_and_its_replay_is_the_operators_trace_linked_to_the_first(shop: LocalShop) -> None:
     order_id = f"{shop.prefix}poison"
     shop.stages["validate"].binary(
         event("placed", order_id, {"total": "much"}).with_extensions(traceparent=STOREFRONT)
@@ -171,14 +171,14 @@ def test_poison_is_parked_and_its_replay_is_the_operators_trace_linked_to_the_fi
     ]
 
 
-def test_a_request_that_is_refused_is_told_without_its_path(shop: Watched) -> None:
+def test_a_request_that_is_refused_is_told_without_its_path(shop: LocalShop) -> None:
     assert shop.stages["intake"].http.post("/orders/ada@example.org").status_code == 404
     (span,) = until(shop, stage="intake", name="POST")
     assert "ada" not in json.dumps(span.attributes)
     assert span.attributes["http.response.status_code"] == 404
 
 
-def test_what_is_logged_while_an_event_is_handled_names_its_span(shop: Watched) -> None:
+def test_what_is_logged_while_an_event_is_handled_names_its_span(shop: LocalShop) -> None:
     sent = paid(f"{shop.prefix}logged", amount=-1).with_extensions(traceparent=STOREFRONT)
     assert shop.stages["validate"].binary(sent).status_code == 204
     (span,) = until(shop, order=sent.subject, stage="validate", kind="consumer")
@@ -188,7 +188,7 @@ def test_what_is_logged_while_an_event_is_handled_names_its_span(shop: Watched) 
     assert (line["trace_id"], line["span_id"]) == (span.trace, span.id)
 
 
-def test_a_trace_that_is_not_to_be_recorded_is_carried_and_not_exported(shop: Watched) -> None:
+def test_a_trace_that_is_not_to_be_recorded_is_carried_and_not_exported(shop: LocalShop) -> None:
     order_id = f"{shop.prefix}unsampled"
     recorded = f"{shop.prefix}sampled"
     shop.stages["intake"].binary(placed(order_id).with_extensions(traceparent=STOREFRONT[:-1] + "0"))
@@ -204,7 +204,7 @@ def test_a_trace_that_is_not_to_be_recorded_is_carried_and_not_exported(shop: Wa
 
 
 def test_what_is_finished_is_exported_before_a_stage_that_is_told_to_end_has_gone(
-    kafka_bootstrap: str, tmp_path: Path, shop: Watched
+    kafka_bootstrap: str, tmp_path: Path, shop: LocalShop
 ) -> None:
     with Collector() as collector:
         environment = {"KAFKA_BOOTSTRAP": kafka_bootstrap, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
@@ -218,7 +218,9 @@ def test_what_is_finished_is_exported_before_a_stage_that_is_told_to_end_has_gon
         }
 
 
-def test_a_collector_that_is_away_costs_no_order(kafka_bootstrap: str, tmp_path: Path, shop: Watched) -> None:
+def test_a_collector_that_is_away_costs_no_order(
+    kafka_bootstrap: str, tmp_path: Path, shop: LocalShop
+) -> None:
     environment = {"KAFKA_BOOTSTRAP": kafka_bootstrap, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
     with Stage("validate", tmp_path / "log", OTEL_BSP_SCHEDULE_DELAY="10", **environment) as stage:
         for number in range(20):

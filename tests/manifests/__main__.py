@@ -20,11 +20,11 @@ def main(folders: list[str]) -> int:
     except BuildError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    found = list(faults(documents, rules.images_are_digests))
-    for fault in found:
+    findings = list(faults(documents, rules.images_are_digests))
+    for fault in findings:
         sys.stderr.write(f"{fault}\n")
-    sys.stdout.write(f"{len(documents)} documents, {len(found)} faults\n")
-    return 1 if found else 0
+    sys.stdout.write(f"{len(documents)} documents, {len(findings)} faults\n")
+    return 1 if findings else 0
 
 
 if __name__ == "__main__":

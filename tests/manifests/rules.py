@@ -67,9 +67,9 @@ def containers(documents: Iterable[Document]) -> Iterator[tuple[Document, Docume
 def every_pod_is_restricted(documents: Sequence[Document]) -> Iterator[str]:
     for document, spec, container in containers(documents):
         context = spec.get("securityContext", {}) | container.get("securityContext", {})
-        for name, wanted in RESTRICTED.items():
-            if context.get(name) != wanted:
-                yield f"{named(document)}: securityContext.{name} is not {wanted}"
+        for name, required in RESTRICTED.items():
+            if context.get(name) != required:
+                yield f"{named(document)}: securityContext.{name} is not {required}"
 
 
 def every_pod_has_bounds(documents: Sequence[Document]) -> Iterator[str]:
@@ -150,13 +150,13 @@ def sources_say_everything(documents: Sequence[Document]) -> Iterator[str]:
         ).keys()
         for field in sorted(missing):
             yield f"{named(source)}: delivery.{field} is missing"
-        for field, wanted in (
+        for field, required in (
             ("consumerGroup", f"orderflow-{name}"),
             ("initialOffset", "earliest"),
             ("ordering", "ordered"),
         ):
-            if spec.get(field) != wanted:
-                yield f"{named(source)}: {field} is not {wanted}"
+            if spec.get(field) != required:
+                yield f"{named(source)}: {field} is not {required}"
 
 
 def sinks_exist(documents: Sequence[Document]) -> Iterator[str]:

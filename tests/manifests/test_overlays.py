@@ -20,24 +20,24 @@ DIGEST = "registry.example/orderflow@sha256:" + "0123456789abcdef" * 4
 
 @pytest.mark.parametrize("folder", folders(), ids=str)
 def test_every_folder_builds_and_fits_the_schemas(folder: Path) -> None:
-    found = [f"{rules.named(each)}: {fault}" for each in build(folder) for fault in schemas.faults(each)]
-    assert found == []
+    faults = [f"{rules.named(each)}: {fault}" for each in build(folder) for fault in schemas.faults(each)]
+    assert faults == []
 
 
 @pytest.mark.parametrize("folder", folders(), ids=str)
 def test_every_folder_keeps_the_rules(folder: Path) -> None:
-    found = [fault for rule in rules.ALWAYS for fault in rule(build(folder))]
+    faults = [fault for rule in rules.ALWAYS for fault in rule(build(folder))]
     if folder != LOCAL:
-        found += rules.images_are_no_tags(build(folder))
-    assert found == []
+        faults += rules.images_are_no_tags(build(folder))
+    assert faults == []
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_deployment_is_made_of_fits_together(name: str) -> None:
     """The rules that look at Services and KafkaSources at once."""
     whole = deployment(name)
-    found = [fault for rule in (*rules.ALWAYS, rules.sinks_exist) for fault in rule(whole)]
-    assert found == []
+    faults = [fault for rule in (*rules.ALWAYS, rules.sinks_exist) for fault in rule(whole)]
+    assert faults == []
     assert len(rules.of_kind(whole, rules.SERVICE)) == 8
     assert len(rules.of_kind(whole, rules.KAFKA_SOURCE)) == 4
 
@@ -86,7 +86,7 @@ def test_the_base_means_the_same_to_the_sandbox_with_and_without_kustomize() -> 
 
 
 @pytest.mark.parametrize(
-    ("image", "code", "told"),
+    ("image", "code", "message"),
     [
         (DIGEST, 0, ""),
         ("registry.example/orderflow:1.4.0", 1, "registry.example/orderflow:1.4.0 is no digest"),
@@ -94,7 +94,7 @@ def test_the_base_means_the_same_to_the_sandbox_with_and_without_kustomize() -> 
     ],
 )
 def test_production_is_deployable_with_a_digest_and_with_nothing_else(
-    image: str | None, code: int, told: str, tmp_path: Path
+    image: str | None, code: int, message: str, tmp_path: Path
 ) -> None:
     """As the pipeline does it: kustomize edit set image, then make deployable."""
     overlay = tmp_path / "overlay"
@@ -113,4 +113,4 @@ def test_production_is_deployable_with_a_digest_and_with_nothing_else(
         check=False,
     )
     assert done.returncode == code, done.stderr
-    assert told in done.stderr
+    assert message in done.stderr

@@ -15,8 +15,8 @@ Change = Callable[[list[Document]], None]
 
 
 def the(documents: list[Document], kind: str, name: str) -> Document:
-    (found,) = (each for each in documents if (each["kind"], each["metadata"]["name"]) == (kind, name))
-    return found
+    (document,) = (each for each in documents if (each["kind"], each["metadata"]["name"]) == (kind, name))
+    return document
 
 
 def field(kind: str, name: str, path: str, value: Any = None) -> Change:
@@ -232,12 +232,12 @@ BAD: list[tuple[rules.Rule, Change, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("rule", "change", "told"), BAD, ids=[f"{rule.__name__}-{told}" for rule, _, told in BAD]
+    ("rule", "change", "message"), BAD, ids=[f"{rule.__name__}-{message}" for rule, _, message in BAD]
 )
-def test_a_rule_finds_what_it_is_there_for(rule: rules.Rule, change: Change, told: str) -> None:
+def test_a_rule_finds_what_it_is_there_for(rule: rules.Rule, change: Change, message: str) -> None:
     documents = [copy.deepcopy(each) for each in deployment("production")]
     change(documents)
-    assert any(told in fault for fault in rule(documents)), list(rule(documents))
+    assert any(message in fault for fault in rule(documents)), list(rule(documents))
 
 
 def test_every_rule_has_a_manifest_that_breaks_it() -> None:
@@ -246,7 +246,7 @@ def test_every_rule_has_a_manifest_that_breaks_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "path", "value", "told"),
+    ("kind", "name", "path", "value", "message"),
     [
         ("Service", "track", f"{POD}.containerConcurency", 1, "'containerConcurency' was unexpected"),
         ("Service", "track", f"{POD}.timeoutSeconds", "30", "timeoutSeconds: '30' is not of type 'integer'"),
@@ -263,10 +263,10 @@ def test_every_rule_has_a_manifest_that_breaks_it() -> None:
     ],
 )
 def test_the_schemas_find_a_misspelt_or_mistyped_field(
-    kind: str, name: str, path: str, value: Any, told: str
+    kind: str, name: str, path: str, value: Any, message: str
 ) -> None:
     documents = [copy.deepcopy(each) for each in deployment("production")]
     changed = the(documents, kind, name)
     assert schemas.faults(changed) == []
     field(kind, name, path, value)(documents)
-    assert any(told in fault for fault in schemas.faults(changed)), schemas.faults(changed)
+    assert any(message in fault for fault in schemas.faults(changed)), schemas.faults(changed)

@@ -73,27 +73,27 @@ class Collector:
 
     def take(self, path: str, body: bytes) -> None:
         assert path == "/v1/traces"
-        found = ExportTraceServiceRequest.FromString(body)
+        request = ExportTraceServiceRequest.FromString(body)
         self.requests.append(body)
         self.spans += [
             _span(_plain(each.resource.attributes), span)
-            for each in found.resource_spans
+            for each in request.resource_spans
             for scope in each.scope_spans
             for span in scope.spans
         ]
 
-    def of(self, **wanted: Any) -> list[Span]:
+    def of(self, **fields: Any) -> list[Span]:
         """Spans with these fields; with `order` those that tell of that order."""
-        order = wanted.pop("order", None)
+        order = fields.pop("order", None)
         return [
             span
             for span in list(self.spans)
-            if all(getattr(span, name) == value for name, value in wanted.items())
+            if all(getattr(span, name) == value for name, value in fields.items())
             and order in {None, span.attributes.get("orderflow.order_id")}
         ]
 
-    def until(self, wanted: Callable[[], bool]) -> None:
-        until(wanted)
+    def until(self, condition: Callable[[], bool]) -> None:
+        until(condition)
 
 
 def _span(resource: dict[str, Any], span: trace_pb2.Span) -> Span:

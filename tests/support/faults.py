@@ -89,10 +89,10 @@ class Worker:
 
     async def read(self, arrivals: Sequence[Arrival]) -> list[Snapshot]:
         self.fault.strike("before read")
-        found = await self._store.read(arrivals)
+        stored = await self._store.read(arrivals)
         await self._meet()
         self.fault.strike("after read")
-        return found
+        return stored
 
     async def write(self, plans: Sequence[Plan]) -> None:
         self.fault.strike("before commit")

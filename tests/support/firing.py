@@ -41,9 +41,12 @@ def offsets(log: str, done: str) -> dict[str, str]:
     }
 
 
-def pods(wanted: str, asked: str) -> dict[str, str]:
+def pods(desired: str, requested: str) -> dict[str, str]:
     labels = 'k8s_namespace_name="orderflow",kn_service_name="track",kn_revision_name="track-00001"'
-    return {f"kn_revision_pods_desired{{{labels}}}": wanted, f"kn_revision_pods_requested{{{labels}}}": asked}
+    return {
+        f"kn_revision_pods_desired{{{labels}}}": desired,
+        f"kn_revision_pods_requested{{{labels}}}": requested,
+    }
 
 
 def synced(copies: str) -> dict[str, str]:

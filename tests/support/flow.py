@@ -100,14 +100,14 @@ class Flow:
             return connection.execute(query, values).fetchall()  # type: ignore[arg-type]
 
     def order(self, order_id: str) -> dict[str, Any]:
-        told: dict[str, Any] = self.query.get(f"/api/orders/{order_id}").json()
-        return told
+        order: dict[str, Any] = self.query.get(f"/api/orders/{order_id}").json()
+        return order
 
     def parked(self, order_id: str) -> list[dict[str, Any]]:
         """The order's parked events, the latest first."""
         answer = self.query.get("/api/parked", params={"order": order_id})
-        found: list[dict[str, Any]] = answer.json()["parked"]
-        return found
+        parked: list[dict[str, Any]] = answer.json()["parked"]
+        return parked
 
     def act(self, path: str, body: dict[str, Any] | None = None, **headers: str) -> httpx.Response:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -115,8 +115,8 @@ class Flow:
 
     def results(self, answer: httpx.Response) -> list[dict[str, Any]]:
         assert answer.status_code == 202, answer.text
-        found: list[dict[str, Any]] = self.query.get(answer.json()["href"]).json()["actions"]
-        return found
+        actions: list[dict[str, Any]] = self.query.get(answer.json()["href"]).json()["actions"]
+        return actions
 
 
 @contextlib.contextmanager
@@ -127,7 +127,7 @@ def flow(
     own: Callable[[str], dict[str, str]] = lambda _: {},
     **of_query: str,
 ) -> Iterator[Flow]:
-    """own is what a stage is told beside, or instead of, what all are told."""
+    """own returns a stage's additional environment variables. These replace the common variables of the same name."""
     migrate(database)
     create_order_topics(bootstrap, 4)
     environment = {"KAFKA_BOOTSTRAP": bootstrap, "DATABASE_URL": database}
@@ -137,8 +137,8 @@ def flow(
             for name in ("validate", "track", "shelve")
         }
         log = folder / "query.log"
-        told = {"KAFKA_BOOTSTRAP": bootstrap} | own("query") | of_query
-        address = stack.enter_context(console(database, log, **told))
+        variables = {"KAFKA_BOOTSTRAP": bootstrap} | own("query") | of_query
+        address = stack.enter_context(console(database, log, **variables))
         query = stack.enter_context(httpx.Client(base_url=address, timeout=30, limits=NO_KEEPALIVE))
         tap = Tap(bootstrap, *STAGE_OF)
         stack.callback(tap.close)

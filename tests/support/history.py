@@ -25,7 +25,7 @@ RULES = Rules.model_validate({"currencies": ["EUR", "JPY"], "review": {"EUR": 10
 HOSTILE_NAME = "<script>document.title='broken'</script> O'Neil"
 
 
-class Kept:
+class RecordingPublisher:
     """A publisher that keeps what was published, by topic."""
 
     def __init__(self) -> None:
@@ -37,24 +37,26 @@ class Kept:
 
 async def _happen(url: str, events: Sequence[CloudEvent], fail_for: Sequence[str]) -> None:
     database = Database(DatabaseSettings(database_url=SecretStr(url)))
-    kept = Kept()
-    tracker = Tracker(OrderStore(database, revision="track-00001", waiting=Waiting()), kept, "track-00001")
+    publisher = RecordingPublisher()
+    tracker = Tracker(
+        OrderStore(database, revision="track-00001", waiting=Waiting()), publisher, "track-00001"
+    )
     try:
-        for taken in events:
+        for inbox_event in events:
             try:
-                await tracker.handle(validate(taken, RULES))
+                await tracker.handle(validate(inbox_event, RULES))
             except PoisonError as error:
-                letter = parked_event.ReceivedEvent.of_cloudevent(taken)
-                await kept.publish(
+                received = parked_event.ReceivedEvent.of_cloudevent(inbox_event)
+                await publisher.publish(
                     topics.PARKED,
                     [
                         parked_event.parked(
-                            letter, stage="validate", revision="validate-00001", reasons=error.reasons
+                            received, stage="validate", revision="validate-00001", reasons=error.reasons
                         )
                     ],
                 )
-        await _notify(database, kept.events[topics.STATUS], fail_for)
-        for parked in kept.events[topics.PARKED]:
+        await _notify(database, publisher.events[topics.STATUS], fail_for)
+        for parked in publisher.events[topics.PARKED]:
             await ParkedEventStore(database).upsert(parked, parked_event.read(parked))
     finally:
         await database.close()
@@ -80,9 +82,9 @@ def happen(url: str, *events: CloudEvent, fail_for: Sequence[str] = ()) -> None:
 
 def park(url: str, body: bytes, *, reason: Reason, stage: str = "validate", **attributes: str) -> str:
     """Parks what was no event at all; returns the parked event's id."""
-    letter = parked_event.ReceivedEvent(attributes, "application/json", body)
+    received = parked_event.ReceivedEvent(attributes, "application/json", body)
     parked = parked_event.parked(
-        letter, stage=stage, revision=f"{stage}-00001", reasons=[reason], http_code=None
+        received, stage=stage, revision=f"{stage}-00001", reasons=[reason], http_code=None
     )
 
     async def put() -> None:

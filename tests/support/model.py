@@ -1,4 +1,4 @@
-"""The lifecycle a second time, as simple as it can be told: what tests hold the real thing against.
+"""A second, minimal implementation of the order lifecycle. Tests compare the real implementation with it.
 
 It is written from the README's table and imports nothing of the domain. A world is all that the database and
 the parked topic should say.
@@ -47,12 +47,12 @@ MONEY = {"authorised", "paid", "refunded"}
 
 Key = tuple[str, str]
 """source and id of the originating event."""
-Letter = tuple[str, str, str, str, str]
+ParkedRecord = tuple[str, str, str, str, str]
 """source, id, order, digest and why."""
 
 
 @dataclass(frozen=True)
-class Happening:
+class ModelEvent:
     """An originating event. verdict is what validation must make of a placed one; total and amount are its money."""
 
     order_id: str
@@ -72,7 +72,7 @@ class Happening:
     def key(self) -> Key:
         return self.source, self.id
 
-    def letter(self, why: str) -> Letter:
+    def parked_record(self, why: str) -> ParkedRecord:
         return self.source, self.id, self.order_id, self.digest, why
 
 
@@ -107,23 +107,23 @@ class World:
 
     orders: dict[str, Order] = field(default_factory=dict)
     ledger: dict[Key, Entry] = field(default_factory=dict)
-    waiting: dict[Key, Happening] = field(default_factory=dict)
+    waiting: dict[Key, ModelEvent] = field(default_factory=dict)
     history: dict[tuple[str, int], tuple[object, ...]] = field(default_factory=dict)
-    letters: frozenset[Letter] = frozenset()
+    parked: frozenset[ParkedRecord] = frozenset()
 
     def copy(self) -> World:
         return World(
-            dict(self.orders), dict(self.ledger), dict(self.waiting), dict(self.history), self.letters
+            dict(self.orders), dict(self.ledger), dict(self.waiting), dict(self.history), self.parked
         )
 
-    def take(self, event: Happening) -> None:
+    def take(self, event: ModelEvent) -> None:
         """What one delivery of the event must bring about."""
-        known = self.ledger.get(event.key)
-        if known and not (event.replay and known.outcome in {"parked", "refused"}):
-            if known.digest != event.digest:
-                self.letters |= {event.letter("event_id_reused")}
-            elif known.outcome == "parked":
-                self.letters |= {event.letter(known.why)}
+        entry = self.ledger.get(event.key)
+        if entry and not (event.replay and entry.outcome in {"parked", "refused"}):
+            if entry.digest != event.digest:
+                self.parked |= {event.parked_record("event_id_reused")}
+            elif entry.outcome == "parked":
+                self.parked |= {event.parked_record(entry.why)}
             return
         if self._decide(event) == "applied":
             first = self.orders[event.order_id].version
@@ -138,11 +138,11 @@ class World:
         if event:
             self._enter(event, "parked", "waited_too_long")
 
-    def _early(self, order_id: str) -> list[Happening]:
+    def _early(self, order_id: str) -> list[ModelEvent]:
         early = [event for event in self.waiting.values() if event.order_id == order_id]
         return sorted(early, key=lambda event: (event.time, event.source, event.id))
 
-    def _decide(self, event: Happening) -> str:
+    def _decide(self, event: ModelEvent) -> str:
         """Empty where an event that waits goes on waiting."""
         outcome, why = self._judge(event)
         if outcome == "waiting" and event.key in self.waiting:
@@ -156,7 +156,7 @@ class World:
             self._enter(event, outcome, why)
         return outcome
 
-    def _judge(self, event: Happening) -> tuple[str, str]:
+    def _judge(self, event: ModelEvent) -> tuple[str, str]:
         order = self.orders.get(event.order_id)
         if event.kind == "placed":
             if order is None:
@@ -176,7 +176,7 @@ class World:
             return "refused", "stale"
         return "parked", "forbidden_transition"
 
-    def _apply(self, event: Happening) -> None:
+    def _apply(self, event: ModelEvent) -> None:
         before = self.orders.get(event.order_id)
         if before is None:
             after = Order(event.verdict, event.digest, event.total)
@@ -193,14 +193,14 @@ class World:
         )
         self._enter(event, "applied", "", after.version)
 
-    def _enter(self, event: Happening, outcome: str, why: str, version: int | None = None) -> None:
+    def _enter(self, event: ModelEvent, outcome: str, why: str, version: int | None = None) -> None:
         kind = event.verdict or event.kind
         self.ledger[event.key] = Entry(event.order_id, kind, event.digest, outcome, why, version, version)
         if outcome == "parked":
-            self.letters |= {event.letter(why)}
+            self.parked |= {event.parked_record(why)}
 
 
-def _money_trouble(order: Order, event: Happening) -> str:
+def _money_trouble(order: Order, event: ModelEvent) -> str:
     if event.kind not in MONEY:
         return ""
     if event.currency != "EUR":
@@ -211,7 +211,7 @@ def _money_trouble(order: Order, event: Happening) -> str:
     return "refund_exceeds_payment" if paid and event.amount > order.captured - order.refunded else ""
 
 
-def _moved(order: Order, event: Happening) -> Order:
+def _moved(order: Order, event: ModelEvent) -> Order:
     if event.kind == "paid":
         return replace(order, payment="paid", captured=event.amount)
     if event.kind == "refunded":
@@ -234,7 +234,7 @@ class Step:
 
     lane: tuple[object, ...]
     key: Key
-    event: Happening | None = None
+    event: ModelEvent | None = None
     doubtful: bool = False
 
     def on(self, world: World) -> World:
@@ -262,11 +262,11 @@ def outcomes(world: World, steps: tuple[Step, ...]) -> Iterator[World]:
             yield from outcomes(world, rest)
 
 
-def letters_on_the_way(world: World, steps: tuple[Step, ...]) -> frozenset[Letter]:
-    """Every letter that somebody may have written on the way, also who was stopped before their commit."""
-    found = world.letters
+def possible_parked_records(world: World, steps: tuple[Step, ...]) -> frozenset[ParkedRecord]:
+    """Every parked record that the steps may have published, also by workers that were stopped before their commit."""
+    records = world.parked
     for number, step in enumerate(steps):
         rest = steps[:number] + steps[number + 1 :]
         after = step.on(world)
-        found |= letters_on_the_way(after, rest) | letters_on_the_way(world, rest)
-    return found
+        records |= possible_parked_records(after, rest) | possible_parked_records(world, rest)
+    return records

@@ -32,9 +32,9 @@ def expressions() -> Iterator[tuple[str, str]]:
             yield f"{path.stem}: {annotation['name']}", plain(annotation["expr"])
         for variable in board["templating"]["list"]:
             if variable["type"] == "query":
-                asked = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"])
-                assert asked, variable["query"]
-                yield f"{path.stem}: ${variable['name']}", plain(asked[1])
+                match = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"])
+                assert match, variable["query"]
+                yield f"{path.stem}: ${variable['name']}", plain(match[1])
 
 
 def plain(query: str) -> str:

@@ -13,7 +13,7 @@ from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.settings import DatabaseSettings
 from orderflow.track.store import OrderStore
-from support.model import Entry, Letter, World
+from support.model import Entry, ParkedRecord, World
 
 TABLES = {
     "orders": """SELECT order_id, status, payment, total, captured, refunded, coalesce(resumes, ''), version, digest
@@ -43,12 +43,12 @@ class Bench:
         return self.runner.run(self._read(order_ids))
 
     async def _read(self, order_ids: list[str]) -> Tables:
-        found: Tables = {}
+        tables: Tables = {}
         async with self.databases[0].connection() as connection:
             for name, query in TABLES.items():
                 rows = await (await connection.execute(query, [order_ids])).fetchall()
-                found[name] = {tuple(row.values()) for row in rows}
-        return found
+                tables[name] = {tuple(row.values()) for row in rows}
+        return tables
 
     def execute(self, statement: str, values: list[Any]) -> None:
         async def run() -> None:
@@ -93,34 +93,34 @@ def _columns(entry: Entry) -> tuple[Any, ...]:
 
 
 @dataclass
-class Heard:
+class PublishedEvents:
     """What was published so far. changes: by order and version, as in World.history."""
 
     changes: dict[tuple[str, int], tuple[Any, ...]] = field(default_factory=dict)
-    letters: dict[Letter, str] = field(default_factory=dict)
+    parked: dict[ParkedRecord, str] = field(default_factory=dict)
     _ids: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     _read: dict[str, int] = field(default_factory=dict)
 
     def listen(self, logs: dict[str, list[CloudEvent]]) -> None:
         """Reads on; fails where one id has two contents, or one content two ids."""
-        for topic, hear in ((topics.STATUS, self._change), (topics.PARKED, self._letter)):
+        for topic, check in ((topics.STATUS, self._change), (topics.PARKED, self._parked)):
             log = logs.get(topic, [])
-            for told in log[self._read.get(topic, 0) :]:
-                hear(told)
+            for event in log[self._read.get(topic, 0) :]:
+                check(event)
             self._read[topic] = len(log)
 
-    def _change(self, told: CloudEvent) -> None:
-        content = (told.subject, told.type, told.time, told.data)
-        assert self._ids.setdefault(told.id, content) == content, "one id, two contents"
-        data = json.loads(told.data)
-        origin = (told.extensions["originsource"], told.extensions["originid"])
+    def _change(self, event: CloudEvent) -> None:
+        content = (event.subject, event.type, event.time, event.data)
+        assert self._ids.setdefault(event.id, content) == content, "one id, two contents"
+        data = json.loads(event.data)
+        origin = (event.extensions["originsource"], event.extensions["originid"])
         change = (*origin, *(data[name] for name in ("kind", "status", "payment", "captured", "refunded")))
-        place = (told.subject, data["version"])
+        place = (event.subject, data["version"])
         assert self.changes.setdefault(place, change) == change, "one version, two changes"
 
-    def _letter(self, told: CloudEvent) -> None:
-        data = json.loads(told.data)
+    def _parked(self, event: CloudEvent) -> None:
+        data = json.loads(event.data)
         names = ("originsource", "originid", "subject", "origindigest")
         source, event_id, order_id, digest = (data["attributes"][name] for name in names)
-        letter = (source, event_id, order_id, digest, data["reasons"][0]["code"])
-        assert self.letters.setdefault(letter, told.id) == told.id, "one letter, two ids"
+        record = (source, event_id, order_id, digest, data["reasons"][0]["code"])
+        assert self.parked.setdefault(record, event.id) == event.id, "one parked record, two ids"

@@ -38,17 +38,17 @@ def leaks(where: str, content: str | bytes) -> list[Leak]:
     """Every word of hers in a text, however it is written: as it is, percent-encoded, in base64 or in hexadecimal."""
     text = content.decode("latin-1") if isinstance(content, bytes) else content
     lower = text.lower()
-    found = [
+    findings = [
         Leak(where, word, text[max(0, place - 60) : place + 60])
         for word in WORDS
         for spelling in {word, quote(word).lower()}
         if (place := lower.find(spelling)) >= 0
     ]
-    for written in (NAME, EMAIL, STREET, PHONE, CARD):
-        encoded = [each for each in in_base64(written) if each in text]
-        encoded += [each for each in (written.encode().hex(), written.encode().hex(" ")) if each in lower]
-        found += [Leak(where, written, each) for each in encoded]
-    return found
+    for value in (NAME, EMAIL, STREET, PHONE, CARD):
+        encoded = [each for each in in_base64(value) if each in text]
+        encoded += [each for each in (value.encode().hex(), value.encode().hex(" ")) if each in lower]
+        findings += [Leak(where, value, each) for each in encoded]
+    return findings
 
 
 def in_base64(text: str) -> list[str]:

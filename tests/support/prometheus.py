@@ -59,5 +59,5 @@ class Prometheus:
         return answer["data"]
 
     def ask(self, query: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.get("query", query=query)["result"]
-        return found
+        series: list[dict[str, Any]] = self.get("query", query=query)["result"]
+        return series

@@ -42,8 +42,8 @@ def three_free_ports() -> int:
     """The first of three in a row, below those that the kernel hands out."""
     while True:
         first = 10_000 + free_port() % 10_000
-        taken = {each.laddr.port for each in psutil.net_connections("inet") if each.laddr}
-        if not taken & {first, first + 1, first + 2}:
+        used_ports = {each.laddr.port for each in psutil.net_connections("inet") if each.laddr}
+        if not used_ports & {first, first + 1, first + 2}:
             return first
 
 

@@ -112,9 +112,9 @@ def _certify(authority: trustme.CA, user: str, folder: Path) -> None:
     (folder / "ca.crt").write_bytes(authority.cert_pem.bytes())
     (folder / "user.crt").write_bytes(b"".join(each.bytes() for each in certificate.cert_chain_pems))
     (folder / "user.key").write_bytes(_key(certificate))
-    given = (ROOT / "kafka/client/client.properties").read_text()
-    assert MOUNTED in given
-    (folder / "client.properties").write_text(given.replace(MOUNTED, str(folder)))
+    properties = (ROOT / "kafka/client/client.properties").read_text()
+    assert MOUNTED in properties
+    (folder / "client.properties").write_text(properties.replace(MOUNTED, str(folder)))
 
 
 def _key(certificate: trustme.LeafCert) -> bytes:

@@ -47,14 +47,18 @@ class Stage:
             "LOCAL_RUN": "true",
             "K_REVISION": f"{self.name}-00001",
         }
-        kept = {
+        inherited = {
             name: os.environ[name]
             for name in ("PATH", "HOME", "COVERAGE_PROCESS_CONFIG")
             if name in os.environ
         }
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                command, cwd=self._root, env=kept | known | self._environment, stdout=output, stderr=output
+                command,
+                cwd=self._root,
+                env=inherited | known | self._environment,
+                stdout=output,
+                stderr=output,
             )
         deadline = time.monotonic() + START_SECONDS
         while True:

@@ -42,7 +42,7 @@ class Rule:
 
 
 def resources(kind: str) -> list[dict[str, Any]]:
-    return [found for found in _documents() if found["kind"] == kind]
+    return [document for document in _documents() if document["kind"] == kind]
 
 
 def rules() -> list[Rule]:

@@ -47,26 +47,26 @@ class Tap:
                 self.seen.append((message.topic() or "", read(message)))
 
     def _ends(self, places: list[TopicPartition], deadline: float) -> dict[tuple[str, int], int]:
-        """By topic and partition. Not asked of the consumer: its questions wait behind its fetches."""
+        """By topic and partition. The admin client is used because requests of the consumer wait behind its fetches."""
         latest = {TopicPartition(place.topic, place.partition): OffsetSpec.latest() for place in places}
         while True:
             try:
-                asked = self._admin.list_offsets(latest, request_timeout=5)
-                return {(each.topic, each.partition): end.result(10).offset for each, end in asked.items()}
+                requests = self._admin.list_offsets(latest, request_timeout=5)
+                return {(each.topic, each.partition): end.result(10).offset for each, end in requests.items()}
             except KafkaException:
                 # A broker that was short of breath has another term as leader, which only new metadata tells.
                 if time.monotonic() > deadline:
                     raise
                 self._admin.list_topics(timeout=5)
 
-    def until(self, wanted: Callable[[str, CloudEvent], bool], how_many: int = 1) -> list[CloudEvent]:
+    def until(self, matches: Callable[[str, CloudEvent], bool], how_many: int = 1) -> list[CloudEvent]:
         """The first events of any topic read so far or yet to come that are wanted; fails after a deadline."""
         deadline = time.monotonic() + DEADLINE_SECONDS
         while True:
-            found = [event for topic, event in self.seen if wanted(topic, event)]
-            if len(found) >= how_many:
-                return found
-            assert time.monotonic() < deadline, f"only {len(found)} of {how_many} events came"
+            events = [event for topic, event in self.seen if matches(topic, event)]
+            if len(events) >= how_many:
+                return events
+            assert time.monotonic() < deadline, f"only {len(events)} of {how_many} events came"
             message = self._consumer.poll(0.2)
             if message is not None and message.error() is None:
                 self.seen.append((message.topic() or "", read(message)))

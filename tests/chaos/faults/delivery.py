@@ -41,7 +41,7 @@ async def answers_are_cut(run: Run) -> None:
         await run.mid_load()
         with run.fault():
             cutter.share = 0.25
-            await run.load.until_told(60)
+            await run.load.until_sent(60)
             cutter.share = 0.0
         await run.shop.delivery.restart()
     finally:
@@ -73,7 +73,7 @@ async def sink_and_dead_letter_sink_are_away(run: Run) -> None:
         with run.fault():
             await pause(4.0)
         await delivery.restart("hasty")
-        await run.load.until_told(10)
+        await run.load.until_sent(10)
     await run.settle()
     await delivery.restart()
 

@@ -11,10 +11,10 @@ from orderflow.adapters.kafka.producer import producer_config
 from orderflow.domain.events import type_of
 from orderflow.messaging import topics
 from orderflow.settings import KafkaSettings
-from tests.chaos.book import now
+from tests.chaos.endless_scenarios import endless_scenarios
 from tests.chaos.errors import FaultError
+from tests.chaos.journal import now
 from tests.chaos.scenario import Run, Scenario, pause
-from tests.chaos.tales import tales
 
 Headers = list[tuple[str, bytes | None]]
 
@@ -100,19 +100,21 @@ async def poisoned(run: Run) -> None:
     await run.mid_load()
     with run.fault():
         for place in await asyncio.to_thread(_produce, run.shop.bootstrap, run.prefix):
-            run.book.add_poison(*place)
+            run.journal.add_poison(*place)
         await _pay_with_a_nul_in_the_key(run)
         await pause(1.0)
-    await run.load.until_told(30)
+    await run.load.until_sent(30)
     await run.settle()
     await run.shop.delivery.restart()
 
 
 async def _pay_with_a_nul_in_the_key(run: Run) -> None:
     """The event itself is good: KafkaSource drops the record, the audit publishes it again, the order is paid."""
-    scenario = next(tales(run.rolls.randrange(2**32), f"{run.prefix}n", frozenset({"not paid yet"})))
+    scenario = next(
+        endless_scenarios(run.rolls.randrange(2**32), f"{run.prefix}n", frozenset({"not paid yet"}))
+    )
     order_id, order = scenario.order_id, json.loads(scenario.messages[0].event.data)
-    await run.load.tell(replace(scenario, end=("accepted", "paid")))
+    await run.load.send(replace(scenario, end=("accepted", "paid")))
     paid = json.dumps({"amount": order["total"], "currency": order["currency"]}).encode()
     headers = [("ce_id", f"{order_id}-paid".encode()), *_event(subject=order_id.encode())]
     began = now()
@@ -120,7 +122,7 @@ async def _pay_with_a_nul_in_the_key(run: Run) -> None:
     producer.produce(topics.INBOX, paid, f"{order_id}\0".encode(), headers=headers)
     if await asyncio.to_thread(producer.flush, 30):
         raise FaultError("Kafka did not take the payment")
-    run.book.confirm(("/chaos", f"{order_id}-paid"), order_id, began)
+    run.journal.confirm(("/chaos", f"{order_id}-paid"), order_id, began)
 
 
 def _producer(bootstrap: str) -> Producer:

@@ -87,7 +87,7 @@ async def disk_is_full(run: Run) -> None:
                 await pause(8.0)
             finally:
                 ballast.unlink()
-        await run.load.until_told(20)
+        await run.load.until_sent(20)
 
 
 @contextlib.asynccontextmanager
@@ -129,9 +129,9 @@ def _execute(shop: Shop, *statements: str) -> None:
 
 def _logged(shop: Shop, error: str) -> bool:
     """Whether track or notify said lately that the database refused them so."""
-    wanted = re.compile(error.encode())
+    pattern = re.compile(error.encode())
     logs = [*(shop.state / "logs").glob("track-*.log"), *(shop.state / "logs").glob("notify-*.log")]
-    return any(wanted.search(log.read_bytes()) for log in logs)
+    return any(pattern.search(log.read_bytes()) for log in logs)
 
 
 SCENARIOS = [

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from orderflow_sandbox.messages import OrderScenario
+from tests.chaos.endless_scenarios import endless_scenarios
 from tests.chaos.scenario import Run, Scenario
 from tests.chaos.shop import CLAIM_SECONDS
-from tests.chaos.tales import tales
 from tests.chaos.waiting import until
 
 _SHUFFLED = 60
@@ -23,7 +23,7 @@ async def reordered_and_stale(run: Run) -> None:
         for number, scenario in enumerate(itertools.islice(delivered, _SHUFFLED)):
             messages = list(scenario.messages) * (2 if number % 3 == 0 else 1)
             run.rolls.shuffle(messages)
-            await run.load.tell(replace(scenario, messages=tuple(messages), name="shuffled"))
+            await run.load.send(replace(scenario, messages=tuple(messages), name="shuffled"))
 
 
 async def burst_from_zero(run: Run) -> None:
@@ -31,20 +31,20 @@ async def burst_from_zero(run: Run) -> None:
     stages = ("validate", "track", "notify")
     run.load.paused = True
     await until(lambda: not any(run.shop.instances(stage) for stage in stages), "zero processes", seconds=120)
-    told: list[OrderScenario] = []
+    scenarios: list[OrderScenario] = []
     events = 0
     for scenario in _scenarios(run, "b"):
-        told.append(scenario)
+        scenarios.append(scenario)
         events += len(scenario.messages)
         if events >= _BURST_EVENTS:
             break
     with run.fault():
-        await run.load.tell_at_once(told)
+        await run.load.send_at_once(scenarios)
     run.load.paused = False
 
 
 def _scenarios(run: Run, mark: str) -> Iterator[OrderScenario]:
-    return tales(run.rolls.randrange(2**32), f"{run.prefix}{mark}", frozenset({"delivered"}))
+    return endless_scenarios(run.rolls.randrange(2**32), f"{run.prefix}{mark}", frozenset({"delivered"}))
 
 
 async def mail_server_stalls(run: Run) -> None:
@@ -53,7 +53,7 @@ async def mail_server_stalls(run: Run) -> None:
     await run.mid_load()
     with run.fault():
         async with run.shop.stand_ins.fault("smtp", "stall", _STALLS):
-            await run.load.until_told(CLAIM_SECONDS * 5)
+            await run.load.until_sent(CLAIM_SECONDS * 5)
 
 
 SCENARIOS = [

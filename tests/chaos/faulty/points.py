@@ -22,12 +22,12 @@ def around(call: Call, *, before: str = "", after: str = "", when: Callable[...,
     """The same call, with a point before or after it; when looks at its arguments."""
 
     @functools.wraps(call)
-    async def guarded(*given: Any, **named: Any) -> Any:
-        due = when is None or when(*given)
+    async def guarded(*arguments: Any, **named: Any) -> Any:
+        due = when is None or when(*arguments)
         if before and due:
             strike(before)
         try:
-            result = await call(*given, **named)
+            result = await call(*arguments, **named)
         except ConflictError:
             (_FOLDER / f"{_STAGE}.fenced").touch()
             raise

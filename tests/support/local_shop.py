@@ -26,7 +26,7 @@ SOON = {"OTEL_BSP_SCHEDULE_DELAY": "100"}
 
 
 @dataclass
-class Watched:
+class LocalShop:
     stages: dict[str, Stage]
     query: httpx.Client
     collector: Collector
@@ -65,9 +65,9 @@ STAGE_OF = {
 
 
 @contextlib.contextmanager
-def watched(
+def local_shop(
     kafka: str, database: str, folder: Path, *, traced: bool = True, **environment: str
-) -> Iterator[Watched]:
+) -> Iterator[LocalShop]:
     """The database is migrated and the topics are there. Without traced nobody asks for traces."""
     migrate(database)
     create_order_topics(kafka, 4)
@@ -77,16 +77,18 @@ def watched(
         notifications = folder / "notifications.toml"
         notifications.write_text(stand_ins.notifications())
         until(stand_ins.secret_file.exists)
-        given = {
+        variables = {
             "KAFKA_BOOTSTRAP": kafka,
             "DATABASE_URL": database,
             "NOTIFICATIONS_FILE": str(notifications),
             **({"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url} | SOON if traced else {}),
             **environment,
         }
-        stages = {name: stack.enter_context(Stage(name, folder / f"{name}.log", **given)) for name in STAGES}
-        address = stack.enter_context(console(database, folder / "query.log", **given))
+        stages = {
+            name: stack.enter_context(Stage(name, folder / f"{name}.log", **variables)) for name in STAGES
+        }
+        address = stack.enter_context(console(database, folder / "query.log", **variables))
         query = stack.enter_context(httpx.Client(base_url=address, timeout=30, limits=NO_KEEPALIVE))
         tap = Tap(kafka, *topics.ALL)
         stack.callback(tap.close)
-        yield Watched(stages, query, collector, stand_ins, tap, database, folder)
+        yield LocalShop(stages, query, collector, stand_ins, tap, database, folder)

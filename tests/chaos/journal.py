@@ -8,7 +8,8 @@ from pathlib import Path
 from orderflow_sandbox.messages import OrderScenario
 
 _SCHEMA = """
-CREATE TABLE told (order_id TEXT PRIMARY KEY, scenario TEXT, recipient TEXT, status TEXT, payment TEXT, parks INTEGER);
+CREATE TABLE scenarios (order_id TEXT PRIMARY KEY, scenario TEXT, recipient TEXT, status TEXT, payment TEXT,
+                        parks INTEGER);
 CREATE TABLE sent (source TEXT, id TEXT, order_id TEXT, began REAL, times INTEGER, PRIMARY KEY (source, id));
 CREATE TABLE poison (name TEXT, event_id TEXT, topic TEXT, partition INTEGER, place INTEGER);
 CREATE TABLE received (id TEXT PRIMARY KEY, times INTEGER);
@@ -29,7 +30,7 @@ CREATE INDEX parked_by_event ON parked (source, event_id);
 """
 
 
-class Book:
+class Journal:
     """Not safe against a crash of the harness, which needs none of it then."""
 
     def __init__(self, file: Path) -> None:
@@ -41,10 +42,10 @@ class Book:
     def close(self) -> None:
         self.database.close()
 
-    def tell(self, scenario: OrderScenario, recipient: str) -> None:
+    def add_scenario(self, scenario: OrderScenario, recipient: str) -> None:
         ends = scenario.end or (None, None)
         row = (scenario.order_id, scenario.name, recipient, *ends, scenario.parked)
-        self.database.execute("INSERT INTO told VALUES (?, ?, ?, ?, ?, ?)", row)
+        self.database.execute("INSERT INTO scenarios VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def confirm(self, identity: tuple[str, str], order_id: str, began: float) -> None:
         self.database.execute(
@@ -65,12 +66,12 @@ class Book:
 
     def number(self, question: str, *values: object) -> int:
         """The one number that the question asks for; nothing is 0."""
-        (found,) = self.database.execute(question, values).fetchone()
-        return found or 0
+        (number,) = self.database.execute(question, values).fetchone()
+        return number or 0
 
     @property
     def orders(self) -> int:
-        return self.number("SELECT count(*) FROM told")
+        return self.number("SELECT count(*) FROM scenarios")
 
     @property
     def events(self) -> int:

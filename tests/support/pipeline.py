@@ -77,7 +77,7 @@ class Deaf:
             raise DeadError
 
 
-class Line:
+class Pipeline:
     """One pipeline with empty topics and an empty database."""
 
     def __init__(self, bootstrap: str, database_url: str) -> None:
@@ -91,9 +91,9 @@ class Line:
 
     def _empty(self) -> None:
         admin = admin_client(self.bootstrap)
-        known = set(admin.list_topics(timeout=20).topics) & set(topics.ALL)
-        if known:
-            for future in admin.delete_topics(list(known)).values():
+        existing = set(admin.list_topics(timeout=20).topics) & set(topics.ALL)
+        if existing:
+            for future in admin.delete_topics(list(existing)).values():
                 future.result()
         until(lambda: not set(admin.list_topics(timeout=20).topics) & set(topics.ALL))
         create_order_topics(self.bootstrap, PARTITIONS)
@@ -133,7 +133,8 @@ class Line:
         not delivered, as KafkaSource does when retries and the dead-letter sink have failed. With dies the stage's
         process ends after its commit, before it announces anything. Returns how many were delivered."""
         return sum(
-            self.run(lambda line, stage=stage: line.deliver(stage, drop, dies=dies)) for stage in stages
+            self.run(lambda handlers, stage=stage: handlers.deliver(stage, drop, dies=dies))
+            for stage in stages
         )
 
     def all_stages(self) -> None:
@@ -145,7 +146,7 @@ class Line:
         self, *, grace: float = 0, publisher: Publisher | None = None, log: Log | None = None, **options: Any
     ) -> Report | None:
         """One run."""
-        return self.run(lambda line: line.audit(grace, publisher, options, log))  # type: ignore[no-any-return]
+        return self.run(lambda handlers: handlers.audit(grace, publisher, options, log))  # type: ignore[no-any-return]
 
     def move_group(self, stage: str, offset: int) -> None:
         """Resets a consumer group, as an operator may do."""
@@ -153,20 +154,20 @@ class Line:
 
     def log(self, topic: str) -> list[CloudEvent]:
         """All events of a topic that can be read, by partition."""
-        found = []
+        events = []
         log = Log({"bootstrap.servers": self.bootstrap})
         ranges = {p: (each.start, each.end) for p, each in log.offset_ranges(topic).items()}
         for batch in log.read(topic, ranges):
             for message in batch:
                 with contextlib.suppress(PoisonError):
-                    found.append(read(KafkaRecord.of(message)))
-        return found
+                    events.append(read(KafkaRecord.of(message)))
+        return events
 
 
 class Stages:
     """The stages' handlers in one event loop."""
 
-    def __init__(self, line: Line, database: Database) -> None:
+    def __init__(self, line: Pipeline, database: Database) -> None:
         self._line = line
         self._database = database
         self._publisher = line.publisher
@@ -174,7 +175,7 @@ class Stages:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, line: Line) -> Any:
+    async def open(cls, line: Pipeline) -> Any:
         database = Database(line._settings)
         try:
             yield cls(line, database)
