@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import functions_framework.aio as functions_framework
 
 from orderflow import startup
+from orderflow.messaging import topics
 from orderflow.park.handler import DeadLetterSink
 from orderflow.settings import KafkaSettings
 
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 def build() -> Endpoint:
     settings = startup.configure(KafkaSettings, "park")
     telemetry = startup.telemetry(settings, "park")
+    publisher = startup.kafka_publisher(settings, telemetry)
     return telemetry.endpoint(
-        DeadLetterSink(settings.k_revision, startup.kafka_publisher(settings, telemetry))
+        DeadLetterSink(settings.k_revision, publisher, startup.topic_ids(settings, *topics.ALL))
     )
 
 

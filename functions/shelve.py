@@ -11,6 +11,7 @@ import functions_framework.aio as functions_framework
 
 from orderflow import startup
 from orderflow.adapters.http.event_endpoint import EventEndpoint
+from orderflow.messaging import topics
 from orderflow.messaging.partition_hold import hold_back
 from orderflow.settings import ShelveSettings
 from orderflow.shelve.action_store import ActionStore
@@ -31,7 +32,8 @@ def build() -> Endpoint:
     publisher = startup.kafka_publisher(settings, telemetry)
     handler = ActionHandler(ParkedEventStore(database), ActionStore(database), publisher)
     handle = hold_back(handler.handle, settings.hold_from_partition)
-    return telemetry.endpoint(EventEndpoint("shelve", settings.k_revision, handle, publisher))
+    topic_ids = startup.topic_ids(settings, topics.PARKED)
+    return telemetry.endpoint(EventEndpoint("shelve", settings.k_revision, handle, publisher, topic_ids))
 
 
 endpoint = startup.or_exit(build)

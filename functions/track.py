@@ -12,6 +12,7 @@ import functions_framework.aio as functions_framework
 from orderflow import startup
 from orderflow.adapters.http.event_endpoint import EventEndpoint
 from orderflow.domain.rules import Rules
+from orderflow.messaging import topics
 from orderflow.messaging.partition_hold import hold_back
 from orderflow.settings import TrackSettings, read_toml
 from orderflow.track.handler import Tracker
@@ -32,7 +33,8 @@ def build() -> Endpoint:
     store = OrderStore(startup.database(settings), revision=settings.k_revision, waiting=rules.waiting)
     tracker = Tracker(store, publisher, settings.k_revision)
     handle = hold_back(tracker.handle, settings.hold_from_partition)
-    return telemetry.endpoint(EventEndpoint("track", settings.k_revision, handle, publisher))
+    topic_ids = startup.topic_ids(settings, topics.EVENTS)
+    return telemetry.endpoint(EventEndpoint("track", settings.k_revision, handle, publisher, topic_ids))
 
 
 endpoint = startup.or_exit(build)

@@ -12,6 +12,7 @@ import functions_framework.aio as functions_framework
 from orderflow import startup
 from orderflow.adapters.http.event_endpoint import EventEndpoint
 from orderflow.domain.rules import Rules
+from orderflow.messaging import topics
 from orderflow.messaging.partition_hold import hold_back
 from orderflow.settings import ValidateSettings, read_toml
 from orderflow.validate.handler import Validator
@@ -30,7 +31,8 @@ def build() -> Endpoint:
     publisher = startup.kafka_publisher(settings, telemetry)
     validator = Validator(rules, publisher, settings.k_revision)
     handle = hold_back(validator.handle, settings.hold_from_partition)
-    return telemetry.endpoint(EventEndpoint("validate", settings.k_revision, handle, publisher))
+    topic_ids = startup.topic_ids(settings, topics.INBOX)
+    return telemetry.endpoint(EventEndpoint("validate", settings.k_revision, handle, publisher, topic_ids))
 
 
 endpoint = startup.or_exit(build)

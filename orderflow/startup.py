@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from orderflow.adapters.postgres.pool import Database
     from orderflow.adapters.telemetry.traces import Telemetry
+    from orderflow.messaging.places import TopicIds
     from orderflow.messaging.publisher import Publisher
     from orderflow.settings import DatabaseSettings, KafkaSettings, StageSettings
 
@@ -64,6 +65,15 @@ def kafka_publisher(settings: KafkaSettings, traces: NoopTelemetry | Telemetry) 
     publisher = KafkaPublisher(settings)
     _connect_in_background(publisher.connect)
     return traces.publisher(publisher)
+
+
+def topic_ids(settings: KafkaSettings, *names: str) -> TopicIds:
+    """names are the topics whose records the stage sees."""
+    from orderflow.adapters.kafka.topic_ids import KafkaTopicIds
+
+    ids = KafkaTopicIds(settings, names)
+    _connect_in_background(ids.connect)
+    return ids
 
 
 def database(settings: DatabaseSettings) -> Database:

@@ -19,6 +19,7 @@ from uuid import UUID
 
 from orderflow.domain.orders import ORDER_ID_PATTERN
 from orderflow.errors import PoisonError, Reason
+from orderflow.messaging.places import Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,6 +51,7 @@ class CloudEvent:
     """One CloudEvent: context attributes, and the data as bytes. time is RFC 3339, as it was sent.
 
     links are the traceparents of related traces. The span of the event's sending links to them; they are not sent.
+    place is that of the record which KafkaSource delivered; it is not sent either.
     """
 
     type: str
@@ -61,6 +63,7 @@ class CloudEvent:
     content_type: str = JSON
     extensions: dict[str, str] = field(default_factory=dict)
     links: tuple[str, ...] = ()
+    place: Place | None = None
 
     @property
     def key(self) -> bytes:
@@ -69,6 +72,11 @@ class CloudEvent:
 
     def with_extensions(self, **more: str) -> CloudEvent:
         return replace(self, extensions=self.extensions | more)
+
+    def delivered_from(self, topic_id: str) -> CloudEvent:
+        """The event with its place, where KafkaSource names one."""
+        place = Place.of_delivery(self.extensions, topic_id)
+        return self if place is None else replace(self, place=place)
 
     def attributes(self) -> dict[str, str]:
         """All context attributes except datacontenttype; an attribute without a value is left out."""

@@ -60,7 +60,7 @@ def _decoded(text: object) -> bytes:
 class Parked(Frozen):
     """The data of a parked event. payload is the original record's own bytes.
 
-    topic, partition and offset are the record's place, as far as KafkaSource named it.
+    topic, topic_id, partition and offset are the record's place, as far as it is known.
     """
 
     stage: str
@@ -69,6 +69,7 @@ class Parked(Frozen):
     attributes: dict[str, str]
     content_type: str
     topic: str = ""
+    topic_id: str = ""
     partition: Annotated[int, Field(ge=0, le=_INTEGER)] | None = None
     offset: Annotated[int, Field(ge=0, le=_BIGINT)] | None = None
     http_code: Annotated[int, Field(ge=0, le=_MAX_HTTP_CODE)] | None = None
@@ -142,6 +143,7 @@ def parked(
     reasons: Sequence[Reason],
     http_code: int | None = None,
     topic: str | None = None,
+    topic_id: str = "",
     max_payload: int = MAX_PAYLOAD,
 ) -> CloudEvent:
     """The event that parks a received event of a topic (None: the stage's topic), with max_payload bytes of its body.
@@ -166,6 +168,7 @@ def parked(
         "attributes": received.attributes,
         "content_type": received.content_type,
         "topic": TOPIC_OF.get(stage, "") if topic is None else topic,
+        "topic_id": topic_id,
         "partition": _number(partition, _INTEGER),
         "offset": _number(offset, _BIGINT),
         "http_code": http_code,
@@ -183,19 +186,30 @@ def parked(
     )
 
 
-def dead_letter(received: ReceivedEvent, revision: str, *, max_payload: int = MAX_PAYLOAD) -> CloudEvent:
-    """The parked event of a dead letter. KafkaSource names the stage and the stage's answer in `knativeerror*`."""
+def failed_stage(received: ReceivedEvent) -> str:
+    """The stage that a dead letter failed at, which KafkaSource names in `knativeerrordest`; `unknown` without it."""
     url = _STAGE_IN_URL.match(received.attributes.get("knativeerrordest", ""))
+    return url[1] if url else "unknown"
+
+
+def dead_letter(
+    received: ReceivedEvent, revision: str, *, topic_id: str = "", max_payload: int = MAX_PAYLOAD
+) -> CloudEvent:
+    """The parked event of a dead letter. KafkaSource names the stage and the stage's answer in `knativeerror*`.
+
+    topic_id is that of the failed stage's topic.
+    """
     code = _number(received.attributes.get("knativeerrorcode", ""), _MAX_HTTP_CODE)
     text = (
         f"the stage answered {code}" if code else "the stage did not answer in time or could not be reached"
     )
     return parked(
         received,
-        stage=url[1] if url else "unknown",
+        stage=failed_stage(received),
         revision=revision,
         reasons=[_reason_from_response(received) or Reason("dead_letter", "", text)],
         http_code=code,
+        topic_id=topic_id,
         max_payload=max_payload,
     )
 
@@ -236,7 +250,7 @@ def read(event: CloudEvent) -> Parked:
         raise PoisonError(Reason("type_unknown", "type", "only parked events are shelved"))
     ce.moment(event.time)
     parked = parse(Parked, event.data)
-    texts = [parked.stage, parked.revision, parked.topic, parked.content_type]
+    texts = [parked.stage, parked.revision, parked.topic, parked.topic_id, parked.content_type]
     texts += [text for reason in parked.reasons for text in (reason.code, reason.field, reason.text)]
     texts += [text for attribute in parked.attributes.items() for text in attribute]
     if any("\0" in text for text in texts):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from orderflow.messaging.places import TopicIds
     from orderflow.messaging.publisher import Publisher
 
 log = logging.getLogger(__name__)
@@ -22,18 +23,23 @@ log = logging.getLogger(__name__)
 class DeadLetterSink:
     """The dead-letter sink of every KafkaSource: answers 2xx once Kafka has confirmed the parked event."""
 
-    def __init__(self, revision: str, publisher: Publisher) -> None:
+    def __init__(self, revision: str, publisher: Publisher, topic_ids: TopicIds) -> None:
         self._revision = revision
         self._publisher = publisher
+        self._topic_ids = topic_ids
 
     @answers_every_error("the stage failed; the event comes again")
     async def handle(self, request: Request) -> Response:
         if request.method != "POST":
             return posts_only("events are POSTed here")
         received = parked_event.ReceivedEvent.of_request(request.scope["headers"], await read_body(request))
+        topic = parked_event.TOPIC_OF.get(parked_event.failed_stage(received))
+        topic_id = await self._topic_ids.id_of(topic) if topic else ""
         event = await parked_event.publish(
             self._publisher,
-            lambda max_payload: parked_event.dead_letter(received, self._revision, max_payload=max_payload),
+            lambda max_payload: parked_event.dead_letter(
+                received, self._revision, topic_id=topic_id, max_payload=max_payload
+            ),
         )
         request.scope[EVENT], request.scope[OUTCOME] = event, "parked"
         log.warning("dead letter parked", extra={"order_id": event.subject, "parked_id": event.id})

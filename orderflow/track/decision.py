@@ -260,7 +260,8 @@ def _repeat(result: Plan, entry: LedgerEntry, changes: Sequence[Change], revisio
 
 def _park(event: CloudEvent, reason: Reason, revision: str) -> CloudEvent:
     received = parked_event.ReceivedEvent.of_cloudevent(event)
-    return parked_event.parked(received, stage=STAGE, revision=revision, reasons=[reason])
+    topic_id = event.place.topic_id if event.place else ""
+    return parked_event.parked(received, stage=STAGE, revision=revision, reasons=[reason], topic_id=topic_id)
 
 
 def expired(event: CloudEvent, revision: str) -> CloudEvent:

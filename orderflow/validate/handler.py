@@ -8,12 +8,13 @@ from orderflow.domain.events import OrderPlaced, kind_of, type_of
 from orderflow.domain.orders import Order
 from orderflow.messaging import inbox_event, topics
 from orderflow.messaging.cloudevent import CloudEvent, now
+from orderflow.messaging.places import FIRST_PLACE, INBOX_PLACE
 
 if TYPE_CHECKING:
     from orderflow.domain.rules import Rules
     from orderflow.messaging.publisher import Publisher
 
-_PASSED_ON: Final = ("traceparent", "tracestate", "sequence", "replay")
+_PASSED_ON: Final = ("traceparent", "tracestate", "sequence", "replay", FIRST_PLACE)
 """The extensions of the inbox event that its verdict keeps."""
 
 
@@ -61,5 +62,6 @@ def validate(event: CloudEvent, rules: Rules, revision: str = "") -> CloudEvent:
             "origindigest": inbox_event.digest(event.type, event.subject, content),
         }
         | ({"validatedby": revision} if revision else {})
+        | ({INBOX_PLACE: str(event.place)} if event.place else {})
         | passed_on,
     )

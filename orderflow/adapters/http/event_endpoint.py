@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from orderflow.errors import Reason
     from orderflow.messaging.cloudevent import CloudEvent
+    from orderflow.messaging.places import TopicIds
     from orderflow.messaging.publisher import Publisher
 
 log = logging.getLogger(__name__)
@@ -38,12 +39,19 @@ class EventEndpoint:
     """
 
     def __init__(
-        self, stage: str, revision: str, handle: Callable[[CloudEvent], Awaitable[str]], publisher: Publisher
+        self,
+        stage: str,
+        revision: str,
+        handle: Callable[[CloudEvent], Awaitable[str]],
+        publisher: Publisher,
+        topic_ids: TopicIds,
     ) -> None:
         self._stage = stage
         self._revision = revision
         self._handle = handle
         self._publisher = publisher
+        self._topic_ids = topic_ids
+        self._topic = parked_event.TOPIC_OF[stage]
 
     @answers_every_error("the stage failed; the event comes again")
     async def handle(self, request: Request) -> Response:
@@ -51,20 +59,28 @@ class EventEndpoint:
             return posts_only("events are POSTed here")
         headers: list[tuple[bytes, bytes]] = request.scope["headers"]
         body = await read_body(request)
+        topic_id = await self._topic_ids.id_of(self._topic)
         try:
-            event = cloudevent.from_http(headers, body)
+            event = cloudevent.from_http(headers, body).delivered_from(topic_id)
             request.scope[EVENT] = event
             request.scope[OUTCOME] = await self._handle(event)
         except PoisonError as error:
-            await self._park(parked_event.ReceivedEvent.of_request(headers, body), error.reasons)
+            await self._park(parked_event.ReceivedEvent.of_request(headers, body), topic_id, error.reasons)
             request.scope[OUTCOME] = "parked"
             request.scope[REASON] = error.reasons[0].code
         return DONE
 
-    async def _park(self, received: parked_event.ReceivedEvent, reasons: Sequence[Reason]) -> None:
+    async def _park(
+        self, received: parked_event.ReceivedEvent, topic_id: str, reasons: Sequence[Reason]
+    ) -> None:
         def build(max_payload: int) -> CloudEvent:
             return parked_event.parked(
-                received, stage=self._stage, revision=self._revision, reasons=reasons, max_payload=max_payload
+                received,
+                stage=self._stage,
+                revision=self._revision,
+                reasons=reasons,
+                topic_id=topic_id,
+                max_payload=max_payload,
             )
 
         event = await parked_event.publish(self._publisher, build)
