@@ -65,7 +65,9 @@ def build() -> AuditRun:
                     store=store,
                     publisher=publisher,
                     parked_events=ParkedEventStore(database),
-                    sweep=Tracker(orders, publisher, settings.k_revision).sweep,
+                    sweep=Tracker(
+                        orders, publisher, startup.handled_places(database), settings.k_revision
+                    ).sweep,
                     has_due_notification=partial(due.is_due, settings=notifications),
                     options=options,
                 )

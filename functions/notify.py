@@ -13,6 +13,7 @@ from orderflow import startup
 from orderflow.adapters.http.event_endpoint import EventEndpoint
 from orderflow.adapters.telemetry.noop import NoopTelemetry
 from orderflow.messaging import topics
+from orderflow.messaging.handled_places import records_places
 from orderflow.messaging.partition_hold import hold_back
 from orderflow.notify import model
 from orderflow.notify import settings as notify_settings
@@ -45,7 +46,8 @@ def build() -> Endpoint:
         channels = traced(channels, telemetry)
     notifier = Notifier(notifications, channels, claims, lease_seconds=lease)
     publisher = startup.kafka_publisher(settings, telemetry)
-    handle = hold_back(notifier.handle, settings.hold_from_partition)
+    places = startup.handled_places(database)
+    handle = hold_back(records_places(notifier.handle, places, "notify"), settings.hold_from_partition)
     topic_ids = startup.topic_ids(settings, topics.STATUS)
     return telemetry.endpoint(EventEndpoint("notify", settings.k_revision, handle, publisher, topic_ids))
 

@@ -12,6 +12,7 @@ import functions_framework.aio as functions_framework
 from orderflow import startup
 from orderflow.adapters.http.event_endpoint import EventEndpoint
 from orderflow.messaging import topics
+from orderflow.messaging.handled_places import records_places
 from orderflow.messaging.partition_hold import hold_back
 from orderflow.settings import ShelveSettings
 from orderflow.shelve.action_store import ActionStore
@@ -30,8 +31,9 @@ def build() -> Endpoint:
     telemetry = startup.telemetry(settings, "shelve")
     database = startup.database(settings)
     publisher = startup.kafka_publisher(settings, telemetry)
-    handler = ActionHandler(ParkedEventStore(database), ActionStore(database), publisher)
-    handle = hold_back(handler.handle, settings.hold_from_partition)
+    places = startup.handled_places(database)
+    handler = ActionHandler(ParkedEventStore(database), ActionStore(database), publisher, places)
+    handle = hold_back(records_places(handler.handle, places, "shelve"), settings.hold_from_partition)
     topic_ids = startup.topic_ids(settings, topics.PARKED)
     return telemetry.endpoint(EventEndpoint("shelve", settings.k_revision, handle, publisher, topic_ids))
 

@@ -13,6 +13,7 @@ from orderflow import startup
 from orderflow.adapters.http.event_endpoint import EventEndpoint
 from orderflow.domain.rules import Rules
 from orderflow.messaging import topics
+from orderflow.messaging.handled_places import records_places
 from orderflow.messaging.partition_hold import hold_back
 from orderflow.settings import TrackSettings, read_toml
 from orderflow.track.handler import Tracker
@@ -30,9 +31,11 @@ def build() -> Endpoint:
     rules = read_toml(Rules, settings.rules_file, "RULES_FILE")
     telemetry = startup.telemetry(settings, "track")
     publisher = startup.kafka_publisher(settings, telemetry)
-    store = OrderStore(startup.database(settings), revision=settings.k_revision, waiting=rules.waiting)
-    tracker = Tracker(store, publisher, settings.k_revision)
-    handle = hold_back(tracker.handle, settings.hold_from_partition)
+    database = startup.database(settings)
+    places = startup.handled_places(database)
+    store = OrderStore(database, revision=settings.k_revision, waiting=rules.waiting)
+    tracker = Tracker(store, publisher, places, settings.k_revision)
+    handle = hold_back(records_places(tracker.handle, places, "track"), settings.hold_from_partition)
     topic_ids = startup.topic_ids(settings, topics.EVENTS)
     return telemetry.endpoint(EventEndpoint("track", settings.k_revision, handle, publisher, topic_ids))
 

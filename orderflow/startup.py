@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from orderflow.adapters.postgres.pool import Database
     from orderflow.adapters.telemetry.traces import Telemetry
+    from orderflow.messaging.handled_places import HandledPlaces
     from orderflow.messaging.places import TopicIds
     from orderflow.messaging.publisher import Publisher
     from orderflow.settings import DatabaseSettings, KafkaSettings, StageSettings
@@ -74,6 +75,13 @@ def topic_ids(settings: KafkaSettings, *names: str) -> TopicIds:
     ids = KafkaTopicIds(settings, names)
     _connect_in_background(ids.connect)
     return ids
+
+
+def handled_places(pool: Database) -> HandledPlaces:
+    from orderflow.adapters.postgres.handled_store import HandledStore
+    from orderflow.messaging.handled_places import HandledPlaces
+
+    return HandledPlaces(HandledStore(pool))
 
 
 def database(settings: DatabaseSettings) -> Database:

@@ -22,7 +22,10 @@ SOURCE: Final = "/orderflow/track"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One row of an order's history: the event (source, id) that changed the order, and the state after it."""
+    """One row of an order's history: the event (source, id) that changed the order, and the state after it.
+
+    serial counts the changes of all orders. The database gives it, so a change that is not written yet has none.
+    """
 
     source: str
     id: str
@@ -30,6 +33,7 @@ class Change:
     state: OrderState
     detail: dict[str, Any]
     occurred_at: datetime
+    serial: int | None = None
 
 
 def change_from_row(row: Mapping[str, Any], currency: str, total: int) -> Change:
@@ -44,7 +48,7 @@ def change_from_row(row: Mapping[str, Any], currency: str, total: int) -> Change
         version=row["version"],
     )
     occurred_at = datetime.fromisoformat(row["occurred_at"]).astimezone(UTC)
-    return Change(row["source"], row["id"], row["kind"], state, row["detail"], occurred_at)
+    return Change(row["source"], row["id"], row["kind"], state, row["detail"], occurred_at, row["serial"])
 
 
 def status_event_id(source: str, event_id: str) -> str:

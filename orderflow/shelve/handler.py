@@ -11,6 +11,7 @@ from orderflow.actions.events import ParkedEventAction, ParkedEventDiscarded, Pa
 from orderflow.actions.parked_event import not_open
 from orderflow.errors import PoisonError, Reason
 from orderflow.messaging import parked_event, topics, trace_context
+from orderflow.messaging.places import INBOX_PLACE, Place
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from orderflow.actions.events import Action
     from orderflow.actions.parked_event import ParkedEvent
     from orderflow.messaging.cloudevent import CloudEvent
+    from orderflow.messaging.handled_places import HandledPlaces
     from orderflow.messaging.parked_event import Parked
     from orderflow.messaging.publisher import Publisher
 
@@ -70,10 +72,13 @@ class ActionHandler:
     publishes the event again under the same id, and it takes effect once.
     """
 
-    def __init__(self, parked_events: ParkedEvents, actions: Actions, publisher: Publisher) -> None:
+    def __init__(
+        self, parked_events: ParkedEvents, actions: Actions, publisher: Publisher, places: HandledPlaces
+    ) -> None:
         self._parked_events = parked_events
         self._actions = actions
         self._publisher = publisher
+        self._places = places
 
     async def handle(self, event: CloudEvent) -> str:
         """Returns `shelved`, `done`, `refused` or `duplicate`.
@@ -82,14 +87,16 @@ class ActionHandler:
         database is unavailable.
         """
         if not events.is_action(event.type):
-            await self._parked_events.upsert(event, parked_event.read(event))
+            parked = parked_event.read(event)
+            await self._parked_events.upsert(event, parked)
+            self._add_places(parked)
             return "shelved"
         action = events.read(event)
         parked_id = action.parked_id if isinstance(action, ParkedEventAction) else ""
-        recorded, parked = await self._actions.find(event.id, parked_id)
+        recorded, parked_row = await self._actions.find(event.id, parked_id)
         if recorded:
             return "duplicate"
-        command = decide(action, event.id, parked)
+        command = decide(action, event.id, parked_row)
         if command.event is not None:
             # The event continues the operator's trace and links to the trace in which it was parked.
             await self._publisher.publish(command.topic, [trace_context.relink(command.event, event)])
@@ -98,3 +105,15 @@ class ActionHandler:
         text = f"{action.kind} by an operator" if command.refusal is None else "refused"
         log.info("%s", text, extra=extra)
         return "done" if command.refusal is None else "refused"
+
+    def _add_places(self, parked: Parked) -> None:
+        """A parked record has come to its end. So has the inbox record that it was made of."""
+        topic = parked_event.TOPIC_OF.get(parked.stage)
+        if topic is None or parked.topic != topic:
+            return
+        if parked.topic_id and parked.partition is not None and parked.offset is not None:
+            place = Place(parked.topic_id, parked.partition, parked.offset)
+            self._places.add(parked.stage, topic, place)
+        if topic == topics.EVENTS:
+            inbox_place = Place.parse(parked.attributes.get(INBOX_PLACE, ""))
+            self._places.add("validate", topics.INBOX, inbox_place)

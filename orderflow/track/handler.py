@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from orderflow.messaging.cloudevent import CloudEvent
+    from orderflow.messaging.handled_places import HandledPlaces
     from orderflow.messaging.publisher import Publisher
     from orderflow.track.decision import Arrival, Plan, Snapshot
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
         """orderflow.track.store.OrderStore implements it and says more."""
 
         async def read(self, arrivals: Sequence[Arrival]) -> list[Snapshot]: ...
-        async def write(self, plans: Sequence[Plan]) -> None: ...
+        async def write(self, plans: Sequence[Plan]) -> list[int]: ...
         def expired(self, limit: int) -> AbstractAsyncContextManager[list[CloudEvent]]: ...
 
 
@@ -55,9 +56,10 @@ class Tracker:
     delivery finds the rows and announces again. Parked events are in their topic before the ledger says `parked`.
     """
 
-    def __init__(self, store: Store, publisher: Publisher, revision: str) -> None:
+    def __init__(self, store: Store, publisher: Publisher, places: HandledPlaces, revision: str) -> None:
         self._store = store
         self._publisher = publisher
+        self._places = places
         self._revision = revision
         self._batcher = Batcher(self._run, lambda item: item.arrival.order_id)
         self._swept_at = time.monotonic()
@@ -104,8 +106,7 @@ class Tracker:
             await self._publisher.publish(topics.PARKED, [event for plan in plans for event in plan.parked])
             writing = [plan for plan in plans if plan.writes]
             try:
-                if writing:
-                    await self._store.write(writing)
+                serials = await self._store.write(writing) if writing else []
                 break
             except ConflictError as error:
                 if len(arrivals) > 1:
@@ -113,5 +114,17 @@ class Tracker:
                 if attempt == MAX_ATTEMPTS:
                     raise TransientError("others keep changing this order") from error
         await self._publisher.publish(topics.STATUS, [event for plan in plans for event in plan.announced])
+        self._places.add_announced(serials + _repeated(plans, snapshots))
         for item, plan in zip(items, plans, strict=True):
             item.outcome = plan.outcome
+
+
+def _repeated(plans: Sequence[Plan], snapshots: Sequence[Snapshot]) -> list[int]:
+    """The serials of the changes that duplicates announced again."""
+    return [
+        change.serial
+        for plan, snapshot in zip(plans, snapshots, strict=True)
+        if not plan.writes
+        for change in snapshot.changes
+        if change.serial is not None
+    ]

@@ -108,15 +108,18 @@ WITH written AS (
     FROM json_to_recordset(%(history)s) AS r (
         order_id text, version integer, source text, id text, kind text, status text, payment text,
         captured bigint, refunded bigint, detail json, occurred_at timestamptz)
+    RETURNING serial
 )
 SELECT CASE WHEN (SELECT count(*) FROM placed) + (SELECT count(*) FROM awaited) + (SELECT count(*) FROM moved)
                + (SELECT count(*) FROM touched) <> (SELECT count(*) FROM written)
               OR (SELECT count(*) FROM entered) + (SELECT count(*) FROM settled) + (SELECT count(*) FROM replayed)
                  <> (SELECT count(*) FROM recorded)
               OR (SELECT count(*) FROM released) <> (SELECT count(*) FROM recorded WHERE was = 'waiting')
-            THEN orderflow_conflict('order or event changed since it was read') END
+            THEN orderflow_conflict('order or event changed since it was read') END,
+       (SELECT array_agg(serial) FROM changed) AS serials
 """
-"""Writes a batch of plans, at most one for each order: all of them, or none where a row has changed."""
+"""Writes a batch of plans, at most one for each order: all of them, or none where a row has changed. Returns the
+serials of the new history rows."""
 
 EXPIRED: Final = """
 SELECT w.source, w.id, w.attributes, w.data FROM waiting w JOIN ledger l ON l.source = w.source AND l.id = w.id
@@ -150,11 +153,15 @@ class OrderStore:
             rows = await (await connection.execute(READ, read_values(arrivals))).fetchall()
         return snapshots(arrivals, rows)
 
-    async def write(self, plans: Sequence[Plan]) -> None:
-        """Commits all plans or none. Raises ConflictError where an order or event changed since it was read."""
+    async def write(self, plans: Sequence[Plan]) -> list[int]:
+        """Commits all plans or none. Returns the serials of the changes.
+
+        Raises ConflictError where an order or event changed since it was read.
+        """
         values = write_values(plans, self._revision, self._waiting, datetime.now(UTC))
         async with self._database.connection() as connection:
-            await connection.execute(WRITE, values)
+            row = await (await connection.execute(WRITE, values)).fetchone()
+        return (row and row["serials"]) or []
 
     @asynccontextmanager
     async def expired(self, limit: int) -> AsyncIterator[list[CloudEvent]]:

@@ -197,7 +197,7 @@ def test_where_the_topic_takes_no_large_record_the_beginning_is_parked(kafka_boo
 
     async def ask() -> httpx.Response:
         async def app(scope: Any, receive: Any, send: Any) -> None:
-            answer = await DeadLetterSink("r", Redirected()).handle(Request(scope, receive))
+            answer = await DeadLetterSink("r", Redirected(), NoTopicIds()).handle(Request(scope, receive))
             await answer(scope, receive, send)
 
         transport = httpx.ASGITransport(app)

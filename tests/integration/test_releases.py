@@ -22,6 +22,7 @@ from orderflow.settings import DatabaseSettings
 from orderflow.track.handler import Tracker
 from orderflow.track.store import OrderStore
 from orderflow.validate.handler import validate
+from tests.support.places import places
 
 STRICT = Rules.model_validate({"currencies": ["JPY"]})
 TERMS = "minimum=20&looks=1"
@@ -51,6 +52,7 @@ def judged(url: str, revision: str, orders: range, rules: Rules) -> None:
         tracker = Tracker(
             OrderStore(database, revision="track-00001", waiting=Waiting()),
             RecordingPublisher(),
+            places(),
             "track-00001",
         )
         try:

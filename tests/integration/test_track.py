@@ -31,6 +31,7 @@ from orderflow.track.store import OrderStore
 from orderflow.validate.handler import validate
 from orderflow_sandbox.address import free_port
 from orderflow_sandbox.sandbox import create_order_topics
+from tests.support.places import places
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +172,7 @@ def test_an_event_cannot_begin_to_wait_for_what_has_come_meanwhile(database: str
         await store.write([decision.plan(shipped, fresh, "r")])
         with pytest.raises(ConflictError):
             await store.write([decision.plan(delivered, before, "r")])
-        await Tracker(store, RecordingPublisher(), "r").handle(delivered.event)
+        await Tracker(store, RecordingPublisher(), places(), "r").handle(delivered.event)
 
     asyncio.run(with_store(database, race))
     assert end(database, "meanwhile") == ("delivered", "unpaid")
@@ -191,7 +192,7 @@ def test_what_began_to_wait_meanwhile_is_not_passed_over_by_what_it_waits_for(da
         await store.write([decision.plan(delivered, fresh, "r")])
         with pytest.raises(ConflictError):
             await store.write([decision.plan(shipped, before, "r")])
-        await Tracker(store, RecordingPublisher(), "r").handle(shipped.event)
+        await Tracker(store, RecordingPublisher(), places(), "r").handle(shipped.event)
 
     asyncio.run(with_store(database, race))
     assert kinds(database, "overtaken") == ["accepted", "shipped", "delivered"]
@@ -203,7 +204,7 @@ def test_a_placing_and_a_payment_at_the_same_moment_never_miss_each_other(databa
         second_store = OrderStore(
             Database(DatabaseSettings(database_url=SecretStr(database))), revision="b", waiting=Waiting()
         )
-        trackers = [Tracker(each, RecordingPublisher(), "r") for each in (store, second_store)]
+        trackers = [Tracker(each, RecordingPublisher(), places(), "r") for each in (store, second_store)]
         for number in range(40):
             name = f"race-{number}"
             await asyncio.gather(
@@ -221,7 +222,7 @@ def test_what_waits_too_long_is_parked(database: str) -> None:
 
     async def wait_in_vain(store: OrderStore) -> None:
         hasty = OrderStore(store._database, revision="r", waiting=Waiting(hours=0.0000001))
-        tracker = Tracker(hasty, publisher, "r")
+        tracker = Tracker(hasty, publisher, places(), "r")
         await tracker.handle(validated(paid("vain")))
         assert await tracker.sweep() >= 1
         assert await tracker.sweep() == 0
@@ -241,10 +242,12 @@ def test_a_mended_replay_takes_effect_once_and_what_waited_for_it_follows(databa
     corrected = replace(wrong, data=paid("mended").data, extensions={"replay": "a-1"})
 
     async def mend(store: OrderStore) -> None:
-        tracker = Tracker(store, publisher, "r")
+        tracker = Tracker(store, publisher, places(), "r")
         for sent in (placed("mended"), wrong, refund, corrected):
             await tracker.handle(validated(sent))
-        await asyncio.gather(*(Tracker(store, publisher, "r").handle(validated(corrected)) for _ in range(8)))
+        await asyncio.gather(
+            *(Tracker(store, publisher, places(), "r").handle(validated(corrected)) for _ in range(8))
+        )
 
     asyncio.run(with_store(database, mend))
     assert kinds(database, "mended") == ["accepted", "paid", "refunded"]
@@ -262,7 +265,7 @@ def test_one_event_that_two_mend_for_two_orders_at_the_same_moment_takes_effect_
     ]
 
     async def race(store: OrderStore) -> None:
-        tracker = Tracker(store, RecordingPublisher(), "r")
+        tracker = Tracker(store, RecordingPublisher(), places(), "r")
         for sent in (placed("mended-1"), placed("mended-2"), wrong):
             await tracker.handle(validated(sent))
         arrivals = [decision.read(validated(each)) for each in replays]
@@ -287,9 +290,9 @@ def test_what_waited_in_vain_waits_again_when_it_is_replayed(database: str) -> N
 
     async def replay(store: OrderStore) -> None:
         hasty = OrderStore(store._database, revision="r", waiting=Waiting(hours=0.0000001))
-        await Tracker(hasty, publisher, "r").handle(validated(early))
-        await Tracker(hasty, publisher, "r").sweep()
-        patient = Tracker(store, publisher, "r")
+        await Tracker(hasty, publisher, places(), "r").handle(validated(early))
+        await Tracker(hasty, publisher, places(), "r").sweep()
+        patient = Tracker(store, publisher, places(), "r")
         await patient.handle(validated(early.with_extensions(replay="a-1")))
         await patient.handle(validated(placed("patience")))
 
@@ -301,7 +304,7 @@ def test_each_kind_of_event_waits_as_long_as_the_shop_says(database: str) -> Non
     async def wait(store: OrderStore) -> None:
         own = OrderStore(store._database, revision="r", waiting=Waiting(hours=1, by_kind={"cancelled": 5}))
         for early in (paid("by-kind"), event("cancelled", "by-kind")):
-            await Tracker(own, RecordingPublisher(), "r").handle(validated(early))
+            await Tracker(own, RecordingPublisher(), places(), "r").handle(validated(early))
 
     asyncio.run(with_store(database, wait))
     query = """SELECT kind, round(extract(epoch FROM expires_at - now()) / 3600)::int AS hours
@@ -473,7 +476,7 @@ async def test_a_sweep_and_what_follows_at_the_same_moment_do_not_lock_each_othe
     migrate(fresh_database)
     pool = Database(DatabaseSettings(database_url=SecretStr(fresh_database)))
     hasty = OrderStore(pool, revision="r", waiting=Waiting(hours=0.0000001))
-    tracker = Tracker(hasty, RecordingPublisher(), "r")
+    tracker = Tracker(hasty, RecordingPublisher(), places(), "r")
     await tracker.handle(validated(paid("meet")))
     async with hasty.expired(10) as events:
         assert [each.subject for each in events] == ["meet"]

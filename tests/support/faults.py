@@ -10,6 +10,7 @@ from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.track.decision import Arrival, Plan, Snapshot
 from orderflow.track.handler import Tracker
 from orderflow.track.store import OrderStore
+from tests.support.places import places
 
 POINTS = ("before read", "after read", "before commit", "after commit", "parking", "announcing")
 
@@ -75,7 +76,7 @@ class Worker:
         self._meeting: Meeting | None = None
         self.given_up: list[tuple[str, str]] = []
         """The origins of what it parked for having waited too long, and committed."""
-        self.tracker = Tracker(self, self, "track-00001")
+        self.tracker = Tracker(self, self, places(), "track-00001")
 
     @property
     def dead(self) -> bool:
@@ -94,10 +95,11 @@ class Worker:
         self.fault.strike("after read")
         return stored
 
-    async def write(self, plans: Sequence[Plan]) -> None:
+    async def write(self, plans: Sequence[Plan]) -> list[int]:
         self.fault.strike("before commit")
-        await self._store.write(plans)
+        serials = await self._store.write(plans)
         self.fault.strike("after commit")
+        return serials
 
     @asynccontextmanager
     async def expired(self, most: int) -> AsyncIterator[list[CloudEvent]]:

@@ -20,6 +20,7 @@ from orderflow.track.handler import Tracker
 from orderflow.track.store import OrderStore
 from orderflow.validate.handler import validate
 from support.events import event, order, paid, placed
+from tests.support.places import places
 
 RULES = Rules.model_validate({"currencies": ["EUR", "JPY"], "review": {"EUR": 100_000}})
 HOSTILE_NAME = "<script>document.title='broken'</script> O'Neil"
@@ -39,7 +40,7 @@ async def _happen(url: str, events: Sequence[CloudEvent], fail_for: Sequence[str
     database = Database(DatabaseSettings(database_url=SecretStr(url)))
     publisher = RecordingPublisher()
     tracker = Tracker(
-        OrderStore(database, revision="track-00001", waiting=Waiting()), publisher, "track-00001"
+        OrderStore(database, revision="track-00001", waiting=Waiting()), publisher, places(), "track-00001"
     )
     try:
         for inbox_event in events:

@@ -14,6 +14,7 @@ from orderflow.track import decision
 from orderflow.track.decision import Arrival, Plan, Snapshot
 from orderflow.track.handler import Tracker
 from orderflow.validate.handler import validate
+from tests.support.places import places
 
 
 def validated(sent: CloudEvent) -> CloudEvent:
@@ -33,10 +34,11 @@ class Rows:
         self.calls.append(f"read {len(arrivals)}")
         return [self.known] * len(arrivals)
 
-    async def write(self, plans: Sequence[Plan]) -> None:
+    async def write(self, plans: Sequence[Plan]) -> list[int]:
         self.calls.append(f"write {len(plans)}")
         if self.failures:
             raise self.failures.pop(0)
+        return []
 
     @asynccontextmanager
     async def expired(self, most: int) -> AsyncIterator[list[CloudEvent]]:
@@ -62,7 +64,7 @@ async def test_what_is_parked_is_in_its_topic_before_the_rows_say_so_and_changes
     calls: list[str] = []
     never = decision.read(validated(paid("o-1", amount=1)))
     rows = Rows(calls, Snapshot(lock=1, waiting=(never,)))
-    await Tracker(rows, Topics(calls), "r").handle(validated(placed("o-1")))
+    await Tracker(rows, Topics(calls), places(), "r").handle(validated(placed("o-1")))
     assert calls == ["read 1", f"{topics.PARKED} o-1", "write 1", f"{topics.STATUS} o-1"]
 
 
@@ -71,7 +73,9 @@ async def test_where_nothing_can_be_parked_nothing_is_written() -> None:
     never = decision.read(validated(paid("o-1", amount=1)))
     rows = Rows(calls, Snapshot(lock=1, waiting=(never,)))
     with pytest.raises(TransientError):
-        await Tracker(rows, Topics(calls, refuses=topics.PARKED), "r").handle(validated(placed("o-1")))
+        await Tracker(rows, Topics(calls, refuses=topics.PARKED), places(), "r").handle(
+            validated(placed("o-1"))
+        )
     assert calls == ["read 1"]
 
 
@@ -79,7 +83,7 @@ async def test_what_somebody_else_changed_is_read_again() -> None:
     calls: list[str] = []
     rows = Rows(calls)
     rows.failures = [ConflictError("quicker"), ConflictError("quicker")]
-    await Tracker(rows, Topics(calls), "r").handle(validated(placed("o-1")))
+    await Tracker(rows, Topics(calls), places(), "r").handle(validated(placed("o-1")))
     assert calls == ["read 1", "write 1"] * 3 + [f"{topics.STATUS} o-1"]
 
 
@@ -88,7 +92,7 @@ async def test_an_order_that_others_keep_changing_comes_again_later() -> None:
     rows = Rows(calls)
     rows.failures = [ConflictError("quicker")] * 3
     with pytest.raises(TransientError):
-        await Tracker(rows, Topics(calls), "r").handle(validated(placed("o-1")))
+        await Tracker(rows, Topics(calls), places(), "r").handle(validated(placed("o-1")))
     assert f"{topics.STATUS} o-1" not in calls
 
 
@@ -103,9 +107,9 @@ async def test_the_sweep_parks_before_it_deletes_and_deletes_nothing_that_it_cou
     calls: list[str] = []
     rows = Rows(calls)
     rows.early = [validated(event("packed", "o-1"))]
-    assert await Tracker(rows, Topics(calls), "r").sweep() == 1
+    assert await Tracker(rows, Topics(calls), places(), "r").sweep() == 1
     assert calls == ["locked", f"{topics.PARKED} o-1", "deleted"]
     calls.clear()
     with pytest.raises(TransientError):
-        await Tracker(rows, Topics(calls, refuses=topics.PARKED), "r").sweep()
+        await Tracker(rows, Topics(calls, refuses=topics.PARKED), places(), "r").sweep()
     assert calls == ["locked"]
