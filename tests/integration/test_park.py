@@ -13,6 +13,7 @@ import pytest
 from psycopg.rows import dict_row
 from starlette.requests import Request
 from support.events import paid
+from support.places import NoTopicIds
 from support.stage import Stage, binary_headers
 from support.topics import Tap
 

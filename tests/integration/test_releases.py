@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from support.console import NO_KAFKA
 from support.events import placed
 from support.history import RecordingPublisher
+from support.places import places
 from support.stage import ROOT
 from werkzeug.test import Client
 
@@ -22,7 +23,6 @@ from orderflow.settings import DatabaseSettings
 from orderflow.track.handler import Tracker
 from orderflow.track.store import OrderStore
 from orderflow.validate.handler import validate
-from tests.support.places import places
 
 STRICT = Rules.model_validate({"currencies": ["JPY"]})
 TERMS = "minimum=20&looks=1"

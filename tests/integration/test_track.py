@@ -14,6 +14,7 @@ import pytest
 from psycopg.rows import dict_row
 from pydantic import SecretStr
 from support.events import event, order, paid, placed
+from support.places import places
 from support.stage import Stage
 from support.topics import Tap
 from support.waiting import until
@@ -31,7 +32,6 @@ from orderflow.track.store import OrderStore
 from orderflow.validate.handler import validate
 from orderflow_sandbox.address import free_port
 from orderflow_sandbox.sandbox import create_order_topics
-from tests.support.places import places
 
 
 @pytest.fixture(scope="module")

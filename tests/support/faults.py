@@ -10,7 +10,7 @@ from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.track.decision import Arrival, Plan, Snapshot
 from orderflow.track.handler import Tracker
 from orderflow.track.store import OrderStore
-from tests.support.places import places
+from support.places import places
 
 POINTS = ("before read", "after read", "before commit", "after commit", "parking", "announcing")
 

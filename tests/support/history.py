@@ -20,7 +20,7 @@ from orderflow.track.handler import Tracker
 from orderflow.track.store import OrderStore
 from orderflow.validate.handler import validate
 from support.events import event, order, paid, placed
-from tests.support.places import places
+from support.places import places
 
 RULES = Rules.model_validate({"currencies": ["EUR", "JPY"], "review": {"EUR": 100_000}})
 HOSTILE_NAME = "<script>document.title='broken'</script> O'Neil"

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from support.events import event, paid, placed
+from support.places import places
 
 from orderflow.domain.rules import Rules
 from orderflow.errors import ConflictError, TransientError
@@ -14,7 +15,6 @@ from orderflow.track import decision
 from orderflow.track.decision import Arrival, Plan, Snapshot
 from orderflow.track.handler import Tracker
 from orderflow.validate.handler import validate
-from tests.support.places import places
 
 
 def validated(sent: CloudEvent) -> CloudEvent:
