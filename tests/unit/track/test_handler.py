@@ -99,7 +99,9 @@ async def test_an_order_that_others_keep_changing_comes_again_later() -> None:
 async def test_an_unannounced_change_is_not_done() -> None:
     calls: list[str] = []
     with pytest.raises(TransientError):
-        await Tracker(Rows(calls), Topics(calls, refuses=topics.STATUS), "r").handle(validated(placed("o-1")))
+        await Tracker(Rows(calls), Topics(calls, refuses=topics.STATUS), places(), "r").handle(
+            validated(placed("o-1"))
+        )
     assert calls == ["read 1", "write 1"]
 
 
