@@ -16,10 +16,12 @@ import functions_framework.aio as functions_framework
 from orderflow import startup
 from orderflow.adapters.kafka.log import Log
 from orderflow.adapters.kafka.producer import KafkaPublisher, client_config
+from orderflow.adapters.postgres.handled_store import HandledStore
 from orderflow.adapters.postgres.pool import Database
 from orderflow.adapters.postgres.schema import check_schema
 from orderflow.adapters.telemetry.noop import NoopTelemetry
 from orderflow.audit import command
+from orderflow.audit.gap_reader import GapReader
 from orderflow.audit.handler import AuditEndpoint
 from orderflow.audit.run import Audit, AuditOptions
 from orderflow.audit.store import AuditStore
@@ -62,7 +64,9 @@ def build() -> AuditRun:
                     return None
                 audit = Audit(
                     log=Log(client_config(settings)),
+                    reader=GapReader(client_config(settings)),
                     store=store,
+                    places=HandledStore(database),
                     publisher=publisher,
                     parked_events=ParkedEventStore(database),
                     sweep=Tracker(

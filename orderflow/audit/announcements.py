@@ -1,97 +1,152 @@
-"""Announces changes that track committed but never announced: the history has them, the status topic's log does not."""
+"""Announces changes that track committed but never announced.
+
+The history numbers its changes, and track records the numbers (serials) whose status event Kafka has confirmed. A
+number that is not recorded is a gap, however clocks behave.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+import time
 from typing import TYPE_CHECKING, Final
 
 from orderflow.adapters.kafka.log import partition_of
+from orderflow.audit.gaps import parts, size
+from orderflow.audit.log_changes import KnownLog
 from orderflow.audit.report import Missing, Remedy
 from orderflow.messaging import topics
+from orderflow.messaging.handled_places import HISTORY, Log, ranges_of
 from orderflow.messaging.status_event import status_event
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
+    from datetime import datetime
 
-    from orderflow.audit.kafka_record import KafkaRecord
+    from orderflow.audit.checks import HasDueNotification
+    from orderflow.audit.consumer_lag import ConsumerLag
+    from orderflow.audit.gap_process import Gap
     from orderflow.audit.repairs import RateLimiter
     from orderflow.audit.report import Report
     from orderflow.audit.store import AuditStore, UnannouncedChange
+    from orderflow.messaging.cloudevent import CloudEvent
+    from orderflow.messaging.handled_places import Store
     from orderflow.messaging.publisher import Publisher
 
 log = logging.getLogger(__name__)
 
-MAX_AT_ONCE: Final = 5000
-OVERLAP: Final = timedelta(minutes=2)
-"""By how much two runs overlap: clocks differ, and a transaction becomes visible later than its timestamp."""
+_LOG: Final = Log("track", HISTORY, HISTORY, 0)
+_BATCH: Final = 2000
+_PAUSE_SECONDS: Final = 0.2
 
 
-@dataclass(slots=True)
 class Announcements:
-    """Compares the log of the status topic with the history.
+    def __init__(
+        self,
+        store: AuditStore,
+        places: Store,
+        publisher: Publisher,
+        limiter: RateLimiter,
+        consumer_lag: ConsumerLag,
+        has_due_notification: HasDueNotification,
+    ) -> None:
+        self._store = store
+        self._places = places
+        self._publisher = publisher
+        self._limiter = limiter
+        self._consumer_lag = consumer_lag
+        self._has_due_notification = has_due_notification
 
-    first_offsets holds, by partition, the first offset that retention has left, where retention has removed records
-    that may be newer than `since`. A change older than the record at that offset cannot be judged, and is not
-    announced again.
-    """
+    async def repair(self, report: Report, now: datetime, settle_seconds: float, deadline: float) -> None:
+        """Announces the changes that no process will announce any more. deadline is a time of time.monotonic().
 
-    store: AuditStore
-    publisher: Publisher
-    limiter: RateLimiter
-    partitions: int
-    first_offsets: Mapping[int, int]
-    _oldest_record: dict[int, datetime] = field(default_factory=dict)
-
-    async def add(self, records: Sequence[KafkaRecord]) -> None:
-        """Adds records of the status topic."""
-        for record in records:
-            if record.offset == self.first_offsets.get(record.partition):
-                self._oldest_record[record.partition] = record.written_at
-        await self.store.add_announced(
-            (each.attribute("originsource"), each.attribute("originid")) for each in records
-        )
-
-    def partition_of(self, order_id: str) -> int:
-        """The partition from which track reads the order's events."""
-        return partition_of(order_id.encode(), self.partitions)
-
-    async def repair(self, report: Report, since: datetime, until: datetime, lagging: set[int]) -> datetime:
-        """Announces the changes recorded after since, up to until, that were not announced. Changes of lagging
-        partitions, in which track is behind, may still be announced by track and are left to the next run.
-
-        Returns the time up to which every change is announced.
+        A change of an order whose partition track is behind in may still be announced by track, and is left to the next
+        run.
         """
-        announced_until = until
-        while changes := await self.store.unannounced(since, until, MAX_AT_ONCE):
-            for each in changes:
-                partition = self.partition_of(each.order_id)
-                oldest = self._oldest_record.get(partition)
-                if partition in self.first_offsets and (oldest is None or each.recorded_at < oldest):
-                    report.changes_unjudged += 1
-                elif partition in lagging:
-                    report.changes_postponed += 1
-                    announced_until = min(announced_until, each.recorded_at - timedelta(microseconds=1))
-                else:
-                    report.add_missing(await self._announce(each))
-            await self.store.add_announced([(each.change.source, each.change.id) for each in changes])
-        return announced_until
+        (known,) = await self._store.known_logs(HISTORY) or [
+            KnownLog(HISTORY, 0, judged=1, log_end=1, leader_epoch=None, checkpoints=(), seen_at=now)
+        ]
+        first, end = known.judged, await self._store.last_serial() + 1
+        report.changes = end - first
+        if await self._gaps(first, end):
+            all_ended = await self._wait_for_transactions(settle_seconds)
+            for part in parts(await self._gaps(first, end), _BATCH):
+                if time.monotonic() > deadline:
+                    report.cut_short = True
+                    break
+                await self._repair_part(report, part, all_ended=all_ended)
+        gaps = await self._gaps(first, end)
+        report.changes_unjudged = max(0, size(gaps) - report.changes_postponed)
+        judged = gaps[0].first if gaps else end
+        await self._store.save_logs(HISTORY, [KnownLog(HISTORY, 0, judged, end, None, (), now)])
 
-    async def _announce(self, unannounced: UnannouncedChange) -> Missing:
-        await self.limiter.acquire()
-        order_id, change = unannounced.order_id, unannounced.change
-        event = status_event(order_id, unannounced.document, change)
-        await self.publisher.publish(topics.STATUS, [event])
-        extra = {"order_id": order_id, "event_id": event.id, "remedy": Remedy.ANNOUNCED.value}
+    async def _gaps(self, first: int, end: int) -> list[Gap]:
+        return await self._store.gaps("track", HISTORY, {0: (first, end)}) if first < end else []
+
+    async def _wait_for_transactions(self, settle_seconds: float) -> bool:
+        """Waits until all transactions have ended that run now, and until their serials may be recorded. False where
+        one goes on: a serial without a change may still be its."""
+        _, next_transaction = await self._store.snapshot()
+        deadline = time.monotonic() + settle_seconds
+        while True:
+            oldest, _ = await self._store.snapshot()
+            if oldest >= next_transaction:
+                await asyncio.sleep(max(0.0, min(deadline - time.monotonic(), 3.0)))
+                return True
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _repair_part(self, report: Report, part: Sequence[Gap], *, all_ended: bool) -> None:
+        changes = await self._store.changes(part, size(part))
+        events = [status_event(each.order_id, each.document, each.change) for each in changes]
+        known_to_notify = await self._store.claimed([event.id for event in events])
+        lagging = await self._lagging() if len(known_to_notify) < len(events) else {}
+        serials = {each.serial for each in changes}
+        done: list[int] = []
+        if all_ended:
+            done = [serial for gap in part for serial in range(gap.first, gap.end) if serial not in serials]
+        for change, event in zip(changes, events, strict=True):
+            if event.id in known_to_notify:
+                done.append(change.serial)
+            elif self._may_be_on_its_way(event, lagging):
+                report.changes_postponed += 1
+            else:
+                await self._announce(report, change, event)
+                done.append(change.serial)
+        if done:
+            await self._places.add([(_LOG, ranges_of(done))])
+
+    async def _lagging(self) -> dict[str, set[int]]:
+        return {
+            stage: await self._consumer_lag.lagging(stage, topic)
+            for stage, topic in (("track", topics.EVENTS), ("notify", topics.STATUS))
+        } | {"partitions": set(await self._consumer_lag.partitions(topics.STATUS))}
+
+    def _may_be_on_its_way(self, event: CloudEvent, lagging: dict[str, set[int]]) -> bool:
+        if not lagging:
+            return False
+        partition = partition_of(event.key, len(lagging["partitions"]))
+        return partition in lagging["track"] or partition in lagging["notify"]
+
+    async def _announce(self, report: Report, change: UnannouncedChange, event: CloudEvent) -> None:
+        """A status event that nobody is to be sent anything of may have been announced. To announce it again changes
+        nothing, so it does not count as missing."""
+        await self._limiter.acquire()
+        await self._publisher.publish(topics.STATUS, [event])
+        if not self._has_due_notification(event, frozenset()):
+            return
+        extra = {"order_id": change.order_id, "event_id": event.id, "remedy": Remedy.ANNOUNCED.value}
         log.warning("never announced", extra=extra)
-        return Missing(
-            topic=topics.STATUS,
-            partition=None,
-            offset=None,
-            source=change.source,
-            id=change.id,
-            order_id=order_id,
-            reason="not_announced",
-            remedy=Remedy.ANNOUNCED,
+        report.add_missing(
+            Missing(
+                topic=topics.STATUS,
+                partition=None,
+                offset=None,
+                source=change.change.source,
+                id=change.change.id,
+                order_id=change.order_id,
+                reason="not_announced",
+                remedy=Remedy.ANNOUNCED,
+            )
         )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from orderflow.audit.kafka_record import KafkaRecord, read
+from orderflow.audit.kafka_record import KafkaRecord, identity, read
 from orderflow.audit.report import RecordStatus
 from orderflow.domain.lifecycle import Outcome
 from orderflow.errors import PoisonError
 from orderflow.messaging import inbox_event, topics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from orderflow.audit.kafka_record import Identity
     from orderflow.audit.store import AuditStore, LedgerEntry
@@ -32,7 +32,7 @@ class Check(Protocol):
     topic: str
     stage: str
 
-    async def statuses(self, records: Sequence[KafkaRecord]) -> list[RecordStatus]: ...
+    async def statuses(self, records: Sequence[KafkaRecord], topic_id: str) -> list[RecordStatus]: ...
 
 
 class InboxCheck:
@@ -45,15 +45,15 @@ class InboxCheck:
     def __init__(self, store: AuditStore) -> None:
         self._store = store
 
-    async def statuses(self, records: Sequence[KafkaRecord]) -> list[RecordStatus]:
-        identities = [identity(record) for record in records]
-        entries = await self._store.ledger([each or ("", "") for each in identities])
+    async def statuses(self, records: Sequence[KafkaRecord], topic_id: str) -> list[RecordStatus]:
+        events = [_event(record) for record in records]
+        entries = await self._store.ledger([(each.source, each.id) if each else ("", "") for each in events])
         statuses = [
-            _ledger_status(record, entry if entry and entry.digest == _digest(record) else None)
-            for record, entry in zip(records, entries, strict=True)
+            _ledger_status(record, event, entry, _digest(event)) if event else RecordStatus.MISSING
+            for record, event, entry in zip(records, events, entries, strict=True)
         ]
-        _mark_duplicates(identities, statuses)
-        await _mark_parked(self._store, self.topic, records, statuses, _inbox_identities)
+        _mark_duplicates([identity(record) for record in records], statuses)
+        await _mark_parked(self._store, topic_id, records, statuses)
         return statuses
 
 
@@ -67,17 +67,18 @@ class EventsCheck:
     def __init__(self, store: AuditStore) -> None:
         self._store = store
 
-    async def statuses(self, records: Sequence[KafkaRecord]) -> list[RecordStatus]:
+    async def statuses(self, records: Sequence[KafkaRecord], topic_id: str) -> list[RecordStatus]:
+        events = [_event(record) for record in records]
         origins = [(each.attribute("originsource"), each.attribute("originid")) for each in records]
         entries = await self._store.ledger(origins)
         statuses = [
-            _ledger_status(
-                record, entry if entry and entry.digest == record.attribute("origindigest") else None
-            )
-            for record, entry in zip(records, entries, strict=True)
+            _ledger_status(record, event, entry, record.attribute("origindigest"))
+            if event
+            else RecordStatus.MISSING
+            for record, event, entry in zip(records, events, entries, strict=True)
         ]
         _mark_duplicates(origins, statuses)
-        await _mark_parked(self._store, self.topic, records, statuses, _own_identity)
+        await _mark_parked(self._store, topic_id, records, statuses)
         return statuses
 
 
@@ -101,12 +102,12 @@ class StatusCheck:
         self._has_due_notification = has_due_notification
         self._disabled_endpoints = disabled_endpoints
 
-    async def statuses(self, records: Sequence[KafkaRecord]) -> list[RecordStatus]:
+    async def statuses(self, records: Sequence[KafkaRecord], topic_id: str) -> list[RecordStatus]:
         statuses = _done_or_missing(records, await self._store.notified(_ids(records)))
         for index, record in enumerate(records):
             if statuses[index] is RecordStatus.MISSING and not self._is_due(record):
                 statuses[index] = RecordStatus.DONE
-        await _mark_parked(self._store, self.topic, records, statuses, _own_identity)
+        await _mark_parked(self._store, topic_id, records, statuses)
         return statuses
 
     def _is_due(self, record: KafkaRecord) -> bool:
@@ -126,21 +127,10 @@ class ParkedCheck:
     def __init__(self, store: AuditStore) -> None:
         self._store = store
 
-    async def statuses(self, records: Sequence[KafkaRecord]) -> list[RecordStatus]:
+    async def statuses(self, records: Sequence[KafkaRecord], topic_id: str) -> list[RecordStatus]:
         statuses = _done_or_missing(records, await self._store.shelved(_ids(records)))
-        await _mark_parked(self._store, self.topic, records, statuses, _own_identity)
+        await _mark_parked(self._store, topic_id, records, statuses)
         return statuses
-
-
-def identity(record: KafkaRecord) -> Identity | None:
-    """The identity of the record's CloudEvent, in either mode. None where the record has none."""
-    if not record.structured:
-        return record.identity
-    try:
-        event = read(record)
-    except PoisonError:
-        return None
-    return event.source, event.id
 
 
 def _ids(records: Sequence[KafkaRecord]) -> list[str]:
@@ -154,20 +144,36 @@ def _done_or_missing(records: Sequence[KafkaRecord], done_ids: set[str]) -> list
     ]
 
 
-def _ledger_status(record: KafkaRecord, entry: LedgerEntry | None) -> RecordStatus:
-    """A record that is younger than its event's entry in the ledger was written after the event took effect, so it is a
-    duplicate."""
-    if entry is None:
+def _event(record: KafkaRecord) -> CloudEvent | None:
+    try:
+        return read(record)
+    except PoisonError:
+        return None
+
+
+def _ledger_status(
+    record: KafkaRecord, event: CloudEvent, entry: LedgerEntry | None, digest: str
+) -> RecordStatus:
+    """The status of an event by the ledger's entry of its identity.
+
+    An entry of another content says nothing about the event. A replay is decided where the entry names it; an event
+    that has taken effect or waits needs no replay. A record that is younger than its event's entry was written after
+    the event took effect, so it is a duplicate.
+    """
+    if entry is None or digest not in {entry.digest, *entry.former_digests}:
+        return RecordStatus.MISSING
+    replay = event.extensions.get("replay")
+    if entry.outcome in {Outcome.PARKED, Outcome.REFUSED} and replay and replay not in entry.replays:
         return RecordStatus.MISSING
     if entry.outcome in {Outcome.APPLIED, Outcome.REFUSED} and record.written_at > entry.recorded_at:
         return RecordStatus.DUPLICATE
     return _STATUSES[entry.outcome]
 
 
-def _digest(record: KafkaRecord) -> str:
-    """The digest by which the ledger tells contents apart. Empty for a record that validate would park."""
+def _digest(event: CloudEvent) -> str:
+    """The digest by which the ledger tells contents apart. Empty for an event that validate would park."""
     try:
-        return inbox_event.digest_of(read(record))
+        return inbox_event.digest_of(event)
     except PoisonError:
         return ""
 
@@ -181,35 +187,14 @@ def _mark_duplicates(identities: Sequence[Identity | None], statuses: list[Recor
         seen.add(each)
 
 
-def _own_identity(record: KafkaRecord) -> list[Identity]:
-    own = identity(record)
-    return [own] if own else []
-
-
-def _inbox_identities(record: KafkaRecord) -> list[Identity]:
-    """An inbox event's own identity, and the identity that validate gives it."""
-    own = identity(record)
-    return [own, (inbox_event.VALIDATED_SOURCE, inbox_event.validated_id(*own))] if own else []
-
-
 async def _mark_parked(
-    store: AuditStore,
-    topic: str,
-    records: Sequence[KafkaRecord],
-    statuses: list[RecordStatus],
-    identities_of: Callable[[KafkaRecord], list[Identity]],
+    store: AuditStore, topic_id: str, records: Sequence[KafkaRecord], statuses: list[RecordStatus]
 ) -> None:
-    """Changes MISSING to PARKED where the database has a parked event with one of the record's identities or with its
-    place in the log."""
+    """Changes MISSING to PARKED where the database has the record as a parked event: by its place, or by its identity
+    and payload. A replay is parked where it was parked again."""
     missing = [index for index, status in enumerate(statuses) if status is RecordStatus.MISSING]
-    if not missing:
-        return
-    identities = {index: identities_of(records[index]) for index in missing}
-    parked = await store.parked([each for several in identities.values() for each in several])
-    parked_places = await store.parked_places(
-        topic, [(records[index].partition, records[index].offset) for index in missing]
-    )
-    for index in missing:
-        record = records[index]
-        if parked.intersection(identities[index]) or (record.partition, record.offset) in parked_places:
-            statuses[index] = RecordStatus.PARKED
+    if missing:
+        parked = await store.parked(topic_id, [records[index] for index in missing])
+        for index, is_parked in zip(missing, parked, strict=True):
+            if is_parked:
+                statuses[index] = RecordStatus.PARKED

@@ -10,20 +10,38 @@ from typing import TYPE_CHECKING, Final
 from orderflow.messaging.topics import consumer_group
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from orderflow.adapters.kafka.log import Log
 
 _PAUSE_SECONDS: Final = 0.5
+_FLUSH_SECONDS: Final = 1.5
+"""A stage records its places once a second, and a little later than it confirms its records."""
 
 
 class ConsumerLag:
-    """wait_seconds should exceed 5: KafkaSource commits offsets every five seconds."""
+    """Asks once a run for each topic. wait_seconds should exceed 5: KafkaSource commits offsets every five seconds."""
 
     def __init__(self, log: Log, wait_seconds: float) -> None:
         self._log = log
         self._wait_seconds = wait_seconds
+        self._lagging: dict[str, set[int]] = {}
+        self._partitions: dict[str, list[int]] = {}
 
     async def lagging(self, stage: str, topic: str) -> set[int]:
-        """The partitions whose end, at the time of the call, the stage's group has not passed within wait_seconds."""
+        """The partitions whose end, at the time of the first call, the stage's group has not passed within
+        wait_seconds."""
+        if topic not in self._lagging:
+            self._lagging[topic] = await self._wait(stage, topic)
+            await asyncio.sleep(min(self._wait_seconds, _FLUSH_SECONDS))
+        return self._lagging[topic]
+
+    async def partitions(self, topic: str) -> Iterable[int]:
+        if topic not in self._partitions:
+            self._partitions[topic] = list(await asyncio.to_thread(self._log.offset_ranges, topic))
+        return self._partitions[topic]
+
+    async def _wait(self, stage: str, topic: str) -> set[int]:
         ranges = await asyncio.to_thread(self._log.offset_ranges, topic)
         ends = {
             partition: offsets.end for partition, offsets in ranges.items() if offsets.end > offsets.start

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final, cast
 
 from orderflow.errors import PoisonError, Reason
 from orderflow.messaging import cloudevent, parked_event
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Self
 
     from confluent_kafka import Message
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 
 STAGE: Final = "audit"
 _STRUCTURED: Final = b"application/cloudevents+json"
+UNREADABLE: Final = Reason(
+    "unreadable",
+    "",
+    "the client library cannot read this record, or not its headers; its place in the topic has it",
+)
 
 Identity = tuple[str, str]
 """The source and the id of a CloudEvent."""
@@ -27,7 +33,7 @@ Identity = tuple[str, str]
 @dataclass(frozen=True, slots=True)
 class KafkaRecord:
     """headers are by lower-case name. Of several headers with one name the last counts. A header without a value is
-    None."""
+    None. unreadable: the client library cannot read the record, or not all of it."""
 
     topic: str
     partition: int
@@ -36,13 +42,18 @@ class KafkaRecord:
     key: bytes | None
     headers: Mapping[str, bytes | None]
     value: bytes | None
+    unreadable: bool = False
 
     @classmethod
-    def of(cls, message: Message) -> Self:
-        headers = {
-            name.lower(): _raw(value)
-            for name, value in cast("list[tuple[str, bytes | None]]", message.headers() or [])
-        }
+    def unread(cls, topic: str, partition: int, offset: int, now: datetime) -> Self:
+        """A record of which only the place is known."""
+        return cls(topic, partition, offset, now, None, {}, None, unreadable=True)
+
+    @classmethod
+    def of(cls, message: Message, *, with_headers: bool = True) -> Self:
+        """Without its headers, the record is unreadable."""
+        named = (message.headers() or []) if with_headers else []
+        headers = {name.lower(): _raw(value) for name, value in cast("list[tuple[str, bytes | None]]", named)}
         return cls(
             topic=message.topic() or "",
             partition=message.partition() or 0,
@@ -51,7 +62,12 @@ class KafkaRecord:
             key=_raw(message.key()),
             headers=headers,
             value=_raw(message.value()),
+            unreadable=not with_headers,
         )
+
+    @property
+    def payload_digest(self) -> bytes:
+        return sha256(self.value or b"").digest()
 
     @property
     def identity(self) -> Identity | None:
@@ -75,8 +91,17 @@ def _raw(value: str | bytes | None) -> bytes | None:
 
 
 def read(record: KafkaRecord) -> CloudEvent:
-    """The record's CloudEvent. Raises PoisonError, with the reason, where KafkaSource cannot deliver the record."""
-    if any(value is None for value in record.headers.values()):
+    """The record's CloudEvent. Raises PoisonError, with the reason, where there is none.
+
+    A header without a value is left out where it is no attribute of the event: KafkaSource drops such a record, but the
+    event can be sent again without that header.
+    """
+    if record.unreadable:
+        raise PoisonError(UNREADABLE)
+    attributes = (name for name in record.headers if name.startswith("ce_") or name == "content-type")
+    if any(record.headers[name] is None for name in attributes) or (
+        record.identity is None and None in record.headers.values()
+    ):
         raise PoisonError(Reason("header_null", "", "a header has no value: KafkaSource drops such records"))
     headers = [
         (f"ce-{name[3:]}" if name.startswith("ce_") else name, value or b"")
@@ -88,6 +113,17 @@ def read(record: KafkaRecord) -> CloudEvent:
             Reason("tombstone", "", "the record has neither data nor the attributes of an event")
         )
     return cloudevent.from_http([(name.encode(), value) for name, value in headers], record.value or b"")
+
+
+def identity(record: KafkaRecord) -> Identity | None:
+    """The identity of the record's CloudEvent, in either mode. None where the record has none."""
+    if not record.structured:
+        return record.identity
+    try:
+        event = read(record)
+    except PoisonError:
+        return None
+    return event.source, event.id
 
 
 def received_event(record: KafkaRecord) -> parked_event.ReceivedEvent:
@@ -111,9 +147,22 @@ def received_event(record: KafkaRecord) -> parked_event.ReceivedEvent:
     return parked_event.ReceivedEvent.of_parts(attributes | place, content_type, record.value or b"")
 
 
-def parked_event_of(record: KafkaRecord, reason: Reason, revision: str) -> CloudEvent:
+def parked_event_of(
+    record: KafkaRecord,
+    reason: Reason,
+    revision: str,
+    *,
+    topic_id: str = "",
+    max_payload: int = parked_event.MAX_PAYLOAD,
+) -> CloudEvent:
     """The event that parks a record. The same record always gives the same event."""
     event = parked_event.parked(
-        received_event(record), stage=STAGE, revision=revision, reasons=[reason], topic=record.topic
+        received_event(record),
+        stage=STAGE,
+        revision=revision,
+        reasons=[reason],
+        topic=record.topic,
+        topic_id=topic_id,
+        max_payload=max_payload,
     )
     return replace(event, time=record.written_at.isoformat().replace("+00:00", "Z"))

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from orderflow import logs
 from orderflow.audit import kafka_record
-from orderflow.audit.checks import identity
+from orderflow.audit.kafka_record import identity
 from orderflow.audit.report import Missing, Remedy
 from orderflow.domain.events import type_of
 from orderflow.errors import PoisonError, Reason
 from orderflow.messaging import parked_event, topics, trace_context
+from orderflow.messaging.places import FIRST_PLACE, Place
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from orderflow.audit.kafka_record import KafkaRecord
     from orderflow.audit.store import AuditStore
     from orderflow.messaging.cloudevent import CloudEvent
@@ -66,38 +65,65 @@ class Repairs:
         self._parked_events = parked_events
         self._limiter = limiter
         self._revision = revision
+        self._repaired: set[tuple[str, ...]] = set()
 
-    async def repair(self, records: Sequence[KafkaRecord]) -> list[Missing]:
-        """Repairs records in the given order, which must be the order of the log. Raises TransientError where a
-        repair was not confirmed. The next run then repeats the repairs, with the same effect."""
-        return [await self._repair(record) for record in records]
+    async def repair(self, record: KafkaRecord, topic_id: str) -> Missing | None:
+        """Repairs one record of the topic with this id. Records must come in the sequence of their log. None where
+        this run has repaired a record with the same event already: it was sent several times.
 
-    async def _repair(self, record: KafkaRecord) -> Missing:
-        await self._limiter.acquire()
+        Raises TransientError where the repair was not confirmed. The next run then repeats it, with the same effect.
+        """
         try:
             event = kafka_record.read(record)
         except PoisonError as error:
-            return await self._park(record, error.reasons[0])
+            return await self._park(record, topic_id, error.reasons[0])
+        content = (
+            record.topic,
+            event.source,
+            event.id,
+            record.payload_digest.hex(),
+            event.extensions.get("replay", ""),
+        )
+        if content in self._repaired:
+            return None
+        self._repaired.add(content)
+        await self._limiter.acquire()
         if record.topic == topics.PARKED and event.type == type_of("parked"):
-            return await self._shelve(record, event)
+            return await self._shelve(record, topic_id, event)
         times = await self._store.times_republished(record.topic, (event.source, event.id))
         if times > MAX_REPUBLISHED:
-            return await self._park(record, _UNDELIVERABLE)
-        await self._publisher.publish(record.topic, [trace_context.relink(event)])
+            return await self._park(record, topic_id, _UNDELIVERABLE)
+        try:
+            await self._publisher.publish(record.topic, [_again(record, topic_id, event)])
+        except PoisonError as error:
+            return await self._park(record, topic_id, error.reasons[0])
         return _missing(record, event.subject, _LOST, Remedy.REPUBLISHED)
 
-    async def _park(self, record: KafkaRecord, reason: Reason) -> Missing:
-        event = kafka_record.parked_event_of(record, reason, self._revision)
-        await self._publisher.publish(topics.PARKED, [event])
+    async def _park(self, record: KafkaRecord, topic_id: str, reason: Reason) -> Missing:
+        event = await parked_event.publish(
+            self._publisher,
+            lambda max_payload: kafka_record.parked_event_of(
+                record, reason, self._revision, topic_id=topic_id, max_payload=max_payload
+            ),
+        )
         return _missing(record, event.subject, reason, Remedy.PARKED)
 
-    async def _shelve(self, record: KafkaRecord, event: CloudEvent) -> Missing:
+    async def _shelve(self, record: KafkaRecord, topic_id: str, event: CloudEvent) -> Missing:
         """Stores a parked event without shelve: shelve has dropped it, and may drop it again."""
         try:
             await self._parked_events.upsert(event, parked_event.read(event))
         except PoisonError as error:
-            return await self._park(record, error.reasons[0])
+            return await self._park(record, topic_id, error.reasons[0])
         return _missing(record, event.subject, _LOST, Remedy.SHELVED)
+
+
+def _again(record: KafkaRecord, topic_id: str, event: CloudEvent) -> CloudEvent:
+    """The event to publish again. An inbox event keeps its first place, which says where in the sequence it belongs."""
+    event = trace_context.relink(event)
+    if record.topic != topics.INBOX or FIRST_PLACE in event.extensions:
+        return event
+    place = Place(topic_id, record.partition, record.offset)
+    return event.with_extensions(**{FIRST_PLACE: str(place)})
 
 
 def _missing(record: KafkaRecord, order_id: str, reason: Reason, remedy: Remedy) -> Missing:

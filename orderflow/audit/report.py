@@ -22,7 +22,8 @@ class State(StrEnum):
     UNJUDGED = "unjudged"
     """Not every record could be judged: retention removed records before the audit read them, or time ran out."""
     BEHIND = "behind"
-    """A stage is behind, so that events that look missing may only be delayed. The next run checks them again."""
+    """A stage is behind: a record has been in flight for longer than it should, or its group has never confirmed any.
+    Events that look missing may only be delayed. The next run checks them again."""
     COMPLETE = "complete"
 
 
@@ -35,6 +36,9 @@ class RecordStatus(StrEnum):
     REFUSED = "refused"
     WAITING = "waiting"
     PARKED = "parked"
+    EMPTY = "empty"
+    """No record is at the offset: it belongs to a transaction's marker or to an aborted transaction, or compaction
+    removed it."""
     DONE = "done"
     """Of the topics that the ledger does not cover: sent, not due to be sent, or stored as a parked event."""
     MISSING = "missing"
@@ -54,17 +58,20 @@ class Remedy(StrEnum):
 
 @dataclass(slots=True)
 class TopicReport:
-    """Counts of records. in_flight counts the records that their stage has not confirmed yet, removed those that
-    retention removed before the audit read them."""
+    """Counts of offsets. judged is how many this run judged: handled are those that their stage has recorded, and the
+    statuses are those of the others, which the run had to read. in_flight counts the records that their stage has not
+    confirmed yet, removed those that are gone without anybody knowing whether they were handled."""
 
-    read: int = 0
+    judged: int = 0
+    handled: int = 0
     statuses: Counter[RecordStatus] = field(default_factory=Counter)
     in_flight: int = 0
     removed: int = 0
 
     def as_dict(self) -> dict[str, int]:
         statuses = {status.value: self.statuses[status] for status in RecordStatus}
-        return {"read": self.read, **statuses, "in_flight": self.in_flight, "removed": self.removed}
+        counts = {"judged": self.judged, "handled": self.handled}
+        return counts | statuses | {"in_flight": self.in_flight, "removed": self.removed}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +91,8 @@ class Missing:
 @dataclass(slots=True)
 class Report:
     """waits_expired counts the events that this run parked because they had waited too long. changes_unjudged counts
-    the changes that are older than every record that retention has left in the status topic."""
+    the numbers of changes that a transaction which still runs may have taken. unknown: records may have existed of
+    which nothing is known. behind: a stage is behind."""
 
     id: str
     started_at: datetime
@@ -99,6 +107,8 @@ class Report:
     missing: int = 0
     notes: list[str] = field(default_factory=list)
     cut_short: bool = False
+    unknown: bool = False
+    behind: bool = False
 
     def add_missing(self, missing: Missing) -> None:
         self.missing += 1
@@ -110,17 +120,20 @@ class Report:
     def state(self) -> State:
         if self.missing:
             return State.MISSING
-        if self.cut_short or self.changes_unjudged or any(topic.removed for topic in self.topics.values()):
+        if self.cut_short or self.unknown or any(topic.removed for topic in self.topics.values()):
             return State.UNJUDGED
-        if self.changes_postponed or any(
-            topic.statuses[RecordStatus.POSTPONED] for topic in self.topics.values()
+        if (
+            self.behind
+            or self.changes_unjudged
+            or self.changes_postponed
+            or any(topic.statuses[RecordStatus.POSTPONED] for topic in self.topics.values())
         ):
             return State.BEHIND
         return State.COMPLETE
 
     @property
     def records(self) -> int:
-        return sum(topic.read for topic in self.topics.values())
+        return sum(topic.judged for topic in self.topics.values())
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON has it, with times in RFC 3339."""

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 from psycopg.rows import dict_row
 from pydantic_core import to_json
 
+from orderflow.audit.gap_process import Gap
+from orderflow.audit.kafka_record import identity
+from orderflow.audit.log_changes import KnownLog
 from orderflow.domain.lifecycle import Outcome
 from orderflow.errors import TransientError
 from orderflow.messaging.status_event import change_from_row
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
+    from datetime import datetime
 
-    from orderflow.audit.kafka_record import Identity
+    from orderflow.audit.kafka_record import Identity, KafkaRecord
     from orderflow.audit.report import Report
     from orderflow.messaging.status_event import Change
     from orderflow.settings import DatabaseSettings
@@ -29,17 +32,21 @@ RUN_LOCK: Final = 0x0F11
 Row = dict[str, Any]
 
 _LEDGER: Final = """
-SELECT l.outcome, l.digest, l.recorded_at
+SELECT l.outcome, l.digest, l.replays, l.former_digests, l.recorded_at
 FROM unnest(%(source)s::text[], %(id)s::text[]) WITH ORDINALITY AS e (source, id, n)
 LEFT JOIN ledger l ON l.source = e.source AND l.id = e.id ORDER BY e.n
 """
 _PARKED: Final = """
-SELECT DISTINCT p.source, p.event_id FROM unnest(%(source)s::text[], %(id)s::text[]) AS e (source, id)
-JOIN parked p ON p.source = e.source AND p.event_id = e.id
-"""
-_PARKED_PLACES: Final = """
-SELECT DISTINCT p.partition, p."offset" FROM unnest(%(partition)s::int[], %(offset)s::bigint[]) AS e (part, place)
-JOIN parked p ON p.topic = %(topic)s AND p.partition = e.part AND p."offset" = e.place
+SELECT EXISTS (
+    SELECT FROM parked p WHERE p.topic = %(topic)s AND p.topic_id IN ('', %(topic_id)s) AND p.partition = e.partition
+                           AND p."offset" = e."offset"
+) OR EXISTS (
+    SELECT FROM parked p WHERE p.source = e.source AND p.event_id = e.id AND sha256(p.payload) = e.digest
+                           AND (e.replay = '' OR p.returned = e.replay)
+) AS is_parked
+FROM unnest(%(source)s::text[], %(id)s::text[], %(replay)s::text[], %(digest)s::bytea[], %(partition)s::int[],
+            %(offset)s::bigint[]) WITH ORDINALITY AS e (source, id, replay, digest, partition, "offset", n)
+ORDER BY e.n
 """
 _SHELVED: Final = """
 SELECT id FROM parked WHERE id = ANY (%(ids)s) UNION ALL SELECT id FROM operator_actions WHERE id = ANY (%(ids)s)
@@ -48,21 +55,38 @@ _NOTIFIED: Final = """
 SELECT event_id FROM notifications WHERE event_id = ANY (%(ids)s)
 GROUP BY event_id HAVING bool_and(state IN ('sent', 'failed'))
 """
-_UNANNOUNCED: Final = """
-SELECT h.order_id, h.version, h.source, h.id, h.kind, h.status, h.payment, h.captured, h.refunded, h.detail,
-       h.occurred_at::text AS occurred_at, h.recorded_at, o.currency, o.total, o.document::text AS document
-FROM history h JOIN orders o USING (order_id)
-WHERE h.recorded_at > %(since)s AND h.recorded_at <= %(until)s
-  AND NOT EXISTS (SELECT FROM announced a WHERE a.source = h.source AND a.id = h.id)
-ORDER BY h.recorded_at LIMIT %(limit)s
+_GAPS: Final = """
+SELECT e.partition, int8multirange(int8range(e.first, e.until)) - coalesce(h.offsets, '{}') AS gaps
+FROM unnest(%(partition)s::int[], %(first)s::bigint[], %(until)s::bigint[]) AS e (partition, first, until)
+LEFT JOIN handled h ON h.stage = %(stage)s AND h.topic_id = %(topic_id)s AND h.partition = e.partition
+WHERE e.first < e.until ORDER BY e.partition
 """
-_CHANGES: Final = (
-    "SELECT count(*) AS n FROM history WHERE recorded_at > %(since)s AND recorded_at <= %(until)s"
-)
+_FORGET: Final = """
+UPDATE handled SET offsets = offsets * int8multirange(int8range(0, %(first)s))
+WHERE stage = %(stage)s AND topic_id = %(topic_id)s AND partition = %(partition)s
+"""
+_UNANNOUNCED: Final = """
+SELECT h.serial, h.order_id, h.version, h.source, h.id, h.kind, h.status, h.payment, h.captured, h.refunded, h.detail,
+       h.occurred_at::text AS occurred_at, o.currency, o.total, o.document::text AS document
+FROM unnest(%(first)s::bigint[], %(end)s::bigint[]) AS e (first, until)
+JOIN history h ON h.serial >= e.first AND h.serial < e.until JOIN orders o USING (order_id)
+ORDER BY h.serial LIMIT %(limit)s
+"""
+_LAST_SERIAL: Final = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS serial FROM history_serial"
+_SNAPSHOT: Final = """
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest,
+       pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next
+"""
+_KNOWN_LOGS: Final = """
+SELECT topic_id, partition, judged, log_end, leader_epoch, checkpoints, seen_at FROM audit_logs WHERE topic = %(topic)s
+"""
 _SAVE: Final = """
-INSERT INTO audit_positions (topic, partition, next_offset)
-SELECT %(topic)s, * FROM unnest(%(partition)s::int[], %(offset)s::bigint[])
-ON CONFLICT (topic, partition) DO UPDATE SET next_offset = excluded.next_offset
+INSERT INTO audit_logs (topic, topic_id, partition, judged, log_end, leader_epoch, checkpoints)
+SELECT %(topic)s, %(topic_id)s, * FROM unnest(%(partition)s::int[], %(judged)s::bigint[], %(log_end)s::bigint[],
+                                              %(leader_epoch)s::int[], %(checkpoints)s::json[])
+ON CONFLICT (topic_id, partition) DO UPDATE
+SET judged = excluded.judged, log_end = excluded.log_end, leader_epoch = excluded.leader_epoch,
+    checkpoints = excluded.checkpoints, seen_at = now()
 """
 _REPUBLISHED: Final = """
 INSERT INTO audit_republished AS r (topic, source, id) VALUES (%(topic)s, %(source)s, %(id)s)
@@ -72,11 +96,8 @@ _BEGIN: Final = "INSERT INTO audit_runs (id, started_at) VALUES (%(id)s, %(start
 _KILLED: Final = "UPDATE audit_runs SET state = 'killed' WHERE state = 'running'"
 _END: Final = """
 UPDATE audit_runs
-SET state = %(state)s, finished_at = %(finished_at)s, report = %(report)s, announced_until = %(until)s
-WHERE id = %(id)s
+SET state = %(state)s, finished_at = %(finished_at)s, report = %(report)s WHERE id = %(id)s
 """
-_ANNOUNCED_UNTIL: Final = "SELECT max(announced_until) AS until FROM audit_runs"
-_EARLIEST: Final = datetime(1971, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +106,19 @@ class LedgerEntry:
 
     outcome: Outcome
     digest: str
+    replays: frozenset[str]
+    former_digests: frozenset[str]
     recorded_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class UnannouncedChange:
-    """A change whose status event is not in the log. document is the order as JSON."""
+    """A change whose status event track did not confirm. document is the order as JSON."""
 
+    serial: int
     order_id: str
     change: Change
     document: str
-    recorded_at: datetime
 
 
 class AuditStore:
@@ -134,26 +157,32 @@ class AuditStore:
         """The ledger's entry of each originating event, in the order of the identities."""
         rows = await self._rows(_LEDGER, _columns(identities))
         return [
-            LedgerEntry(Outcome(row["outcome"]), row["digest"], row["recorded_at"])
+            LedgerEntry(
+                Outcome(row["outcome"]),
+                row["digest"],
+                frozenset(row["replays"] or ()),
+                frozenset(row["former_digests"] or ()),
+                row["recorded_at"],
+            )
             if row["outcome"]
             else None
             for row in rows
         ]
 
-    async def parked(self, identities: Sequence[Identity]) -> set[Identity]:
-        """Those identities that have a parked event, in any state."""
-        rows = await self._rows(_PARKED, _columns(identities))
-        return {(row["source"], row["event_id"]) for row in rows}
-
-    async def parked_places(self, topic: str, places: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:
-        """Those places, as (partition, offset), whose record has been parked."""
-        values = {
-            "topic": topic,
-            "partition": [partition for partition, _ in places],
-            "offset": [offset for _, offset in places],
+    async def parked(self, topic_id: str, records: Sequence[KafkaRecord]) -> list[bool]:
+        """Whether each record has been parked. The records are of one topic, which has this id."""
+        if not records:
+            return []
+        identities = [identity(record) or ("", "") for record in records]
+        values = _columns(identities) | {
+            "topic": records[0].topic,
+            "topic_id": topic_id,
+            "replay": [record.attribute("replay") for record in records],
+            "digest": [record.payload_digest for record in records],
+            "partition": [record.partition for record in records],
+            "offset": [record.offset for record in records],
         }
-        rows = await self._rows(_PARKED_PLACES, values)
-        return {(row["partition"], row["offset"]) for row in rows}
+        return [row["is_parked"] for row in await self._rows(_PARKED, values)]
 
     async def shelved(self, ids: Sequence[str]) -> set[str]:
         """Those events of the parked topic that shelve has stored."""
@@ -173,50 +202,87 @@ class AuditStore:
         statement = "SELECT partition, next_offset FROM audit_positions WHERE topic = %(topic)s"
         return {row["partition"]: row["next_offset"] for row in await self._rows(statement, {"topic": topic})}
 
-    async def save_positions(self, topic: str, positions: Mapping[int, int]) -> None:
-        values = {"topic": topic, "partition": list(positions), "offset": list(positions.values())}
-        await self._rows(_SAVE, values)
+    async def known_logs(self, topic: str) -> list[KnownLog]:
+        """What the last run saved of the topic's partitions, and of those of earlier topics of this name."""
+        rows = await self._rows(_KNOWN_LOGS, {"topic": topic})
+        return [
+            KnownLog(
+                **row | {"checkpoints": tuple((offset, digest) for offset, digest in row["checkpoints"])}
+            )
+            for row in rows
+        ]
+
+    async def save_logs(self, topic: str, logs: Sequence[KnownLog]) -> None:
+        """The logs are of one topic."""
+        if logs:
+            values = {
+                "topic": topic,
+                "topic_id": logs[0].topic_id,
+                "partition": [each.partition for each in logs],
+                "judged": [each.judged for each in logs],
+                "log_end": [each.log_end for each in logs],
+                "leader_epoch": [each.leader_epoch for each in logs],
+                "checkpoints": [to_json(each.checkpoints).decode() for each in logs],
+            }
+            await self._rows(_SAVE, values)
+
+    async def remove_logs(self, topic: str, topic_id: str) -> None:
+        """Removes what is known of an earlier topic of this name."""
+        values = {"topic": topic, "topic_id": topic_id}
+        await self._rows("DELETE FROM audit_logs WHERE topic = %(topic)s AND topic_id = %(topic_id)s", values)
+        await self._rows("DELETE FROM handled WHERE topic = %(topic)s AND topic_id = %(topic_id)s", values)
+
+    async def gaps(self, stage: str, topic_id: str, ranges: Mapping[int, tuple[int, int]]) -> list[Gap]:
+        """The offsets in the ranges (first, end; by partition) that are not handled, by partition and offset."""
+        values = {
+            "stage": stage,
+            "topic_id": topic_id,
+            "partition": list(ranges),
+            "first": [first for first, _ in ranges.values()],
+            "until": [end for _, end in ranges.values()],
+        }
+        return [
+            Gap(partition=row["partition"], first=gap.lower, end=gap.upper)
+            for row in await self._rows(_GAPS, values)
+            for gap in row["gaps"]
+        ]
+
+    async def forget(self, stage: str, topic_id: str, partition: int, first: int) -> None:
+        """Takes the places from this offset on out of those that are handled."""
+        values = {"stage": stage, "topic_id": topic_id, "partition": partition, "first": first}
+        await self._rows(_FORGET, values)
 
     async def times_republished(self, topic: str, identity: Identity) -> int:
         """Records that the event is published again. Returns how often it has been, this time included."""
         values = {"topic": topic, "source": identity[0], "id": identity[1]}
         return int((await self._rows(_REPUBLISHED, values))[0]["times"])
 
-    async def now(self) -> datetime:
-        """The time of the database, whose clock sets recorded_at."""
-        return (await self._rows("SELECT clock_timestamp() AS now"))[0]["now"]  # type: ignore[no-any-return]
+    async def last_serial(self) -> int:
+        """The serial of the last change that any transaction has written or is writing."""
+        return int((await self._rows(_LAST_SERIAL))[0]["serial"])
 
-    async def announced_until(self) -> datetime:
-        """The time up to which earlier runs made sure that every change is announced."""
-        return (await self._rows(_ANNOUNCED_UNTIL))[0]["until"] or _EARLIEST
+    async def snapshot(self) -> tuple[int, int]:
+        """The oldest transaction that still runs, and the next one."""
+        row = (await self._rows(_SNAPSHOT))[0]
+        return row["oldest"], row["next"]
 
-    async def begin_announced(self) -> None:
-        """Creates an empty table for what the status topic's log announces. The table ends with the connection."""
-        await self._rows("DROP TABLE IF EXISTS announced")
-        await self._rows("CREATE TEMP TABLE announced (source text NOT NULL, id text NOT NULL)")
-
-    async def add_announced(self, identities: Iterable[Identity]) -> None:
-        """identities are those of the originating events."""
-        async with self._connection.cursor() as cursor, cursor.copy("COPY announced FROM STDIN") as copy:
-            for identity in identities:
-                await copy.write_row(identity)
-
-    async def unannounced(self, since: datetime, until: datetime, limit: int) -> list[UnannouncedChange]:
-        """The oldest changes recorded after since, up to until, whose originating event was not added to the table."""
-        await self._rows("ANALYZE announced")
-        rows = await self._rows(_UNANNOUNCED, {"since": since, "until": until, "limit": limit})
+    async def changes(self, gaps: Sequence[Gap], limit: int) -> list[UnannouncedChange]:
+        """The changes whose serials lie in the gaps, in their sequence."""
+        values = {"first": [gap.first for gap in gaps], "end": [gap.end for gap in gaps], "limit": limit}
         return [
             UnannouncedChange(
+                row["serial"],
                 row["order_id"],
                 change_from_row(row, row["currency"], row["total"]),
                 row["document"],
-                row["recorded_at"],
             )
-            for row in rows
+            for row in await self._rows(_UNANNOUNCED, values)
         ]
 
-    async def count_changes(self, since: datetime, until: datetime) -> int:
-        return int((await self._rows(_CHANGES, {"since": since, "until": until}))[0]["n"])
+    async def claimed(self, event_ids: Sequence[str]) -> set[str]:
+        """Those status events of which notify knows."""
+        statement = "SELECT DISTINCT event_id FROM notifications WHERE event_id = ANY (%(ids)s)"
+        return {row["event_id"] for row in await self._rows(statement, {"ids": list(event_ids)})}
 
     async def begin(self, report: Report) -> int:
         """Inserts the run's row. Returns how many earlier runs were killed, and marks them so."""
@@ -224,13 +290,12 @@ class AuditStore:
         await self._rows(_BEGIN, {"id": report.id, "started_at": report.started_at})
         return killed.rowcount
 
-    async def end(self, report: Report, announced_until: datetime | None) -> None:
+    async def end(self, report: Report) -> None:
         values = {
             "id": report.id,
             "state": report.state.value,
             "finished_at": report.finished_at,
             "report": to_json(report.as_dict()).decode(),
-            "until": announced_until,
         }
         await self._rows(_END, values)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 _COLUMNS: Final = (
-    "read",
+    "judged",
+    "handled",
+    "empty",
     "applied",
     "duplicate",
     "refused",
@@ -17,7 +19,15 @@ _COLUMNS: Final = (
     "in_flight",
     "removed",
 )
-_HEADS: Final = {"duplicate": "dupl.", "postponed": "later", "in_flight": "in flight"}
+_HEADS: Final = {
+    "duplicate": "dupl.",
+    "refused": "ref.",
+    "waiting": "waits",
+    "missing": "miss.",
+    "postponed": "later",
+    "in_flight": "in fl.",
+    "removed": "gone",
+}
 _SENTENCES: Final = {
     "complete": "Nothing is missing.",
     "missing": "Events were missing; the lines above say how each was repaired.",

@@ -15,7 +15,9 @@ from pydantic import SecretStr
 
 from orderflow.adapters.kafka.log import Log
 from orderflow.adapters.kafka.producer import KafkaPublisher
+from orderflow.adapters.postgres.handled_store import HandledStore
 from orderflow.adapters.postgres.pool import Database
+from orderflow.audit.gap_reader import GapReader
 from orderflow.audit.kafka_record import KafkaRecord, read, received_event
 from orderflow.audit.report import Report
 from orderflow.audit.run import Audit, AuditOptions
@@ -24,6 +26,7 @@ from orderflow.domain.rules import Rules, Waiting
 from orderflow.errors import PoisonError, TransientError
 from orderflow.messaging import parked_event, topics
 from orderflow.messaging.cloudevent import CloudEvent
+from orderflow.messaging.handled_places import HandledPlaces, records_places
 from orderflow.messaging.publisher import Publisher
 from orderflow.notify import due
 from orderflow.notify.claims import ClaimStore
@@ -31,6 +34,8 @@ from orderflow.notify.handler import Notifier
 from orderflow.notify.model import EMAIL, Delivery, DeliveryResult, Notification
 from orderflow.notify.settings import NotificationSettings
 from orderflow.settings import DatabaseSettings, KafkaSettings
+from orderflow.shelve.action_store import ActionStore
+from orderflow.shelve.handler import ActionHandler
 from orderflow.shelve.parked_store import ParkedEventStore
 from orderflow.track.handler import Tracker
 from orderflow.track.store import OrderStore
@@ -101,6 +106,11 @@ class Pipeline:
         for stage, topic in STAGES.items():
             until(lambda stage=stage, topic=topic: _answers(log, stage, topic))  # type: ignore[misc]
 
+    async def topic_id(self, topic: str) -> str:
+        return await asyncio.to_thread(
+            lambda: Log({"bootstrap.servers": self.bootstrap}).describe(topic).topic_id
+        )
+
     def put(self, topic: str, *events: CloudEvent) -> None:
         for each in events:
             self._producer.produce(topic, each.data, each.key or None, headers=each.kafka_headers())
@@ -137,6 +147,12 @@ class Pipeline:
             for stage in stages
         )
 
+    def drop_unread(self, stage: str) -> None:
+        """Drops all that is new to the stage, without reading it."""
+        log = Log({"bootstrap.servers": self.bootstrap})
+        ends = {p: each.end for p, each in log.offset_ranges(STAGES[stage]).items()}
+        _commit(self.bootstrap, stage, ends)
+
     def all_stages(self) -> None:
         """Delivers until nothing is new anywhere."""
         while self.deliver(*STAGES):
@@ -172,14 +188,17 @@ class Stages:
         self._database = database
         self._publisher = line.publisher
         self._log = Log({"bootstrap.servers": line.bootstrap})
+        self._places = HandledPlaces(HandledStore(database))
 
     @classmethod
     @contextlib.asynccontextmanager
     async def open(cls, line: Pipeline) -> Any:
         database = Database(line._settings)
+        stages = cls(line, database)
         try:
-            yield cls(line, database)
+            yield stages
         finally:
+            await stages._places.flush()
             await database.close()
 
     async def deliver(self, stage: str, drop: Callable[[KafkaRecord], bool], *, dies: bool) -> int:
@@ -199,28 +218,41 @@ class Stages:
     async def _take(self, stage: str, message: Message, *, dies: bool) -> None:
         record = KafkaRecord.of(message)
         try:
-            await self._handle(stage, read(record), Deaf() if dies else self._publisher)
+            event = received(record, await self._line.topic_id(record.topic))
+            await self._handle(stage, event, Deaf() if dies else self._publisher)
         except PoisonError as error:
             parked = parked_event.parked(
-                received_event(record), stage=stage, revision="r", reasons=error.reasons
+                received_event(record),
+                stage=stage,
+                revision="r",
+                reasons=error.reasons,
+                topic_id=await self._line.topic_id(record.topic),
             )
             await self._publisher.publish(topics.PARKED, [parked])
         except DeadError:
             assert dies
 
     async def _handle(self, stage: str, event: CloudEvent, publisher: Publisher) -> None:
+        async def handle(event: CloudEvent) -> str:
+            await self._do(stage, event, publisher)
+            return ""
+
+        await (handle if stage == "validate" else records_places(handle, self._places, stage))(event)
+
+    async def _do(self, stage: str, event: CloudEvent, publisher: Publisher) -> None:
         match stage:
             case "validate":
                 await publisher.publish(topics.EVENTS, [validate(event, Rules())])
             case "track":
                 store = OrderStore(self._database, revision="r", waiting=Waiting())
-                await Tracker(store, publisher, "r").handle(event)
+                await Tracker(store, publisher, self._places, "r").handle(event)
             case "notify":
                 claims = ClaimStore(self._database, revision="r", lease_seconds=60)
                 channels = {EMAIL: self._line.mailbox}
                 await Notifier(NOTIFICATIONS, channels, claims, lease_seconds=60).handle(event)
             case "shelve":
-                await ParkedEventStore(self._database).upsert(event, parked_event.read(event))
+                parked_events, actions = ParkedEventStore(self._database), ActionStore(self._database)
+                await ActionHandler(parked_events, actions, publisher, self._places).handle(event)
 
     async def audit(
         self, grace: float, publisher: Publisher | None, options: dict[str, Any], log: Log | None = None
@@ -239,14 +271,22 @@ class Stages:
                 return None
             audit = Audit(
                 log=log or self._log,
+                reader=GapReader({"bootstrap.servers": self._line.bootstrap}),
                 store=store,
+                places=HandledStore(self._database),
                 publisher=through,
                 parked_events=ParkedEventStore(self._database),
-                sweep=Tracker(orders, through, "audit-00001").sweep,
+                sweep=Tracker(orders, through, self._places, "audit-00001").sweep,
                 has_due_notification=partial(due.is_due, settings=NOTIFICATIONS),
                 options=AuditOptions(**values),
             )
             return await audit.run()
+
+
+def received(record: KafkaRecord, topic_id: str) -> CloudEvent:
+    """The event as a stage gets it from KafkaSource. Raises PoisonError."""
+    place = {"knativekafkapartition": str(record.partition), "knativekafkaoffset": str(record.offset)}
+    return read(record).with_extensions(**place).delivered_from(topic_id)
 
 
 def _answers(log: Log, stage: str, topic: str) -> bool:

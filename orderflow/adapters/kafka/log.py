@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    ListOffsetsResultInfo,
+    OffsetSpec,
+)
 
+from orderflow.adapters.kafka.topic_ids import topic_ids
 from orderflow.errors import TransientError
 
 if TYPE_CHECKING:
@@ -27,16 +32,33 @@ _FILL_SECONDS: Final = 0.05
 _GROUP_ERRORS: Final = {"GROUP_AUTHORIZATION_FAILED"}
 """Errors that do not concern the records: librdkafka looks for its group's coordinator although no group is joined, and
 reports the refusal as an error of partition 0."""
+_RECORD_ERRORS: Final = {"_BAD_COMPRESSION", "_BAD_MSG", "_UNDERFLOW", "_NOT_IMPLEMENTED", "INVALID_MSG"}
+"""Errors of a record that librdkafka cannot unpack or understand, such as one that is larger unpacked than
+receive.message.max.bytes."""
 _EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True)
 class OffsetRange:
-    """The log of one partition: the first offset that is still there, and the offset that the next record will get."""
+    """The log of one partition: the first offset that is still there, and the offset after the last record that is
+    committed (the last stable offset)."""
 
     start: int
     end: int
+    leader_epoch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TopicLog:
+    """partitions are the offset ranges by partition."""
+
+    topic_id: str
+    partitions: dict[int, OffsetRange]
+
+
+class UnreadableError(TransientError):
+    """One of the records that were to be read cannot be read. No repetition helps."""
 
 
 class Log:
@@ -53,10 +75,25 @@ class Log:
             metadata = self._admin.list_topics(topic, timeout=_REQUEST_SECONDS).topics[topic]
             if metadata.error is not None:
                 raise TransientError(f"Kafka has no topic {topic}: {metadata.error.name()}")
-            starts, ends = (self._offsets(topic, metadata.partitions, spec) for spec in (_EARLIEST, _LATEST))
+            starts, ends = (self._results(topic, metadata.partitions, spec) for spec in (_EARLIEST, _LATEST))
         except KafkaException as error:
             raise _unavailable(error) from None
-        return {partition: OffsetRange(starts[partition], ends[partition]) for partition in starts}
+        return {
+            partition: OffsetRange(starts[partition].offset, end.offset, end.leader_epoch)
+            for partition, end in ends.items()
+        }
+
+    def describe(self, topic: str) -> TopicLog:
+        """Raises TransientError also where the topic does not exist, or is made anew at this moment."""
+        try:
+            before = topic_ids(self._admin, [topic], _REQUEST_SECONDS)
+            partitions = self.offset_ranges(topic)
+            after = topic_ids(self._admin, [topic], _REQUEST_SECONDS)
+        except KafkaException as error:
+            raise _unavailable(error) from None
+        if topic not in after or before != after:
+            raise TransientError(f"Kafka does not say which topic {topic} is")
+        return TopicLog(after[topic], partitions)
 
     def ends(self, topic: str, partitions: Sequence[int]) -> dict[int, int]:
         try:
@@ -78,11 +115,19 @@ class Log:
         }
 
     def _offsets(self, topic: str, partitions: Iterable[int], spec: OffsetSpec) -> dict[int, int]:
+        return {
+            partition: result.offset for partition, result in self._results(topic, partitions, spec).items()
+        }
+
+    def _results(
+        self, topic: str, partitions: Iterable[int], spec: OffsetSpec
+    ) -> dict[int, ListOffsetsResultInfo]:
+        """read_committed, as KafkaSource reads."""
         specs = {TopicPartition(topic, partition): spec for partition in partitions}
         futures = self._admin.list_offsets(
-            specs, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=_REQUEST_SECONDS
+            specs, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_REQUEST_SECONDS
         )
-        return {place.partition: future.result().offset for place, future in futures.items()}
+        return {place.partition: future.result() for place, future in futures.items()}
 
     def committed(self, group: str, topic: str, partitions: Sequence[int]) -> dict[int, int]:
         """By partition, the group's committed offset: that of the next record for the group. A partition without a
@@ -97,8 +142,8 @@ class Log:
     def read(self, topic: str, ranges: Mapping[int, tuple[int, int]]) -> Generator[list[Message]]:
         """Yields the records of each partition's range (first offset, end offset exclusive) in batches.
 
-        The records of one partition come in sequence. Offsets that belong to a transaction's markers or that compaction
-        removed are missing.
+        The records of one partition come in sequence. Offsets are missing that belong to a transaction's markers or to
+        an aborted transaction, and those that compaction removed. Raises UnreadableError.
         """
         pending = {partition: end for partition, (start, end) in ranges.items() if start < end}
         consumer = Consumer(
@@ -108,7 +153,7 @@ class Log:
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "error",
-                "isolation.level": "read_uncommitted",
+                "isolation.level": "read_committed",
                 "enable.partition.eof": True,
                 "queued.min.messages": BATCH,
                 "queued.max.messages.kbytes": 2048,  # per partition
@@ -145,11 +190,15 @@ def _records_in_range(
             or (error is not None and error.name() in _GROUP_ERRORS)
         ):
             continue
+        if error is not None and error.name() in _RECORD_ERRORS:
+            raise UnreadableError(f"a record cannot be read: {error.name()}")
         if error is not None and error.name() != "_PARTITION_EOF":
             raise TransientError(f"Kafka does not let its log be read: {error.name()}")
         if error is None and offset < pending[partition]:
             records.append(message)
-        if error is not None or offset + 1 >= pending[partition]:
+        # The end of a log that is still short of a range's end is no end: a new leader may not know yet what the old
+        # leader had confirmed.
+        if offset + (error is None) >= pending[partition]:
             del pending[partition]
             completed.append(partition)
     if completed:

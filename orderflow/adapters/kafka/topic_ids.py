@@ -77,7 +77,8 @@ def topic_ids(admin: AdminClient, topics: Sequence[str], timeout_seconds: float)
     ids: dict[str, str] = {}
     for topic, future in futures.items():
         try:
-            ids[topic] = str(future.result().topic_id)
+            # librdkafka writes an id in base64, Kafka's own tools in its form for URLs.
+            ids[topic] = str(future.result().topic_id).replace("/", "_").replace("+", "-")
         except KafkaException as error:
             if error.args[0].name() not in {"UNKNOWN_TOPIC_OR_PART", "TOPIC_AUTHORIZATION_FAILED"}:
                 raise

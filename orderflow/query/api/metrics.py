@@ -120,7 +120,7 @@ def of_audit(run: dict[str, Any] | None) -> str:
                     ({"topic": topic, "fate": fate}, count)
                     for topic, counts in report["topics"].items()
                     for fate, count in counts.items()
-                    if fate != "read"
+                    if fate != "judged"
                 ],
             ),
         ],

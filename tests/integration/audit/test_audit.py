@@ -1,12 +1,12 @@
 """The audit on real Kafka and PostgreSQL, with stages that drop, die and stay behind."""
 
 import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from confluent_kafka import Message, TopicPartition
+from confluent_kafka import TopicPartition
 from support.events import event, paid, placed
 from support.pipeline import PARTITIONS, Pipeline
 
@@ -62,12 +62,7 @@ def test_when_nothing_is_lost_every_record_has_a_fate_and_the_next_run_reads_non
     report = audited(line)
     assert (report.state, report.missing, report.changes) == (State.COMPLETE, 0, 3)
     inbox = report.topics[topics.INBOX]
-    assert (inbox.read, inbox.statuses[RecordStatus.APPLIED], inbox.statuses[RecordStatus.PARKED]) == (
-        5,
-        3,
-        1,
-    )
-    assert inbox.statuses[RecordStatus.WAITING] == 1
+    assert (inbox.judged, inbox.handled, inbox.statuses.total()) == (5, 5, 0)
     assert audited(line).records == 0
 
 
@@ -183,8 +178,23 @@ def test_a_parked_event_that_never_reached_the_shelf_is_put_there(line: Pipeline
 
 def test_what_a_stage_has_not_confirmed_is_in_flight_and_not_missing(line: Pipeline) -> None:
     line.put(topics.INBOX, placed("on-its-way"))
-    report = audited(line)
+    report = audited(line, grace=3600)
     assert (report.state, report.topics[topics.INBOX].in_flight) == (State.COMPLETE, 1)
+
+
+def test_what_is_in_flight_for_too_long_is_said_and_so_is_a_group_that_never_confirmed_anything(
+    line: Pipeline,
+) -> None:
+    line.put(topics.INBOX, placed("stuck"))
+    report = audited(line)
+    assert (report.state, report.missing, report.topics[topics.INBOX].in_flight) == (State.BEHIND, 0, 1)
+    (note,) = report.notes
+    assert "the group of validate has never confirmed a record" in note
+    line.all_stages()
+    line.put(topics.INBOX, placed("stuck-again"))
+    report = audited(line)
+    assert report.state is State.BEHIND
+    assert "the oldest record that validate has not confirmed is" in report.notes[0]
 
 
 def test_while_track_is_behind_an_inbox_event_is_put_off_and_judged_by_a_later_run(line: Pipeline) -> None:
@@ -195,7 +205,7 @@ def test_while_track_is_behind_an_inbox_event_is_put_off_and_judged_by_a_later_r
     assert len(line.log(topics.INBOX)) == 1
     line.all_stages()
     later = audited(line)
-    assert (later.state, later.topics[topics.INBOX].statuses[RecordStatus.APPLIED]) == (State.COMPLETE, 1)
+    assert (later.state, later.topics[topics.INBOX].handled) == (State.COMPLETE, 1)
 
 
 def test_what_is_younger_than_the_grace_period_is_left_to_a_later_run(line: Pipeline) -> None:
@@ -267,54 +277,36 @@ def test_a_run_that_is_killed_anywhere_is_made_good_by_the_next(line: Pipeline, 
     ]
 
 
-class CutOff(Log):
-    """Gives record by record, and after so many of the inbox the process is gone."""
-
-    def __init__(self, bootstrap: str, most: int) -> None:
-        super().__init__({"bootstrap.servers": bootstrap})
-        self.left = most
-
-    def read(self, topic: str, ranges: Mapping[int, tuple[int, int]]) -> Generator[list[Message]]:
-        for messages in super().read(topic, ranges):
-            for message in messages:
-                if topic == topics.INBOX and self.left == 0:
-                    raise TransientError("killed")
-                self.left -= topic == topics.INBOX
-                yield [message]
-
-
-def test_what_a_run_that_is_killed_while_it_reads_has_judged_is_not_read_again(line: Pipeline) -> None:
-    line.put(topics.INBOX, *(placed(f"o-{number}") for number in range(30)))
-    line.all_stages()
-    with pytest.raises(TransientError):
-        line.audit(log=CutOff(line.bootstrap, 25))
-    report = audited(line)
-    assert (report.state, report.topics[topics.INBOX].read) == (State.COMPLETE, 10)
-
-
 def test_what_retention_removed_before_it_was_audited_is_said_and_not_guessed(line: Pipeline) -> None:
     line.put(topics.INBOX, placed("first"))
     line.all_stages()
     assert audited(line).state is State.COMPLETE
-    line.put(topics.INBOX, placed("first-again"), *(event("packed", "first") for _ in range(3)))
-    line.all_stages()
-    ends = line.rows("SELECT partition, next_offset FROM audit_positions WHERE topic = %s", topics.INBOX)
     partition = partition_of(b"first", PARTITIONS)
-    before = next(row["next_offset"] for row in ends if row["partition"] == partition)
-    remove(line, topics.INBOX, partition, before + 2)
+    line.put(topics.INBOX, *(event("packed", "first") for _ in range(4)))
+    line.deliver("validate", drop=everything)
+    remove(line, topics.INBOX, partition, 3)
     report = audited(line)
-    assert (report.state, report.topics[topics.INBOX].removed) == (State.UNJUDGED, 2)
-    assert any("retention removed 2 records" in note for note in report.notes)
+    assert (report.state, report.topics[topics.INBOX].removed) == (State.MISSING, 2)
+    assert report.missing == 2
+    assert any("2 records that were never accounted for are gone" in note for note in report.notes)
+    line.all_stages()
     assert audited(line).state is State.COMPLETE
 
 
-def test_a_change_older_than_what_is_left_of_the_status_topic_is_not_announced_again(line: Pipeline) -> None:
+def test_what_retention_removes_after_it_was_handled_is_no_news(line: Pipeline) -> None:
+    line.put(topics.INBOX, *(event("packed", "first") for _ in range(4)))
+    line.all_stages()
+    for topic in (topics.INBOX, topics.EVENTS):
+        remove(line, topic, partition_of(b"first", PARTITIONS), 3)
+    report = audited(line)
+    assert (report.state, report.notes) == (State.COMPLETE, [])
+
+
+def test_a_change_whose_status_event_retention_removed_is_not_announced_again(line: Pipeline) -> None:
     line.put(topics.INBOX, placed("old"))
     line.all_stages()
-    partition = partition_of(b"old", PARTITIONS)
-    remove(line, topics.STATUS, partition, 1)
-    report = audited(line)
-    assert (report.changes_unjudged, report.missing, report.state) == (1, 0, State.UNJUDGED)
+    remove(line, topics.STATUS, partition_of(b"old", PARTITIONS), 1)
+    assert audited(line).state is State.COMPLETE
     assert line.log(topics.STATUS) == []
 
 
@@ -365,7 +357,8 @@ def test_what_came_again_with_the_same_content_is_a_duplicate_and_no_news(
     line.put(topics.INBOX, *(() if early else sent))
     line.all_stages()
     report = audited(line)
-    assert (report.state, report.topics[topics.INBOX].statuses[RecordStatus.DUPLICATE]) == (State.COMPLETE, 2)
+    assert (report.state, report.topics[topics.INBOX].handled) == (State.COMPLETE, 4)
+    assert history(line, "again") == ["accepted", "paid"]
 
 
 def test_what_waited_in_vain_is_parked_by_the_audit_though_no_other_event_comes(line: Pipeline) -> None:

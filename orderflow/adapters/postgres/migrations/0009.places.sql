@@ -23,12 +23,12 @@ CREATE TABLE audit_logs (
     PRIMARY KEY (topic_id, partition)
 );
 
--- Counts the changes, so that a change that was never announced is found however clocks behave. Only the last hour's
+-- Counts the changes, so that a change that was never announced is found however clocks behave. Only the last minutes'
 -- changes get a number here: older changes are announced, and to number them would write the whole table anew.
 ALTER TABLE history ADD COLUMN serial bigint;
 CREATE SEQUENCE history_serial OWNED BY history.serial;
 ALTER TABLE history ALTER COLUMN serial SET DEFAULT nextval('history_serial');
-UPDATE history SET serial = nextval('history_serial') WHERE recorded_at > now() - interval '1 hour';
+UPDATE history SET serial = nextval('history_serial') WHERE recorded_at > now() - interval '10 minutes';
 CREATE INDEX history_by_serial ON history USING brin (serial) WITH (pages_per_range = 32, autosummarize = on);
 
 -- replays are the operators' replays that were decided, former_digests the digests of contents that an edit replaced,
@@ -43,4 +43,6 @@ ALTER TABLE orders
     ADD COLUMN decided        json,
     ADD COLUMN content_digest text;
 
-ALTER TABLE parked ADD COLUMN replayed_at timestamptz;
+ALTER TABLE parked
+    ADD COLUMN replayed_at timestamptz,
+    ADD COLUMN topic_id    text NOT NULL DEFAULT '';
