@@ -1,8 +1,11 @@
-"""`python -m bench.audit [--records N ...]`: how long the audit takes over a log of N records, and how much memory.
+"""`python -m bench.audit [--records N ...] [--counted N]`: how long the audit takes over a log of N records, and how much
+memory.
 
 A third of the records each are placed orders, their verdicts and their status events, as the stages' own code makes
-them; the database has a row for each, as the stages leave it. Each size is audited twice: from the beginning, and
-again with nothing new. Kafka, PostgreSQL and the audit share all cores, as in the sandbox.
+them; the database has a row for each, as the stages leave it. Each size is audited three times: without any recorded
+place, so that every record is a gap and has to be read (`read`, what every record cost before places were recorded);
+again with nothing new; and with all places recorded (`counted`). --counted adds records without rows up to that size,
+which only the last kind of run judges. Kafka, PostgreSQL and the audit share all cores, as in the sandbox.
 """
 
 from __future__ import annotations
@@ -20,15 +23,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 from confluent_kafka import Consumer, Producer, TopicPartition
+from psycopg.sql import SQL, Identifier
 
 from bench.machine import ROOT, hardware
 from bench.workload import SMALL_ORDER
+from orderflow.adapters.kafka.log import Log
 from orderflow.adapters.kafka.producer import producer_config
 from orderflow.adapters.postgres.schema import migrate
 from orderflow.domain.events import type_of
 from orderflow.domain.rules import Rules
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import CloudEvent
+from orderflow.messaging.handled_places import HISTORY
 from orderflow.settings import KafkaSettings
 from orderflow.track import decision
 from orderflow.validate.handler import validate
@@ -67,7 +73,7 @@ _CHUNK: Final = 10_000
 @dataclass(frozen=True, slots=True)
 class Measurement:
     records: int
-    again: bool
+    name: str
     seconds: float
     peak_mb: float
     state: str
@@ -76,7 +82,9 @@ class Measurement:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.audit", description=__doc__.partition("\n\n")[0])
     parser.add_argument("--records", type=int, nargs="+", default=[100_000, 1_000_000])
-    sizes = sorted(parser.parse_args(arguments).records)
+    parser.add_argument("--counted", type=int, default=10_000_000)
+    options = parser.parse_args(arguments)
+    sizes = sorted(options.records)
     print(hardware())
     print(f"{'records':>10} {'run':>8} {'seconds':>9} {'records/s':>10} {'peak MB':>9}  state")
     with tempfile.TemporaryDirectory(prefix="orderflow-bench-") as name:
@@ -85,16 +93,59 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with EmbeddedKafka(folder / "kafka") as kafka, EmbeddedPostgres(folder / "postgres") as postgres:
             migrate(postgres.url)
             create_order_topics(kafka.bootstrap, PARTITIONS)
+            servers = (kafka.bootstrap, postgres.url)
             made = 0
             for size in sizes:
-                _make(kafka.bootstrap, postgres.url, range(made // 3, size // 3))
-                made = size
-                with psycopg.connect(postgres.url, autocommit=True) as connection:
-                    connection.execute("DELETE FROM audit_positions")
-                    connection.execute("DELETE FROM audit_runs")
-                for again in (False, True):
-                    _print(_measure(folder, kafka.bootstrap, postgres.url, size, again=again))
+                _make(*servers, range(made // 3, size // 3))
+                made = size // 3 * 3
+                _forget(postgres.url)
+                _print(_measure(folder, *servers, made, "read"))
+                _print(_measure(folder, *servers, 0, "again"))
+                _forget(postgres.url)
+                _record_places(*servers)
+                _print(_measure(folder, *servers, made, "counted"))
+            if options.counted > made:
+                _fill(kafka.bootstrap, options.counted - made)
+                _forget(postgres.url)
+                _record_places(*servers)
+                _print(_measure(folder, *servers, options.counted, "counted"))
     return 0
+
+
+def _forget(database_url: str) -> None:
+    """What the audit and the stages know of places."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        for table in ("handled", "audit_logs", "audit_runs"):
+            connection.execute(SQL("DELETE FROM {}").format(Identifier(table)))
+
+
+def _record_places(bootstrap: str, database_url: str) -> None:
+    """All offsets of all topics, and all changes, as the stages record them."""
+    log = Log({"bootstrap.servers": bootstrap})
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        statement = "INSERT INTO handled VALUES (%s, %s, %s, %s, int8multirange(int8range(%s, %s)))"
+        for stage, topic in _STAGES.items():
+            topic_log = log.describe(topic)
+            for partition, offsets in topic_log.partitions.items():
+                row = (stage, topic, topic_log.topic_id, partition, offsets.start, offsets.end)
+                connection.execute(statement, row)
+        (last,) = connection.execute("SELECT last_value FROM history_serial").fetchone() or (0,)
+        connection.execute(statement, ("track", HISTORY, HISTORY, 0, 1, last + 1))
+
+
+def _fill(bootstrap: str, count: int) -> None:
+    """Small records, a third in each topic."""
+    producer = Producer(producer_config(KafkaSettings(kafka_bootstrap=bootstrap)))
+    names = list(_STAGES.values())
+    for number in range(count):
+        while True:
+            try:
+                producer.produce(names[number % 3], b"x" * 100, partition=number // 3 % PARTITIONS)
+                break
+            except BufferError:
+                producer.poll(0.1)
+    producer.flush(120)
+    _commit(bootstrap)
 
 
 def _make(bootstrap: str, database_url: str, numbers: range) -> None:
@@ -172,7 +223,7 @@ def _commit(bootstrap: str) -> None:
         consumer.close()
 
 
-def _measure(folder: Path, bootstrap: str, database_url: str, records: int, *, again: bool) -> Measurement:
+def _measure(folder: Path, bootstrap: str, database_url: str, expected: int, name: str) -> Measurement:
     notifications = folder / "notifications.toml"
     notifications.write_text(NOTIFICATIONS)
     environment = {
@@ -182,6 +233,7 @@ def _measure(folder: Path, bootstrap: str, database_url: str, records: int, *, a
         "DATABASE_URL": database_url,
         "NOTIFICATIONS_FILE": str(notifications),
         "AUDIT_GRACE_SECONDS": "0",
+        "AUDIT_SECONDS": "3600",
     }
     started = time.monotonic()
     process = subprocess.Popen(
@@ -191,16 +243,14 @@ def _measure(folder: Path, bootstrap: str, database_url: str, records: int, *, a
     output = process.stdout.read()
     _, _, usage = os.wait4(process.pid, 0)
     report = json.loads(output)
-    expected = 0 if again else records // 3 * 3
     assert report["records"] == expected, f"{report['records']} records were audited"  # noqa: S101 - of the bench itself
-    return Measurement(expected, again, time.monotonic() - started, usage.ru_maxrss / 1024, report["state"])
+    return Measurement(expected, name, time.monotonic() - started, usage.ru_maxrss / 1024, report["state"])
 
 
 def _print(run: Measurement) -> None:
     rate = f"{run.records / run.seconds:,.0f}" if run.records else "-"
-    name = "again" if run.again else "first"
     print(
-        f"{run.records:>10,} {name:>8} {run.seconds:>9.1f} {rate:>10} {run.peak_mb:>9.0f}  {run.state}",
+        f"{run.records:>10,} {run.name:>8} {run.seconds:>9.1f} {rate:>10} {run.peak_mb:>9.0f}  {run.state}",
         flush=True,
     )
 

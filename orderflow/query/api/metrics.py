@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
+    from orderflow.query.store.places import Unaccounted
     from orderflow.query.store.statistics import Outcomes
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -123,6 +124,19 @@ def of_audit(run: dict[str, Any] | None) -> str:
                     if fate != "judged"
                 ],
             ),
+        ],
+    )
+
+
+def of_places(unaccounted: Sequence[Unaccounted]) -> str:
+    return _text(
+        "orderflow",
+        [
+            (
+                "unaccounted_records",
+                "Records since the last audit that are not handled while a later one of their partition is.",
+                [({"stage": each.stage, "topic": each.topic}, each.count) for each in unaccounted],
+            )
         ],
     )
 

@@ -90,6 +90,7 @@ def blueprint(reader: Reader) -> Blueprint:
     def prometheus() -> Response:
         text = metrics.of_outcomes(outcomes.get(), needs.get())
         text += metrics.of_audit(reader.last_finished_audit())
+        text += metrics.of_places(reader.unaccounted())
         text += metrics.of_alerts(alerts.get(), datetime.now(UTC))
         return Response(text, content_type=metrics.CONTENT_TYPE)
 

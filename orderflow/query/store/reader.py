@@ -12,6 +12,7 @@ from orderflow.query.store import (
     counts,
     orders,
     parked,
+    places,
     release_evidence,
     search,
 )
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from orderflow.actions.parked_event import ParkedEvent
     from orderflow.actions.service import Selection
     from orderflow.query.store.filters import OrderFilter, ParkedFilter
+    from orderflow.query.store.places import Unaccounted
     from orderflow.query.store.read_model import (
         ActionResult,
         OrderRecord,
@@ -116,6 +118,10 @@ class Reader:
         """The orders that exceed the shop's time limits, counted by the alert's code."""
         with self._pool.snapshot() as connection:
             return {need.name: need for need in self._alerts.counts(connection)}
+
+    def unaccounted(self) -> list[Unaccounted]:
+        with self._pool.snapshot() as connection:
+            return places.unaccounted(connection)
 
     def rates(self) -> list[Rate]:
         with self._pool.snapshot() as connection:

@@ -4,6 +4,7 @@ clocks that jump, places that nobody recorded."""
 import subprocess
 from dataclasses import replace
 
+import psycopg
 import pytest
 from confluent_kafka import Producer
 from support.events import event, paid, placed
@@ -17,6 +18,8 @@ from orderflow.audit.kafka_record import KafkaRecord
 from orderflow.audit.report import Remedy, Report, State
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import CloudEvent
+from orderflow.messaging.handled_places import HISTORY
+from orderflow.query.store.places import unaccounted
 from orderflow_sandbox.sandbox import create_order_topics
 from orderflow_sandbox.servers.topics import admin_client
 
@@ -291,3 +294,23 @@ def test_a_record_that_cannot_be_unpacked_is_named_by_its_place(line: Pipeline) 
 
     records = line.run(read)
     assert [(record.offset, record.unreadable) for record in records] == [(0, False), (1, True), (2, False)]
+
+
+def test_records_that_nobody_accounts_for_are_counted_without_reading_any_log(line: Pipeline) -> None:
+    def count() -> dict[str, int]:
+        with psycopg.connect(line.url) as connection:
+            return {each.stage: each.count for each in unaccounted(connection) if each.topic != HISTORY}
+
+    line.put(topics.INBOX, *(placed(f"counted-{number}") for number in range(12)))
+    line.all_stages()
+    assert audited(line).state is State.COMPLETE
+    assert set(count().values()) == {0}
+    lost = [placed(f"lost-{number}") for number in range(8)]
+    line.put(topics.INBOX, *lost, *(paid(f"counted-{number}") for number in range(12)))
+    line.deliver("validate", drop=lambda record: record.attribute("subject").startswith("lost"))
+    line.all_stages()
+    assert count()["validate"] == len(lost)
+    assert audited(line).missing == len(lost)
+    line.all_stages()
+    audited(line)
+    assert count()["validate"] == 0

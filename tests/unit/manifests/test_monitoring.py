@@ -23,6 +23,7 @@ from knrollout.controller.metrics import Metrics
 from orderflow.domain.attention import STUCK_CODES
 from orderflow.kn_order.app import app as kn_order
 from orderflow.query.api import metrics
+from orderflow.query.store.places import Unaccounted
 from orderflow.query.store.statistics import LedgerCount, Need, NotificationCount, Outcomes, ParkedCount
 
 
@@ -150,10 +151,11 @@ def exported() -> dict[str, set[str]]:
         "report": {
             "missing_count": 1,
             "remedies": {"republished": 1},
-            "topics": {"orders.inbox.v1": {"read": 1, "missing": 1}},
+            "topics": {"orders.inbox.v1": {"judged": 1, "missing": 1}},
         },
     }
     text = metrics.of_outcomes(sample, {"held": Need("held", 1, now)}) + metrics.of_audit(run)
+    text += metrics.of_places([Unaccounted("track", "orders.events.v1", 1)])
     text += metrics.of_alerts({code: Need(code, 1, now) for code in STUCK_CODES}, now)
     labels_by_metric = {
         sample.name: set(sample.labels)
