@@ -1,5 +1,4 @@
-"""`python -m bench.audit [--records N ...] [--counted N]`: how long the audit takes over a log of N records, and how much
-memory.
+"""`python -m bench.audit [--records N ...] [--counted N]`: how long the audit takes over N records.
 
 A third of the records each are placed orders, their verdicts and their status events, as the stages' own code makes
 them; the database has a row for each, as the stages leave it. Each size is audited three times: without any recorded

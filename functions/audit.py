@@ -59,12 +59,12 @@ def build() -> AuditRun:
         database = Database(settings)
         orders = OrderStore(database, revision=settings.k_revision, waiting=Waiting())
         try:
-            async with AuditStore.open(settings) as store:
+            async with AuditStore.open(settings) as store, GapReader(client_config(settings)) as reader:
                 if store is None:
                     return None
                 audit = Audit(
                     log=Log(client_config(settings)),
-                    reader=GapReader(client_config(settings)),
+                    reader=reader,
                     store=store,
                     places=HandledStore(database),
                     publisher=publisher,

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from orderflow.audit.store import AuditStore
     from orderflow.messaging.handled_places import Store
 
-_PART: Final = 1000
+_PART: Final = 5000
 """Offsets that are read, judged and repaired at once."""
 _CHECKPOINT_REACH: Final = 20
 """How far below the end of what is judged a record is looked for that becomes a checkpoint."""

@@ -266,12 +266,13 @@ class Stages:
             "republish_per_second": 1000,
             "revision": "audit-00001",
         } | options
-        async with AuditStore.open(self._line._settings) as store:
+        config = {"bootstrap.servers": self._line.bootstrap}
+        async with AuditStore.open(self._line._settings) as store, GapReader(config) as reader:
             if store is None:
                 return None
             audit = Audit(
                 log=log or self._log,
-                reader=GapReader({"bootstrap.servers": self._line.bootstrap}),
+                reader=reader,
                 store=store,
                 places=HandledStore(self._database),
                 publisher=through,

@@ -287,10 +287,10 @@ def test_a_record_that_cannot_be_unpacked_is_named_by_its_place(line: Pipeline) 
     assert producer.flush(120) == 0
     producer.produce(topics.EVENTS, b"good", partition=0)
     assert producer.flush(30) == 0
-    reader = GapReader({"bootstrap.servers": line.bootstrap})
 
     async def read(_stages: object) -> list[KafkaRecord]:
-        return await reader.read(topics.EVENTS, [Gap(partition=0, first=0, end=3)])
+        async with GapReader({"bootstrap.servers": line.bootstrap}) as reader:
+            return await reader.read(topics.EVENTS, [Gap(partition=0, first=0, end=3)])
 
     records = line.run(read)
     assert [(record.offset, record.unreadable) for record in records] == [(0, False), (1, True), (2, False)]
