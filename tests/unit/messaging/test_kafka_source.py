@@ -1,0 +1,163 @@
+"""Times and URIs that KafkaSource takes and refuses: the values of the CloudEvents SDK for Java 4.0.1 on Java 17."""
+
+import pytest
+
+from orderflow.messaging.kafka_source import is_uri_reference, normalised_time
+
+DAY = "2026-11-28T10:00:00"
+
+
+@pytest.mark.parametrize(
+    ("time", "sent"),
+    [
+        (f"{DAY}Z", f"{DAY}Z"),
+        ("2026-11-28T10:00Z", f"{DAY}Z"),
+        (f"{DAY}.Z", f"{DAY}Z"),
+        (f"{DAY}.120Z", f"{DAY}.12Z"),
+        (f"{DAY}.123456789Z", f"{DAY}.123456789Z"),
+        ("2026-11-28t10:00:00z", f"{DAY}Z"),
+        (f"{DAY}+02", f"{DAY}+02:00"),
+        (f"{DAY}+02:00:30", f"{DAY}+02:00:30"),
+        (f"{DAY}-00:00:30", f"{DAY}-00:00:30"),
+        (f"{DAY}+18:00", f"{DAY}+18:00"),
+        (f"{DAY}-18:00", f"{DAY}-18:00"),
+        (f"{DAY}-00:00", f"{DAY}Z"),
+        ("0000-02-29T00:00:00Z", "0000-02-29T00:00:00Z"),
+        ("-0001-01-01T00:00:00Z", "-0001-01-01T00:00:00Z"),
+        ("+12026-01-01T00:00:00Z", "+12026-01-01T00:00:00Z"),
+        ("+0012026-01-01T00:00:00Z", "+12026-01-01T00:00:00Z"),
+        ("+000000000-12-31T23:59:59Z", "0000-12-31T23:59:59Z"),
+        ("+999999999-12-31T23:59:59Z", "+999999999-12-31T23:59:59Z"),
+    ],
+)
+def test_a_time_is_taken_and_written_as_java_writes_it(time: str, sent: str) -> None:
+    assert normalised_time(time) == sent
+    assert normalised_time(sent) == sent
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        "",
+        DAY,
+        "2026-11-28",
+        "2026-11-28T10Z",
+        "2026-11-28 10:00:00Z",
+        f" {DAY}Z",
+        f"{DAY}Z ",
+        f"{DAY},5Z",
+        f"{DAY}.1234567890Z",
+        "2026-11-28T10:00.5Z",
+        f"{DAY}+2",
+        f"{DAY}+0200",
+        f"{DAY}+02:0",
+        f"{DAY}+02:00:3",
+        f"{DAY}+18:00:01",
+        f"{DAY}+18:30",
+        f"{DAY}+17:60",
+        f"{DAY}GMT",
+        "20261128T100000Z",
+        "2026-W01-1T00:00:00Z",
+        "2026-02-29T00:00:00Z",
+        "1900-02-29T00:00:00Z",
+        "2026-00-01T00:00:00Z",
+        "2026-13-01T00:00:00Z",
+        "2026-11-28T24:00:00Z",
+        "2026-11-28T23:59:60Z",
+        "-0000-01-01T00:00:00Z",
+        "+2026-01-01T00:00:00Z",
+        "12026-01-01T00:00:00Z",
+        "+1000000000-12-31T23:59:59Z",
+        "\uff12026-11-28T10:00:00Z",
+    ],
+)
+def test_another_text_is_no_time(time: str) -> None:
+    assert normalised_time(time) is None
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "",
+        "/storefront/web",
+        "#",
+        "?",
+        "a#b",
+        "?a?b",
+        "a?b[c]",
+        "a#[",
+        "a/b:c",
+        "a:b",
+        "x+1.-:y",
+        "urn:a:b",
+        "urn:a[b]",
+        "x:[",
+        "a:?b",
+        "mailto:a@b",
+        "///",
+        "//?q",
+        "http:///x",
+        "http:/",
+        "http://h:port/",
+        "http://a_b/",
+        "http://999.1.1.1/",
+        "//a@b@c",
+        "//%41",
+        "http://u@[::1]:80/x",
+        "http://[::1]:/",
+        "http://[::1%eth0]/",
+        "http://[fe80::1%a_b.1]/",
+        "http://[::1.2.3.4]/",
+        "/~a'(b)*!;c=d,e&f=g+h$",
+        "/\u00e9",
+        "http://h/\u00e9?\u00e9#\u00e9",
+    ],
+)
+def test_a_uri_reference_is_taken(uri: str) -> None:
+    assert is_uri_reference(uri)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "::",
+        ":a",
+        "x:",
+        "urn:",
+        "http:#f",
+        "1x:y",
+        "x_:y",
+        "a[b",
+        "//a[b]",
+        "//",
+        "http://",
+        "#a#b",
+        "a b",
+        "/a\tb",
+        "/a^b",
+        "/a|b",
+        "/a`b",
+        "/a{b}",
+        '/a"b',
+        "/a<b",
+        "/a\\b",
+        "%",
+        "/%4",
+        "/%zz",
+        "/\u0080",
+        "/\u00a0",
+        "/\u2028",
+        "http://[::1",
+        "http://[::1]x/",
+        "http://[::1]:a/",
+        "http://[::1]@b/",
+        "http://[g::1]/",
+        "http://[]/",
+        "http://[v1.a]/",
+        "http://[1.2.3.4]/",
+        "http://[fe80::1%]/",
+        "http://[fe80::1%a-b]/",
+    ],
+)
+def test_another_text_is_no_uri_reference(uri: str) -> None:
+    assert not is_uri_reference(uri)
