@@ -9,7 +9,12 @@ from __future__ import annotations
 import re
 from calendar import monthrange
 from ipaddress import AddressValueError, IPv6Address
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from orderflow.errors import PoisonError, Reason
+
+if TYPE_CHECKING:
+    from orderflow.messaging.cloudevent import CloudEvent
 
 _TIME: Final = re.compile(
     r"(?P<year>\d{4}|-\d{4,9}|\+\d{5,9})-(?P<month>\d\d)-(?P<day>\d\d)[Tt]"
@@ -45,6 +50,19 @@ _HIERARCHICAL: Final = re.compile(
 )
 _COLON_BEFORE_ANY_PATH: Final = re.compile(r"[^/?#]*:")
 _SCOPE: Final = re.compile(r"[A-Za-z0-9_.]+")
+
+
+def check(event: CloudEvent) -> None:
+    """Raises PoisonError, which names the attribute, where KafkaSource would take the event's record for no CloudEvent.
+
+    The event is one that orderflow.messaging.cloudevent.checked has passed: everything else in it is legal there.
+    """
+    for name, uri in (("source", event.source), ("dataschema", event.extensions.get("dataschema", ""))):
+        if not is_uri_reference(uri):
+            raise PoisonError(Reason("attribute_invalid", name, "this is no URI reference"))
+    if event.time and normalised_time(event.time) is None:
+        text = "this is no time as in 2026-11-29T10:00:00Z or 2026-11-29T10:00:00+02:00"
+        raise PoisonError(Reason("time_invalid", "time", text))
 
 
 def normalised_time(text: str) -> str | None:

@@ -1,8 +1,15 @@
 """Times and URIs that KafkaSource takes and refuses: the values of the CloudEvents SDK for Java 4.0.1 on Java 17."""
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from orderflow.messaging.kafka_source import is_uri_reference, normalised_time
+from orderflow.errors import PoisonError
+from orderflow.messaging import cloudevent
+from orderflow.messaging.cloudevent import JSON, CloudEvent
+from orderflow.messaging.kafka_source import check, is_uri_reference, normalised_time
+from orderflow_sandbox.delivery.events import head_of
+from orderflow_sandbox.delivery.records import Origin, Record, events_of_poll
 
 DAY = "2026-11-28T10:00:00"
 
@@ -161,3 +168,63 @@ def test_a_uri_reference_is_taken(uri: str) -> None:
 )
 def test_another_text_is_no_uri_reference(uri: str) -> None:
     assert not is_uri_reference(uri)
+
+
+PRINTABLE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=40)
+URIS = st.text(st.sampled_from("ab1:/?#[]@%4-._~^|"), min_size=1, max_size=12)
+TIMES = st.text(st.sampled_from("0123456789:+-.TZtz "), max_size=30) | st.datetimes(
+    timezones=st.timezones()
+).map(lambda time: time.isoformat())
+EXTENSIONS = st.dictionaries(
+    st.from_regex(r"[a-z0-9]{1,8}", fullmatch=True).filter(lambda name: name not in RESERVED),
+    PRINTABLE,
+    max_size=4,
+)
+RESERVED = {"specversion", "type", "source", "id", "subject", "time", "datacontenttype"}
+
+
+def delivered(event: CloudEvent) -> CloudEvent:
+    """The event as the next stage reads it."""
+    headers = [(name, str(value).encode()) for name, value in event.kafka_headers()]
+    record = Record("orders.inbox.v1", 3, 42, 0, event.key, event.data, headers)
+    (sent,) = events_of_poll([record], Origin("orderflow", "validate", {}))
+    assert sent is not None
+    lines = (head_of(sent) or b"").removesuffix(b"\r\n").split(b"\r\n")
+    pairs = [line.partition(b":")[::2] for line in lines]
+    return cloudevent.from_http([(name, value.strip()) for name, value in pairs], sent.data or b"")
+
+
+@given(URIS | PRINTABLE, TIMES, EXTENSIONS, URIS | st.none())
+@example("a[b", "", {}, None)
+@example("/shop", "2026-11-29T10:00:00+18:30", {}, None)
+@example("/shop", "", {}, "::")
+def test_what_the_check_passes_arrives_as_the_same_event_and_what_it_refuses_does_not(
+    source: str, time: str, extensions: dict[str, str], schema: str | None
+) -> None:
+    extensions |= {} if schema is None else {"dataschema": schema}
+    event = CloudEvent("t.v1", source, "e-1", "o-1", time, b"{}", JSON, extensions)
+    try:
+        event = cloudevent.checked(event.attributes(), event.data, JSON)
+    except PoisonError:
+        return
+    try:
+        check(event)
+    except PoisonError:
+        with pytest.raises(PoisonError) as caught:
+            delivered(event)
+        assert caught.value.reasons[0].code == "not_a_cloudevent"
+    else:
+        arrived = delivered(event)
+        assert (arrived.source, arrived.id, arrived.type, arrived.subject, arrived.data) == (
+            event.source,
+            event.id,
+            event.type,
+            event.subject,
+            event.data,
+        )
+        assert arrived.extensions == event.extensions | {
+            "knativekafkapartition": "3",
+            "knativekafkaoffset": "42",
+        }
+        if event.time:
+            assert cloudevent.moment(arrived.time) == cloudevent.moment(event.time)
