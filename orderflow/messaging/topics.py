@@ -16,8 +16,8 @@ MAX_BYTES: Final = 2 * 1024 * 1024
 verdict with its reasons, a parked event with the record in base64) is larger than the record."""
 
 INBOX_COMPRESSION: Final = "uncompressed"
-"""compression.type of the inbox. The broker then unpacks what a producer has compressed, and refuses what is larger than
-max.message.bytes. Else it compares the compressed size, and no reader could take what is in the log."""
+"""compression.type of the inbox. The broker then unpacks what a producer has compressed, and refuses what is larger
+than max.message.bytes. Else it compares the compressed size, and no reader could take what is in the log."""
 
 
 def consumer_group(stage: str) -> str:
