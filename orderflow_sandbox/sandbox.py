@@ -30,6 +30,7 @@ from orderflow_sandbox.servers.topics import create_topics
 from orderflow_sandbox.serving import Serving, ServingOptions, load
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
 log = logging.getLogger(__name__)
@@ -226,12 +227,22 @@ class Sandbox:
         self._stack.push_async_callback(asyncio.to_thread, child.stop, Step(signal.SIGTERM, _STOP_SECONDS))
 
 
-def create_order_topics(bootstrap: str, partitions: int) -> None:
-    """Raises TopicMismatchError where one exists with another number of partitions."""
-    create_topics(bootstrap, [topics.INBOX], partitions=partitions)
+def create_order_topics(
+    bootstrap: str, partitions: int, *, replication: int = 1, config: Mapping[str, str] | None = None
+) -> None:
+    """The topics as kafka/base/topics.yaml has them, as far as one machine needs it; config is for all of them.
+
+    Raises TopicMismatchError where one exists with another number of partitions.
+    """
+    inbox = {"compression.type": topics.INBOX_COMPRESSION}
     larger = {"max.message.bytes": str(topics.MAX_BYTES)}
-    rest = [topic for topic in topics.ALL if topic != topics.INBOX]
-    create_topics(bootstrap, rest, partitions=partitions, config=larger)
+    for names, own in (
+        ([topics.INBOX], inbox),
+        ([topic for topic in topics.ALL if topic != topics.INBOX], larger),
+    ):
+        create_topics(
+            bootstrap, names, partitions=partitions, replication=replication, config={**own, **(config or {})}
+        )
 
 
 async def _wait_until_it_answers(url: str) -> None:

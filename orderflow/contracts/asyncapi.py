@@ -34,7 +34,8 @@ _CHANNELS: Final = (
     _Channel(
         "inbox",
         topics.INBOX,
-        "What shops, payment providers, warehouses and operators report about orders.",
+        "What shops, payment providers, warehouses and operators report about orders. An event has at most "
+        f"{cloudevent.MAX_EXTENSIONS} extension attributes, and {cloudevent.MAX_ATTRIBUTES_SIZE} bytes of attributes.",
         "validate",
         ("intake", "query", "shelve"),
         _INBOX_BYTES,

@@ -14,6 +14,7 @@ from orderflow.messaging import cloudevent
 _DATA: Final[dict[str, Any]] = {"anyOf": [{"$ref": REF + model.__name__} for model in INBOX.values()]}
 _TYPES: Final[dict[str, Any]] = {"type": "string", "enum": [type_of(kind) for kind in INBOX]}
 _ID: Final[dict[str, Any]] = {"type": "string", "pattern": f"^{cloudevent.ID.pattern}$"}
+_SOURCE: Final[dict[str, Any]] = _ID | {"format": "uri-reference"}
 _SUBJECT: Final[dict[str, Any]] = {"type": "string", "pattern": f"^{cloudevent.SUBJECT.pattern}$"}
 _TIME: Final[dict[str, Any]] = {"type": "string", "format": "date-time"}
 _EVENT: Final[dict[str, Any]] = {
@@ -22,7 +23,7 @@ _EVENT: Final[dict[str, Any]] = {
     "properties": {
         "specversion": {"const": "1.0"},
         "type": _TYPES,
-        "source": _ID,
+        "source": _SOURCE,
         "id": _ID,
         "subject": _SUBJECT,
         "time": _TIME,
@@ -35,7 +36,7 @@ _EVENT: Final[dict[str, Any]] = {
 _ATTRIBUTES: Final = (
     Parameter("ce-specversion", "header", {"const": "1.0"}, "Binary mode: always 1.0."),
     Parameter("ce-type", "header", _TYPES, "Binary mode: what happened."),
-    Parameter("ce-source", "header", _ID, "Binary mode: the producer."),
+    Parameter("ce-source", "header", _SOURCE, "Binary mode: the producer."),
     Parameter(
         "ce-id",
         "header",
@@ -77,7 +78,9 @@ def _event(path: str, name: str) -> Operation:
         (_ACCEPTED, *_REFUSALS),
         parameters=_ATTRIBUTES,
         body=Body({JSON: _DATA, cloudevent.STRUCTURED: _EVENT}, models=tuple(INBOX.values())),
-        details="A CloudEvent, in binary mode (attributes in headers, the data as the body) or structured.",
+        details="A CloudEvent, in binary mode (attributes in headers, the data as the body) or structured. It has at "
+        f"most {cloudevent.MAX_EXTENSIONS} extension attributes, and {cloudevent.MAX_ATTRIBUTES_SIZE} bytes of "
+        "attributes.",
     )
 
 

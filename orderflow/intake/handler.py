@@ -16,7 +16,7 @@ from orderflow.adapters.http.endpoint import EVENT, answers_every_error, posts_o
 from orderflow.domain.events import OrderPlaced, parse, type_of
 from orderflow.domain.orders import Order
 from orderflow.errors import PoisonError, Reason, TransientError
-from orderflow.messaging import cloudevent, inbox_event, topics, trace_context
+from orderflow.messaging import cloudevent, inbox_event, kafka_source, topics, trace_context
 from orderflow.messaging.cloudevent import CloudEvent, derived_id, now
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class Intake:
         if not client.may_send(event.source):
             return _forbidden("this API key may not send events of this source")
         inbox_event.read(event)
+        kafka_source.check(event)
         return await self._publish(event, request)
 
     async def _order(self, request: Request, client: Principal) -> Response:

@@ -39,6 +39,20 @@ ID: Final = re.compile(r"[\x21-\x7e]{1,256}")
 EXTENSION: Final = re.compile(r"[a-z0-9]{1,64}")
 SUBJECT: Final = re.compile(ORDER_ID_PATTERN)
 MAX_EXTENSION_LENGTH: Final = 1024
+MAX_EXTENSIONS: Final = 32
+MAX_ATTRIBUTES_SIZE: Final = 8 * 1024
+"""Bytes of the names and values of all attributes. Each attribute is an HTTP header, and a gateway has room for 100
+headers and 60 KiB of them (Envoy's defaults). It answers 431 to an event with more, at the stage and at the dead-letter
+sink, so that KafkaSource drops the event."""
+_ADDED_ON_THE_WAY: Final = frozenset(
+    {
+        *("partitionkey", "traceparent", "tracestate", "replay"),
+        *("knativekafkapartition", "knativekafkaoffset"),
+        *("knativeerrordest", "knativeerrorcode", "knativeerrordata"),
+    }
+)
+"""Extensions that intake, operators' actions and KafkaSource add. They do not count, or an event that one stage has
+taken could be too large for the next."""
 _VARIANTS: Final = "89ab" * 4
 """The 17th hexadecimal digit of a UUID by its raw value: RFC 9562 sets its first two bits to 10."""
 _MEDIA_TYPE: Final = re.compile(r"[\x20-\x7e]{1,256}")
@@ -212,6 +226,27 @@ def _text(value: str | bool | int) -> str:
     return str(value)
 
 
+def _check_extensions(extensions: dict[str, str], size: int) -> None:
+    """size is that of all other attributes, in bytes."""
+    count = 0
+    for name, value in extensions.items():
+        if not (
+            _is_extension(name)
+            and value.isascii()
+            and value.isprintable()
+            and len(value) <= MAX_EXTENSION_LENGTH
+        ):
+            raise _unusable(name, "extension names are [a-z0-9], values printable ASCII")
+        if name in _ADDED_ON_THE_WAY:
+            continue
+        count += 1
+        size += len(name) + len(value)
+        if count > MAX_EXTENSIONS:
+            raise _unusable(name, f"an event has at most {MAX_EXTENSIONS} extension attributes")
+        if size > MAX_ATTRIBUTES_SIZE:
+            raise _unusable(name, f"the attributes of an event have at most {MAX_ATTRIBUTES_SIZE} bytes")
+
+
 def checked(attributes: dict[str, str], data: bytes, content_type: str) -> CloudEvent:
     """A CloudEvent that every later stage can pass on. Raises PoisonError, which names the bad attribute."""
     if attributes.pop("specversion", None) != "1.0":
@@ -233,14 +268,7 @@ def checked(attributes: dict[str, str], data: bytes, content_type: str) -> Cloud
     time = attributes.pop("time", "")
     if time:
         moment(time)
-    for name, value in attributes.items():
-        if not (
-            _is_extension(name)
-            and value.isascii()
-            and value.isprintable()
-            and len(value) <= MAX_EXTENSION_LENGTH
-        ):
-            raise _unusable(name, "extension names are [a-z0-9], values printable ASCII")
+    _check_extensions(attributes, sum(map(len, (*required, subject, time, content_type))))
     # The next stage would read a record with such a content-type as a structured event.
     if content_type != JSON and (
         not _MEDIA_TYPE.fullmatch(content_type) or content_type.strip().lower().startswith(_CLOUDEVENTS)

@@ -131,7 +131,7 @@ class Dispatcher:
         self, client: SinkClient, event: Event, response: SinkResponse
     ) -> tuple[SinkResponse, Decision]:
         """A 303 is followed by a GET without a body."""
-        head = events.head_of(events.Event(event.attributes, None)) or b""
+        head = events.head_of(events.Event(event.attributes, None, event.trace)) or b""
         sink = client.sink
         decision = Decision.FOLLOW
         for _ in range(_MAX_REDIRECTS):

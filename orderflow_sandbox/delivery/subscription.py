@@ -27,7 +27,7 @@ class Subscription:
             "heartbeat.interval.ms": 3_000,
             "max.poll.interval.ms": 300_000,
             "max.partition.fetch.bytes": 65_536,
-            "isolation.level": "read_uncommitted",
+            "isolation.level": "read_committed",
             "partition.assignment.strategy": "cooperative-sticky",
             "allow.auto.create.topics": False,
             # Bounds what librdkafka buffers for one member, in addition to the partition queues.

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Self
 
 from orderflow.adapters.postgres.schema import migrate
-from orderflow.messaging import topics
 from orderflow_sandbox.sandbox import create_order_topics
 from orderflow_sandbox.servers.kafka import EmbeddedKafka
 from orderflow_sandbox.servers.nodes import Quorum, choose_ports, new_cluster_id
 from orderflow_sandbox.servers.postgres import EmbeddedPostgres
-from orderflow_sandbox.servers.topics import create_topics
 from orderflow_sandbox.serving import Serving, ServingOptions
 from tests.chaos import manifests
 from tests.chaos.delivery import Delivery
@@ -81,13 +79,11 @@ class Shop:
         if len(self.brokers) == 1:
             create_order_topics(self.bootstrap, self.partitions)
             return
-        config = {"min.insync.replicas": "2", "max.message.bytes": str(topics.MAX_BYTES)}
-        create_topics(
+        create_order_topics(
             self.bootstrap,
-            topics.ALL,
-            partitions=self.partitions,
+            self.partitions,
             replication=len(self.brokers),
-            config=config,
+            config={"min.insync.replicas": "2"},
         )
 
     def environment(self) -> dict[str, str]:

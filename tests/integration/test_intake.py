@@ -124,6 +124,69 @@ def test_a_malformed_cloudevent_is_a_400_that_names_the_attribute(intake: Stage)
         assert (answer.status_code, field in fields(answer)) == (400, True), field
 
 
+WRAPPED_SOURCES = ("a[b", "::", "x:", "http://", "//", "/a^b", "/%zz", "1x:y", "#a#b", "http://[g::1]/")
+WRAPPED_TIMES = (
+    "2026-11-29T10:00:00+18:30",
+    "2026-11-29T10:00:00+0200",
+    "2026-11-29 10:00:00Z",
+    "20261129T100000Z",
+    "2026-W48-7T10:00:00Z",
+    "2026-11-29T10Z",
+    "2026-11-29T10:00:00,5Z",
+    "2026-11-29T10:00:00.1234567890Z",
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        *(({"source": source}, "source") for source in WRAPPED_SOURCES),
+        *(({"extensions": {"dataschema": schema}}, "dataschema") for schema in WRAPPED_SOURCES),
+        *(({"time": time}, "time") for time in WRAPPED_TIMES),
+        ({"extensions": {f"x{number}": "" for number in range(33)}}, "x32"),
+        ({"extensions": {f"x{number}": "v" * 1000 for number in range(9)}}, "x8"),
+        ({"extensions": {"x": "v" * 1025}}, "x"),
+    ],
+)
+def test_what_kafkasource_would_not_deliver_as_this_event_is_a_400_in_both_modes(
+    intake: Stage, changes: dict[str, Any], field: str
+) -> None:
+    for send in (intake.binary, intake.structured):
+        answer = send(paid("wrapped", **changes))
+        assert (answer.status_code, fields(answer)) == (400, {field})
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/cloudevents",
+        "application/cloudevents+xml",
+        "application/cloudevents-batch+json",
+        "application/cloudevents+json ;charset=utf-8",
+        "Application/CloudEvents+JSON",
+    ],
+)
+def test_a_content_type_of_cloudevents_is_structured_or_a_400(intake: Stage, content_type: str) -> None:
+    sent = paid("content-type")
+    answer = intake.http.post(
+        "/", content=sent.data, headers=binary_headers(sent) | {"content-type": content_type}
+    )
+    structured = content_type.partition(";")[0].strip().lower().endswith("cloudevents+json")
+    assert (answer.status_code, fields(answer)) == (400, {"specversion" if structured else "content-type"})
+    document = sent.attributes() | {"datacontenttype": content_type, "data": {}}
+    answer = intake.http.post("/", json=document, headers={"content-type": "application/cloudevents+json"})
+    assert (answer.status_code, fields(answer)) == (400, {"datacontenttype"})
+
+
+def test_what_a_gateway_just_carries_is_taken(intake: Stage, tap: Tap) -> None:
+    extensions = {f"x{number}": "v" * 240 for number in range(32)}
+    sent = paid("largest", source="urn:shop:web", time="2026-11-29T10:00+02", extensions=extensions)
+    context = {"traceparent": f"00-{'4b' * 16}-{'b7' * 8}-01", "tracestate": "shop=" + "x" * 500}
+    assert intake.binary(sent, **context).status_code == 202
+    (found,) = tap.until(lambda _, event: event.subject == "largest")
+    assert found.extensions == extensions | context | {"partitionkey": "largest"}
+
+
 def test_a_body_over_256_kib_is_a_413_whether_or_not_it_is_announced(intake: Stage) -> None:
     large = b" " * (256 * 1024 + 1)
     assert post(intake, large).status_code == 413

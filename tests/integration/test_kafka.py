@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Producer
 from support.events import event, order, paid, placed
 from support.stage import Stage
 from support.topics import Tap
@@ -28,6 +28,7 @@ from orderflow.settings import KafkaSettings
 from orderflow.validate.handler import validate
 from orderflow_sandbox.sandbox import create_order_topics
 from orderflow_sandbox.servers.kafka import EmbeddedKafka
+from orderflow_sandbox.servers.topics import create_topics
 
 DEADLINE_SECONDS = 30
 
@@ -77,6 +78,37 @@ async def test_many_events_in_one_call_are_all_there_and_those_of_one_order_in_s
             [each.id for each in all_ if each.subject == f"many-{number}"] for all_ in (events, records)
         )
         assert recorded_ids == sent_ids
+
+
+def outcome(kafka: EmbeddedKafka, topic: str, value: bytes, **settings: str | int) -> KafkaError | None:
+    """What the broker says to one record in partition 0; None is its confirmation."""
+    outcomes: list[KafkaError | None] = []
+    producer = Producer(
+        {"bootstrap.servers": kafka.bootstrap, "enable.idempotence": True, "message.max.bytes": 10**9}
+        | settings
+    )
+    producer.produce(topic, value, partition=0, on_delivery=lambda error, _: outcomes.append(error))
+    assert producer.flush(DEADLINE_SECONDS) == 0
+    return outcomes[0]
+
+
+@pytest.mark.parametrize("compression", ["zstd", "gzip", "lz4", "snappy"])
+def test_the_inbox_takes_or_refuses_a_compressed_record_by_its_unpacked_size(
+    kafka: EmbeddedKafka, compression: str
+) -> None:
+    """The compressed size is that of a small order, which is all that a broker compares otherwise."""
+    packed: dict[str, str | int] = {"compression.type": compression, "batch.size": 2**31 - 1}
+    assert outcome(kafka, topics.INBOX, b" " * 1_000_000, **packed) is None
+    for size in (2_000_000, 40_000_000):
+        refusal = outcome(kafka, topics.INBOX, b" " * size, **packed)
+        assert refusal is not None
+        assert refusal.code() == KafkaError.MSG_SIZE_TOO_LARGE
+    assert outcome(kafka, topics.INBOX, b"{}") is None
+
+
+def test_what_compression_hides_is_taken_where_the_topic_does_not_forbid_it(kafka: EmbeddedKafka) -> None:
+    create_topics(kafka.bootstrap, ["as-the-producer-packs"], partitions=1)
+    assert outcome(kafka, "as-the-producer-packs", b" " * 40_000_000, **{"compression.type": "zstd"}) is None
 
 
 async def test_as_long_as_the_broker_does_not_confirm_nothing_counts_as_published(

@@ -106,6 +106,16 @@ def test_each_poison_is_parked_with_its_reason_and_answered(
     assert code in {reason["code"] for reason in found["reasons"]}
 
 
+@pytest.mark.parametrize(("count", "length", "field"), [(33, 1, "x32"), (9, 1000, "x8")])
+def test_more_attributes_than_a_gateway_carries_are_parked_with_the_name_of_the_first_beyond_it(
+    validate: Stage, tap: Tap, count: int, length: int, field: str
+) -> None:
+    name = f"v-attributes-{count}"
+    sent = paid(name, extensions={f"x{number}": "v" * length for number in range(count)})
+    assert validate.binary(sent).status_code == 204
+    assert [reason["field"] for reason in parked(tap, name)["reasons"]] == [field]
+
+
 def test_a_record_that_is_no_cloudevent_and_a_tombstone_are_parked(validate: Stage, tap: Tap) -> None:
     for name, body in (("v-foreign", b"hello"), ("v-tombstone", None)):
         headers = {

@@ -95,7 +95,8 @@ POISONS = [
 
 
 async def poisoned(run: Run) -> None:
-    """With few retries: a NUL in the key holds its partition for two rounds of them before it is dropped."""
+    """With few retries: a NUL in the key of a record that is no CloudEvent holds its partition for two rounds of them
+    before the record is dropped."""
     await run.shop.delivery.restart("hasty")
     await run.mid_load()
     with run.fault():
@@ -109,7 +110,7 @@ async def poisoned(run: Run) -> None:
 
 
 async def _pay_with_a_nul_in_the_key(run: Run) -> None:
-    """The event itself is good: KafkaSource drops the record, the audit publishes it again, the order is paid."""
+    """The event itself is good, and KafkaSource does not send the key of a CloudEvent: the order is paid."""
     scenario = next(
         endless_scenarios(run.rolls.randrange(2**32), f"{run.prefix}n", frozenset({"not paid yet"}))
     )

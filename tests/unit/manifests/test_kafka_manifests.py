@@ -45,6 +45,12 @@ def test_what_a_stage_makes_of_a_record_fits_into_its_topic() -> None:
     assert most[topics.INBOX] == 2**20 + 12
 
 
+def test_only_the_inbox_is_unpacked_by_the_broker_which_others_write_to() -> None:
+    compression = {name: spec["config"].get("compression.type") for name, spec in specs().items()}
+    assert compression.pop(topics.INBOX) == topics.INBOX_COMPRESSION
+    assert set(compression.values()) == {None}
+
+
 def test_no_topic_loses_what_a_broker_loses() -> None:
     for spec in specs().values():
         assert (spec["replicas"], spec["config"]["min.insync.replicas"]) == (3, 2)

@@ -212,6 +212,38 @@ def test_what_kafkasource_adds_is_taken_and_an_attribute_without_a_value_is_none
     assert event.data == b'{"a":1}'
 
 
+def numbered(count: int, length: int) -> dict[str, str | None]:
+    """Extensions with names of three characters."""
+    return {f"x{number:02}": "v" * length for number in range(count)}
+
+
+def test_32_extensions_and_8_kib_of_attributes_are_read_beside_those_that_are_added_on_the_way() -> None:
+    added: dict[str, str | None] = {
+        "replay": "r" * 64,
+        "tracestate": "t=" + "x" * 500,
+        "knativekafkapartition": "3",
+        "knativekafkaoffset": "42",
+        "knativeerrordest": "http://validate.orderflow.svc.cluster.local",
+        "knativeerrorcode": "500",
+        "knativeerrordata": "x" * 1000,
+    }
+    event = cloudevent.from_http(raw(binary(**numbered(32, 200), **added)), b"{}")
+    assert len(event.extensions) == 32 + 2 + len(added)
+
+
+@pytest.mark.parametrize(
+    ("extensions", "field"), [(numbered(33, 0), "x32"), (numbered(9, 1000), "x08"), (numbered(70, 1), "x32")]
+)
+def test_more_than_a_gateway_carries_is_poison_and_the_first_attribute_beyond_it_is_named(
+    extensions: dict[str, str | None], field: str
+) -> None:
+    assert poison(binary(**extensions)) == ("attribute_invalid", field)
+    body = whole(**extensions)
+    with pytest.raises(PoisonError) as caught:
+        cloudevent.from_http([(b"content-type", b"application/cloudevents+json")], body)
+    assert caught.value.reasons[0].field == field
+
+
 def test_the_name_of_a_bad_attribute_is_shown_printable_and_short() -> None:
     for name in ("a\x00\ud800", "n" * 500):
         with pytest.raises(PoisonError) as caught:

@@ -75,10 +75,14 @@ def test_a_record_without_content_type_is_forwarded_without_one() -> None:
 
 
 @pytest.mark.parametrize("value", [None, b""])
-def test_a_tombstone_has_no_content_type_and_no_content_length(value: bytes | None) -> None:
+def test_a_cloudevent_without_data_keeps_its_content_type_and_has_no_content_length(
+    value: bytes | None,
+) -> None:
+    """Measured against eventing-kafka-broker 0.50."""
     event = one(record(value=value))
     assert event.data is None
-    assert not any(line.startswith(b"content-") for line in lines(event))
+    assert b"content-type: application/json" in lines(event)
+    assert not any(line.startswith(b"content-length") for line in lines(event))
 
 
 def test_a_structured_cloudevent_goes_out_in_binary_mode() -> None:
@@ -193,13 +197,18 @@ def test_bytes_that_are_not_utf_8_become_question_marks() -> None:
     assert b"ce-shop: ?" in lines(event)
 
 
-@pytest.mark.parametrize("headers", [[], CE])
-def test_a_record_with_nul_in_its_key_cannot_be_sent(headers: list[tuple[str, bytes]]) -> None:
-    event = one(record(key=b"o\x001", headers=headers))
+def test_a_nul_in_the_key_of_a_record_that_is_wrapped_cannot_be_sent() -> None:
+    event = one(record(key=b"o\x001", headers=[]))
     assert head_of(event) is None
 
 
-@pytest.mark.parametrize("value", [b"a\r\nX-Evil: 1", b"a\x00", b"\x7f", b"\x0b"])
+def test_a_nul_in_the_key_of_a_cloudevent_does_not_matter() -> None:
+    """Measured against eventing-kafka-broker 0.50: the key of a valid CloudEvent is not sent."""
+    event = one(record(key=b"o\x001"))
+    assert b"ce-id: e-1" in lines(event)
+
+
+@pytest.mark.parametrize("value", [b"a\r\nX-Evil: 1", b"a\x00", b"\x7f", b"\x0b", b"a\rb", b"a\n"])
 def test_a_value_that_http_forbids_cannot_be_sent(value: bytes) -> None:
     assert head_of(one(record(headers=[*CE, ("ce_shop", value)]))) is None
 
@@ -220,10 +229,13 @@ def test_a_null_valued_ce_header_or_content_type_is_such_poison(name: str) -> No
     assert events_of_poll([poison, record(headers=[])], ORIGIN) == [None, None]
 
 
-def test_a_null_header_of_another_name_does_not_harm_a_cloudevent() -> None:
-    (event,) = events_of_poll([record(headers=[*CE, ("x", None)])], ORIGIN)
-    assert event is not None
-    assert event.attributes["id"] == "e-1"
+def test_a_null_header_of_another_name_drops_a_cloudevent_and_no_other() -> None:
+    """Measured against eventing-kafka-broker 0.50: its tracing fails at the header, and the offset is committed."""
+    poison = record(headers=[*CE, ("x", None)])
+    first, second, plain = events_of_poll([poison, record(), record(headers=[])], ORIGIN)
+    assert first is None
+    assert second is not None
+    assert plain is not None
 
 
 def dead_letter_attributes(**answer: Any) -> dict[str, str]:
