@@ -19,7 +19,7 @@ from uuid import UUID
 
 from orderflow.domain.orders import ORDER_ID_PATTERN
 from orderflow.errors import PoisonError, Reason
-from orderflow.messaging.places import Place
+from orderflow.messaging.places import OWN_EXTENSIONS, Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,7 +46,7 @@ headers and 60 KiB of them (Envoy's defaults). It answers 431 to an event with m
 sink, so that KafkaSource drops the event."""
 _ADDED_ON_THE_WAY: Final = frozenset(
     {
-        *("partitionkey", "traceparent", "tracestate", "replay"),
+        *("partitionkey", "traceparent", "tracestate", *OWN_EXTENSIONS),
         *("knativekafkapartition", "knativekafkaoffset"),
         *("knativeerrordest", "knativeerrorcode", "knativeerrordata"),
     }
