@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 
 from tests.cluster.kube import ClusterError
-from tests.cluster.orders import accounted, sender, storefront
+from tests.cluster.orders import sender, settled_account, storefront
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +67,7 @@ class Burst:
             "all_confirmed_s": round(self.sent, 1),
             "first_s": {step: round(at, 2) for step, at in self.first.items()},
             "last_s": {step: round(at, 1) for step, at in self.last.items()},
-            "missing": self.account.orders - self.account.accounted,
+            "missing": self.account.orders - self.account.settled_account,
             "unexpected": len(self.account.unexpected),
             "most_pods": {stage: max(counts) for stage, counts in self.pods.ready.items()},
             "orders_per_pod_second": {
@@ -105,7 +105,7 @@ async def burst(stack: Stack, orders: int) -> Burst:
         try:
             await shop.send_scenarios(_placed(orders), at_once=_IN_FLIGHT)
             sent = time.monotonic() - started_at
-            account = await accounted(stack, shop.log, _SETTLE_SECONDS)
+            account = await settled_account(stack, shop.log, _SETTLE_SECONDS)
         finally:
             following.cancel()
             await asyncio.wait([following])
