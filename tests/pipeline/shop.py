@@ -22,8 +22,8 @@ class Shop(Stack):
     def __init__(self, options: Options, servers: Servers, registry: Registry) -> None:
         super().__init__(options, servers)
         self._registry = registry
-        self.keys, known = made_keys()
-        self.doors += known
+        self.keys, entries = made_keys()
+        self.api_keys_toml += entries
 
     def deploy(self) -> None:
         self.prepare()
