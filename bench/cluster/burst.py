@@ -67,7 +67,7 @@ class Burst:
             "all_confirmed_s": round(self.sent, 1),
             "first_s": {step: round(at, 2) for step, at in self.first.items()},
             "last_s": {step: round(at, 1) for step, at in self.last.items()},
-            "missing": self.account.orders - self.account.settled_account,
+            "missing": self.account.orders - self.account.accounted,
             "unexpected": len(self.account.unexpected),
             "most_pods": {stage: max(counts) for stage, counts in self.pods.ready.items()},
             "orders_per_pod_second": {

@@ -217,7 +217,7 @@ def test_the_same_key_with_another_order_is_the_same_event_for_track_to_refuse(
 
 
 @pytest.mark.parametrize(
-    ("settings", "named"),
+    ("settings", "setting"),
     [
         ({"KAFKA_BOOTSTRAP": ""}, "KAFKA_BOOTSTRAP"),
         ({"RULES_FILE": "/nowhere/rules.toml"}, "RULES_FILE"),
