@@ -64,8 +64,8 @@ class Deployer:
         token = self._kube.kubectl("create", "token", "deployer", "--duration=12h").strip()
         config = json.loads(run(["kubectl", "config", "view", "--raw", "--minify", "--output=json"]))
         config["users"] = [{"name": "deployer", "user": {"token": token}}]
-        for each in config["contexts"]:
-            each["context"] |= {"user": "deployer", "namespace": self._namespace}
+        for context in config["contexts"]:
+            context["context"] |= {"user": "deployer", "namespace": self._namespace}
         return yaml.safe_dump(config).encode()
 
     def _rights(self) -> list[Mapping[str, object]]:
