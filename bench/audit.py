@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _make(bootstrap: str, database_url: str, numbers: range) -> None:
-    """Records and rows of these orders, and offsets that say that all of it was taken."""
+    """Writes the records and the rows of these orders, and the offsets of groups that consumed all records."""
     producer = Producer(producer_config(KafkaSettings(kafka_bootstrap=bootstrap)))
     with psycopg.connect(database_url, autocommit=True) as connection:
         for start in range(numbers.start, numbers.stop, _CHUNK):
@@ -187,7 +187,7 @@ def _measure(folder: Path, bootstrap: str, database_url: str, records: int, *, a
     process = subprocess.Popen(
         [sys.executable, "-m", "functions.audit", "--json"], env=environment, stdout=subprocess.PIPE
     )
-    assert process.stdout is not None  # noqa: S101 - it was asked for
+    assert process.stdout is not None  # noqa: S101 - Popen has stdout=PIPE
     output = process.stdout.read()
     _, _, usage = os.wait4(process.pid, 0)
     report = json.loads(output)

@@ -1,4 +1,5 @@
-"""The database is lost and an older backup restored: what was sold since is found in the topics' logs and made good."""
+"""The database is lost and an older backup is restored: the audit finds the later sales in the topics' logs and repairs
+them."""
 
 import os
 import subprocess
@@ -25,7 +26,7 @@ def run(program: str, *arguments: str) -> None:
 
 
 def restore(url: str, backup: Path) -> None:
-    """Into an empty database of the same name."""
+    """Restores the backup into an empty database of the same name."""
     with psycopg.connect(url) as connection:
         name = connection.info.dbname
     with psycopg.connect(url.replace(f"/{name}", "/postgres", 1), autocommit=True) as connection:
@@ -34,33 +35,35 @@ def restore(url: str, backup: Path) -> None:
     run("pg_restore", "--exit-on-error", "--no-owner", f"--dbname={url}", str(backup))
 
 
-def orders(line: Pipeline) -> dict[str, Any]:
+def orders(pipeline: Pipeline) -> dict[str, Any]:
     """Each order's state, and its history in sequence."""
-    states = line.rows("SELECT order_id AS id, status, payment, version FROM orders ORDER BY order_id")
-    told = line.rows("SELECT order_id, kind FROM history ORDER BY order_id, version")
+    states = pipeline.rows("SELECT order_id AS id, status, payment, version FROM orders ORDER BY order_id")
+    changes = pipeline.rows("SELECT order_id, kind FROM history ORDER BY order_id, version")
     return {
         row["id"]: (
             row["status"],
             row["payment"],
             row["version"],
-            [each["kind"] for each in told if each["order_id"] == row["id"]],
+            [change["kind"] for change in changes if change["order_id"] == row["id"]],
         )
         for row in states
     }
 
 
-def parked(line: Pipeline) -> set[str]:
-    return {row["id"] for row in line.rows("SELECT id FROM parked")}
+def parked(pipeline: Pipeline) -> set[str]:
+    return {row["id"] for row in pipeline.rows("SELECT id FROM parked")}
 
 
-def test_what_was_sold_since_the_backup_is_made_good_from_the_logs(line: Pipeline, tmp_path: Path) -> None:
-    line.put(topics.INBOX, *(placed(f"before-{n}") for n in range(BEFORE)))
-    line.all_stages()
-    first = line.audit()
+def test_what_was_sold_since_the_backup_is_made_good_from_the_logs(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    pipeline.put(topics.INBOX, *(placed(f"before-{n}") for n in range(BEFORE)))
+    pipeline.all_stages()
+    first = pipeline.audit()
     assert first is not None
     assert first.state is State.COMPLETE
     backup = tmp_path / "orderflow.dump"
-    run("pg_dump", "--format=custom", f"--file={backup}", line.url)
+    run("pg_dump", "--format=custom", f"--file={backup}", pipeline.url)
 
     since = [
         *(placed(f"since-{n}") for n in range(SINCE)),
@@ -69,29 +72,29 @@ def test_what_was_sold_since_the_backup_is_made_good_from_the_logs(line: Pipelin
         *(event("packed", f"before-{n}") for n in range(BEFORE)),
         event("shipped", "early"),
     ]
-    line.put(topics.INBOX, *since, paid("since-0", amount=-1))
-    line.all_stages()
-    line.audit()
-    sold, on_the_shelf = orders(line), parked(line)
-    assert len(on_the_shelf) == 1
-    mails = Counter(line.mailbox.mails)
+    pipeline.put(topics.INBOX, *since, paid("since-0", amount=-1))
+    pipeline.all_stages()
+    pipeline.audit()
+    orders_before_the_loss, parked_before_the_loss = orders(pipeline), parked(pipeline)
+    assert len(parked_before_the_loss) == 1
+    mails = Counter(pipeline.mailbox.mails)
 
-    restore(line.url, backup)
-    assert len(orders(line)) == BEFORE
-    found = line.audit()
-    assert found is not None
-    assert found.state is State.MISSING
-    remedies = Counter((each.topic, each.remedy) for each in found.named)
+    restore(pipeline.url, backup)
+    assert len(orders(pipeline)) == BEFORE
+    report = pipeline.audit()
+    assert report is not None
+    assert report.state is State.MISSING
+    remedies = Counter((record.topic, record.remedy) for record in report.named)
     assert remedies[topics.EVENTS, Remedy.REPUBLISHED] == len(since)
     assert remedies[topics.PARKED, Remedy.SHELVED] == 1
-    line.all_stages()
-    after = line.audit()
+    pipeline.all_stages()
+    after = pipeline.audit()
     assert after is not None
     assert after.state is State.COMPLETE
-    assert orders(line) == sold
-    assert parked(line) == on_the_shelf
-    # What was sent since the backup is sent once more: that it was sent stood in the database only.
-    again = Counter(line.mailbox.mails) - mails
-    assert set(again.values()) == {1}
-    assert set(again) <= set(mails)
-    assert len(again) == len(mails) - BEFORE
+    assert orders(pipeline) == orders_before_the_loss
+    assert parked(pipeline) == parked_before_the_loss
+    # Mails sent since the backup are sent once more, because only the lost database recorded that they were sent.
+    repeated = Counter(pipeline.mailbox.mails) - mails
+    assert set(repeated.values()) == {1}
+    assert set(repeated) <= set(mails)
+    assert len(repeated) == len(mails) - BEFORE
