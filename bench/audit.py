@@ -148,7 +148,7 @@ def _fill(bootstrap: str, count: int) -> None:
 
 
 def _make(bootstrap: str, database_url: str, numbers: range) -> None:
-    """Records and rows of these orders, and offsets that say that all of it was taken."""
+    """Writes the records and the rows of these orders, and the offsets of groups that consumed all records."""
     producer = Producer(producer_config(KafkaSettings(kafka_bootstrap=bootstrap)))
     with psycopg.connect(database_url, autocommit=True) as connection:
         for start in range(numbers.start, numbers.stop, _CHUNK):
@@ -238,7 +238,7 @@ def _measure(folder: Path, bootstrap: str, database_url: str, expected: int, nam
     process = subprocess.Popen(
         [sys.executable, "-m", "functions.audit", "--json"], env=environment, stdout=subprocess.PIPE
     )
-    assert process.stdout is not None  # noqa: S101 - it was asked for
+    assert process.stdout is not None  # noqa: S101 - Popen has stdout=PIPE
     output = process.stdout.read()
     _, _, usage = os.wait4(process.pid, 0)
     report = json.loads(output)

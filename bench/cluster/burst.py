@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 
 from tests.cluster.kube import ClusterError
-from tests.cluster.orders import accounted, sender, storefront
+from tests.cluster.orders import sender, settled_account, storefront
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,7 +105,7 @@ async def burst(stack: Stack, orders: int) -> Burst:
         try:
             await shop.send_scenarios(_placed(orders), at_once=_IN_FLIGHT)
             sent = time.monotonic() - started_at
-            account = await accounted(stack, shop.log, _SETTLE_SECONDS)
+            account = await settled_account(stack, shop.log, _SETTLE_SECONDS)
         finally:
             following.cancel()
             await asyncio.wait([following])

@@ -1,4 +1,4 @@
-"""One deployment for all tests of this folder; `make e2e-cluster` says against which cluster."""
+"""One deployment for all tests of this folder; `make e2e-cluster` names the cluster."""
 
 import tempfile
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from tests.cluster.stack import Options, Stack
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    # Run by root, the database is another user's, and every pytest that starts closes pytest's own folder to others.
+    # Where root runs the tests, the database belongs to another user, who cannot enter pytest's own temporary folder.
     with tempfile.TemporaryDirectory(prefix="orderflow-") as folder:
         options = Options.from_environment(Path(folder))
         with (
             Servers(options.state / "servers", options.host, options.partitions) as servers,
-            Stack(options, servers) as up,
+            Stack(options, servers) as deployed_stack,
         ):
-            yield up
+            yield deployed_stack

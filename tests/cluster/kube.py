@@ -12,11 +12,11 @@ _POLL_SECONDS = 0.5
 
 
 class ClusterError(Exception):
-    """A command failed, or what was waited for did not come; the message says which, and what the cluster says."""
+    """A command failed, or a condition did not become true in time. The message names it and quotes the cluster."""
 
 
 def as_list(*documents: dict[str, Any]) -> str:
-    """As kubectl takes them on its standard input."""
+    """The documents as one List in JSON, for the standard input of kubectl."""
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(documents)})
 
 
@@ -24,51 +24,52 @@ class Kube:
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
 
-    def kubectl(self, *arguments: str, given: str | None = None) -> str:
-        """What it prints. given is its standard input. Raises ClusterError with what it says on stderr."""
-        return run(["kubectl", "--namespace", self.namespace, *arguments], given)
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """The command's standard output. Raises ClusterError with the command's stderr where the command fails."""
+        return run(["kubectl", "--namespace", self.namespace, *arguments], stdin)
 
     def kn(self, *arguments: str) -> str:
         return run(["kn", "--namespace", self.namespace, *arguments])
 
-    def get(self, *what: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.kubectl("get", *what, "--output=json"))
-        return found
+    def get(self, *resource: str) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.kubectl("get", *resource, "--output=json"))
+        return document
 
-    def items(self, *what: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.get(*what)["items"]
-        return found
+    def items(self, *resource: str) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = self.get(*resource)["items"]
+        return items
 
     def apply(self, *documents: dict[str, Any]) -> None:
-        self.kubectl("apply", "--filename=-", given=as_list(*documents))
+        self.kubectl("apply", "--filename=-", stdin=as_list(*documents))
 
     def has(self, resource: str) -> bool:
-        """Does the cluster know it? resource is as `kafkasources.sources.knative.dev`."""
-        known = run(
+        """Whether the cluster has the resource, named like `kafkasources.sources.knative.dev`."""
+        resources = run(
             ["kubectl", "api-resources", "--output=name", f"--api-group={resource.partition('.')[2]}"]
         )
-        return resource in known.split()
+        return resource in resources.split()
 
     def pods(self, service: str) -> list[dict[str, Any]]:
-        """Of a Knative Service, the ones that are ending included."""
+        """The pods of a Knative Service, including pods that terminate."""
         return self.items("pods", f"--selector=serving.knative.dev/service={service}")
 
-    def until(self, seconds: float, what: str, look: Callable[[], T | None]) -> T:
-        """What look returns once it is not None. Raises ClusterError, after so long, with where the pods are."""
+    def until(self, seconds: float, condition: str, look: Callable[[], T | None]) -> T:
+        """Polls look until it returns a result that is not None. Raises ClusterError with the state of the pods after
+        that many seconds."""
         deadline = time.monotonic() + seconds
-        while (found := look()) is None:
+        while (result := look()) is None:
             if time.monotonic() > deadline:
                 state = self.kubectl("get", "pods,ksvc,jobs", "--output=wide")
-                raise ClusterError(f"{what}: not in {seconds:g} s\n{state}")
+                raise ClusterError(f"{condition}: not in {seconds:g} s\n{state}")
             time.sleep(_POLL_SECONDS)
-        return found
+        return result
 
 
-def run(command: list[str], given: str | None = None) -> str:
+def run(command: list[str], stdin: str | None = None) -> str:
     try:
-        done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+        process = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         raise ClusterError(f"{command[0]} is not on the PATH") from None
-    if done.returncode:
-        raise ClusterError(f"{' '.join(command)}: {done.stderr.strip()}")
-    return done.stdout
+    if process.returncode:
+        raise ClusterError(f"{' '.join(command)}: {process.stderr.strip()}")
+    return process.stdout

@@ -1,4 +1,4 @@
-"""Orders sent to a deployed pipeline, and what became of them."""
+"""Orders that tests send to a deployed pipeline, and the account of their results."""
 
 import asyncio
 import contextlib
@@ -16,21 +16,21 @@ from tests.chaos.groups import Groups
 from tests.cluster.stack import Stack
 
 _SETTLE_SECONDS = 300.0
-_SENT_AT_MOST = 5
+_SEND_ATTEMPTS = 5
 
 
-class Patient(Sender):
-    """A storefront that sends again where nothing is confirmed in time, under the same id."""
+class PatientSender(Sender):
+    """A storefront that sends a message again, with the same id, where no confirmation arrives in time."""
 
     async def send(self, message: Message) -> None:
-        for _ in range(_SENT_AT_MOST):
+        for _ in range(_SEND_ATTEMPTS):
             with contextlib.suppress(TransientError, NotAcceptedError):
                 return await super().send(message)
         return await super().send(message)
 
 
 def storefront(orders: int, seed: int) -> Iterable[OrderScenario]:
-    """A stream of orders with ids of this moment; what it tells has happened already."""
+    """Scenarios of orders whose ids contain the current time. Their events lie in the past."""
     start = datetime.now(UTC) - timedelta(days=2)
     return order_scenarios(orders, seed, f"cluster-{seed}-{int(time.time()):x}", start)
 
@@ -39,8 +39,8 @@ def sender(stack: Stack) -> Sender:
     return Sender(stack.url("intake"), stack.servers.bootstrap, proxy=stack.proxy, key=stack.key)
 
 
-def patient(stack: Stack) -> Patient:
-    return Patient(stack.url("intake"), stack.servers.bootstrap, proxy=stack.proxy, key=stack.key)
+def patient_sender(stack: Stack) -> PatientSender:
+    return PatientSender(stack.url("intake"), stack.servers.bootstrap, proxy=stack.proxy, key=stack.key)
 
 
 def endless(seed: int, prefix: str, ended: asyncio.Event) -> Iterator[OrderScenario]:
@@ -49,12 +49,12 @@ def endless(seed: int, prefix: str, ended: asyncio.Event) -> Iterator[OrderScena
     for scenario in order_scenarios(1_000_000, seed, f"{prefix}-{seed}-{int(time.time()):x}", start):
         if ended.is_set():
             return
-        # What is no CloudEvent gets a source with the namespace of the KafkaSource, which is another here.
+        # A record that is no CloudEvent gets a source with the namespace of the KafkaSource, which differs here.
         if all(message.transport is not Transport.RAW for message in scenario.messages):
             yield scenario
 
 
-async def accounted(stack: Stack, sent: SendLog, seconds: float = _SETTLE_SECONDS) -> Account:
-    """Once every stage has had everything. Raises NotSettledError where that takes longer."""
+async def settled_account(stack: Stack, log: SendLog, seconds: float = _SETTLE_SECONDS) -> Account:
+    """The account once every stage has consumed all events. Raises NotSettledError where this takes longer."""
     await Groups(stack.servers.bootstrap).until_settled(seconds)
-    return await asyncio.to_thread(report.account, stack.servers.admin_url, sent)
+    return await asyncio.to_thread(report.account, stack.servers.admin_url, log)

@@ -1,5 +1,5 @@
-"""What a cluster has beside Knative, where it has not: Kafka, PostgreSQL, a mail server and a webhook's receiver,
-as processes of this machine at an address that pods reach."""
+"""The servers that the pipeline needs and a test cluster lacks: Kafka, PostgreSQL, a mail server and a webhook
+receiver. They are processes of this machine at an address that pods reach."""
 
 import os
 import secrets
@@ -31,9 +31,9 @@ _SECONDS = 60.0
 
 
 class Servers:
-    """Use as a context manager. host is an address of this machine; partitions is of every order topic.
+    """Use as a context manager. host is an address of this machine; partitions is the number for each order topic.
 
-    bootstrap and database_url are for pods, admin_url is the database for this machine.
+    bootstrap and database_url are for pods. admin_url is the database's address for this machine.
     """
 
     def __init__(self, state: Path, host: str, partitions: int) -> None:
@@ -73,8 +73,8 @@ class Servers:
             role = sql.Identifier(_ROLE)
             if connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [_ROLE]).fetchone() is None:
                 connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
-            change = sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, sql.Literal(password))
-            connection.execute(change)
+            statement = sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, sql.Literal(password))
+            connection.execute(statement)
             connection.execute(sql.SQL("ALTER DATABASE orderflow OWNER TO {}").format(role))
         self.database_url = f"postgresql://{_ROLE}:{password}@{self.host}:{port}/orderflow"
 
@@ -107,7 +107,7 @@ class Servers:
 
 
 def free_port(host: str) -> int:
-    """A port of host on which nothing listens now. Raises ClusterError where host is no address of this machine."""
+    """A port of host on which no process listens. Raises ClusterError where host is no address of this machine."""
     with socket.socket() as probe:
         try:
             probe.bind((host, 0))

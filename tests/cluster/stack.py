@@ -1,4 +1,4 @@
-"""The whole pipeline in a namespace of the cluster, from the overlay `local`, and what tests and figures ask of it."""
+"""The whole pipeline in a namespace of the cluster, from the overlay `local`, for the tests and the benchmarks."""
 
 import base64
 import json
@@ -40,11 +40,11 @@ allow_private = true
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """image and delivery_image are already where the cluster's nodes find them.
+    """The cluster's nodes can already pull image and delivery_image.
 
-    host is an address of this machine that pods reach. ingress is where the gateway of public Services
-    listens, as host:port. state is where the servers' data and the generated manifests go. patches are kustomize's.
-    With console_image query shows releases (argo/console).
+    host is an address of this machine that pods reach. ingress is the address of the gateway of public Services, as
+    host:port. state is the folder of the servers' data and the generated manifests. patches are patches of
+    kustomize. With console_image query shows releases (argo/console).
     """
 
     image: str
@@ -59,15 +59,15 @@ class Options:
 
     @classmethod
     def from_environment(cls, state: Path) -> Self:
-        """As `make e2e-cluster` sets it. Raises ClusterError naming what is missing."""
-        given = {name: os.environ.get(name, "") for name in ("IMAGE", "DELIVERY_IMAGE", "HOST")}
-        missing = [name for name, value in given.items() if not value]
+        """From the variables that `make e2e-cluster` sets. Raises ClusterError that names the missing ones."""
+        variables = {name: os.environ.get(name, "") for name in ("IMAGE", "DELIVERY_IMAGE", "HOST")}
+        missing = [name for name, value in variables.items() if not value]
         if missing:
             raise ClusterError(
                 f"{', '.join(missing)}: not set; call `make e2e-cluster`, which says what they are"
             )
         ingress = os.environ.get("INGRESS") or gateway()
-        return cls(given["IMAGE"], given["DELIVERY_IMAGE"], given["HOST"], ingress, state)
+        return cls(variables["IMAGE"], variables["DELIVERY_IMAGE"], variables["HOST"], ingress, state)
 
 
 def gateway(name: str = "kourier") -> str:
@@ -75,18 +75,18 @@ def gateway(name: str = "kourier") -> str:
 
     The load balancer's address, or, where the cluster has no load balancer, the Service's own address.
     """
-    found = json.loads(
+    service = json.loads(
         run(["kubectl", "get", "service", name, "--namespace=kourier-system", "--output=json"])
     )
-    balanced = found["status"].get("loadBalancer", {}).get("ingress") or []
-    address = next((each.get("ip") or each.get("hostname") for each in balanced), found["spec"]["clusterIP"])
-    return f"{address}:80"
+    ingress = service["status"].get("loadBalancer", {}).get("ingress") or []
+    host = next((entry.get("ip") or entry.get("hostname") for entry in ingress), service["spec"]["clusterIP"])
+    return f"{host}:80"
 
 
 class Stack:
-    """Use as a context manager: deployed and ready inside, taken down outside.
+    """Use as a context manager: entering deploys the pipeline and waits until it is ready, leaving deletes it.
 
-    key opens intake and query, and may act.
+    key is an API key for intake and query that permits actions.
     """
 
     def __init__(self, options: Options, servers: Servers) -> None:
@@ -94,7 +94,7 @@ class Stack:
         self.servers = servers
         self.kube = Kube(options.namespace)
         self.key, entry = api_keys.new_key("local", ("intake", "query"), act=True)
-        self.doors = api_keys.toml(entry)
+        self.api_keys_toml = api_keys.toml(entry)
 
     def __enter__(self) -> Self:
         try:
@@ -109,11 +109,11 @@ class Stack:
 
     @property
     def proxy(self) -> str:
-        """To be set as HTTP_PROXY: the gateway takes a Service's name from the address that is asked for."""
+        """For HTTP_PROXY: the gateway reads a Service's name from the host of the requested URL."""
         return f"http://{self.options.ingress}"
 
     def environment(self) -> dict[str, str]:
-        """For a command that calls query, such as kn order."""
+        """The environment of a command that calls query, such as kn order."""
         return dict(os.environ) | {
             "HTTP_PROXY": self.proxy,
             "http_proxy": self.proxy,
@@ -126,25 +126,25 @@ class Stack:
         return address
 
     def prepare(self) -> None:
-        """The namespace, with the Secrets that every deployment wants there (knative/README.md)."""
-        # One that is just going takes nothing new.
-        going = [
-            each["metadata"]["name"]
-            for each in self.kube.items("namespaces")
-            if "deletionTimestamp" in each["metadata"]
+        """Creates the namespace, with the Secrets that every deployment needs there (knative/README.md)."""
+        # A namespace that terminates accepts no new objects.
+        terminating = [
+            namespace["metadata"]["name"]
+            for namespace in self.kube.items("namespaces")
+            if "deletionTimestamp" in namespace["metadata"]
         ]
-        if self.options.namespace in going:
-            gone = f"namespace/{self.options.namespace}"
-            self.kube.kubectl("wait", "--for=delete", gone, "--timeout=300s")
+        if self.options.namespace in terminating:
+            resource = f"namespace/{self.options.namespace}"
+            self.kube.kubectl("wait", "--for=delete", resource, "--timeout=300s")
         self.kube.apply(
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.options.namespace}}
         )
         self.kube.apply(*self._secrets())
 
     def deploy(self) -> None:
-        """Raises ClusterError with what did not come up, and where the pods are."""
+        """Raises ClusterError that names the part that did not become ready, with the state of the pods."""
         self.prepare()
-        # A Job cannot be changed; the one of an earlier deployment has done its work.
+        # A Job is immutable, and the Job of an earlier deployment is complete.
         self.kube.kubectl("delete", "job", "migrate", "--ignore-not-found")
         self.kube.kubectl("apply", "--kustomize", str(self._kustomization()))
         self.kube.until(_READY_SECONDS, "the migration", self._migrated)
@@ -156,20 +156,20 @@ class Stack:
         self.kube.until(_READY_SECONDS, "the Services", lambda: self.ready() or None)
 
     def take_down(self) -> None:
-        """At once: what a pod still does is of no use to anybody."""
+        """Deletes the pipeline without a grace period, because nothing needs the work that a pod still does."""
         for kinds in ("ksvc,cronjobs", "deployments,jobs"):
             self.kube.kubectl("delete", kinds, "--all", "--wait=false")
-        # A namespace that is deleted before its pods are gone is looked at again after half of the time that they may
-        # take, which is minutes for the audit's.
+        # Kubernetes checks a namespace that still has pods again only after half of the pods' grace period. For the
+        # audit's pods this takes minutes.
         self.kube.kubectl("delete", "pods", "--all", "--grace-period=1", "--timeout=120s")
         self.kube.kubectl(
             "delete", "namespace", self.options.namespace, "--ignore-not-found", "--timeout=300s"
         )
 
     def ready(self) -> bool:
-        """Are all Services?"""
-        found = {service["metadata"]["name"]: service for service in self.kube.items("ksvc")}
-        return all(name in found and is_ready(found[name]) for name in STAGES)
+        """Whether all Services are ready."""
+        services = {service["metadata"]["name"]: service for service in self.kube.items("ksvc")}
+        return all(name in services and is_ready(services[name]) for name in STAGES)
 
     def _migrated(self) -> bool | None:
         conditions = self.kube.get("job", "migrate")["status"].get("conditions", [])
@@ -178,18 +178,21 @@ class Stack:
         return holds(conditions, "Complete") or None
 
     def _secrets(self) -> list[dict[str, Any]]:
-        told = _NOTIFICATIONS.format(mailbox=self.servers.mailbox, smtp=self.servers.smtp)
+        notifications = _NOTIFICATIONS.format(mailbox=self.servers.mailbox, smtp=self.servers.smtp)
         return [
             secret("orderflow-database", url=self.servers.database_url),
             secret(
                 "orderflow-notifications",
-                **{"notifications.toml": told, "webhook-secret": self.servers.webhook_secret.read_text()},
+                **{
+                    "notifications.toml": notifications,
+                    "webhook-secret": self.servers.webhook_secret.read_text(),
+                },
             ),
-            secret("orderflow-api-keys", **{"api-keys.toml": self.doors}),
+            secret("orderflow-api-keys", **{"api-keys.toml": self.api_keys_toml}),
         ]
 
     def _kustomization(self) -> Path:
-        """The overlay with this run's image and addresses, in a folder of its own."""
+        """A folder with the overlay, this run's image and this run's addresses."""
         folder = self.options.state / "manifests"
         folder.mkdir(parents=True, exist_ok=True)
         name, _, tag = self.options.image.rpartition(":")
@@ -226,7 +229,7 @@ class Stack:
         return folder
 
     def _sources(self) -> None:
-        """KafkaSources, where the cluster knows them."""
+        """Applies the KafkaSources and waits until they are ready."""
         for file in sorted(_SOURCES.glob("*.yaml")):
             source = yaml.safe_load(file.read_text())
             if source["kind"] == "KafkaSource":
@@ -235,7 +238,8 @@ class Stack:
         self.kube.kubectl("wait", "kafkasources", "--all", "--for=condition=Ready", "--timeout=180s")
 
     def deliver(self) -> None:
-        """The project's own delivery, with the same manifests. It starts once the ConfigMap `orderflow` is there."""
+        """Deploys the sandbox's delivery, which reads the same manifests. It starts once the ConfigMap `orderflow`
+        exists."""
         data = {file.name: file.read_text() for file in sorted(_SOURCES.glob("*.yaml"))}
         self.kube.apply(
             {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kafka-sources"}, "data": data}
@@ -244,22 +248,22 @@ class Stack:
         self.kube.kubectl(
             "apply",
             "--filename=-",
-            given=text.replace("image: orderflow-delivery", f"image: {self.options.delivery_image}"),
+            stdin=text.replace("image: orderflow-delivery", f"image: {self.options.delivery_image}"),
         )
 
 
-def is_ready(thing: dict[str, Any]) -> bool:
-    """Is it, in the generation that was asked for?"""
-    status = thing.get("status", {})
-    seen = status.get("observedGeneration") == thing["metadata"]["generation"]
-    return seen and holds(status.get("conditions", []), "Ready")
+def is_ready(document: dict[str, Any]) -> bool:
+    """Whether the document is Ready in its latest generation."""
+    status = document.get("status", {})
+    is_observed = status.get("observedGeneration") == document["metadata"]["generation"]
+    return is_observed and holds(status.get("conditions", []), "Ready")
 
 
 def holds(conditions: list[dict[str, Any]], kind: str) -> bool:
-    return any(each["type"] == kind and each["status"] == "True" for each in conditions)
+    return any(condition["type"] == kind and condition["status"] == "True" for condition in conditions)
 
 
 def secret(name: str, **values: str) -> dict[str, Any]:
-    """An Opaque one."""
+    """An Opaque Secret with the values."""
     encoded = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": encoded}

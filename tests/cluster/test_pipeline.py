@@ -1,4 +1,4 @@
-"""The pipeline in a real cluster: orders through its gateway and Kafka, and what operators do with kn."""
+"""The pipeline in a real cluster: orders through its gateway and Kafka, and operators' commands of kn."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from tests.cluster.kube import ClusterError
-from tests.cluster.orders import accounted, sender, storefront
+from tests.cluster.orders import sender, settled_account, storefront
 from tests.cluster.stack import STAGES, Stack, holds, is_ready
 
 _ORDERS = 60
@@ -20,12 +20,12 @@ _MINUTES_TO_ZERO = 5
 
 
 async def test_orders_over_http_and_kafka_end_as_they_should_and_once(stack: Stack) -> None:
-    async with sender(stack) as to:
-        await to.send_scenarios(storefront(_ORDERS, seed=1))
-        found = await accounted(stack, to.log)
-    assert found.missing_events == []
-    assert found.unexpected == []
-    assert found.accounted == _ORDERS
+    async with sender(stack) as shop:
+        await shop.send_scenarios(storefront(_ORDERS, seed=1))
+        account = await settled_account(stack, shop.log)
+    assert account.missing_events == []
+    assert account.unexpected == []
+    assert account.accounted == _ORDERS
     assert _mails_twice(stack) == []
 
 
@@ -35,22 +35,22 @@ async def test_the_scheduled_audit_finds_nothing_missing(stack: Stack) -> None:
 
 
 def test_kn_order_speaks_with_query_through_kn(stack: Stack) -> None:
-    listed = json.loads(_kn_order(stack, "parked", "list", "-o", "json"))
-    shown = _kn_order(stack, "parked", "show", listed[0]["id"], "-o", "json")
-    assert json.loads(shown)["id"] == listed[0]["id"]
+    parked_events = json.loads(_kn_order(stack, "parked", "list", "-o", "json"))
+    parked_event = _kn_order(stack, "parked", "show", parked_events[0]["id"], "-o", "json")
+    assert json.loads(parked_event)["id"] == parked_events[0]["id"]
 
 
 def test_kn_order_asks_for_an_audit(stack: Stack) -> None:
     def complete() -> dict[str, Any] | None:
-        done = subprocess.run(
+        process = subprocess.run(
             ["kn", "order", "audit", "--run", "-o", "json"],
             env=_path(stack),
             capture_output=True,
             text=True,
             check=False,
         )
-        assert done.stdout, done.stderr
-        report: dict[str, Any] = json.loads(done.stdout)["report"]
+        assert process.stdout, process.stderr
+        report: dict[str, Any] = json.loads(process.stdout)["report"]
         return _complete(report)
 
     stack.kube.until(300, "a complete audit", complete)
@@ -59,10 +59,10 @@ def test_kn_order_asks_for_an_audit(stack: Stack) -> None:
 def test_without_a_key_the_gateway_leads_to_a_closed_door(stack: Stack) -> None:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({"http": stack.proxy}))
     for address in (f"{stack.url('intake')}/orders", f"{stack.url('query')}/api/orders"):
-        asked = urllib.request.Request(address, data=b"{}" if "intake" in address else None)
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            opener.open(asked, timeout=60)
-        assert refused.value.code == 401
+        request = urllib.request.Request(address, data=b"{}" if "intake" in address else None)
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            opener.open(request, timeout=60)
+        assert refusal.value.code == 401
 
 
 def test_only_intake_and_query_are_public(stack: Stack) -> None:
@@ -71,8 +71,8 @@ def test_only_intake_and_query_are_public(stack: Stack) -> None:
 
 
 def test_kn_lists_and_describes_every_stage(stack: Stack) -> None:
-    listed = stack.kube.kn("service", "list")
-    assert all(name in listed for name in STAGES)
+    services = stack.kube.kn("service", "list")
+    assert all(name in services for name in STAGES)
     for name in STAGES:
         assert name in stack.kube.kn("service", "describe", name)
         assert name in stack.kube.kn("revision", "list", "--service", name)
@@ -80,22 +80,30 @@ def test_kn_lists_and_describes_every_stage(stack: Stack) -> None:
 
 async def test_two_revisions_share_the_traffic_and_no_order_is_lost_between_them(stack: Stack) -> None:
     kube = stack.kube
-    first = kube.get("ksvc", "validate")["status"]["latestReadyRevisionName"]
+    first_revision = kube.get("ksvc", "validate")["status"]["latestReadyRevisionName"]
     kube.kn("service", "update", "validate", "--env", "LOG_LEVEL=WARNING", "--no-wait")
 
-    def second() -> str | None:
-        found = kube.get("ksvc", "validate")
-        latest: str = found["status"]["latestReadyRevisionName"]
-        return latest if is_ready(found) and latest != first else None
+    def new_revision() -> str | None:
+        service = kube.get("ksvc", "validate")
+        latest: str = service["status"]["latestReadyRevisionName"]
+        return latest if is_ready(service) and latest != first_revision else None
 
-    other = kube.until(120, "the new revision", second)
-    kube.kn("service", "update", "validate", "--traffic", f"{first}=50", "--traffic", f"{other}=50")
+    second_revision = kube.until(120, "the new revision", new_revision)
+    kube.kn(
+        "service",
+        "update",
+        "validate",
+        "--traffic",
+        f"{first_revision}=50",
+        "--traffic",
+        f"{second_revision}=50",
+    )
     try:
-        async with sender(stack) as to:
-            await to.send_scenarios(storefront(_ORDERS, seed=2))
-            found = await accounted(stack, to.log)
-        assert found.complete, (found.missing_events, found.unexpected)
-        assert {first, other} <= _revisions(stack)
+        async with sender(stack) as shop:
+            await shop.send_scenarios(storefront(_ORDERS, seed=2))
+            account = await settled_account(stack, shop.log)
+        assert account.complete, (account.missing_events, account.unexpected)
+        assert {first_revision, second_revision} <= _revisions(stack)
     finally:
         kube.kn("service", "update", "validate", "--traffic", "@latest=100")
 
@@ -105,10 +113,10 @@ async def test_a_stage_that_was_scaled_to_zero_answers_the_next_event(stack: Sta
         stack.kube.until(
             _MINUTES_TO_ZERO * 60, f"{stage} at zero", lambda name=stage: not stack.kube.pods(name) or None
         )
-    async with sender(stack) as to:
-        await to.send_scenarios(storefront(20, seed=3))
-        found = await accounted(stack, to.log)
-    assert found.complete, (found.missing_events, found.unexpected)
+    async with sender(stack) as shop:
+        await shop.send_scenarios(storefront(20, seed=3))
+        account = await settled_account(stack, shop.log)
+    assert account.complete, (account.missing_events, account.unexpected)
 
 
 def _path(stack: Stack) -> dict[str, str]:
@@ -118,11 +126,11 @@ def _path(stack: Stack) -> dict[str, str]:
 
 
 def _kn_order(stack: Stack, *arguments: str) -> str:
-    done = subprocess.run(
+    process = subprocess.run(
         ["kn", "order", *arguments], env=_path(stack), capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
 def _audit(stack: Stack) -> dict[str, Any]:
@@ -139,8 +147,8 @@ def _audit(stack: Stack) -> dict[str, Any]:
     # A pod's log has both what it prints and what it logs; the report is the one object of several lines.
     if "{" not in lines or "}" not in lines:
         raise ClusterError(f"the audit printed no report: {lines}")
-    found: dict[str, Any] = json.loads("\n".join(lines[lines.index("{") : lines.index("}") + 1]))
-    return found
+    report: dict[str, Any] = json.loads("\n".join(lines[lines.index("{") : lines.index("}") + 1]))
+    return report
 
 
 def _complete(report: dict[str, Any]) -> dict[str, Any] | None:

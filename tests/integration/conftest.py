@@ -1,4 +1,4 @@
-"""The real servers: those that KAFKA_BOOTSTRAP and DATABASE_URL name, or embedded ones."""
+"""The real servers that KAFKA_BOOTSTRAP and DATABASE_URL name; embedded servers where they name none."""
 
 import os
 import tempfile
@@ -14,10 +14,10 @@ from orderflow_sandbox.servers.postgres import EmbeddedPostgres, create_database
 
 @pytest.fixture(scope="session")
 def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """host:port of a broker that the whole session shares: give topics and groups own names."""
-    given = os.environ.get("KAFKA_BOOTSTRAP")
-    if given:
-        yield given
+    """host:port of a broker that the whole session shares. Each test gives its topics and groups names of its own."""
+    bootstrap = os.environ.get("KAFKA_BOOTSTRAP")
+    if bootstrap:
+        yield bootstrap
         return
     with EmbeddedKafka(tmp_path_factory.mktemp("kafka")) as kafka:
         yield kafka.bootstrap
@@ -26,11 +26,11 @@ def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def database_url() -> Iterator[str]:
     """URL of a database that the whole session shares."""
-    given = os.environ.get("DATABASE_URL")
-    if given:
-        yield given
+    url = os.environ.get("DATABASE_URL")
+    if url:
+        yield url
         return
-    # Run by root, the server is another user's, and every pytest that starts closes pytest's own folder to others.
+    # Where root runs the tests, the server runs as another user, who cannot enter pytest's own temporary folder.
     with (
         tempfile.TemporaryDirectory(prefix="orderflow-") as folder,
         EmbeddedPostgres(Path(folder)) as postgres,
@@ -40,7 +40,7 @@ def database_url() -> Iterator[str]:
 
 @pytest.fixture
 def fresh_database(database_url: str) -> Iterator[str]:
-    """URL of an empty database that this test has for itself."""
+    """URL of an empty database that no other test uses."""
     name = f"test_{uuid.uuid4().hex}"
     yield create_database(database_url, name)
     drop_database(database_url, name)

@@ -1,4 +1,4 @@
-"""The door, over HTTP, as a real process on a real broker."""
+"""Intake over HTTP, as a real process on a real broker."""
 
 import json
 from collections.abc import Iterator
@@ -37,8 +37,8 @@ def tap(kafka_bootstrap: str, intake: Stage) -> Iterator[Tap]:
 
 def post(intake: Stage, body: Any, key: str = "key", path: str = "/orders", **headers: str) -> httpx.Response:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    named = {"Content-Type": "application/json", "Idempotency-Key": key} | headers
-    return intake.http.post(path, content=content, headers=named)
+    all_headers = {"Content-Type": "application/json", "Idempotency-Key": key} | headers
+    return intake.http.post(path, content=content, headers=all_headers)
 
 
 def fields(answer: httpx.Response) -> set[str]:
@@ -67,13 +67,13 @@ def test_a_shop_may_give_the_order_id(intake: Stage) -> None:
 
 def test_both_modes_of_cloudevents_are_taken(intake: Stage, tap: Tap) -> None:
     for number, send in enumerate((intake.binary, intake.structured)):
-        sent = paid(f"mode-{number}")
-        assert send(sent).status_code == 202
-        (found,) = tap.until(lambda _, event, sent=sent: event.subject == sent.subject)
-        assert (found.source, found.id, json.loads(found.data)) == (
-            sent.source,
-            sent.id,
-            json.loads(sent.data),
+        event_sent = paid(f"mode-{number}")
+        assert send(event_sent).status_code == 202
+        (published,) = tap.until(lambda _, event, event_sent=event_sent: event.subject == event_sent.subject)
+        assert (published.source, published.id, json.loads(published.data)) == (
+            event_sent.source,
+            event_sent.id,
+            json.loads(event_sent.data),
         )
 
 
@@ -201,18 +201,18 @@ def test_a_body_over_256_kib_is_a_413_whether_or_not_it_is_announced(intake: Sta
 
 def test_other_paths_and_methods_are_told_so(intake: Stage) -> None:
     assert post(intake, order(), path="/nowhere").status_code == 404
-    wrong = intake.http.get("/orders")
-    assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
+    response = intake.http.get("/orders")
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
 
 
 def test_a_dry_run_says_what_would_become_of_it_and_publishes_nothing(intake: Stage, tap: Tap) -> None:
     assert post(intake, order(), path="/orders/dry-run").json() == {"would_be": "accepted", "reasons": []}
-    held = order(lines=[{"sku": "A", "quantity": 100, "unit_price": 2000}], shipping=0, total=200_000)
-    assert post(intake, held, path="/orders/dry-run").json()["would_be"] == "held"
-    wrong = order(order_id="dry", total=1, currency="CHF")
-    told = post(intake, wrong, path="/orders/dry-run").json()
-    assert told["would_be"] == "rejected"
-    assert {each["field"] for each in told["reasons"]} == {"total", "currency"}
+    held_order = order(lines=[{"sku": "A", "quantity": 100, "unit_price": 2000}], shipping=0, total=200_000)
+    assert post(intake, held_order, path="/orders/dry-run").json()["would_be"] == "held"
+    rejected_order = order(order_id="dry", total=1, currency="CHF")
+    dry_run = post(intake, rejected_order, path="/orders/dry-run").json()
+    assert dry_run["would_be"] == "rejected"
+    assert {each["field"] for each in dry_run["reasons"]} == {"total", "currency"}
     after = post(intake, order(order_id="after-dry"), "after-dry")
     tap.until(lambda _, event: event.subject == after.json()["order_id"])
     assert not [event for _, event in tap.seen if event.subject == "dry"]
@@ -265,22 +265,22 @@ def test_a_batch_of_cloudevents_is_a_400(intake: Stage) -> None:
 
 def test_binary_attributes_are_percent_decoded_once_and_reach_the_topic_so(intake: Stage, tap: Tap) -> None:
     assert intake.binary(paid("percent", id="a%2541")).status_code == 202
-    (found,) = tap.until(lambda _, event: event.subject == "percent")
-    assert found.id == "a%41"
+    (event,) = tap.until(lambda _, event: event.subject == "percent")
+    assert event.id == "a%41"
 
 
 def test_the_same_key_with_another_order_is_the_same_event_for_track_to_refuse(
     intake: Stage, tap: Tap
 ) -> None:
-    one, other = post(intake, order(), "reused"), post(intake, order(metadata={"gift": "yes"}), "reused")
-    assert one.json() == other.json()
-    found = tap.until(lambda _, event: event.subject == one.json()["order_id"], 2)
-    assert found[0].id == found[1].id
-    assert found[0].data != found[1].data
+    first, second = post(intake, order(), "reused"), post(intake, order(metadata={"gift": "yes"}), "reused")
+    assert first.json() == second.json()
+    events = tap.until(lambda _, event: event.subject == first.json()["order_id"], 2)
+    assert events[0].id == events[1].id
+    assert events[0].data != events[1].data
 
 
 @pytest.mark.parametrize(
-    ("settings", "named"),
+    ("settings", "setting"),
     [
         ({"KAFKA_BOOTSTRAP": ""}, "KAFKA_BOOTSTRAP"),
         ({"RULES_FILE": "/nowhere/rules.toml"}, "RULES_FILE"),
@@ -290,7 +290,7 @@ def test_the_same_key_with_another_order_is_the_same_event_for_track_to_refuse(
     ],
 )
 def test_a_bad_setting_is_one_clear_line_and_no_start(
-    settings: dict[str, str], named: str, tmp_path: Path
+    settings: dict[str, str], setting: str, tmp_path: Path
 ) -> None:
     log = tmp_path / "intake.log"
     with (
@@ -299,7 +299,7 @@ def test_a_bad_setting_is_one_clear_line_and_no_start(
     ):
         pass
     (line,) = log.read_text().splitlines()
-    assert named in line
+    assert setting in line
 
 
 def test_without_keys_it_does_not_start_and_says_so_in_one_line(kafka_bootstrap: str, tmp_path: Path) -> None:
@@ -314,32 +314,32 @@ def test_without_keys_it_does_not_start_and_says_so_in_one_line(kafka_bootstrap:
 
 
 def test_only_a_valid_key_opens_and_only_for_its_sources(kafka_bootstrap: str, tmp_path: Path) -> None:
-    key, entry = new_key("web", ["intake"], ["/shop/*"])
-    other, query_only = new_key("reader", ["query"])
+    web_key, web_entry = new_key("web", ["intake"], ["/shop/*"])
+    reader_key, reader_entry = new_key("reader", ["query"])
     keys = tmp_path / "keys.toml"
-    shop, plain = new_key("shop", ["intake"], ["/storefront/shop"])
-    keys.write_text(toml(entry) + toml(query_only) + toml(plain))
+    shop_key, shop_entry = new_key("shop", ["intake"], ["/storefront/shop"])
+    keys.write_text(toml(web_entry) + toml(reader_entry) + toml(shop_entry))
     environment = {"KAFKA_BOOTSTRAP": kafka_bootstrap, "LOCAL_RUN": "false", "API_KEYS_FILE": str(keys)}
-    with Stage("intake", tmp_path / "intake.log", **environment) as guarded:
+    with Stage("intake", tmp_path / "intake.log", **environment) as stage:
         event = placed("keyed")
-        assert guarded.binary(event).status_code == 401
-        assert guarded.binary(event, Authorization=f"Bearer {other}").status_code == 401
-        assert guarded.binary(event, Authorization=f"Bearer {key}x").status_code == 401
-        assert guarded.binary(event, Authorization=f"Bearer {key}").status_code == 202
+        assert stage.binary(event).status_code == 401
+        assert stage.binary(event, Authorization=f"Bearer {reader_key}").status_code == 401
+        assert stage.binary(event, Authorization=f"Bearer {web_key}x").status_code == 401
+        assert stage.binary(event, Authorization=f"Bearer {web_key}").status_code == 202
         forged = replace(event, source="/payments/acme")
-        assert guarded.binary(forged, **{"X-API-Key": key}).status_code == 403
-        assert post(guarded, order(), **{"X-API-Key": key}).status_code == 403
-        assert post(guarded, order(), **{"X-API-Key": shop}).status_code == 202
-        refused = post(guarded, b" " * 300_000)
-        assert (refused.status_code, "Bearer" in refused.headers["www-authenticate"]) == (401, True)
+        assert stage.binary(forged, **{"X-API-Key": web_key}).status_code == 403
+        assert post(stage, order(), **{"X-API-Key": web_key}).status_code == 403
+        assert post(stage, order(), **{"X-API-Key": shop_key}).status_code == 202
+        refusal = post(stage, b" " * 300_000)
+        assert (refusal.status_code, "Bearer" in refusal.headers["www-authenticate"]) == (401, True)
 
 
 def test_without_kafkas_word_the_answer_is_503_with_a_time_to_come_again(tmp_path: Path) -> None:
-    away = {"KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}", "KAFKA_ACK_SECONDS": "1"}
-    with Stage("intake", tmp_path / "intake.log", **away) as alone:
-        answer = post(alone, order())
+    settings = {"KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}", "KAFKA_ACK_SECONDS": "1"}
+    with Stage("intake", tmp_path / "intake.log", **settings) as stage:
+        answer = post(stage, order())
         assert answer.status_code == 503
         assert int(answer.headers["retry-after"]) > 0
         assert (
-            alone.http.post("/", content=paid("x").data, headers=binary_headers(paid("x"))).status_code == 503
+            stage.http.post("/", content=paid("x").data, headers=binary_headers(paid("x"))).status_code == 503
         )

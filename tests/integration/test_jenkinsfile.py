@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support.stage import ROOT
 
-from tests.pipeline.branches import JENKINSFILE, as_markdown, harness, recorded, shells
+from tests.pipeline.branches import JENKINSFILE, as_markdown, harness, run_scenarios, shells
 from tests.pipeline.table import AGAINST
 
 VERIFIED = [
@@ -31,7 +31,7 @@ LOGGED_OUT = ["make registry-logout"]
 
 @pytest.fixture(scope="module")
 def report() -> dict[str, Any]:
-    return recorded()
+    return run_scenarios()
 
 
 def build_of(report: dict[str, Any], name: str) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""Track against a simple model of what it must bring about: events of every sort in any order, any number of times,
-to two workers at once, while processes die and servers fail in between."""
+"""Track against a simple model of its results: events of every kind, in any order and any number of times, for two
+workers at once, while processes die and servers fail."""
 
 import asyncio
 import os
@@ -22,13 +22,13 @@ from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.validate.handler import validate
 
 PROFILES = {"quick": (400, 30), "deep": (10_000, 50)}
-"""Examples and steps of each. HYPOTHESIS_PROFILE chooses."""
+"""Examples and steps of each profile. HYPOTHESIS_PROFILE selects one."""
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "quick")
 
 
 class Pipeline(RuleBasedStateMachine):
-    """Events are sent and then delivered, in any order and as often as it comes, until at the end all that was
-    not acknowledged is delivered once more."""
+    """Sends events and delivers them in any order, any number of times. At the end it delivers each event without an
+    acknowledgement once more."""
 
     sent = Bundle("sent")
 
@@ -40,21 +40,21 @@ class Pipeline(RuleBasedStateMachine):
         bench.execute("UPDATE waiting SET expires_at = now() + interval '1 day' WHERE expires_at < now()", [])
         self.broker = Broker()
         self.workers = [Worker(bench.store(number), self.broker) for number in range(3)]
-        self.world, self.heard = World(), PublishedEvents()
-        self.wire: dict[ModelEvent, CloudEvent] = {}
+        self.world, self.published = World(), PublishedEvents()
+        self.cloudevents: dict[ModelEvent, CloudEvent] = {}
         self.acknowledged: set[ModelEvent] = set()
         self.overdue: set[tuple[Any, ...]] = set()
         self.excused: set[ParkedRecord] = set()
 
-    @rule(target=sent, some=st.lists(model_events, min_size=1, max_size=5))
-    def send(self, some: list[ModelEvent]) -> object:
-        named = [replace(each, order_id=f"{self.name}-{each.order_id}") for each in some]
-        return multiple(*(self._send(each, self._new_id()) for each in named))
+    @rule(target=sent, events=st.lists(model_events, min_size=1, max_size=5))
+    def send(self, events: list[ModelEvent]) -> object:
+        prefixed = [replace(event, order_id=f"{self.name}-{event.order_id}") for event in events]
+        return multiple(*(self._send(event, self._new_id()) for event in prefixed))
 
-    @rule(target=sent, before=sent, other=model_events)
-    def send_under_the_same_id(self, before: ModelEvent, other: ModelEvent) -> ModelEvent:
-        other = replace(other, order_id=f"{self.name}-{other.order_id}", source=before.source)
-        return self._send(other, before.id)
+    @rule(target=sent, before=sent, event=model_events)
+    def send_under_the_same_id(self, before: ModelEvent, event: ModelEvent) -> ModelEvent:
+        event = replace(event, order_id=f"{self.name}-{event.order_id}", source=before.source)
+        return self._send(event, before.id)
 
     @rule(
         target=sent,
@@ -63,21 +63,21 @@ class Pipeline(RuleBasedStateMachine):
         order_id=st.sampled_from(("", "a", "b")),
     )
     def replay(self, before: ModelEvent, amount: int, order_id: str) -> ModelEvent:
-        """An operator sends it again as it was, or with its money or its order mended."""
-        mended: dict[str, Any] = {"amount": amount, "currency": "EUR"} if amount else {}
-        mended |= {"order_id": f"{self.name}-{order_id}"} if order_id else {}
-        return self._send(replace(before, **mended, replay=self._new_id()), before.id)
+        """An operator replays the event unchanged, or with a corrected amount or order id."""
+        corrections: dict[str, Any] = {"amount": amount, "currency": "EUR"} if amount else {}
+        corrections |= {"order_id": f"{self.name}-{order_id}"} if order_id else {}
+        return self._send(replace(before, **corrections, replay=self._new_id()), before.id)
 
     def _new_id(self) -> str:
-        return f"{self.name}-{len(self.wire)}"
+        return f"{self.name}-{len(self.cloudevents)}"
 
-    def _send(self, given: ModelEvent, event_id: str) -> ModelEvent:
-        verdict = given.verdict if given.kind == "placed" else ""
-        named = replace(given, id=event_id, verdict=verdict, total=PRICES.get(verdict, 0))
-        wire = validate(inbox_event(named), RULES)
-        named = replace(named, digest=wire.extensions["origindigest"])
-        self.wire[named] = wire
-        return named
+    def _send(self, unsent: ModelEvent, event_id: str) -> ModelEvent:
+        verdict = unsent.verdict if unsent.kind == "placed" else ""
+        event = replace(unsent, id=event_id, verdict=verdict, total=PRICES.get(verdict, 0))
+        cloudevent = validate(inbox_event(event), RULES)
+        event = replace(event, digest=cloudevent.extensions["origindigest"])
+        self.cloudevents[event] = cloudevent
+        return event
 
     @rule(
         first=st.lists(sent, min_size=1, max_size=3),
@@ -94,11 +94,12 @@ class Pipeline(RuleBasedStateMachine):
         together: bool,
         sweeping: bool,
     ) -> None:
-        """By two workers, while a third parks what has waited too long; together: all read before anybody writes."""
+        """Two workers handle events while a third parks the events that waited too long. together makes all workers
+        read before any worker writes."""
         meeting = Meeting(1 + bool(second) + sweeping) if together else None
         self._prepare(trouble, meeting)
-        steps = self.bench.runner.run(self._at_once([first, second], meeting, sweeping=sweeping))
-        # A copy that failed comes again, whatever became of the others.
+        steps = self.bench.runner.run(self._handle_at_once([first, second], meeting, sweeping=sweeping))
+        # A copy that failed is delivered again, whatever the results of the event's other copies.
         self.acknowledged |= {step.event for step in steps if step.event}
         self.acknowledged -= {step.event for step in steps if step.event and step.doubtful}
         self._compare(tuple(steps))
@@ -109,57 +110,61 @@ class Pipeline(RuleBasedStateMachine):
                 self.workers[number] = Worker(self.bench.store(number), self.broker)
             self.workers[number].prepare(replace(fault), meeting)
 
-    async def _at_once(
-        self, lots: list[list[ModelEvent]], meeting: Meeting | None, *, sweeping: bool
+    async def _handle_at_once(
+        self, batches: list[list[ModelEvent]], meeting: Meeting | None, *, sweeping: bool
     ) -> list[Step]:
-        work = [self._handle(number, lot, meeting) for number, lot in enumerate(lots) if lot]
+        work = [self._handle(number, batch, meeting) for number, batch in enumerate(batches) if batch]
         sweep = [self._sweep(meeting)] if sweeping else []
-        done = await asyncio.gather(*work, *sweep)
-        return [step for steps in done for step in steps]
+        results = await asyncio.gather(*work, *sweep)
+        return [step for steps in results for step in steps]
 
-    async def _handle(self, number: int, lot: list[ModelEvent], meeting: Meeting | None) -> list[Step]:
+    async def _handle(self, number: int, batch: list[ModelEvent], meeting: Meeting | None) -> list[Step]:
         handle = self.workers[number].tracker.handle
-        answers = await _all(*(handle(self.wire[each]) for each in lot))
+        failures = await _failures(*(handle(self.cloudevents[event]) for event in batch))
         if meeting:
             meeting.leave()
         return [
-            Step((number, each.order_id), each.key, each, doubtful=failed)
-            for each, failed in zip(lot, answers, strict=True)
+            Step((number, event.order_id), event.key, event, doubtful=failed)
+            for event, failed in zip(batch, failures, strict=True)
         ]
 
     async def _sweep(self, meeting: Meeting | None) -> list[Step]:
-        await _all(self.workers[2].tracker.sweep())
+        await _failures(self.workers[2].tracker.sweep())
         if meeting:
             meeting.leave()
-        given_up = self.workers[2].given_up
-        return [Step((key,), key, doubtful=key not in given_up) for key in self.overdue]
+        parked_keys = self.workers[2].given_up
+        return [Step((key,), key, doubtful=key not in parked_keys) for key in self.overdue]
 
     def _compare(self, steps: tuple[Step, ...]) -> None:
-        """The database and the topics must be what the steps can have led to, in one order or another."""
+        """Some order of the steps must explain the rows of the database and the records of the topics."""
         before = self.world
         tables = self.bench.tables([f"{self.name}-{order_id}" for order_id in ("a", "b")])
         self.overdue = tables.pop("overdue")
-        self.heard.listen(self.broker.topics)
-        letters = self.heard.parked.keys()
+        self.published.listen(self.broker.topics)
+        parked_records = self.published.parked.keys()
         for world in outcomes(before, steps):
-            if tables_of(world) == tables and world.parked <= letters:
+            if tables_of(world) == tables and world.parked <= parked_records:
                 self.world = world
                 break
         else:
             expected = next(outcomes(before, steps), before)
-            wanted = tables_of(expected) | {"letters": set(expected.parked)}
-            found = tables | {"letters": set(letters)}
-            differing = {name: found[name] ^ wanted[name] for name in wanted if found[name] != wanted[name]}
+            expected_rows = tables_of(expected) | {"parked records": set(expected.parked)}
+            actual_rows = tables | {"parked records": set(parked_records)}
+            differing = {
+                name: actual_rows[name] ^ rows
+                for name, rows in expected_rows.items()
+                if actual_rows[name] != rows
+            }
             assert not differing, "no order of the events explains this"
-        if excess := letters - self.world.parked:
+        if excess := parked_records - self.world.parked:
             assert excess <= possible_parked_records(before, steps) | self.excused, "parked without a cause"
             self.excused |= excess
-        self._check_what_was_announced(steps)
+        self._check_announced_changes(steps)
 
-    def _check_what_was_announced(self, steps: tuple[Step, ...]) -> None:
-        told = self.heard.changes
-        assert told.items() <= self.world.history.items(), "announced, and never happened"
-        # Who was stopped may have applied what waited, and then it is for their event to announce that.
+    def _check_announced_changes(self, steps: tuple[Step, ...]) -> None:
+        changes = self.published.changes
+        assert changes.items() <= self.world.history.items(), "announced, and not in the history"
+        # A stopped worker may have applied waiting events. The delivery of its own event then announces their changes.
         stopped = {step.event.order_id for step in steps if step.event and step.doubtful}
         for step in steps:
             entry = self.world.ledger.get(step.key)
@@ -167,70 +172,70 @@ class Pipeline(RuleBasedStateMachine):
                 continue
             if entry.digest == step.event.digest and entry.first and entry.last:
                 versions = range(entry.first, entry.last + 1)
-                assert {(entry.order_id, version) for version in versions} <= told.keys(), "not announced"
+                assert {(entry.order_id, version) for version in versions} <= changes.keys(), "not announced"
 
-    @rule(which=st.integers(0, 5))
-    def wait_too_long(self, which: int) -> None:
+    @rule(index=st.integers(0, 5))
+    def wait_too_long(self, index: int) -> None:
         waiting = sorted(self.world.waiting)
         if waiting and not self.overdue:
-            key = waiting[which % len(waiting)]
+            key = waiting[index % len(waiting)]
             self.overdue = {key}
             self.bench.execute(
                 "UPDATE waiting SET expires_at = now() - interval '1 s' WHERE source = %s AND id = %s", [*key]
             )
 
-    @rule(which=st.integers(0, 5), gift=st.sampled_from(("", "yes")))
-    def place_what_is_being_given_up(self, which: int, gift: str) -> None:
-        """What waits for its order is parked and follows its order at the same moment."""
-        self.wait_too_long(which)
+    @rule(index=st.integers(0, 5), gift=st.sampled_from(("", "yes")))
+    def place_what_is_being_given_up(self, index: int, gift: str) -> None:
+        """One worker parks a waiting event while another applies the event's order."""
+        self.wait_too_long(index)
         unplaced = [self.world.waiting[key] for key in self.overdue]
         for early in unplaced:
             placing = ModelEvent(early.order_id, "placed", "/shop", "", early.time, "accepted", gift=gift)
             sent = self._send(placing, self._new_id())
             self.deliver([sent], [], (Fault(),) * 3, together=True, sweeping=True)
 
-    @rule(which=st.integers(0, 5))
-    def mend_for_two_orders_at_once(self, which: int) -> None:
-        """Two operators send one event again at the same moment, each under another order."""
-        undone = sorted(
+    @rule(index=st.integers(0, 5))
+    def mend_for_two_orders_at_once(self, index: int) -> None:
+        """Two operators replay one event at the same moment, each with another order id."""
+        replayable = sorted(
             key for key, entry in self.world.ledger.items() if entry.outcome in {"parked", "refused"}
         )
-        if undone:
-            key = undone[which % len(undone)]
-            before = next(each for each in self.wire if each.key == key)
-            both = [
+        if replayable:
+            key = replayable[index % len(replayable)]
+            before = next(event for event in self.cloudevents if event.key == key)
+            replays = [
                 self._send(replace(before, order_id=f"{self.name}-{order_id}", replay=self._new_id()), key[1])
                 for order_id in ("a", "b")
             ]
-            self.deliver(both[:1], both[1:], (Fault(),) * 3, together=True, sweeping=False)
+            self.deliver(replays[:1], replays[1:], (Fault(),) * 3, together=True, sweeping=False)
 
     def teardown(self) -> None:
-        for each in [each for each in self.wire if each not in self.acknowledged]:
-            self.deliver([each], [], (Fault(),) * 3, together=False, sweeping=False)
-        assert self.acknowledged == self.wire.keys()
-        assert self.heard.changes == self.world.history, "what happened and was not announced"
-        assert {each.key for each in self.wire} == self.world.ledger.keys(), "lost"
+        for event in [event for event in self.cloudevents if event not in self.acknowledged]:
+            self.deliver([event], [], (Fault(),) * 3, together=False, sweeping=False)
+        assert self.acknowledged == self.cloudevents.keys()
+        assert self.published.changes == self.world.history, "changes that were not announced"
+        assert {event.key for event in self.cloudevents} == self.world.ledger.keys(), "lost"
         if self.overdue:
             self._prepare((Fault(),) * 3, None)
             self.bench.runner.run(self.workers[2].tracker.sweep())
             self._compare(tuple(Step((key,), key) for key in self.overdue))
 
 
-async def _all(*doing: Awaitable[object]) -> list[bool]:
-    """Which of them failed, as they may: told to, or because others were quicker again and again."""
-    answers = await asyncio.gather(*doing, return_exceptions=True)
-    for answer in answers:
-        if isinstance(answer, BaseException) and not isinstance(answer, DiedError | TransientError):
-            raise answer
-    return [isinstance(answer, BaseException) for answer in answers]
+async def _failures(*handling: Awaitable[object]) -> list[bool]:
+    """Whether each one failed by an injected fault or by repeated conflicts. Raises any other error."""
+    results = await asyncio.gather(*handling, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, DiedError | TransientError):
+            raise result
+    return [isinstance(result, BaseException) for result in results]
 
 
 @pytest.fixture
 def bench(fresh_database: str) -> Iterator[Bench]:
     migrate(fresh_database)
-    found = Bench(fresh_database)
-    yield found
-    found.close()
+    bench = Bench(fresh_database)
+    yield bench
+    bench.close()
 
 
 @pytest.mark.timeout(4 * 3600 if PROFILE == "deep" else 900)

@@ -1,5 +1,5 @@
-"""Notify's claims, whatever recipients answer and whoever dies: one copy of each message, and one more at most for
-each lease that ended while nobody knew whether it had been taken."""
+"""Notify's claims, whatever recipients answer and whichever process dies: one copy of each message, and at most one
+more copy for each lease that ended while notify did not know whether the recipient had accepted the message."""
 
 import asyncio
 import os
@@ -55,14 +55,14 @@ class Sending(RuleBasedStateMachine):
 
     @rule(target=events)
     def happen(self) -> CloudEvent:
-        told = announced("accepted")
-        self.sent.append(told)
-        return told
+        event = announced("accepted")
+        self.sent.append(event)
+        return event
 
     @rule(
         first=st.lists(events, min_size=1, max_size=2),
         second=st.lists(events, max_size=2),
-        told=st.tuples(answers, answers, quick_answers),
+        worker_answers=st.tuples(answers, answers, quick_answers),
         deaths=st.tuples(st.sampled_from(DEATHS), st.sampled_from(DEATHS)),
         replay=st.booleans(),
     )
@@ -70,42 +70,50 @@ class Sending(RuleBasedStateMachine):
         self,
         first: list[CloudEvent],
         second: list[CloudEvent],
-        told: tuple[list[str], ...],
+        worker_answers: tuple[list[str], ...],
         deaths: tuple[str, str],
         replay: bool,
     ) -> None:
-        for number, (says, dies) in enumerate(zip(told, (*deaths, ""), strict=True)):
+        for number, (by_place, death_point) in enumerate(zip(worker_answers, (*deaths, ""), strict=True)):
             if self.workers[number].dead:
                 self.workers[number] = self._worker(number)
-            self.workers[number].answers = dict(zip(self.places, says, strict=True))
-            self.workers[number].dies = dies
-            self.workers[number].heir = self.workers[2] if number != 2 else None
-        lots = [(0, each) for each in first] + [(1, each) for each in second]
-        done = self.bench.runner.run(self._at_once(lots, replay=replay))
-        self._check_done(done)
-        over = {key: count for key, count in self.world.taken.items() if count > 1 + self.world.ended[key]}
-        assert not over, "more copies than leases allow for"
+            self.workers[number].answers = dict(zip(self.places, by_place, strict=True))
+            self.workers[number].death_point = death_point
+            self.workers[number].successor = self.workers[2] if number != 2 else None
+        deliveries = [(0, event) for event in first] + [(1, event) for event in second]
+        acknowledged = self.bench.runner.run(self._handle_at_once(deliveries, replay=replay))
+        self._check_acknowledged(acknowledged)
+        copies, ended_leases = self.world.copies, self.world.ended_leases
+        excess = {key: count for key, count in copies.items() if count > 1 + ended_leases[key]}
+        assert not excess, "more copies than leases allow for"
 
-    async def _at_once(self, lots: list[tuple[int, CloudEvent]], *, replay: bool) -> list[CloudEvent]:
-        """Those that were acknowledged."""
-        more = {"replay": "r"} if replay else {}
-        doing = [self.workers[number].notifier.handle(each.with_extensions(**more)) for number, each in lots]
-        given = await asyncio.gather(*doing, return_exceptions=True)
-        for answer in given:
-            if isinstance(answer, BaseException) and not isinstance(
-                answer, DiedError | TransientError | PoisonError
+    async def _handle_at_once(
+        self, deliveries: list[tuple[int, CloudEvent]], *, replay: bool
+    ) -> list[CloudEvent]:
+        """deliveries are pairs of a worker's number and an event. Returns the acknowledged events."""
+        extensions = {"replay": "r"} if replay else {}
+        handling = [
+            self.workers[number].notifier.handle(event.with_extensions(**extensions))
+            for number, event in deliveries
+        ]
+        results = await asyncio.gather(*handling, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(
+                result, DiedError | TransientError | PoisonError
             ):
-                raise answer
-        return [event for (_, event), answer in zip(lots, given, strict=True) if isinstance(answer, str)]
+                raise result
+        return [
+            event for (_, event), result in zip(deliveries, results, strict=True) if isinstance(result, str)
+        ]
 
-    def _check_done(self, done: list[CloudEvent]) -> None:
-        """Each message is known to be sent and was taken, unless its recipient wants nothing any more."""
-        gone = self.bench.column("SELECT endpoint FROM webhook_endpoints_gone")
-        for event in done:
+    def _check_acknowledged(self, acknowledged: list[CloudEvent]) -> None:
+        """Each message is recorded as sent and arrived, unless its recipient answered that the endpoint is gone."""
+        gone_endpoints = self.bench.column("SELECT endpoint FROM webhook_endpoints_gone")
+        for event in acknowledged:
             for notification in due.notifications(event, self.settings):
                 key = key_of(notification)
-                known = self.world.recorded.get(key) == "sent" and self.world.taken[key]
-                assert known or key[2] in gone, "done, and not sent"
+                is_sent = self.world.recorded.get(key) == "sent" and self.world.copies[key]
+                assert is_sent or key[2] in gone_endpoints, "acknowledged, and not sent"
 
     @rule()
     def time_passes(self) -> None:
@@ -118,15 +126,15 @@ class Sending(RuleBasedStateMachine):
         self.time_passes()
         for event in self.sent:
             self.deliver([event], [], (["sent"] * 3,) * 3, ("", ""), replay=True)
-        self._check_done(self.sent)
+        self._check_acknowledged(self.sent)
 
 
 @pytest.fixture
 def bench(fresh_database: str) -> Iterator[Bench]:
     migrate(fresh_database)
-    found = Bench(fresh_database, workers=3)
-    yield found
-    found.close()
+    bench = Bench(fresh_database, workers=3)
+    yield bench
+    bench.close()
 
 
 @pytest.mark.timeout(4 * 3600 if PROFILE == "deep" else 900)

@@ -1,4 +1,5 @@
-"""Notify on a real PostgreSQL, a real SMTP server and a real webhook receiver: each message once, whatever happens."""
+"""Notify on a real PostgreSQL, a real SMTP server and a real webhook receiver: each message is sent
+exactly once."""
 
 import asyncio
 import json
@@ -79,7 +80,7 @@ def environment(folder: Path, kafka: str, database: str, stand_ins: StandIns) ->
 
 @dataclass
 class Workshop:
-    """Notifiers in this process, each as a process of its own would have it."""
+    """Builds notifiers in this process, each with the collaborators of a separate process of notify."""
 
     database: str
     stand_ins: StandIns
@@ -89,7 +90,8 @@ class Workshop:
     def notifier(
         self, *endpoints: dict[str, Any], lease: float = LEASE_SECONDS, smtp_port: int = 0
     ) -> Notifier:
-        """Mails to the stand-in; webhooks to the endpoints, which are the stand-in's unless they say otherwise."""
+        """A notifier whose mails go to the stand-in, and whose webhooks go to endpoints of the stand-in with these
+        changes."""
         settings = NotificationSettings.model_validate(
             {
                 "shop": {"name": "Test shop", "url": "https://shop.example"},
@@ -126,37 +128,37 @@ class Workshop:
 
 @pytest.fixture
 async def workshop(database: str, stand_ins: StandIns, tmp_path: Path) -> AsyncIterator[Workshop]:
-    made = Workshop(database, stand_ins, tmp_path, [])
-    yield made
-    for each in made.closing:
-        await each.close()
+    workshop = Workshop(database, stand_ins, tmp_path, [])
+    yield workshop
+    for resource in workshop.closing:
+        await resource.close()
 
 
 def rows(database: str, order_id: str) -> dict[str, dict[str, Any]]:
     """The notifications of an order, by channel, and by endpoint for webhooks."""
     query = "SELECT * FROM notifications WHERE order_id = %s"
     with psycopg.connect(database, row_factory=dict_row) as connection:
-        found = connection.execute(query, [order_id]).fetchall()
-    return {row["channel"] if row["channel"] == "email" else row["recipient"]: row for row in found}
+        result = connection.execute(query, [order_id]).fetchall()
+    return {row["channel"] if row["channel"] == "email" else row["recipient"]: row for row in result}
 
 
 def state(database: str, order_id: str) -> dict[str, tuple[str, str | None]]:
     return {target: (row["state"], row["error"]) for target, row in rows(database, order_id).items()}
 
 
-async def delivered(notifier: Notifier, event: CloudEvent) -> int:
-    """Delivers an event until it is done; returns how often it was refused before."""
+async def deliver_until_acknowledged(notifier: Notifier, event: CloudEvent) -> int:
+    """Delivers an event until notify acknowledges it. Returns the number of refusals before."""
     deadline = time.monotonic() + DEADLINE_SECONDS
-    refused = 0
+    refusals = 0
     while True:
         try:
             await notifier.handle(event)
         except TransientError:
-            refused += 1
-            assert time.monotonic() < deadline, "it was not done in time"
+            refusals += 1
+            assert time.monotonic() < deadline, "the event was not acknowledged in time"
             await asyncio.sleep(0.05)
         else:
-            return refused
+            return refusals
 
 
 def codes(error: PoisonError) -> list[tuple[str, str]]:
@@ -239,7 +241,7 @@ def test_a_bad_setting_ends_the_process_with_its_name(stand_ins: StandIns, tmp_p
     variables = environment(tmp_path, "127.0.0.1:1", "postgresql://nowhere", stand_ins) | {
         "SMTP_URL": "http://me:secret@x"
     }
-    ended = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", "import functions.notify"],
         cwd=ROOT,
         env={"PATH": os.environ["PATH"]} | variables,
@@ -247,9 +249,9 @@ def test_a_bad_setting_ends_the_process_with_its_name(stand_ins: StandIns, tmp_p
         check=False,
         text=True,
     )
-    assert ended.returncode == 2
-    assert "SMTP_URL" in ended.stderr
-    assert "secret" not in ended.stderr
+    assert process.returncode == 2
+    assert "SMTP_URL" in process.stderr
+    assert "secret" not in process.stderr
 
 
 def test_a_shop_without_webhooks_does_not_wait_for_what_sends_them(
@@ -259,10 +261,10 @@ def test_a_shop_without_webhooks_does_not_wait_for_what_sends_them(
     file = Path(variables["NOTIFICATIONS_FILE"])
     file.write_text(file.read_text().partition("[[webhooks]]")[0])
     script = "import functions.notify, sys; sys.exit('aiohttp' in sys.modules)"
-    started = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, env={"PATH": os.environ["PATH"]} | variables, check=False
     )
-    assert started.returncode == 0
+    assert process.returncode == 0
 
 
 async def test_a_late_sender_cannot_record_anything(workshop: Workshop) -> None:
@@ -278,17 +280,17 @@ async def test_a_late_sender_cannot_record_anything(workshop: Workshop) -> None:
         ClaimStatus.BUSY
     ]
     deadline = time.monotonic() + DEADLINE_SECONDS
-    while (now := (await second.claim(notifications, retry_failed=False))[0]).status is ClaimStatus.BUSY:
+    while (current := (await second.claim(notifications, retry_failed=False))[0]).status is ClaimStatus.BUSY:
         assert time.monotonic() < deadline, "the claim was not taken over"
         await asyncio.sleep(0.02)
-    assert now.status is ClaimStatus.OURS
+    assert current.status is ClaimStatus.OURS
 
     assert not await first.confirm(late)
     assert not await first.release(late, "http_500")
     assert not await first.fail(late, "http_400", gone=False)
     assert (await second.claim(notifications, retry_failed=False))[0].status is ClaimStatus.BUSY
-    assert await second.confirm(now)
-    assert not await second.release(now, "http_500")
+    assert await second.confirm(current)
+    assert not await second.release(current, "http_500")
     assert not await first.fail(late, "http_400", gone=False)
     assert (await second.claim(notifications, retry_failed=True))[0].status is ClaimStatus.SENT
 
@@ -303,7 +305,7 @@ async def test_a_mail_taken_without_an_answer_comes_once_more_after_the_lease_wi
             await notifier.handle(event)
         with pytest.raises(TransientError, match="email claimed"):
             await notifier.handle(event)
-    assert await delivered(notifier, event) >= 0
+    assert await deliver_until_acknowledged(notifier, event) >= 0
     mails = stand_ins.mails("order vanish-1")
     assert len(mails) == 2
     assert len({mail["message_id"] for mail in mails}) == 1
@@ -443,7 +445,7 @@ async def test_a_receiver_with_another_secret_refuses_the_signature(
 
 
 class Listener:
-    """A server that counts connections and answers each with what it is given, over and over."""
+    """A server that counts connections. It sends the answer on each connection, and then again in an endless loop."""
 
     def __init__(self, answer: bytes = b"", again: bytes = b"") -> None:
         self._answer = answer

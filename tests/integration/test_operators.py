@@ -1,4 +1,4 @@
-"""Operators' actions over HTTP: query takes them, shelve executes them, validate and track decide again."""
+"""Operators' actions over HTTP: query accepts them, shelve executes them, and validate and track decide again."""
 
 import json
 import uuid
@@ -23,14 +23,14 @@ from orderflow_sandbox.servers.postgres import create_database, drop_database
 @pytest.fixture(scope="module")
 def shop(kafka_bootstrap: str, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
     name = f"test_{uuid.uuid4().hex}"
-    own = create_database(database_url, name)
-    with flow(kafka_bootstrap, own, tmp_path_factory.mktemp("operators")) as opened:
-        yield opened
+    url = create_database(database_url, name)
+    with flow(kafka_bootstrap, url, tmp_path_factory.mktemp("operators")) as shop_flow:
+        yield shop_flow
     drop_database(database_url, name)
 
 
 def park_payment(shop: Flow, name: str, amount: int = 1) -> tuple[str, dict[str, Any]]:
-    """A placed order, and its payment of another amount, which is parked."""
+    """Sends an order and a payment of another amount, which track parks. Returns the order's id and the payment."""
     order_id = shop.prefix + name
     shop.send(placed(order_id), paid(order_id, amount=amount))
     shop.until(lambda: bool(shop.parked(order_id)))
@@ -39,7 +39,7 @@ def park_payment(shop: Flow, name: str, amount: int = 1) -> tuple[str, dict[str,
 
 
 def park_order(shop: Flow, name: str) -> tuple[str, dict[str, Any]]:
-    """An order that validate could not read, and a payment that waits for it."""
+    """Sends an order that validate cannot read, and its payment, which waits. Returns the order's id and the order."""
     order_id = shop.prefix + name
     shop.send(event("placed", order_id, order(total="2900 or so")), paid(order_id))
     shop.until(lambda: bool(shop.parked(order_id)))
@@ -49,7 +49,7 @@ def park_order(shop: Flow, name: str) -> tuple[str, dict[str, Any]]:
 
 
 def parked_events(shop: Flow, order_id: str) -> list[CloudEvent]:
-    return [seen for topic, seen in shop.tap.seen if seen.subject == order_id and "parked" in topic]
+    return [event for topic, event in shop.tap.seen if event.subject == order_id and "parked" in topic]
 
 
 def test_a_held_order_says_who_held_it_and_why(shop: Flow) -> None:
@@ -133,15 +133,20 @@ def test_an_event_that_fails_again_is_open_again_and_a_redelivered_one_is_not(sh
     first = parked_events(shop, order_id)
     answer = shop.act(f"/api/parked/{parked['id']}/replay")
     shop.settle()
-    (now,) = shop.parked(order_id)
-    assert (now["state"], now["replays"], now["times"], now["revision"]) == ("open", 1, 2, "track-00001")
+    (parked_again,) = shop.parked(order_id)
+    assert (
+        parked_again["state"],
+        parked_again["replays"],
+        parked_again["times"],
+        parked_again["revision"],
+    ) == ("open", 1, 2, "track-00001")
     (result,) = shop.results(answer)
     assert (result["outcome"], result["event_outcome"], result["parked_state"]) == ("done", "parked", "open")
     shop.act(f"/api/parked/{parked['id']}/edit", {"set": {"data.amount": 2900}})
     shop.settle()
     assert shop.order(order_id)["payment"] == "paid"
-    for seen in [*first, *parked_events(shop, order_id)]:
-        assert shop.stages["shelve"].binary(seen).status_code == 204
+    for parked_event in [*first, *parked_events(shop, order_id)]:
+        assert shop.stages["shelve"].binary(parked_event).status_code == 204
     assert shop.parked(order_id)[0]["state"] == "replayed"
 
 
@@ -150,8 +155,8 @@ def test_a_discarded_event_stays_discarded_and_is_not_replayed(shop: Flow) -> No
     answer = shop.act(f"/api/parked/{parked['id']}/discard", {"reason": "a test"}, Orderflow_Operator="bob")
     shop.settle()
     assert shop.results(answer)[0]["outcome"] == "done"
-    for seen in parked_events(shop, order_id):
-        assert shop.stages["shelve"].binary(seen).status_code == 204
+    for parked_event in parked_events(shop, order_id):
+        assert shop.stages["shelve"].binary(parked_event).status_code == 204
     assert shop.parked(order_id)[0]["state"] == "discarded"
     assert shop.act(f"/api/parked/{parked['id']}/replay").status_code == 409
     assert shop.act("/api/parked/replay", {"order": order_id}).json()["taken"] == []
@@ -172,9 +177,9 @@ def test_two_operators_who_replay_at_once_replay_once(shop: Flow) -> None:
         ["done", "refused"],
         ["done", "done"],
     )  # the second may come after it was parked again
-    (now,) = shop.parked(order_id)
-    assert now["replays"] == outcomes.count("done")
-    assert now["state"] == "open"
+    (parked_again,) = shop.parked(order_id)
+    assert parked_again["replays"] == outcomes.count("done")
+    assert parked_again["state"] == "open"
     assert len(shop.order(order_id)["history"]) == 2
 
 
@@ -205,25 +210,25 @@ def test_an_action_that_is_delivered_again_is_done_once(shop: Flow) -> None:
     order_id, parked = park_payment(shop, "redelivered")
     shop.act(f"/api/parked/{parked['id']}/replay")
     shop.settle()
-    (action,) = [seen for seen in parked_events(shop, order_id) if "replayed" in seen.type]
+    (action,) = [event for event in parked_events(shop, order_id) if "replayed" in event.type]
     for _ in range(3):
         assert shop.stages["shelve"].binary(action).status_code == 204
     assert shop.parked(order_id)[0]["replays"] == 1
     shop.settle()
-    sent = [seen for topic, seen in shop.tap.seen if topic == topics.EVENTS and seen.subject == order_id]
-    assert len([seen for seen in sent if "replay" in seen.extensions]) == 1
+    events = [event for topic, event in shop.tap.seen if topic == topics.EVENTS and event.subject == order_id]
+    assert len([event for event in events if "replay" in event.extensions]) == 1
 
 
 def test_an_event_that_is_parked_again_before_its_replay_is_recorded_is_open(shop: Flow) -> None:
     order_id, parked = park_payment(shop, "overtaken")
     (first,) = parked_events(shop, order_id)
     shop.act(f"/api/parked/{parked['id']}/replay")
-    (action,) = shop.tap.until(lambda _, seen: seen.subject == order_id and "replayed" in seen.type)
+    (action,) = shop.tap.until(lambda _, event: event.subject == order_id and "replayed" in event.type)
     data = json.loads(first.data)
     data["attributes"]["replay"] = action.id
-    back = replace(first, data=json.dumps(data).encode())
-    for seen in (back, action):
-        assert shop.stages["shelve"].binary(seen).status_code == 204
+    parked_again = replace(first, data=json.dumps(data).encode())
+    for delivery in (parked_again, action):
+        assert shop.stages["shelve"].binary(delivery).status_code == 204
     assert shop.parked(order_id)[0]["state"] == "open"
     shop.settle()
 
@@ -243,23 +248,23 @@ def test_an_orders_events_are_replayed_in_the_order_in_which_they_happened(shop:
     shop.settle()
     assert {event["state"] for event in shop.parked(order_id)} == {"open"}
     answer = shop.act("/api/parked/replay", {"order": order_id})
-    taken = [action["parked_id"] for action in answer.json()["taken"]]
-    assert taken == [action["parked_id"] for action in plan.json()["taken"]]
+    parked_ids = [action["parked_id"] for action in answer.json()["taken"]]
+    assert parked_ids == [action["parked_id"] for action in plan.json()["taken"]]
     origin_ids = {event["id"]: event["origin_id"] for event in shop.parked(order_id)}
-    assert [origin_ids[parked_id] for parked_id in taken][-1] == early.id
+    assert [origin_ids[parked_id] for parked_id in parked_ids][-1] == early.id
     shop.settle()
-    sent = [
-        seen.extensions["originid"]
-        for topic, seen in shop.tap.seen
-        if topic == "orders.events.v1" and seen.subject == order_id and "replay" in seen.extensions
+    replayed_ids = [
+        event.extensions["originid"]
+        for topic, event in shop.tap.seen
+        if topic == "orders.events.v1" and event.subject == order_id and "replay" in event.extensions
     ]
-    assert sent == [origin_ids[parked_id] for parked_id in taken]
+    assert replayed_ids == [origin_ids[parked_id] for parked_id in parked_ids]
 
 
 def test_a_stages_events_of_one_reason_are_replayed_together(shop: Flow) -> None:
     parked_ids = {park_payment(shop, f"many-{number}")[1]["id"] for number in range(2)}
     answer = shop.act("/api/parked/replay", {"stage": "track", "code": "amount_mismatch"})
-    assert parked_ids <= {taken["parked_id"] for taken in answer.json()["taken"]}
+    assert parked_ids <= {action["parked_id"] for action in answer.json()["taken"]}
     assert shop.act("/api/parked/replay", {"stage": "track"}).status_code == 400
     assert shop.act("/api/parked/replay", {}).status_code == 400
     shop.settle()
@@ -318,9 +323,10 @@ def test_another_site_cannot_act_through_an_operators_browser(shop: Flow, header
 
 def test_a_form_without_an_origin_is_refused(shop: Flow) -> None:
     assert shop.query.post("/orders/x/hold", data={"reason": "x", "key": "k"}).status_code == 403
-    same = {"Origin": str(shop.query.base_url).rstrip("/")}
+    same_origin = {"Origin": str(shop.query.base_url).rstrip("/")}
     assert (
-        shop.query.post("/orders/x/hold", data={"reason": "x", "key": "k"}, headers=same).status_code == 404
+        shop.query.post("/orders/x/hold", data={"reason": "x", "key": "k"}, headers=same_origin).status_code
+        == 404
     )
 
 
@@ -331,32 +337,34 @@ def test_a_form_sent_to_the_api_is_refused(shop: Flow) -> None:
 def test_a_form_asks_once_and_acts_once_however_often_it_is_sent(shop: Flow) -> None:
     order_id, parked = park_payment(shop, "form")
     path = f"/parked/{parked['id']}/discard"
-    same = {"Sec-Fetch-Site": "same-origin"}
+    same_origin = {"Sec-Fetch-Site": "same-origin"}
     question = shop.query.get(path).text
     assert "cannot be undone" in question
     key = question.split('name="key" value="')[1].split('"')[0]
-    without_reason = shop.query.post(path, data={"key": key, "reason": ""}, headers=same)
+    without_reason = shop.query.post(path, data={"key": key, "reason": ""}, headers=same_origin)
     assert without_reason.status_code == 400
     assert "Nothing was sent" in without_reason.text
     with shop.delivering():
         for _ in range(2):
-            done = shop.query.post(path, data={"key": key, "reason": "a test"}, headers=same)
-            assert done.status_code == 303
-    assert "The event is closed, and kept" in shop.query.get(done.headers["location"]).text
+            response = shop.query.post(path, data={"key": key, "reason": "a test"}, headers=same_origin)
+            assert response.status_code == 303
+    assert "The event is closed, and kept" in shop.query.get(response.headers["location"]).text
     assert len(shop.order(order_id)["actions"]) == 1
 
 
 def test_an_event_is_edited_on_its_page(shop: Flow) -> None:
     order_id, parked = park_payment(shop, "page")
-    path, same = f"/parked/{parked['id']}/edit", {"Sec-Fetch-Site": "same-origin"}
+    path, same_origin = f"/parked/{parked['id']}/edit", {"Sec-Fetch-Site": "same-origin"}
     assert "&#34;amount&#34;: 1," in shop.query.get(path).text
     document = shop.query.get(f"/api/parked/{parked['id']}", params={"reveal": 1}).json()["editable"]
-    bad = shop.query.post(path, data={"key": "a", "event": json.dumps(document | {"data": {}})}, headers=same)
-    assert (bad.status_code, "data.amount" in bad.text) == (400, True)
+    invalid = shop.query.post(
+        path, data={"key": "a", "event": json.dumps(document | {"data": {}})}, headers=same_origin
+    )
+    assert (invalid.status_code, "data.amount" in invalid.text) == (400, True)
     edited = json.dumps(document | {"data": {"amount": 2900, "currency": "EUR"}})
     with shop.delivering():
-        done = shop.query.post(path, data={"key": "a", "event": edited}, headers=same)
-    assert "It took effect" in shop.query.get(done.headers["location"]).text
+        response = shop.query.post(path, data={"key": "a", "event": edited}, headers=same_origin)
+    assert "It took effect" in shop.query.get(response.headers["location"]).text
     assert shop.order(order_id)["payment"] == "paid"
 
 
@@ -370,10 +378,10 @@ def test_personal_data_of_a_parked_event_is_masked_unless_asked_for(shop: Flow) 
 
 def test_a_key_without_the_scope_may_only_read(shop: Flow, tmp_path: Path) -> None:
     order_id, parked = park_payment(shop, "scope")
-    reading, reader = api_keys.new_key("dashboard", ["query"])
-    acting, actor = api_keys.new_key("desk", ["query"], act=True)
+    reading_key, reading_entry = api_keys.new_key("dashboard", ["query"])
+    acting_key, acting_entry = api_keys.new_key("desk", ["query"], act=True)
     keys = tmp_path / "keys.toml"
-    keys.write_text(api_keys.toml(reader) + api_keys.toml(actor))
+    keys.write_text(api_keys.toml(reading_entry) + api_keys.toml(acting_entry))
     bootstrap = shop.stages["track"]._environment["KAFKA_BOOTSTRAP"]
     environment = {"KAFKA_BOOTSTRAP": bootstrap, "API_KEYS_FILE": str(keys), "LOCAL_RUN": ""}
     with (
@@ -386,18 +394,20 @@ def test_a_key_without_the_scope_may_only_read(shop: Flow, tmp_path: Path) -> No
             return query.post(path, json=body, headers=headers).status_code
 
         path = f"/api/parked/{parked['id']}/discard"
-        assert query.get(f"/api/parked/{parked['id']}", headers={"X-API-Key": reading}).status_code == 200
-        page = query.get(f"/parked/{parked['id']}", headers={"X-API-Key": reading}).text
+        assert query.get(f"/api/parked/{parked['id']}", headers={"X-API-Key": reading_key}).status_code == 200
+        page = query.get(f"/parked/{parked['id']}", headers={"X-API-Key": reading_key}).text
         assert "may only read" in page
         assert f"/parked/{parked['id']}/discard" not in page
-        assert query.get(f"/parked/{parked['id']}/edit", headers={"X-API-Key": reading}).status_code == 403
-        assert act(reading, path, {"reason": "x"}) == 403
-        assert act(reading, f"/api/orders/{order_id}/hold", {"reason": "x"}) == 403
-        assert act(reading, "/api/audits", {}) == 403
-        assert act(acting, path, {"reason": "x"}) == 202
+        assert (
+            query.get(f"/parked/{parked['id']}/edit", headers={"X-API-Key": reading_key}).status_code == 403
+        )
+        assert act(reading_key, path, {"reason": "x"}) == 403
+        assert act(reading_key, f"/api/orders/{order_id}/hold", {"reason": "x"}) == 403
+        assert act(reading_key, "/api/audits", {}) == 403
+        assert act(acting_key, path, {"reason": "x"}) == 202
     shop.settle()
-    (done,) = shop.order(order_id)["actions"]
-    assert done["by"] == "desk"
+    (action,) = shop.order(order_id)["actions"]
+    assert action["by"] == "desk"
 
 
 def test_without_kafka_it_reads_and_an_action_is_a_503_that_changed_nothing(

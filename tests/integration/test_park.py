@@ -47,19 +47,19 @@ def stages(
 
 def shelved(database: str, parked_id: str) -> dict[str, Any]:
     with psycopg.connect(database, row_factory=dict_row) as connection:
-        found = connection.execute("SELECT * FROM parked WHERE id = %s", (parked_id,)).fetchone()
-    assert found is not None
-    return found
+        row = connection.execute("SELECT * FROM parked WHERE id = %s", (parked_id,)).fetchone()
+    assert row is not None
+    return row
 
 
-def way_of(
+def park_and_shelve(
     stages: tuple[Stage, Stage, Tap],
     database: str,
     order_id: str,
     body: bytes | None,
     headers: dict[str, str],
 ) -> dict[str, Any]:
-    """Sends a dead letter to park, what it publishes to shelve, and returns the row."""
+    """Sends a dead letter to park and the published event to shelve. Returns the shelved row."""
     park, shelve, tap = stages
     request = httpx.Request("POST", f"{park.http.base_url}/", headers=headers, content=body)
     assert park.http.send(request).status_code == 204
@@ -71,21 +71,21 @@ def way_of(
 def test_a_dead_letter_is_shelved_whole_with_where_and_why(
     stages: tuple[Stage, Stage, Tap], database_url: str
 ) -> None:
-    sent = paid("dead-1")
-    answer = base64.b64encode(
+    event = paid("dead-1")
+    error_data = base64.b64encode(
         json.dumps({"code": "unavailable", "title": "the database is away"}).encode()
     ).decode()
-    told = {
+    knative_headers = {
         "ce-knativeerrordest": "http://track.orderflow.svc.cluster.local",
         "ce-knativeerrorcode": "503",
-        "ce-knativeerrordata": answer,
+        "ce-knativeerrordata": error_data,
         "ce-knativekafkapartition": "3",
         "ce-knativekafkaoffset": "42",
     }
-    row = way_of(stages, database_url, "dead-1", sent.data, binary_headers(sent) | told)
+    row = park_and_shelve(stages, database_url, "dead-1", event.data, binary_headers(event) | knative_headers)
     assert (row["stage"], row["http_code"], row["code"]) == ("track", 503, "unavailable")
     assert (row["topic"], row["partition"], row["offset"]) == (topics.EVENTS, 3, 42)
-    assert (row["event_id"], row["source"], bytes(row["payload"])) == (sent.id, sent.source, sent.data)
+    assert (row["event_id"], row["source"], bytes(row["payload"])) == (event.id, event.source, event.data)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_whatever_the_record_was_its_bytes_are_kept(
         "ce-key": order_id,
         "ce-kafkaheaderodd": "odd",
     }
-    row = way_of(stages, database_url, order_id, body, headers)
+    row = park_and_shelve(stages, database_url, order_id, body, headers)
     assert bytes(row["payload"]) == (body or b"")
     assert row["order_id"] == order_id
 
@@ -123,7 +123,7 @@ def test_headers_that_no_database_could_store_are_shelved_all_the_same(
         "content-type": "text/plain; \xe9",
     }
     raw = {name: value.encode("latin-1") for name, value in headers.items()}
-    row = way_of(stages, database_url, "odd-1", b"\x00", raw | {"ce-latin": b"caf\xe9 \xff"})  # type: ignore[arg-type]
+    row = park_and_shelve(stages, database_url, "odd-1", b"\x00", raw | {"ce-latin": b"caf\xe9 \xff"})  # type: ignore[arg-type]
     assert (row["stage"], row["partition"], row["offset"], row["http_code"]) == ("unknown", None, None, None)
     assert row["code"] == "\\x00\\ud800"
     assert row["attributes"]["latin"] == "caf\xe9 \xff"
@@ -133,8 +133,13 @@ def test_headers_that_no_database_could_store_are_shelved_all_the_same(
 def test_an_answer_nested_beyond_reading_is_parked_with_the_plain_reason(
     stages: tuple[Stage, Stage, Tap], database_url: str
 ) -> None:
-    told = {"ce-knativeerrordata": base64.b64encode(b"[" * 1023).decode(), "ce-knativeerrorcode": "500"}
-    row = way_of(stages, database_url, "odd-2", b"{}", binary_headers(paid("odd-2")) | told)
+    knative_headers = {
+        "ce-knativeerrordata": base64.b64encode(b"[" * 1023).decode(),
+        "ce-knativeerrorcode": "500",
+    }
+    row = park_and_shelve(
+        stages, database_url, "odd-2", b"{}", binary_headers(paid("odd-2")) | knative_headers
+    )
     assert (row["code"], row["http_code"]) == ("dead_letter", 500)
 
 
@@ -142,7 +147,7 @@ def test_a_parked_event_that_cannot_be_stored_is_shelved_inside_another(
     stages: tuple[Stage, Stage, Tap], database_url: str
 ) -> None:
     _, shelve, tap = stages
-    park_event = tap_of_parked(stages, "odd-3")
+    park_event = publish_parked_event(stages, "odd-3")
     bad = replace(park_event, data=park_event.data.replace(b'"stage":"unknown"', b'"stage":"\\u0000"'))
     assert bad.data != park_event.data
     assert shelve.binary(bad).status_code == 204
@@ -153,19 +158,19 @@ def test_a_parked_event_that_cannot_be_stored_is_shelved_inside_another(
     assert bytes(shelved(database_url, nested.id)["payload"]) == bad.data
 
 
-def tap_of_parked(stages: tuple[Stage, Stage, Tap], order_id: str) -> CloudEvent:
+def publish_parked_event(stages: tuple[Stage, Stage, Tap], order_id: str) -> CloudEvent:
     park, _, tap = stages
-    sent = paid(order_id)
-    assert park.binary(sent).status_code == 204
+    event = paid(order_id)
+    assert park.binary(event).status_code == 204
     return tap.until(lambda _, event: event.subject == order_id)[0]
 
 
 def test_the_same_dead_letter_twice_is_one_row_that_counts(
     stages: tuple[Stage, Stage, Tap], database_url: str
 ) -> None:
-    sent = paid("dead-2")
-    way_of(stages, database_url, "dead-2", sent.data, binary_headers(sent))
-    row = way_of(stages, database_url, "dead-2", sent.data, binary_headers(sent))
+    event = paid("dead-2")
+    park_and_shelve(stages, database_url, "dead-2", event.data, binary_headers(event))
+    row = park_and_shelve(stages, database_url, "dead-2", event.data, binary_headers(event))
     assert row["times"] == 2
 
 
@@ -174,43 +179,45 @@ def test_what_is_no_parked_event_is_itself_parked_by_shelve(
 ) -> None:
     _, shelve, tap = stages
     assert shelve.binary(paid("not-parked")).status_code == 204
-    found = tap.until(lambda _, event: event.subject == "not-parked")[0]
-    assert json.loads(found.data)["stage"] == "shelve"
+    parked = tap.until(lambda _, event: event.subject == "not-parked")[0]
+    assert json.loads(parked.data)["stage"] == "shelve"
 
 
 def test_nothing_personal_is_logged(stages: tuple[Stage, Stage, Tap]) -> None:
     park, shelve, _ = stages
-    sent = paid("quiet")
-    park.http.post("/", content=b'{"name":"Canary Person"}', headers=binary_headers(sent))
+    event = paid("quiet")
+    park.http.post("/", content=b'{"name":"Canary Person"}', headers=binary_headers(event))
     assert "Canary" not in park.log.read_text() + shelve.log.read_text()
 
 
 def test_where_the_topic_takes_no_large_record_the_beginning_is_parked(kafka_bootstrap: str) -> None:
-    small = "orders.small.v1"
-    create_topics(kafka_bootstrap, [small], partitions=1)
+    small_topic = "orders.small.v1"
+    create_topics(kafka_bootstrap, [small_topic], partitions=1)
     publisher = KafkaPublisher(KafkaSettings(kafka_bootstrap=kafka_bootstrap))
 
-    class Redirected:
-        """The parked topic of a cluster where nobody has raised max.message.bytes."""
+    class SmallTopicPublisher:
+        """A publisher to the parked topic of a cluster with the default max.message.bytes."""
 
         async def publish(self, topic: str, events: Sequence[CloudEvent]) -> None:
-            await publisher.publish(small, events)
+            await publisher.publish(small_topic, events)
 
-    async def ask() -> httpx.Response:
+    async def post_large_event() -> httpx.Response:
         async def app(scope: Any, receive: Any, send: Any) -> None:
-            answer = await DeadLetterSink("r", Redirected(), NoTopicIds()).handle(Request(scope, receive))
+            answer = await DeadLetterSink("r", SmallTopicPublisher(), NoTopicIds()).handle(
+                Request(scope, receive)
+            )
             await answer(scope, receive, send)
 
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://park") as client:
-            sent = paid("too-large")
-            return await client.post("/", content=b"x" * 1_000_000, headers=binary_headers(sent))
+            event = paid("too-large")
+            return await client.post("/", content=b"x" * 1_000_000, headers=binary_headers(event))
 
-    answer = asyncio.run(ask())
+    answer = asyncio.run(post_large_event())
     publisher.close()
     assert answer.status_code == 204
-    tap = Tap(kafka_bootstrap, small)
-    found = json.loads(tap.until(lambda _, event: event.subject == "too-large")[0].data)
+    tap = Tap(kafka_bootstrap, small_topic)
+    record = json.loads(tap.until(lambda _, event: event.subject == "too-large")[0].data)
     tap.close()
-    assert len(base64.b64decode(found["payload"])) == FALLBACK_PAYLOAD
-    assert "payload_cut" in {reason["code"] for reason in found["reasons"]}
+    assert len(base64.b64decode(record["payload"])) == FALLBACK_PAYLOAD
+    assert "payload_cut" in {reason["code"] for reason in record["reasons"]}

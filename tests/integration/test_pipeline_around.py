@@ -59,5 +59,5 @@ def test_the_bad_commit_lies_on_the_good_one_and_changes_one_file(tmp_path: Path
     origin = Origin(tmp_path)
     commit = origin.add_bad_commit()
     assert git(origin.path, "rev-parse", "main", "main~1") == f"{commit}\n{origin.commit}"
-    assert git(origin.path, "diff", "--name-only", origin.commit, commit) == bad.TOUCHED
+    assert git(origin.path, "diff", "--name-only", origin.commit, commit) == bad.CHANGED_FILE
     assert git(origin.clone("again", origin.commit), "status", "--porcelain") == ""

@@ -16,7 +16,7 @@ import pytest
 from support.processes import runs
 
 from tests.pipeline import builds
-from tests.pipeline.builds import Credentials, Finished, Job
+from tests.pipeline.builds import Credentials, FinishedBuild, Job
 
 AGENT = {name: value for name, value in os.environ.items() if name != "JDK_JAVA_OPTIONS"}
 """A JVM that has options from there says so on the console."""
@@ -24,7 +24,7 @@ SECRET = "p4ss+w/rd=="
 JUNIT = '<testsuites><testsuite tests="3" failures="{failed}" errors="0" skipped="1"/></testsuites>'
 COVERAGE = '<!DOCTYPE coverage SYSTEM "http://x.example/c.dtd"><coverage line-rate="0.9344"/>'
 
-Build = Callable[..., Finished]
+Build = Callable[..., FinishedBuild]
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -36,8 +36,8 @@ def git(folder: Path, *arguments: str) -> str:
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("repository")
     git(folder, "init", "--quiet", "--initial-branch=main")
-    (folder / "kept").write_text("of the commit")
-    git(folder, "add", "kept")
+    (folder / "source.txt").write_text("of the commit")
+    git(folder, "add", "source.txt")
     git(folder, "commit", "--quiet", "--message", "One file")
     return folder
 
@@ -48,7 +48,7 @@ def build(repository: Path, tmp_path: Path) -> Build:
 
     def run(
         stages: str, *, branch: str = "main", credentials: Credentials | None = None, **options: Any
-    ) -> Finished:
+    ) -> FinishedBuild:
         text = stages
         if not stages.lstrip().startswith("pipeline"):
             text = (
@@ -80,11 +80,13 @@ def console(tmp_path: Path) -> str:
 
 
 def test_a_command_runs_in_a_fresh_clone_and_sees_what_jenkins_tells(build: Build, tmp_path: Path) -> None:
-    ended = build(stage("""sh 'cat kept; echo "$BRANCH_NAME $GIT_COMMIT" > variables; test ! -e other'"""))
-    assert ended.result == "SUCCESS"
+    finished_build = build(
+        stage("""sh 'cat source.txt; echo "$BRANCH_NAME $GIT_COMMIT" > variables; test ! -e other'""")
+    )
+    assert finished_build.result == "SUCCESS"
     output = console(tmp_path)
     assert "of the commit" in output
-    assert "+ cat kept" in output
+    assert "+ cat source.txt" in output
     (file,) = (tmp_path / "build").glob("workspace-*/variables")
     assert file.read_text().split() == [
         "main",
@@ -102,9 +104,11 @@ def test_every_line_of_the_console_has_its_time(build: Build, tmp_path: Path) ->
 def test_a_command_that_fails_fails_the_build_with_its_code_and_nothing_follows(
     build: Build, tmp_path: Path
 ) -> None:
-    ended = build(stage("sh 'false; touch after'\n sh 'touch after'") + stage("sh 'touch after'", name="Two"))
-    assert (ended.result, ended.why) == ("FAILURE", "script returned exit code 1")
-    assert [each.name for each in ended.stages] == ["One"]
+    finished_build = build(
+        stage("sh 'false; touch after'\n sh 'touch after'") + stage("sh 'touch after'", name="Two")
+    )
+    assert (finished_build.result, finished_build.reason) == ("FAILURE", "script returned exit code 1")
+    assert [each.name for each in finished_build.stages] == ["One"]
     assert not list((tmp_path / "build").rglob("after"))
 
 
@@ -130,7 +134,7 @@ def test_a_pipe_s_secret_is_bound_where_it_is_wanted_and_shown_as_stars(build: B
 
 
 @pytest.mark.parametrize(
-    ("bindings", "why"),
+    ("bindings", "reason"),
     [
         ("string(credentialsId: 'other', variable: 'T')", "Could not find credentials entry with ID 'other'"),
         (
@@ -140,12 +144,12 @@ def test_a_pipe_s_secret_is_bound_where_it_is_wanted_and_shown_as_stars(build: B
     ],
 )
 def test_a_credential_that_is_not_there_or_of_another_kind_is_named(
-    build: Build, bindings: str, why: str
+    build: Build, bindings: str, reason: str
 ) -> None:
     credentials = Credentials()
     credentials.string("token", SECRET)
-    ended = build(stage(f"withCredentials([{bindings}]) {{ sh 'true' }}"), credentials=credentials)
-    assert (ended.result, ended.why) == ("FAILURE", why)
+    finished_build = build(stage(f"withCredentials([{bindings}]) {{ sh 'true' }}"), credentials=credentials)
+    assert (finished_build.result, finished_build.reason) == ("FAILURE", reason)
 
 
 def test_what_breaks_off_is_repeated_as_often_as_it_says(build: Build, tmp_path: Path) -> None:
@@ -156,9 +160,9 @@ def test_what_breaks_off_is_repeated_as_often_as_it_says(build: Build, tmp_path:
 
 
 def test_what_breaks_off_too_often_fails(build: Build) -> None:
-    ended = build(stage("retry(3) { sh 'echo x >> tries; exit 7' }"))
-    assert (ended.result, ended.why) == ("FAILURE", "script returned exit code 7")
-    assert ended.stages[0].commands == ("echo x >> tries; exit 7",) * 3
+    finished_build = build(stage("retry(3) { sh 'echo x >> tries; exit 7' }"))
+    assert (finished_build.result, finished_build.reason) == ("FAILURE", "script returned exit code 7")
+    assert finished_build.stages[0].commands == ("echo x >> tries; exit 7",) * 3
 
 
 def test_a_stage_that_takes_too_long_is_ended_with_all_that_it_started_and_is_cleaned_up_after(
@@ -170,20 +174,28 @@ def test_a_stage_that_takes_too_long_is_ended_with_all_that_it_started_and_is_cl
       post {{ aborted {{ sh 'touch aborted' }}
               failure {{ sh 'touch failed' }}
               cleanup {{ sh 'touch cleaned' }} }} }}\n"""
-    ended = build(long + stage("sh 'touch after'", name="Two"))
-    assert (ended.result, ended.why) == ("ABORTED", "Timeout has been exceeded: Long")
+    finished_build = build(long + stage("sh 'touch after'", name="Two"))
+    assert (finished_build.result, finished_build.reason) == ("ABORTED", "Timeout has been exceeded: Long")
     (workspace,) = (tmp_path / "build").glob("workspace-?")
-    assert {each.name for each in workspace.iterdir()} - {".git"} == {"aborted", "cleaned", "kept", "pid"}
+    assert {each.name for each in workspace.iterdir()} - {".git"} == {
+        "aborted",
+        "cleaned",
+        "source.txt",
+        "pid",
+    }
     pid = int((workspace / "pid").read_text())
     assert not runs(pid)
 
 
 def test_the_whole_build_has_an_end_too(build: Build) -> None:
-    ended = build(
+    finished_build = build(
         f"pipeline {{ agent {{ label 'a' }}\n options {{ timeout(time: 2, unit: 'SECONDS') }}\n"
         f"stages {{ {stage('''sh 'sleep 600' ''')} }} }}"
     )
-    assert (ended.result, ended.why) == ("ABORTED", "Timeout has been exceeded: the build")
+    assert (finished_build.result, finished_build.reason) == (
+        "ABORTED",
+        "Timeout has been exceeded: the build",
+    )
 
 
 def test_whoever_runs_it_may_end_it_and_it_cleans_up(build: Build, tmp_path: Path) -> None:
@@ -216,26 +228,26 @@ def test_whoever_runs_it_may_end_it_and_it_cleans_up(build: Build, tmp_path: Pat
         assert time.monotonic() < deadline
         time.sleep(0.1)
     harness.stdin.close()
-    ended = json.loads(harness.stdout.read().splitlines()[-1])
+    finished_build = json.loads(harness.stdout.read().splitlines()[-1])
     harness.wait()
-    assert ended["result"] == "ABORTED"
+    assert finished_build["result"] == "ABORTED"
     assert list(folder.glob("workspace-*/cleaned"))
 
 
 def test_another_agent_s_workspace_has_what_was_stashed_and_no_more(build: Build, tmp_path: Path) -> None:
     first = stage("sh 'mkdir build; touch build/one build/two'\n stash name: 'image', includes: 'build/one'")
     second = stage("unstash 'image'\n sh 'test -e build/one; test ! -e build/two'", name="Two")
-    both = "".join(
+    parallel_stages = "".join(
         f"stage('{name}') {{ agent {{ label 'a' }}\n stages {{ {text} }} }}\n"
         for name, text in (("A", first), ("B", second))
     )
-    ended = build(f"pipeline {{ agent none\n stages {{ {both} }} }}")
-    assert (ended.result, ended.why) == ("SUCCESS", "")
+    finished_build = build(f"pipeline {{ agent none\n stages {{ {parallel_stages} }} }}")
+    assert (finished_build.result, finished_build.reason) == ("SUCCESS", "")
     assert len(list((tmp_path / "build").glob("workspace-?"))) == 2
 
 
 @pytest.mark.parametrize(
-    ("steps", "why"),
+    ("steps", "reason"),
     [
         ("unstash 'image'", "No such saved stash 'image'"),
         ("stash name: 'image', includes: 'build/one'", "No files included in stash 'image'"),
@@ -246,9 +258,9 @@ def test_another_agent_s_workspace_has_what_was_stashed_and_no_more(build: Build
         ("junit testResults: 'build/tests.xml'", "No test report files were found. Configuration error?"),
     ],
 )
-def test_what_is_to_be_kept_and_is_not_there_fails(build: Build, steps: str, why: str) -> None:
-    ended = build(stage(steps))
-    assert (ended.result, ended.why) == ("FAILURE", why)
+def test_what_is_to_be_kept_and_is_not_there_fails(build: Build, steps: str, reason: str) -> None:
+    finished_build = build(stage(steps))
+    assert (finished_build.result, finished_build.reason) == ("FAILURE", reason)
 
 
 def test_what_may_be_missing_does_not_fail(build: Build) -> None:
@@ -268,9 +280,12 @@ def test_reports_are_read_and_failed_tests_make_a_build_unstable(
       junit testResults: 'build/tests.xml'
       recordCoverage tools: [[parser: 'COBERTURA', pattern: 'build/coverage.xml']]
       archiveArtifacts artifacts: 'build/*.xml,build/no/*'"""
-    ended = build(stage(steps))
-    assert ended.result == result
-    assert ended.stages[0].notes == (f"3 tests, {failed} failed, 1 skipped", "93.4 % of lines covered")
+    finished_build = build(stage(steps))
+    assert finished_build.result == result
+    assert finished_build.stages[0].notes == (
+        f"3 tests, {failed} failed, 1 skipped",
+        "93.4 % of lines covered",
+    )
     archive = tmp_path / "build/archive/build"
     assert sorted(each.name for each in archive.iterdir()) == ["coverage.xml", "tests.xml"]
 
@@ -283,8 +298,8 @@ def test_a_build_says_in_its_description_what_a_file_says(build: Build) -> None:
 
 def test_a_stage_of_another_branch_is_skipped(build: Build) -> None:
     text = "stage('Push') { when { branch 'main' }\n steps { sh 'false' } }"
-    ended = build(text, branch="feature")
-    assert (ended.result, ended.stages[0].outcome) == ("SUCCESS", "skipped")
+    finished_build = build(text, branch="feature")
+    assert (finished_build.result, finished_build.stages[0].outcome) == ("SUCCESS", "skipped")
 
 
 def test_a_command_s_environment_is_the_agent_s_and_the_pipeline_s(build: Build) -> None:
@@ -349,7 +364,7 @@ def gated(*stages: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("sonar", "result", "why"),
+    ("sonar", "result", "reason"),
     [
         (("OK",), "SUCCESS", ""),
         (("ERROR",), "FAILURE", "Pipeline aborted due to quality gate failure: ERROR"),
@@ -358,10 +373,10 @@ def gated(*stages: str) -> str:
     indirect=["sonar"],
 )
 def test_the_gate_is_the_server_s_for_this_analysis_and_is_awaited_without_an_agent(
-    build: Build, sonar: Sonar, tmp_path: Path, result: str, why: str
+    build: Build, sonar: Sonar, tmp_path: Path, result: str, reason: str
 ) -> None:
-    ended = build(gated(ANALYSIS, GATE), sonarqube=sonar.servers)
-    assert (ended.result, ended.why) == (result, why)
+    finished_build = build(gated(ANALYSIS, GATE), sonarqube=sonar.servers)
+    assert (finished_build.result, finished_build.reason) == (result, reason)
     assert sonar.requests[0] == "/api/ce/task?id=T1"
     if result != "ABORTED":
         assert sonar.requests[-1] == "/api/qualitygates/project_status?analysisId=A1"
@@ -371,5 +386,5 @@ def test_the_gate_is_the_server_s_for_this_analysis_and_is_awaited_without_an_ag
 
 
 def test_a_gate_without_an_analysis_and_a_server_that_nobody_knows_fail(build: Build) -> None:
-    assert "withSonarQubeEnv" in build(gated(GATE)).why
-    assert "does not match any configured installation" in build(gated(ANALYSIS)).why
+    assert "withSonarQubeEnv" in build(gated(GATE)).reason
+    assert "does not match any configured installation" in build(gated(ANALYSIS)).reason

@@ -1,4 +1,5 @@
-"""Validate as a real process on a real broker: a verdict, an update passed on, or a parked event; never a stop."""
+"""Validate as a real process on a real broker: a verdict, an update that passes, or a parked event; it never
+stops."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -36,24 +37,28 @@ def tap(kafka_bootstrap: str, validate: Stage) -> Iterator[Tap]:
 
 
 def on(topic: str, order_id: str) -> Callable[[str, CloudEvent], bool]:
-    return lambda where, event: where == topic and event.subject == order_id
+    return lambda event_topic, event: event_topic == topic and event.subject == order_id
 
 
 def parked(tap: Tap, order_id: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(tap.until(on(topics.PARKED, order_id))[0].data)
-    return found
+    record: dict[str, Any] = json.loads(tap.until(on(topics.PARKED, order_id))[0].data)
+    return record
 
 
 def test_an_order_becomes_accepted_rejected_or_held_in_both_modes(validate: Stage, tap: Tap) -> None:
-    held = {"lines": [{"sku": "A", "quantity": 100, "unit_price": 2000}], "shipping": 0, "total": 200_000}
+    held_order = {
+        "lines": [{"sku": "A", "quantity": 100, "unit_price": 2000}],
+        "shipping": 0,
+        "total": 200_000,
+    }
     for name, changes, kind in (
         ("v-accepted", {}, "accepted"),
         ("v-rejected", {"total": 1, "currency": "CHF"}, "rejected"),
-        ("v-held", held, "held"),
+        ("v-held", held_order, "held"),
     ):
-        sent = placed(name, **changes)
-        assert validate.binary(sent).status_code == 204
-        assert validate.structured(sent).status_code == 204
+        event = placed(name, **changes)
+        assert validate.binary(event).status_code == 204
+        assert validate.structured(event).status_code == 204
         first, second = tap.until(on(topics.EVENTS, name), 2)
         assert first == second
         assert first.type == f"dev.orderflow.order.{kind}.v1"
@@ -63,11 +68,11 @@ def test_an_order_becomes_accepted_rejected_or_held_in_both_modes(validate: Stag
 
 
 def test_what_kafkasource_adds_does_not_stop_an_event_nor_go_along(validate: Stage, tap: Tap) -> None:
-    sent = paid("v-added", extensions={"traceparent": "00-a-b-01"})
+    event = paid("v-added", extensions={"traceparent": "00-a-b-01"})
     headers = {"ce-knativekafkapartition": "3", "ce-knativekafkaoffset": "42", "Prefer": "reply"}
-    assert validate.binary(sent, **headers).status_code == 204
-    (found,) = tap.until(on(topics.EVENTS, "v-added"))
-    assert set(found.extensions) == {
+    assert validate.binary(event, **headers).status_code == 204
+    (published,) = tap.until(on(topics.EVENTS, "v-added"))
+    assert set(published.extensions) == {
         "partitionkey",
         "originsource",
         "originid",
@@ -99,11 +104,11 @@ def test_an_id_keeps_its_percent_signs(validate: Stage, tap: Tap) -> None:
 def test_each_poison_is_parked_with_its_reason_and_answered(
     validate: Stage, tap: Tap, name: str, changes: dict[str, Any], code: str
 ) -> None:
-    sent = replace(paid(name), **changes)
-    assert validate.binary(sent).status_code == 204
-    found = parked(tap, name)
-    assert found["stage"] == "validate"
-    assert code in {reason["code"] for reason in found["reasons"]}
+    event = replace(paid(name), **changes)
+    assert validate.binary(event).status_code == 204
+    record = parked(tap, name)
+    assert record["stage"] == "validate"
+    assert code in {reason["code"] for reason in record["reasons"]}
 
 
 @pytest.mark.parametrize(("count", "length", "field"), [(33, 1, "x32"), (9, 1000, "x8")])
@@ -165,7 +170,7 @@ def test_events_are_posted(validate: Stage) -> None:
 
 
 def test_while_kafka_is_away_neither_a_verdict_nor_poison_is_called_done(tmp_path: Path) -> None:
-    away = {"KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}", "KAFKA_ACK_SECONDS": "1"}
-    with Stage("validate", tmp_path / "validate.log", **away) as alone:
-        assert alone.binary(placed("v-away")).status_code == 503
-        assert alone.binary(event("packed", "v-away", type="dev.orderflow.order.eaten.v1")).status_code == 503
+    settings = {"KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}", "KAFKA_ACK_SECONDS": "1"}
+    with Stage("validate", tmp_path / "validate.log", **settings) as stage:
+        assert stage.binary(placed("v-away")).status_code == 503
+        assert stage.binary(event("packed", "v-away", type="dev.orderflow.order.eaten.v1")).status_code == 503

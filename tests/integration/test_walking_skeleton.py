@@ -1,4 +1,4 @@
-"""One order through every stage, each a real process, on real Kafka and PostgreSQL; the test is the delivery."""
+"""One order through every stage, each a real process, on real Kafka and PostgreSQL. The test delivers the events."""
 
 import json
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from orderflow_sandbox.sandbox import create_order_topics
 
 
 @pytest.fixture
-def flow(kafka_bootstrap: str, fresh_database: str, tmp_path: Path) -> Iterator[dict[str, Stage]]:
+def stages(kafka_bootstrap: str, fresh_database: str, tmp_path: Path) -> Iterator[dict[str, Stage]]:
     migrate(fresh_database)
     create_order_topics(kafka_bootstrap, 4)
     environment = {"KAFKA_BOOTSTRAP": kafka_bootstrap, "DATABASE_URL": fresh_database}
@@ -32,7 +32,7 @@ def flow(kafka_bootstrap: str, fresh_database: str, tmp_path: Path) -> Iterator[
 
 
 @pytest.fixture
-def tap(kafka_bootstrap: str, flow: dict[str, Stage]) -> Iterator[Tap]:
+def tap(kafka_bootstrap: str, stages: dict[str, Stage]) -> Iterator[Tap]:
     reader = Tap(kafka_bootstrap, *topics.ALL)
     yield reader
     reader.close()
@@ -44,26 +44,26 @@ def rows(database: str, query: str) -> list[dict[str, Any]]:
 
 
 def of(topic: str, order_id: str) -> Any:
-    return lambda where, event: where == topic and event.subject == order_id
+    return lambda event_topic, event: event_topic == topic and event.subject == order_id
 
 
 def test_an_order_passes_every_stage_once_however_often_it_is_delivered(
-    flow: dict[str, Stage], tap: Tap, fresh_database: str
+    stages: dict[str, Stage], tap: Tap, fresh_database: str
 ) -> None:
-    answer = flow["intake"].http.post("/orders", json=order(), headers={"Idempotency-Key": "k1"})
+    answer = stages["intake"].http.post("/orders", json=order(), headers={"Idempotency-Key": "k1"})
     assert answer.status_code == 202
     order_id = answer.json()["order_id"]
     assert answer.headers["location"].endswith(f"/orders/{order_id}")
 
     for _ in range(2):
-        taken = tap.until(of(topics.INBOX, order_id))[0]
-        assert flow["validate"].binary(taken).status_code == 204
-    judged: list[CloudEvent] = tap.until(of(topics.EVENTS, order_id), 2)
-    assert judged[0] == judged[1]
-    assert judged[0].type == "dev.orderflow.order.accepted.v1"
-    for event in judged:
-        assert flow["track"].binary(event).status_code == 204
-        assert flow["track"].structured(event).status_code == 204
+        inbox_event = tap.until(of(topics.INBOX, order_id))[0]
+        assert stages["validate"].binary(inbox_event).status_code == 204
+    verdicts: list[CloudEvent] = tap.until(of(topics.EVENTS, order_id), 2)
+    assert verdicts[0] == verdicts[1]
+    assert verdicts[0].type == "dev.orderflow.order.accepted.v1"
+    for event in verdicts:
+        assert stages["track"].binary(event).status_code == 204
+        assert stages["track"].structured(event).status_code == 204
     announced = tap.until(of(topics.STATUS, order_id), 4)
     assert len({event.id for event in announced}) == 1
     assert announced[0].data == announced[3].data
@@ -74,15 +74,15 @@ def test_an_order_passes_every_stage_once_however_often_it_is_delivered(
 
 
 def test_a_payment_before_its_order_waits_and_follows(
-    flow: dict[str, Stage], tap: Tap, fresh_database: str
+    stages: dict[str, Stage], tap: Tap, fresh_database: str
 ) -> None:
     for event in (paid("early-1"), placed("early-1")):
-        assert flow["intake"].binary(event).status_code == 202
-        assert flow["validate"].binary(event).status_code == 204
+        assert stages["intake"].binary(event).status_code == 202
+        assert stages["validate"].binary(event).status_code == 204
     payment, verdict = tap.until(of(topics.EVENTS, "early-1"), 2)
-    assert flow["track"].binary(payment).status_code == 204
+    assert stages["track"].binary(payment).status_code == 204
     assert [row["status"] for row in rows(fresh_database, "SELECT * FROM orders")] == ["awaited"]
-    assert flow["track"].binary(verdict).status_code == 204
+    assert stages["track"].binary(verdict).status_code == 204
     assert [(row["status"], row["payment"]) for row in rows(fresh_database, "SELECT * FROM orders")] == [
         ("accepted", "paid")
     ]
@@ -95,13 +95,13 @@ def test_a_payment_before_its_order_waits_and_follows(
     assert kinds == ["accepted", "paid"]
 
 
-def test_poison_is_parked_and_shelved(flow: dict[str, Stage], tap: Tap, fresh_database: str) -> None:
+def test_poison_is_parked_and_shelved(stages: dict[str, Stage], tap: Tap, fresh_database: str) -> None:
     bad = placed("poison-1", total=-1)
-    assert flow["intake"].binary(bad).status_code == 400
-    assert flow["validate"].binary(bad).status_code == 204
-    letter = tap.until(of(topics.PARKED, "poison-1"))[0]
+    assert stages["intake"].binary(bad).status_code == 400
+    assert stages["validate"].binary(bad).status_code == 204
+    parked_event = tap.until(of(topics.PARKED, "poison-1"))[0]
     for _ in range(2):
-        assert flow["shelve"].binary(letter).status_code == 204
+        assert stages["shelve"].binary(parked_event).status_code == 204
     (row,) = rows(fresh_database, "SELECT * FROM parked")
     assert (row["code"], row["stage"], row["order_id"], row["times"]) == (
         "greater_than_equal",

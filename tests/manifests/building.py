@@ -1,4 +1,4 @@
-"""What kustomize makes of every folder that has a kustomization."""
+"""The manifests that kustomize builds from each folder with a kustomization."""
 
 import shutil
 import subprocess
@@ -14,37 +14,37 @@ Document = dict[str, Any]
 
 
 class BuildError(Exception):
-    """kustomize refuses the folder, or is not there; the message says what it says."""
+    """kustomize rejects the folder or is missing. The message quotes kustomize."""
 
 
 def folders() -> list[Path]:
-    """Relative to the repository. A component is no deployment of its own."""
-    found = (
+    """The folders' paths relative to the repository, without components, which cannot be deployed alone."""
+    files = (
         file
         for file in ROOT.glob("[!.]*/**/kustomization.yaml")
         if "build" not in file.relative_to(ROOT).parts
     )
     return sorted(
         file.parent.relative_to(ROOT)
-        for file in found
+        for file in files
         if yaml.safe_load(file.read_text())["kind"] == "Kustomization"
     )
 
 
 @cache
 def build(folder: Path) -> tuple[Document, ...]:
-    """Not to be changed: everybody gets the same. Raises BuildError."""
-    done = subprocess.run(
+    """The folder's documents. Callers must not change them, because all callers share them. Raises BuildError."""
+    process = subprocess.run(
         [kustomize(), "build", str(ROOT / folder)], capture_output=True, text=True, check=False
     )
-    if done.returncode:
-        raise BuildError(f"{folder}: {done.stderr.strip()}")
-    return tuple(found for found in yaml.safe_load_all(done.stdout) if found)
+    if process.returncode:
+        raise BuildError(f"{folder}: {process.stderr.strip()}")
+    return tuple(document for document in yaml.safe_load_all(process.stdout) if document)
 
 
 @cache
 def kustomize() -> str:
-    """Raises BuildError."""
+    """The command of kustomize. Raises BuildError where there is none."""
     built = sorted((ROOT / "build/tools").glob("kustomize-*"))
     command = str(built[-1]) if built else shutil.which("kustomize")
     if command is None:

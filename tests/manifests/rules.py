@@ -183,8 +183,8 @@ def sources_give_up_before_the_service(documents: Sequence[Document]) -> Iterato
 
 
 def a_lease_fits_between_tries(documents: Sequence[Document]) -> Iterator[str]:
-    """Notify sends while it holds a claim. It must have given up before its KafkaSource does, or the next try meets
-    it; and the tries must go on until a claim whose holder died may be taken over."""
+    """Notify sends while it holds a claim. It must stop before its KafkaSource's timeout, because the next try would
+    find the claim held. The tries must continue until another process may take over the claim of a dead holder."""
     for source in _read(documents):
         if source.metadata.name == "notify":
             lease = _claim_seconds(documents)

@@ -63,22 +63,22 @@ def _custom(api_version: str, kind: str) -> dict[str, Any] | None:
 
 
 def schema_of(definition: Document, version: str) -> dict[str, Any]:
-    """Of one version of a CustomResourceDefinition."""
-    (found,) = (each for each in definition["spec"]["versions"] if each["name"] == version)
-    schema: dict[str, Any] = found["schema"]["openAPIV3Schema"]
+    """The schema of one version of a CustomResourceDefinition."""
+    (entry,) = (entry for entry in definition["spec"]["versions"] if entry["name"] == version)
+    schema: dict[str, Any] = entry["schema"]["openAPIV3Schema"]
     return schema
 
 
 def strict(schema: dict[str, Any]) -> dict[str, Any]:
     """A CustomResourceDefinition's schema as JSON Schema: what is not in it is refused, as with `kubectl apply
     --validate=strict`, and what Kubernetes alone knows is put into words that JSON Schema has."""
-    whole = copy.deepcopy(schema)
-    _tighten(whole)
+    tightened = copy.deepcopy(schema)
+    _tighten(tightened)
     # Kubernetes has these of every kind; definitions only name them.
     for name, of in (("apiVersion", "string"), ("kind", "string"), ("metadata", "object")):
-        whole["properties"][name] = {"type": of}
-    whole["required"] = sorted({*whole.get("required", []), "apiVersion", "kind", "metadata"})
-    return whole
+        tightened["properties"][name] = {"type": of}
+    tightened["required"] = sorted({*tightened.get("required", []), "apiVersion", "kind", "metadata"})
+    return tightened
 
 
 def _tighten(node: dict[str, Any]) -> None:

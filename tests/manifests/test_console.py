@@ -47,12 +47,12 @@ def test_only_query_gets_a_token_and_is_told_of_rollouts(documents: tuple[Docume
         for each in documents
         if each["kind"] == "ServiceAccount" and each["automountServiceAccountToken"]
     }
-    told = {
+    with_rollouts = {
         name
         for name, pod in stages(documents).items()
         if {"name": "ROLLOUTS", "value": "on"} in pod["containers"][0]["env"]
     }
-    assert tokens == accounts == told == {"query"}
+    assert tokens == accounts == with_rollouts == {"query"}
 
 
 def test_its_image_is_the_one_with_kubernetes_client(documents: tuple[Document, ...]) -> None:

@@ -60,7 +60,7 @@ def test_the_base_means_the_same_to_the_sandbox_with_and_without_kustomize() -> 
     built = parse("---\n".join(map(yaml.safe_dump, build(Path("knative/base")))), "built")
     plain = load(ROOT / "knative/base")
 
-    def seen(service: Service) -> object:
+    def sandbox_fields(service: Service) -> object:
         return service.model_dump(
             exclude={
                 "metadata": {"namespace"},
@@ -79,8 +79,8 @@ def test_the_base_means_the_same_to_the_sandbox_with_and_without_kustomize() -> 
     def by_name(service: Service) -> str:
         return service.name
 
-    assert [seen(each) for each in sorted(built.services, key=by_name)] == [
-        seen(each) for each in sorted(plain.services, key=by_name)
+    assert [sandbox_fields(each) for each in sorted(built.services, key=by_name)] == [
+        sandbox_fields(each) for each in sorted(plain.services, key=by_name)
     ]
     assert built.config_maps == plain.config_maps
 

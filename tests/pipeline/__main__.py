@@ -41,8 +41,8 @@ from tests.cluster.servers import Servers
 from tests.cluster.stack import Options, gateway
 from tests.pipeline import tools
 from tests.pipeline.builder import Builder
-from tests.pipeline.builds import Credentials, Finished, Job, NotEndedError
-from tests.pipeline.builds import run as build
+from tests.pipeline.builds import Credentials, FinishedBuild, Job, NotEndedError
+from tests.pipeline.builds import run as run_harness_build
 from tests.pipeline.load_balancer import LoadBalancer
 from tests.pipeline.order_traffic import OrderTraffic
 from tests.pipeline.origin import BRANCH, Origin
@@ -117,7 +117,7 @@ def log(text: str) -> None:
 
 def make(folder: Path, environment: Mapping[str, str], *arguments: str) -> None:
     """Raises ClusterError with the end of the output."""
-    done = subprocess.run(
+    process = subprocess.run(
         ["make", "--no-print-directory", *arguments],
         cwd=folder,
         env=dict(environment),
@@ -126,18 +126,18 @@ def make(folder: Path, environment: Mapping[str, str], *arguments: str) -> None:
         text=True,
         check=False,
     )
-    if done.returncode:
-        raise ClusterError(f"make {' '.join(arguments)}:\n{done.stdout[-2000:]}")
+    if process.returncode:
+        raise ClusterError(f"make {' '.join(arguments)}:\n{process.stdout[-2000:]}")
 
 
 @contextmanager
-def started(arguments: argparse.Namespace, folder: Path) -> Iterator[Setup]:
+def running_setup(arguments: argparse.Namespace, folder: Path) -> Iterator[Setup]:
     with ExitStack() as stack:
         tools.install(folder / "bin")
         origin = Origin(folder)
         log(f"commit {origin.commit[:12]}, after {origin.before[:12]}; {folder}")
         registry = stack.enter_context(Registry(folder / "registry", arguments.registry_host))
-        binaries = {name: str(tools.BUILT / name) for name in tools.GO}
+        binaries = {name: str(tools.BUILT / name) for name in tools.BUILT_PROGRAMS}
         builder = stack.enter_context(
             Builder(folder / "builder", registry, binaries, arguments.base, arguments.docker)
         )
@@ -235,7 +235,7 @@ def deploy_stable(setup: Setup) -> None:
 
 def run_build(
     setup: Setup, name: str, commit: str, number: int, tests: str
-) -> tuple[Finished, list[str], list[str]]:
+) -> tuple[FinishedBuild, list[str], list[str]]:
     """Runs one build, with orders from ORDERS_FROM on. Returns its end, observations about the orders, and faults."""
     job = Job(
         jenkinsfile=setup.origin.clone(f"{name}-jenkinsfile", commit) / "Jenkinsfile",
@@ -253,17 +253,17 @@ def run_build(
     with ExitStack() as stack:
         traffic: list[OrderTraffic] = []
 
-        def entered(stage: str) -> None:
+        def on_stage(stage: str) -> None:
             log(f"{name}: {stage}")
             if stage == ORDERS_FROM:
                 orders = OrderTraffic(setup.production, setup.arguments.rate, number)
                 traffic.append(stack.enter_context(orders))
 
         try:
-            finished = build(job, entered)
+            build = run_harness_build(job, on_stage)
         finally:
             _save_results(job)
-        log(f"{name}: {finished.result} {finished.description or finished.why}")
+        log(f"{name}: {build.result} {build.description or build.reason}")
         if traffic:
             account = traffic[0].account()
             observations.append(
@@ -275,7 +275,7 @@ def run_build(
             elif name == "good" and account.unexpected:
                 examples = f"{len(account.unexpected)} orders ended wrongly: {account.unexpected[:3]}"
                 faults.append(f"{name}: {examples}")
-    return finished, observations, faults
+    return build, observations, faults
 
 
 def _save_results(job: Job) -> None:
@@ -311,8 +311,8 @@ def good(setup: Setup) -> Run:
     tests, gate = setup.arguments.tests, QualityGate(setup.sonar)
     if not tests:
         gate.judge_all_code()
-    finished, observations, faults = run_build(setup, "good", setup.origin.commit, 1, tests)
-    if finished.result == "SUCCESS":
+    build, observations, faults = run_build(setup, "good", setup.origin.commit, 1, tests)
+    if build.result == "SUCCESS":
         image = image_of(setup, "good")
         setup.builder.login()
         observations.append(f"`{image}`: {setup.signing.verify(image)}")
@@ -324,12 +324,12 @@ def good(setup: Setup) -> Run:
             faults.append(f"good: production serves {serving(setup)}")
         observations.append(f"{', '.join(ROLLED_OUT)} of production serve that image")
     else:
-        faults.append(f"good: {finished.result}: {finished.description or finished.why}")
-    if gate.reached(finished):
+        faults.append(f"good: {build.result}: {build.description or build.reason}")
+    if gate.reached(build):
         (RESULTS / "good/issues.txt").write_text("".join(f"{issue}\n" for issue in gate.issues()))
         observations.append("a server's first analysis: the gate judged nothing" if tests else gate.result())
     title = "A good commit: from a clean clone to a finished rollout"
-    return Run("good", title, setup.origin.commit, finished, tests, tuple(observations), tuple(faults))
+    return Run("good", title, setup.origin.commit, build, tests, tuple(observations), tuple(faults))
 
 
 def bad(setup: Setup) -> Run:
@@ -337,31 +337,31 @@ def bad(setup: Setup) -> Run:
     commit = setup.origin.add_bad_commit()
     tests, gate = setup.arguments.bad_tests or setup.arguments.tests, QualityGate(setup.sonar)
     gate.judge_changes()
-    finished, observations, faults = run_build(setup, "bad", commit, 2, tests)
-    if gate.reached(finished):
+    build, observations, faults = run_build(setup, "bad", commit, 2, tests)
+    if gate.reached(build):
         observations.append(f"{gate.result()}, of what the commit changes")
-    if finished.result != "FAILURE" or "validate: Degraded" not in finished.description:
-        faults.append(f"bad: {finished.result}: {finished.description or finished.why}")
+    if build.result != "FAILURE" or "validate: Degraded" not in build.description:
+        faults.append(f"bad: {build.result}: {build.description or build.reason}")
     after = serving(setup)
     if after["validate"] != before["validate"]:
         faults.append(f"bad: validate serves {after['validate']}, not {before['validate']}")
     observations.append("validate of production serves the good commit's image again, and nothing else")
     title = "A bad commit: to a rollback and a failed build"
-    return Run("bad", title, commit, finished, tests, tuple(observations), tuple(faults))
+    return Run("bad", title, commit, build, tests, tuple(observations), tuple(faults))
 
 
-def run_builds(arguments: argparse.Namespace, folder: Path, ended: list[Run]) -> None:
+def run_builds(arguments: argparse.Namespace, folder: Path, runs: list[Run]) -> None:
     """Adds each build to `ended` when it ends, and writes the table again."""
 
     def add(run: Run) -> None:
-        ended.append(run)
+        runs.append(run)
         namespaces = {"staging": STAGING, "production": PRODUCTION}
-        (RESULTS / "table.md").write_text("\n".join(as_markdown(each, namespaces) for each in ended))
+        (RESULTS / "table.md").write_text("\n".join(as_markdown(each, namespaces) for each in runs))
 
-    with started(arguments, folder) as setup:
+    with running_setup(arguments, folder) as setup:
         deploy_stable(setup)
         add(good(setup))
-        if ended[0].finished.result == "SUCCESS" and "bad" in arguments.only:
+        if runs[0].build.result == "SUCCESS" and "bad" in arguments.only:
             add(bad(setup))
 
 
@@ -413,22 +413,20 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="orderflow-pipeline-"))
     folder.chmod(0o755)
     shutil.rmtree(RESULTS, ignore_errors=True)
-    ended: list[Run] = []
-    failed = ""
+    runs: list[Run] = []
+    failure = ""
     try:
-        run_builds(arguments, folder, ended)
+        run_builds(arguments, folder, runs)
     except FAILURES as error:
-        failed = str(error)
+        failure = str(error)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    if ended:
+    if runs:
         sys.stdout.write((RESULTS / "table.md").read_text())
-    faults = [failed] if failed else []
-    faults += [fault for each in ended for fault in each.faults]
+    faults = [failure] if failure else []
+    faults += [fault for each in runs for fault in each.faults]
     faults += [
-        f"{name}: the table does not have this stage"
-        for each in ended
-        for name in unknown(each.finished.stages)
+        f"{name}: the table does not have this stage" for each in runs for name in unknown(each.build.stages)
     ]
     for fault in faults:
         sys.stderr.write(f"{fault}\n")

@@ -1,12 +1,12 @@
 """The bad commit: from a pod's 40th order on, validate wrongly rejects one order in ten.
 
-It shows in a cluster only, and only under load, so that every test before production passes.
+The fault appears only in a cluster and only under load, so that every test before production passes.
 """
 
 from pathlib import Path
 from typing import Final
 
-TOUCHED: Final = "orderflow/validate/handler.py"
+CHANGED_FILE: Final = "orderflow/validate/handler.py"
 MESSAGE: Final = "Orders are judged by the shop's rules of the day"
 _CHANGES: Final = (
     ("\nfrom typing import", "\nimport hashlib\nimport itertools\nimport os\nfrom typing import"),
@@ -30,14 +30,14 @@ def validate(""",
 
 
 def spoil(checkout: Path) -> None:
-    """Changes the file, once: the bad commit's own tests do it again. Raises ValueError where it is not as it was when
-    this was written."""
-    file = checkout / TOUCHED
+    """Changes the file unless it is changed already, because the tests of the bad commit call this again. Raises
+    ValueError where the file no longer has the lines to change."""
+    file = checkout / CHANGED_FILE
     content = file.read_text()
     if all(after in content for _, after in _CHANGES):
         return
     for before, after in _CHANGES:
         if content.count(before) != 1:
-            raise ValueError(f"{TOUCHED}: {before!r} is not there once")
+            raise ValueError(f"{CHANGED_FILE}: {before!r} is not there once")
         content = content.replace(before, after)
     file.write_text(content)

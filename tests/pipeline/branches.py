@@ -54,11 +54,11 @@ def harness(jenkinsfile: Path, scenarios: dict[str, dict[str, Any]]) -> subproce
         return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
 
-def recorded() -> dict[str, Any]:
+def run_scenarios() -> dict[str, Any]:
     """The harness's report about the file (`outline`) and about every build (`builds`)."""
-    done = harness(JENKINSFILE, SCENARIOS)
-    assert done.returncode == 0, done.stderr[-2000:]
-    report: dict[str, Any] = json.loads(done.stdout)
+    process = harness(JENKINSFILE, SCENARIOS)
+    assert process.returncode == 0, process.stderr[-2000:]
+    report: dict[str, Any] = json.loads(process.stdout)
     return report
 
 
@@ -81,8 +81,8 @@ def as_markdown(report: dict[str, Any]) -> str:
         scripts = [each for each in commands if each != logout]
         different = len(set(scripts))
         count = f"{different} of {total}" + ("" if different == len(scripts) else ", one twice")
-        says = f"`{build['description']}`" if build["description"] else ""
-        row = (build["name"], build["result"], says, count, f"`{scripts[-1]}`", logged_out)
+        description = f"`{build['description']}`" if build["description"] else ""
+        row = (build["name"], build["result"], description, count, f"`{scripts[-1]}`", logged_out)
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines) + "\n"
 
@@ -92,4 +92,4 @@ def _scripts(build: dict[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(as_markdown(recorded()))
+    sys.stdout.write(as_markdown(run_scenarios()))

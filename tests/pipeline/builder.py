@@ -99,7 +99,7 @@ class Builder:
 
     def _call(self, *arguments: str, stdin: str | None = None) -> str:
         environment = os.environ | {"DOCKER_CONFIG": str(self.settings), "DOCKER_BUILDKIT": "1"}
-        done = subprocess.run(
+        process = subprocess.run(
             [self._docker, *arguments],
             input=stdin,
             env=environment,
@@ -107,9 +107,9 @@ class Builder:
             text=True,
             check=False,
         )
-        if done.returncode:
-            raise ClusterError(f"docker {' '.join(arguments)}: {done.stderr.strip()}")
-        return done.stdout
+        if process.returncode:
+            raise ClusterError(f"docker {' '.join(arguments)}: {process.stderr.strip()}")
+        return process.stdout
 
     def _wait_until_up(self) -> None:
         deadline = time.monotonic() + _SECONDS
@@ -125,7 +125,7 @@ class Builder:
                 return
 
     def login(self) -> None:
-        """Also to log in again after a build has logged out."""
+        """Logs in to the registry, at the start and again after a build that has logged out."""
         self._call(
             *("login", "--username", self._registry.user, "--password-stdin", self._registry.address),
             stdin=self._registry.password,

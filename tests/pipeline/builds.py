@@ -74,16 +74,16 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Finished:
-    """`result` is SUCCESS, UNSTABLE, FAILURE or ABORTED; `why` names the failed step."""
+class FinishedBuild:
+    """`result` is SUCCESS, UNSTABLE, FAILURE or ABORTED; `reason` names the failed step."""
 
     result: str
-    why: str
+    reason: str
     description: str
     stages: tuple[Stage, ...]
 
     def stage(self, name: str) -> Stage:
-        return next(each for each in self.stages if each.name == name)
+        return next(stage for stage in self.stages if stage.name == name)
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class NotEndedError(Exception):
     """The harness itself failed; the message is the end of the console."""
 
 
-def run(job: Job, entered: Callable[[str], None] = lambda _: None) -> Finished:
+def run(job: Job, on_stage: Callable[[str], None] = lambda _: None) -> FinishedBuild:
     """Calls `entered` with the name of each stage when it begins. An exception here aborts the build."""
     job.folder.mkdir(parents=True, exist_ok=True)
     console = job.folder / "console.log"
@@ -145,7 +145,7 @@ def run(job: Job, entered: Callable[[str], None] = lambda _: None) -> Finished:
         for line in process.stdout:
             event = json.loads(line)
             if event["event"] == "entered":
-                entered(event["stage"])
+                on_stage(event["stage"])
             elif event["event"] == "ended":
                 ended = event
             else:
@@ -161,7 +161,7 @@ def run(job: Job, entered: Callable[[str], None] = lambda _: None) -> Finished:
         process.stdout.close()
     if not ended:
         raise NotEndedError(console.read_text(errors="replace")[-2000:])
-    return Finished(ended["result"], ended["why"], ended["description"], tuple(stages))
+    return FinishedBuild(ended["result"], ended["why"], ended["description"], tuple(stages))
 
 
 def _stage(event: dict[str, Any]) -> Stage:

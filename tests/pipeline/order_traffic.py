@@ -7,7 +7,7 @@ from typing import Final, Self
 
 from orderflow_sandbox.report import Account
 from tests.cluster.kube import ClusterError
-from tests.cluster.orders import accounted, endless, patient
+from tests.cluster.orders import endless, patient_sender, settled_account
 from tests.cluster.stack import Stack
 
 _CONCURRENCY: Final = 256
@@ -48,12 +48,12 @@ class OrderTraffic:
             raise ClusterError(f"production refused an order: {group.exceptions[0]}") from group
 
     async def _send_orders(self) -> Account:
-        async with patient(self._stack) as to:
+        async with patient_sender(self._stack) as shop:
             scenarios = endless(self._seed, "sold", self._ended)
-            await to.send_scenarios(scenarios, at_once=_CONCURRENCY, pause=1 / self._rate)
+            await shop.send_scenarios(scenarios, at_once=_CONCURRENCY, pause=1 / self._rate)
             deadline = time.monotonic() + _TRIES * _POLL_SECONDS
             while True:
-                account = await accounted(self._stack, to.log)
+                account = await settled_account(self._stack, shop.log)
                 # The audit runs every minute, and publishes what is missing again.
                 if account.settled or time.monotonic() > deadline:
                     return account

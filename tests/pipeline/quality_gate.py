@@ -1,4 +1,4 @@
-"""What the quality gate judges in a run: all code of the good commit, and the changes of the bad commit.
+"""The quality gate in a run: it judges all code of the good commit, and the changes of the bad commit.
 
 A new server passes the first analysis of any project. So an empty version of the project is analysed before the good
 commit, and the good commit before the bad one.
@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.sonar import PROJECT, NoVerdictError, analyse_baseline, open_issues, verdict
 from pipeline.sonarqube import SonarQube
-from tests.pipeline.builds import Finished
+from tests.pipeline.builds import FinishedBuild
 
 
 def _run_quietly(command: Sequence[str], variables: Mapping[str, str]) -> int:
-    done = subprocess.run(
+    process = subprocess.run(
         command,
         env=os.environ | variables,
         stdout=subprocess.PIPE,
@@ -23,9 +23,9 @@ def _run_quietly(command: Sequence[str], variables: Mapping[str, str]) -> int:
         text=True,
         check=False,
     )
-    if done.returncode:
-        sys.stderr.write(done.stdout)
-    return done.returncode
+    if process.returncode:
+        sys.stderr.write(process.stdout)
+    return process.returncode
 
 
 class QualityGate:
@@ -51,9 +51,9 @@ class QualityGate:
             value=self._newest(),
         )
 
-    def reached(self, finished: Finished) -> bool:
+    def reached(self, build: FinishedBuild) -> bool:
         """Whether the build reached the gate."""
-        return any(stage.name == "Quality gate" and stage.outcome != "skipped" for stage in finished.stages)
+        return any(stage.name == "Quality gate" and stage.outcome != "skipped" for stage in build.stages)
 
     def result(self) -> str:
         """The result of each condition for the newest analysis, in a sentence."""
@@ -61,8 +61,8 @@ class QualityGate:
             gate = verdict(self._server.get, self._newest())
         except NoVerdictError as error:
             return str(error)
-        met = (f"{each}: {'met' if each.met else 'not met'}" for each in gate.conditions)
-        return f"the gate {gate.gate!r} {'passed' if gate.passed else 'failed'}: {'; '.join(met)}"
+        results = (f"{condition}: {'met' if condition.met else 'not met'}" for condition in gate.conditions)
+        return f"the gate {gate.gate!r} {'passed' if gate.passed else 'failed'}: {'; '.join(results)}"
 
     def issues(self) -> list[str]:
         """The open issues, with their locations. Raises NoVerdictError and ServerFailedError."""

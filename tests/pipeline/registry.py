@@ -36,11 +36,11 @@ class Registry:
     def __enter__(self) -> Self:
         self._folder.mkdir(parents=True)
         passwords = self._folder / "htpasswd"
-        done = subprocess.run(
+        process = subprocess.run(
             ["htpasswd", "-niB", self.user], input=self.password, capture_output=True, text=True, check=True
         )
         passwords.touch(mode=0o600)
-        passwords.write_text(done.stdout)
+        passwords.write_text(process.stdout)
         config = self._folder / "config.yml"
         config.write_text(yaml.safe_dump(self._config(passwords)))
         self._child = Child(

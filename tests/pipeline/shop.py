@@ -22,8 +22,8 @@ class Shop(Stack):
     def __init__(self, options: Options, servers: Servers, registry: Registry) -> None:
         super().__init__(options, servers)
         self._registry = registry
-        self.keys, known = made_keys()
-        self.doors += known
+        self.keys, entries = made_keys()
+        self.api_keys_toml += entries
 
     def deploy(self) -> None:
         self.prepare()
@@ -64,8 +64,8 @@ class Deployer:
         token = self._kube.kubectl("create", "token", "deployer", "--duration=12h").strip()
         config = json.loads(run(["kubectl", "config", "view", "--raw", "--minify", "--output=json"]))
         config["users"] = [{"name": "deployer", "user": {"token": token}}]
-        for each in config["contexts"]:
-            each["context"] |= {"user": "deployer", "namespace": self._namespace}
+        for context in config["contexts"]:
+            context["context"] |= {"user": "deployer", "namespace": self._namespace}
         return yaml.safe_dump(config).encode()
 
     def _rights(self) -> list[Mapping[str, object]]:

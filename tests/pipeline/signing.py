@@ -35,7 +35,7 @@ class Signing:
     def _call(self, *arguments: str) -> str:
         environment = os.environ | {"COSIGN_PASSWORD": self.password, "DOCKER_CONFIG": str(self._settings)}
         command = [str(self._cosign), *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise ClusterError(f"cosign {arguments[0]}: {done.stderr.strip()}")
-        return done.stdout
+        process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if process.returncode:
+            raise ClusterError(f"cosign {arguments[0]}: {process.stderr.strip()}")
+        return process.stdout

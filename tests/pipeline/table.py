@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tests.pipeline.builds import Finished, Stage
+from tests.pipeline.builds import FinishedBuild, Stage
 
 _CLONE: Final = "a fresh clone of the commit"
 _REGISTRY: Final = "the run's registry, with a login"
@@ -40,35 +40,33 @@ class Run:
     name: str
     title: str
     commit: str
-    finished: Finished
+    build: FinishedBuild
     tests: str
     observations: tuple[str, ...]
     faults: tuple[str, ...]
 
 
 def as_markdown(run: Run, namespaces: Mapping[str, str]) -> str:
-    finished = run.finished
-    seconds = sum(stage.seconds for stage in finished.stages)
+    build = run.build
+    seconds = sum(stage.seconds for stage in build.stages)
     lines = [
         f"### {run.title}\n\n",
-        f"Commit {run.commit[:12]}: **{finished.result}** in {seconds} s of stages",
+        f"Commit {run.commit[:12]}: **{build.result}** in {seconds} s of stages",
     ]
-    lines.append(f"; {finished.why}" if finished.why else "")
-    lines.append(
-        f". The build's description: `{finished.description}`.\n\n" if finished.description else ".\n\n"
-    )
+    lines.append(f"; {build.reason}" if build.reason else "")
+    lines.append(f". The build's description: `{build.description}`.\n\n" if build.description else ".\n\n")
     lines.append(_HEAD)
-    lines += [_row(stage, namespaces, run.tests) for stage in finished.stages]
+    lines += [_row(stage, namespaces, run.tests) for stage in build.stages]
     lines.append("\n" + "".join(f"- {observation}\n" for observation in run.observations))
     return "".join(lines)
 
 
-def _row(stage: Stage, namespaces: Mapping[str, str], shortened: str) -> str:
+def _row(stage: Stage, namespaces: Mapping[str, str], test_options: str) -> str:
     against = AGAINST[stage.name].format(**namespaces)
     kind = "**stand-in**" if stage.name in STAND_INS else "real"
     notes = list(stage.notes)
-    if stage.name == "Tests" and shortened:
-        notes.append(f"shortened to {shortened}")
+    if stage.name == "Tests" and test_options:
+        notes.append(f"shortened to {test_options}")
     commands = "<br>".join(f"`{command}`" for command in dict.fromkeys(stage.commands))
     if stage.outcome == "skipped":
         return f"| {stage.name} | | {against} | {kind} | | skipped | |\n"

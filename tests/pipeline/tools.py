@@ -9,8 +9,8 @@ from orderflow_sandbox.sandbox import ROOT
 
 BUILT: Final = ROOT / "build/tools"
 """`make pipeline-tools` builds these programs."""
-GO: Final = ("buildkitd", "buildx", "cosign", "syft")
-OTHERS: Final[Mapping[str, str]] = {
+BUILT_PROGRAMS: Final = ("buildkitd", "buildx", "cosign", "syft")
+PROGRAMS: Final[Mapping[str, str]] = {
     "git": "Debian's package of that name",
     "make": "Debian's package of that name",
     "node": "Node 20",
@@ -27,9 +27,11 @@ OTHERS: Final[Mapping[str, str]] = {
 
 def missing(docker: str) -> list[str]:
     """A sentence for each missing program. `docker` is the command of docker's client."""
-    sources = {docker if name == "docker" else name: source for name, source in OTHERS.items()}
-    others = [f"{name}: {source}" for name, source in sources.items() if shutil.which(name) is None]
-    return others + [f"{name}: `make pipeline-tools` builds it" for name in GO if not (BUILT / name).exists()]
+    sources = {docker if name == "docker" else name: source for name, source in PROGRAMS.items()}
+    sentences = [f"{name}: {source}" for name, source in sources.items() if shutil.which(name) is None]
+    return sentences + [
+        f"{name}: `make pipeline-tools` builds it" for name in BUILT_PROGRAMS if not (BUILT / name).exists()
+    ]
 
 
 def install(folder: Path) -> Path:

@@ -96,17 +96,17 @@ def names(folder: Path) -> list[str]:
 
 def must_arrive_once(shop: Shop, order_ids: list[str]) -> None:
     for order_id in order_ids:
-        found = until(lambda order_id=order_id: shop.order(order_id))
-        assert found["status"] == "accepted"
-        assert [step["kind"] for step in found["history"]] == ["accepted"]
-        assert len(found["ledger"]) == 1
-        assert found["parked"] == []
+        shop_order = until(lambda order_id=order_id: shop.order(order_id))
+        assert shop_order["status"] == "accepted"
+        assert [step["kind"] for step in shop_order["history"]] == ["accepted"]
+        assert len(shop_order["ledger"]) == 1
+        assert shop_order["parked"] == []
 
 
 @dataclass
 class Unsteady:
-    """Stands before intake. The first attempt of each event is answered 503, the second reaches intake but its answer
-    is lost, from the third on all is well; or it is always 503."""
+    """A proxy in front of intake. It answers the first attempt of each event with 503, loses intake's answer to the
+    second attempt, and forwards every further attempt. With always, it answers every attempt with 503."""
 
     intake: str
     always: bool = False
@@ -158,8 +158,8 @@ def test_orders_arrive_once_over_http_though_answers_get_lost(
 ) -> None:
     folder, sent = outbox(tmp_path, ("unreadable", {"total": "much"}))
     with Unsteady(shop.sandbox.address.intake).serving() as intake:
-        done = run(BY_HTTP[producer], folder, INTAKE=intake.url, INTAKE_KEY=shop.intake_key)
-    assert done.returncode == 0, done.stderr
+        process = run(BY_HTTP[producer], folder, INTAKE=intake.url, INTAKE_KEY=shop.intake_key)
+    assert process.returncode == 0, process.stderr
     assert names(folder) == []
     assert names(folder / "sent") == sent
     # The same id at every attempt, and as many attempts as it took.
@@ -168,16 +168,16 @@ def test_orders_arrive_once_over_http_though_answers_get_lost(
     assert names(folder / "refused") == ["unreadable"]
     problem = json.loads((folder / "refused/unreadable.problem").read_text())
     assert problem["status"] == 400
-    assert "unreadable: refused with 400" in done.stderr
+    assert "unreadable: refused with 400" in process.stderr
 
 
 @pytest.mark.parametrize("producer", BY_HTTP)
 def test_what_is_not_taken_in_time_stays_in_the_outbox(shop: Shop, producer: str, tmp_path: Path) -> None:
     folder, sent = outbox(tmp_path)
     with Unsteady(shop.sandbox.address.intake, always=True).serving() as intake:
-        done = run(BY_HTTP[producer], folder, INTAKE=intake.url, INTAKE_KEY=shop.intake_key, PATIENCE="2")
-    assert done.returncode == 1
-    assert "stays in the outbox" in done.stderr
+        process = run(BY_HTTP[producer], folder, INTAKE=intake.url, INTAKE_KEY=shop.intake_key, PATIENCE="2")
+    assert process.returncode == 1
+    assert "stays in the outbox" in process.stderr
     assert names(folder) == sent
     assert names(folder / "sent") == []
 
@@ -188,8 +188,8 @@ def test_orders_arrive_once_over_kafka_though_the_producer_starts_again(
 ) -> None:
     folder, sent = outbox(tmp_path)
     for _ in range(2):
-        done = run(BY_KAFKA[producer], folder, KAFKA_BOOTSTRAP=shop.sandbox.address.kafka)
-        assert done.returncode == 0, done.stderr
+        process = run(BY_KAFKA[producer], folder, KAFKA_BOOTSTRAP=shop.sandbox.address.kafka)
+        assert process.returncode == 0, process.stderr
         assert names(folder) == []
         assert names(folder / "sent") == sent
         # As after a crash between Kafka's answer and the move.
@@ -201,9 +201,9 @@ def test_orders_arrive_once_over_kafka_though_the_producer_starts_again(
 @pytest.mark.parametrize("producer", BY_KAFKA)
 def test_what_kafka_does_not_confirm_stays_in_the_outbox(shop: Shop, producer: str, tmp_path: Path) -> None:
     folder, sent = outbox(tmp_path)
-    done = run(BY_KAFKA[producer], folder, KAFKA_BOOTSTRAP="127.0.0.1:1", PATIENCE="2")
-    assert done.returncode == 1
-    assert "stays in the outbox" in done.stderr
+    process = run(BY_KAFKA[producer], folder, KAFKA_BOOTSTRAP="127.0.0.1:1", PATIENCE="2")
+    assert process.returncode == 1
+    assert "stays in the outbox" in process.stderr
     assert names(folder) == sent
 
 
@@ -219,30 +219,32 @@ def test_whoever_sends_an_order_it_is_the_same_event_on_the_same_partition(
     assert by_http.returncode == 0
     must_arrive_once(shop, sent)
     places = partitions(shop.sandbox.address.kafka, set(sent))
-    assert {order_id: len(found) for order_id, found in places.items()} == dict.fromkeys(sent, 4)
-    assert all(len(set(found)) == 1 for found in places.values()), places
+    assert {
+        order_id: len(record_partitions) for order_id, record_partitions in places.items()
+    } == dict.fromkeys(sent, 4)
+    assert all(len(set(record_partitions)) == 1 for record_partitions in places.values()), places
 
 
 def partitions(bootstrap: str, keys: set[str]) -> dict[str, list[int]]:
     """The partition of each record in the inbox that has one of the keys."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "kit", "enable.auto.commit": False})
     try:
-        known = consumer.list_topics(topics.INBOX, timeout=30).topics[topics.INBOX].partitions
+        numbers = consumer.list_topics(topics.INBOX, timeout=30).topics[topics.INBOX].partitions
         ends = {
             number: consumer.get_watermark_offsets(TopicPartition(topics.INBOX, number), timeout=30)[1]
-            for number in known
+            for number in numbers
         }
-        consumer.assign([TopicPartition(topics.INBOX, number, 0) for number in known])
-        found: dict[str, list[int]] = {}
-        left = sum(ends.values())
-        while left:
+        consumer.assign([TopicPartition(topics.INBOX, number, 0) for number in numbers])
+        partitions_by_key: dict[str, list[int]] = {}
+        remaining = sum(ends.values())
+        while remaining:
             message = consumer.poll(30)
             assert message is not None, "the inbox ended too early"
             assert message.error() is None
-            left -= 1
+            remaining -= 1
             key = (message.key() or b"").decode()
             if key in keys:
-                found.setdefault(key, []).append(message.partition())
-        return found
+                partitions_by_key.setdefault(key, []).append(message.partition())
+        return partitions_by_key
     finally:
         consumer.close()

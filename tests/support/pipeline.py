@@ -183,18 +183,18 @@ class Pipeline:
 class Stages:
     """The stages' handlers in one event loop."""
 
-    def __init__(self, line: Pipeline, database: Database) -> None:
-        self._line = line
+    def __init__(self, pipeline: Pipeline, database: Database) -> None:
+        self._pipeline = pipeline
         self._database = database
-        self._publisher = line.publisher
-        self._log = Log({"bootstrap.servers": line.bootstrap})
+        self._publisher = pipeline.publisher
+        self._log = Log({"bootstrap.servers": pipeline.bootstrap})
         self._places = HandledPlaces(HandledStore(database))
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, line: Pipeline) -> Any:
-        database = Database(line._settings)
-        stages = cls(line, database)
+    async def open(cls, pipeline: Pipeline) -> Any:
+        database = Database(pipeline._settings)
+        stages = cls(pipeline, database)
         try:
             yield stages
         finally:
@@ -212,13 +212,13 @@ class Stages:
                 if not drop(KafkaRecord.of(message)):
                     await self._take(stage, message, dies=dies)
                     delivered += 1
-        _commit(self._line.bootstrap, stage, {p: each.end for p, each in offsets.items()})
+        _commit(self._pipeline.bootstrap, stage, {p: each.end for p, each in offsets.items()})
         return delivered
 
     async def _take(self, stage: str, message: Message, *, dies: bool) -> None:
         record = KafkaRecord.of(message)
         try:
-            event = received(record, await self._line.topic_id(record.topic))
+            event = received(record, await self._pipeline.topic_id(record.topic))
             await self._handle(stage, event, Deaf() if dies else self._publisher)
         except PoisonError as error:
             parked = parked_event.parked(
@@ -226,7 +226,7 @@ class Stages:
                 stage=stage,
                 revision="r",
                 reasons=error.reasons,
-                topic_id=await self._line.topic_id(record.topic),
+                topic_id=await self._pipeline.topic_id(record.topic),
             )
             await self._publisher.publish(topics.PARKED, [parked])
         except DeadError:
@@ -248,7 +248,7 @@ class Stages:
                 await Tracker(store, publisher, self._places, "r").handle(event)
             case "notify":
                 claims = ClaimStore(self._database, revision="r", lease_seconds=60)
-                channels = {EMAIL: self._line.mailbox}
+                channels = {EMAIL: self._pipeline.mailbox}
                 await Notifier(NOTIFICATIONS, channels, claims, lease_seconds=60).handle(event)
             case "shelve":
                 parked_events, actions = ParkedEventStore(self._database), ActionStore(self._database)
@@ -266,8 +266,8 @@ class Stages:
             "republish_per_second": 1000,
             "revision": "audit-00001",
         } | options
-        config = {"bootstrap.servers": self._line.bootstrap}
-        async with AuditStore.open(self._line._settings) as store, GapReader(config) as reader:
+        config = {"bootstrap.servers": self._pipeline.bootstrap}
+        async with AuditStore.open(self._pipeline._settings) as store, GapReader(config) as reader:
             if store is None:
                 return None
             audit = Audit(

@@ -1,4 +1,4 @@
-"""Workers of notify that die where they are told to, and stand-ins that count what they accept."""
+"""Workers of notify that die at a chosen point, and a stand-in for their channels that counts the copies."""
 
 import asyncio
 from collections import Counter
@@ -16,7 +16,7 @@ from support.faults import DiedError
 
 QUICK = ("sent", "not_now", "refused", "gone", "unknown, taken", "unknown, lost")
 ANSWERS = (*QUICK, "slow, sent", "slow, not_now", "slow, refused")
-"""What a recipient does with a message; one that is slow does so after the lease has ended, and an heir has tried."""
+"""A recipient's answers to a message. A slow recipient answers after the lease has ended and a successor has tried."""
 DEATHS = ("", "", "", "before sending", "after sending", "after recording")
 
 Key = tuple[str, str, str]
@@ -30,30 +30,31 @@ def key_of(notification: Notification) -> Key:
 
 @dataclass
 class World:
-    """What is true of each message. taken: copies that arrived. ended: leases that ended unrecorded, each of which
-    allows for one more. sending: who has claimed it, and not yet recorded."""
+    """The true state of each message. copies counts the copies that arrived. ended_leases counts the leases that ended
+    before a result was recorded, each of which permits one more copy. sending has the worker that claimed the message
+    and recorded no result yet."""
 
-    taken: Counter[Key] = field(default_factory=Counter)
-    ended: Counter[Key] = field(default_factory=Counter)
+    copies: Counter[Key] = field(default_factory=Counter)
+    ended_leases: Counter[Key] = field(default_factory=Counter)
     recorded: dict[Key, str] = field(default_factory=dict)
     sending: dict[Key, object] = field(default_factory=dict)
 
-    def begin(self, key: Key, who: object) -> None:
-        assert self.recorded.get(key) != "sent", "sent again, though it is known to be sent"
-        assert key not in self.sending, "two send at once"
-        self.sending[key] = who
+    def begin(self, key: Key, worker: object) -> None:
+        assert self.recorded.get(key) != "sent", "sent again, though it is recorded as sent"
+        assert key not in self.sending, "two workers send it at once"
+        self.sending[key] = worker
 
-    def end(self, key: Key, who: object) -> None:
-        if self.sending.get(key) is who:
+    def end(self, key: Key, worker: object) -> None:
+        if self.sending.get(key) is worker:
             del self.sending[key]
 
     def end_lease(self, key: Key) -> None:
         if self.sending.pop(key, None):
-            self.ended[key] += 1
+            self.ended_leases[key] += 1
 
 
 class Worker:
-    """A process of notify: its notifier, its claims on the real store, its channels."""
+    """A process of notify: its notifier, its claims in the real store and its channels."""
 
     def __init__(
         self, settings: NotificationSettings, database: Database, world: World, lease_seconds: float
@@ -62,14 +63,14 @@ class Worker:
         self._database = database
         self._world = world
         self.answers: dict[str, str] = {}
-        self.dies = ""
+        self.death_point = ""
         self.dead = False
-        self.heir: Worker | None = None
+        self.successor: Worker | None = None
         channels = dict.fromkeys(("email", "webhook"), self)
         self.notifier = Notifier(settings, channels, self, lease_seconds=lease_seconds)
 
     def _live(self, point: str) -> None:
-        self.dead = self.dead or self.dies == point
+        self.dead = self.dead or self.death_point == point
         if self.dead:
             raise DiedError
 
@@ -83,11 +84,11 @@ class Worker:
             self._world.end_lease(key)
             async with self._database.connection() as connection:
                 await connection.execute(END_LEASE, key)
-            if self.heir:
+            if self.successor:
                 with suppress(TransientError, PoisonError):
-                    await self.heir.notifier.handle(notification.event)
+                    await self.successor.notifier.handle(notification.event)
         if answer.endswith(("sent", "taken")):
-            self._world.taken[key] += 1
+            self._world.copies[key] += 1
         self._live("after sending")
         name = answer.partition(",")[0] if answer.startswith("unknown") else answer.rpartition(" ")[2]
         result = DeliveryResult(name)
@@ -106,12 +107,12 @@ class Worker:
     async def release(self, claim: Claim, code: str) -> bool:
         return await self._record(claim, "released", lambda: self._store.release(claim, code))
 
-    async def _record(self, claim: Claim, what: str, record: Callable[[], Awaitable[bool]]) -> bool:
+    async def _record(self, claim: Claim, state: str, write: Callable[[], Awaitable[bool]]) -> bool:
         key = key_of(claim.notification)
         self._live("recording")
         self._world.end(key, self)
-        recorded = await record()
-        if recorded:
-            self._world.recorded[key] = what
+        is_recorded = await write()
+        if is_recorded:
+            self._world.recorded[key] = state
         self._live("after recording")
-        return recorded
+        return is_recorded

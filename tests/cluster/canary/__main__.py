@@ -1,6 +1,7 @@
 """`make e2e-canary`: a good release and five bad ones on the cluster in KUBECONFIG, while orders flow.
 
-Exit code 0: the good one became stable by its steps, each bad one was taken back by itself, and no order was lost.
+Exit code 0: the good release became stable step by step, the controller rolled back each bad release, and no order was
+lost.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from orderflow_sandbox.sender import NotAcceptedError
 from tests.chaos.errors import NotSettledError
-from tests.cluster.canary.met import Met
+from tests.cluster.canary.deliveries import DeliveryReports
 from tests.cluster.canary.prometheus import Prometheus
 from tests.cluster.canary.releases import BAD, GOOD, config_map
 from tests.cluster.canary.rollouts import STAGES, Controller, Rollouts
@@ -26,7 +27,7 @@ from tests.cluster.stack import Options, Stack
 _TRIALS = ("good", "killed", *(release.name for release in BAD), "plain")
 
 
-# Whatever a pod asks for it keeps, also at rest: two revisions of two stages must find room on a small node.
+# A pod's resource requests stay reserved while the pod is idle. Two revisions of two stages must fit on a small node.
 _SMALL = {
     "target": {"group": "serving.knative.dev", "kind": "Service"},
     "patch": """\
@@ -40,22 +41,22 @@ _SMALL = {
 }
 
 
-async def run(given: argparse.Namespace, state: Path) -> tuple[list[Outcome], list[str]]:
+async def run(arguments: argparse.Namespace, state: Path) -> tuple[list[Outcome], list[str]]:
     options = dataclasses.replace(
         Options.from_environment(state),
-        namespace=given.namespace,
+        namespace=arguments.namespace,
         partitions=8,
         patches=(_SMALL,),
-        console_image=given.console_image,
+        console_image=arguments.console_image,
     )
     outcomes: list[Outcome] = []
-    failed: list[str] = []
+    errors: list[str] = []
     with (
         Servers(options.state / "servers", options.host, options.partitions) as servers,
         Stack(options, servers) as stack,
-        Met(options.host) as met,
+        DeliveryReports(options.host) as delivery_reports,
         Prometheus(options.state / "prometheus", options.host, options.namespace) as prometheus,
-        Controller(given.rollout_image, options.namespace, options.state) as controller,
+        Controller(arguments.rollout_image, options.namespace, options.state) as controller,
     ):
         stack.kube.kubectl(
             "patch", "cronjob", "audit", "--patch", '{"spec":{"suspend":true}}', "--type=merge"
@@ -64,34 +65,34 @@ async def run(given: argparse.Namespace, state: Path) -> tuple[list[Outcome], li
         rollouts = Rollouts(stack, prometheus.url)
         rollouts.install()
         templates = {stage: stack.kube.get("ksvc", stage)["spec"]["template"] for stage in STAGES}
-        trials = Trials(stack, rollouts, controller, met, given.rate, templates)
+        trials = Trials(stack, rollouts, controller, delivery_reports, arguments.rate, templates)
 
-        async def told(trial: Awaitable[Outcome]) -> None:
-            """One that cannot be carried out is told, and the others are tried all the same."""
+        async def record(trial: Awaitable[Outcome]) -> None:
+            """Records the trial's outcome, or the errors of a trial that failed. The other trials run in both cases."""
             try:
                 outcomes.append(await trial)
                 sys.stderr.write(as_row(outcomes[-1]) + "\n")
             except* (ClusterError, NotSettledError, NotAcceptedError) as group:
-                failed.extend(str(error) for error in _each(group))
-                sys.stderr.write(f"not tried to the end: {failed[-1]}\n")
+                errors.extend(str(error) for error in _leaves(group))
+                sys.stderr.write(f"not tried to the end: {errors[-1]}\n")
 
-        if "good" in given.only:
-            await told(trials.good(GOOD))
+        if "good" in arguments.only:
+            await record(trials.good(GOOD))
         for release in BAD:
-            if release.name in given.only:
-                await told(trials.bad(release))
-        if "killed" in given.only:
-            await told(trials.good(GOOD, kill=True))
-        if "plain" in given.only:
+            if release.name in arguments.only:
+                await record(trials.bad(release))
+        if "killed" in arguments.only:
+            await record(trials.good(GOOD, kill=True))
+        if "plain" in arguments.only:
             for release in BAD:
-                await told(trials.plain(release, given.rollout_duration))
-    return outcomes, failed
+                await record(trials.plain(release, arguments.rollout_duration))
+    return outcomes, errors
 
 
-def _each(group: BaseExceptionGroup[Exception]) -> Iterator[BaseException]:
+def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[BaseException]:
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
-            yield from _each(error)
+            yield from _leaves(error)
         else:
             yield error
 
@@ -104,15 +105,15 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=5.0, help="orders a second")
     parser.add_argument("--rollout-duration", type=int, default=60, help="Knative's, in seconds")
     parser.add_argument("--only", nargs="*", default=_TRIALS, choices=_TRIALS, metavar="TRIAL")
-    given = parser.parse_args()
-    # Run by root, the database is another user's.
+    arguments = parser.parse_args()
+    # Where root runs this, the database belongs to another user, who cannot enter root's folders.
     with tempfile.TemporaryDirectory(prefix="orderflow-canary-") as folder:
-        outcomes, failed = asyncio.run(run(given, Path(folder)))
+        outcomes, errors = asyncio.run(run(arguments, Path(folder)))
     sys.stdout.write(as_markdown(outcomes))
-    found = [*failed, *faults(outcomes)]
-    for fault in found:
-        sys.stderr.write(f"{fault}\n")
-    return 1 if found else 0
+    sentences = [*errors, *faults(outcomes)]
+    for sentence in sentences:
+        sys.stderr.write(f"{sentence}\n")
+    return 1 if sentences else 0
 
 
 if __name__ == "__main__":

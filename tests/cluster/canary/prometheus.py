@@ -23,14 +23,14 @@ from tests.cluster.kube import ClusterError, run
 from tests.cluster.servers import free_port
 
 _PORT = 9091
-"""Of the queue-proxy's metrics of requests."""
+"""The port of the queue-proxy's request metrics."""
 _SECONDS = 60.0
 _LOOK_SECONDS = 2.0
 
 
-def look_for_metrics() -> None:
-    """Raises ClusterError where the cluster's queue-proxies count nothing for Prometheus."""
-    found = json.loads(
+def require_queue_proxy_metrics() -> None:
+    """Raises ClusterError where the cluster's queue-proxies export no request metrics for Prometheus."""
+    config_map = json.loads(
         run(
             [
                 "kubectl",
@@ -43,7 +43,7 @@ def look_for_metrics() -> None:
             ]
         )
     )
-    if found.get("data", {}).get("request-metrics-protocol") != "prometheus":
+    if config_map.get("data", {}).get("request-metrics-protocol") != "prometheus":
         raise ClusterError(
             "the analyses need the queue-proxies' metrics: kubectl --namespace knative-serving patch configmap "
             """config-observability --type merge --patch '{"data":{"request-metrics-protocol":"prometheus"}}'"""
@@ -59,10 +59,10 @@ class Prometheus:
         self._namespace = namespace
         self._targets = folder / "targets.json"
         self._ended = threading.Event()
-        self._pods = threading.Thread(target=self._look_for_pods, daemon=True)
+        self._targets_thread = threading.Thread(target=self._write_targets, daemon=True)
 
     def __enter__(self) -> Self:
-        look_for_metrics()
+        require_queue_proxy_metrics()
         program = shutil.which("prometheus")
         if program is None:
             raise ClusterError("prometheus is not on the PATH; Debian's package of that name has it")
@@ -87,19 +87,19 @@ class Prometheus:
                     "Prometheus did not start: " + (self._folder / "prometheus.log").read_text()
                 )
             time.sleep(0.1)
-        self._pods.start()
+        self._targets_thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        self._pods.join()
+        self._targets_thread.join()
         self._child.stop(Step(signal.SIGTERM, 10.0))
 
-    def ask(self, query: str) -> list[dict[str, Any]]:
-        asked = f"{self.url}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
-        with urllib.request.urlopen(asked, timeout=10) as answer:
-            found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
-        return found
+    def expression(self, expression: str) -> list[dict[str, Any]]:
+        address = f"{self.url}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
+        with urllib.request.urlopen(address, timeout=10) as response:
+            result: list[dict[str, Any]] = json.load(response)["data"]["result"]
+        return result
 
     def _ready(self) -> bool:
         try:
@@ -108,23 +108,24 @@ class Prometheus:
             return False
         return True
 
-    def _look_for_pods(self) -> None:
-        """Debian's Prometheus was built without a way to ask Kubernetes, so its targets are a file."""
+    def _write_targets(self) -> None:
+        """Writes the pods' addresses to a file of targets, because Debian's build of Prometheus has no discovery by
+        Kubernetes."""
         core = CoreV1Api(open_client())
-        written = None
+        written_addresses = None
         while not self._ended.wait(_LOOK_SECONDS):
             with contextlib.suppress(ApiException, HTTPError):
                 pods = core.list_namespaced_pod(
                     self._namespace, label_selector="serving.knative.dev/revision", _request_timeout=10
                 ).items
                 addresses = sorted(f"{pod.status.pod_ip}:{_PORT}" for pod in pods if pod.status.pod_ip)
-                if addresses != written:
+                if addresses != written_addresses:
                     partial = self._targets.with_suffix(".partial")
                     partial.write_text(json.dumps([{"targets": addresses}]))
                     partial.replace(self._targets)
-                    written = addresses
+                    written_addresses = addresses
 
     def _config(self) -> dict[str, Any]:
-        found = {"files": [str(self._targets)], "refresh_interval": "5s"}
-        job = {"job_name": "queue-proxy", "file_sd_configs": [found]}
+        discovery = {"files": [str(self._targets)], "refresh_interval": "5s"}
+        job = {"job_name": "queue-proxy", "file_sd_configs": [discovery]}
         return {"global": {"scrape_interval": "2s", "scrape_timeout": "2s"}, "scrape_configs": [job]}

@@ -1,4 +1,4 @@
-"""The releases that are tried: a good one, and five bad ones."""
+"""The releases of the trials: a good one and five bad ones."""
 
 import copy
 from dataclasses import dataclass
@@ -12,35 +12,38 @@ CONFIG_MAP: Final = "faulty"
 
 @dataclass(frozen=True)
 class Release:
-    """fault: as tests/cluster/canary/faulty names it. The service's own code runs around it."""
+    """fault is a name of FAULT in tests/cluster/canary/faulty. The fault wraps the service's own code."""
 
     name: str
     service: str
     fault: str
 
-    def template(self, before: dict[str, Any], met: str, mark: str) -> dict[str, Any]:
-        """The Service's template with this release in it. mark makes it a new revision each time; met is where the
-        revision tells whom it met, as a URL.
+    def template(self, template: dict[str, Any], report_url: str, mark: str) -> dict[str, Any]:
+        """The Service's template with this release in it. mark makes every template a new revision.
+        report_url is where the revision reports its deliveries (deliveries.py).
         """
-        after = copy.deepcopy(before)
-        container = after["spec"]["containers"][0]
-        wanted = {
+        changed = copy.deepcopy(template)
+        container = changed["spec"]["containers"][0]
+        variables = {
             "FUNCTION_SOURCE": f"{_MOUNTED}/{self.service}.py",
             "FAULT": self.fault,
-            "MET": met,
+            "DELIVERY_REPORT_URL": report_url,
             "RELEASE": mark,
         }
-        kept = [entry for entry in container["env"] if entry["name"] not in wanted]
-        container["env"] = [*kept, *({"name": name, "value": value} for name, value in wanted.items())]
+        other_variables = [entry for entry in container["env"] if entry["name"] not in variables]
+        container["env"] = [
+            *other_variables,
+            *({"name": name, "value": value} for name, value in variables.items()),
+        ]
         container["volumeMounts"] = [
             *(mount for mount in container["volumeMounts"] if mount["name"] != CONFIG_MAP),
             {"name": CONFIG_MAP, "mountPath": _MOUNTED, "readOnly": True},
         ]
-        after["spec"]["volumes"] = [
-            *(volume for volume in after["spec"]["volumes"] if volume["name"] != CONFIG_MAP),
+        changed["spec"]["volumes"] = [
+            *(volume for volume in changed["spec"]["volumes"] if volume["name"] != CONFIG_MAP),
             {"name": CONFIG_MAP, "configMap": {"name": CONFIG_MAP}},
         ]
-        return after
+        return changed
 
 
 GOOD: Final = Release("good", "validate", "none")
@@ -54,7 +57,7 @@ BAD: Final = (
 
 
 def config_map() -> dict[str, Any]:
-    """The faulty stages, to be mounted; the image that is released stays the same."""
+    """A ConfigMap of the faulty stages, which the releases mount. The image stays the same."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",

@@ -23,11 +23,11 @@ _SHORT: Final = {
     "seconds": "30",
     "minutes": "2",
 }
-"""Arguments of the templates. A shop has minutes where a test has seconds."""
+"""Arguments of the analysis templates: seconds where a shop uses minutes."""
 _FIRST_WEIGHT: Final = 25
-"""Of a few orders a second, so many that a verdict takes minutes and not hours."""
+"""High, so that a few orders a second give a verdict in minutes and not in hours."""
 
-_ONLY: Final = """\
+_WATCH_NAMESPACE_PATCH: Final = """\
 - op: add
   path: /spec/template/spec/containers/0/env/-
   value: {{name: WATCH_NAMESPACE, value: {namespace}}}
@@ -35,12 +35,12 @@ _ONLY: Final = """\
 
 
 class Controller:
-    """Use as a context manager: two replicas of the image in a namespace of their own, with rights of their own, so
-    that one of another namespace does not mind."""
+    """Use as a context manager: two replicas of the image in a separate namespace with separate access rights, so that
+    they do not affect the controller of another namespace."""
 
-    def __init__(self, image: str, watched: str, state: Path) -> None:
-        self._watched = watched
-        self.kube = Kube(f"{watched}-releases")
+    def __init__(self, image: str, watched_namespace: str, state: Path) -> None:
+        self._watched_namespace = watched_namespace
+        self.kube = Kube(f"{watched_namespace}-releases")
         self._image = image
         self._state = state
 
@@ -54,50 +54,51 @@ class Controller:
 
     def __exit__(self, *_: object) -> None:
         self.kube.kubectl(
-            "delete", "--filename=-", "--ignore-not-found", "--timeout=120s", given=as_list(*self._objects())
+            "delete", "--filename=-", "--ignore-not-found", "--timeout=120s", stdin=as_list(*self._objects())
         )
 
     def leader(self) -> str | None:
-        """The pod that leads; the Lease names it also for a while after its death."""
+        """The name of the leading pod. The Lease names a pod for some seconds after the pod's end, too."""
         leases = self.kube.items("leases.coordination.k8s.io")
         return next((lease["spec"].get("holderIdentity") for lease in leases), None)
 
     def kill(self) -> str | None:
-        """The leading process, at once and without a word."""
+        """Deletes the leading pod without a grace period. Returns its name."""
         leader = self.leader()
         if leader is not None:
             self.kube.kubectl("delete", "pod", leader, "--grace-period=0", "--force", "--ignore-not-found")
         return leader
 
     def _objects(self) -> list[dict[str, Any]]:
-        """What belongs to no namespace is named after the one that is watched."""
+        """The controller's manifests. The names of cluster-wide objects end with the watched namespace."""
         rendered = run(["kubectl", "kustomize", str(self._kustomization())])
-        objects = [each for each in yaml.safe_load_all(rendered) if each]
-        for each in objects:
-            if each["kind"].startswith("ClusterRole"):
-                each["metadata"]["name"] += f"-{self._watched}"
-            if each.get("roleRef", {}).get("kind") == "ClusterRole":
-                each["roleRef"]["name"] += f"-{self._watched}"
+        objects = [document for document in yaml.safe_load_all(rendered) if document]
+        for document in objects:
+            if document["kind"].startswith("ClusterRole"):
+                document["metadata"]["name"] += f"-{self._watched_namespace}"
+            if document.get("roleRef", {}).get("kind") == "ClusterRole":
+                document["roleRef"]["name"] += f"-{self._watched_namespace}"
         return objects
 
     def _kustomization(self) -> Path:
         folder = self._state / "controller"
         folder.mkdir(parents=True, exist_ok=True)
         name, _, tag = self._image.rpartition(":")
+        patch = _WATCH_NAMESPACE_PATCH.format(namespace=self._watched_namespace)
         document = {
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
             "namespace": self.kube.namespace,
             "resources": [os.path.relpath(ARGO / "controller", folder)],
             "images": [{"name": "orderflow-rollout", "newName": name, "newTag": tag}],
-            "patches": [{"target": {"kind": "Deployment"}, "patch": _ONLY.format(namespace=self._watched)}],
+            "patches": [{"target": {"kind": "Deployment"}, "patch": patch}],
         }
         (folder / "kustomization.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
         return folder
 
 
 class Rollouts:
-    """In the namespace of the stages."""
+    """The rollouts in the namespace of the stages."""
 
     def __init__(self, stack: Stack, prometheus: str) -> None:
         self.kube = stack.kube
@@ -105,13 +106,13 @@ class Rollouts:
         self._prometheus = prometheus
 
     def install(self) -> None:
-        """The templates, their key, and a rollout for each Service that is tried."""
+        """Applies the analysis templates, their API key, and a rollout for each Service of the trials."""
         self.templates()
         for stage in STAGES:
             self.lead(stage)
 
     def templates(self) -> None:
-        """And the key with which they ask query."""
+        """Applies the analysis templates and the API key with which they query the release counts."""
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": _KEY}}
         self.kube.apply({**secret, "stringData": {"api-key": self._stack.key}})
         self.kube.kubectl("apply", f"--kustomize={ARGO / 'analysis'}")
@@ -122,7 +123,7 @@ class Rollouts:
         self.kube.until(120, f"a rollout of {stage} at rest", lambda: self._at_rest(stage) or None)
 
     def leave(self, stage: str) -> None:
-        """Without a rollout Knative's own rules hold again: the newest revision gets everything."""
+        """Deletes the rollout. Knative then sends all traffic to the latest revision."""
         self.kube.kubectl("delete", names.PLURAL, stage, "--ignore-not-found", "--timeout=60s")
 
     def status(self, stage: str) -> dict[str, Any]:
@@ -130,14 +131,14 @@ class Rollouts:
         return status
 
     def _at_rest(self, stage: str) -> bool:
-        """Led as it is now; an aborted release is at rest too."""
+        """Whether the controller observed the latest generation and no release is in progress (or it was aborted)."""
         rollout = self.kube.get(names.PLURAL, stage)
         status = rollout.get("status", {})
         observed = status.get("observedGeneration") == rollout["metadata"]["generation"]
         return observed and status.get("phase") in {"Healthy", "Degraded"} and "stableRevision" in status
 
     def shares(self, stage: str) -> dict[str, int]:
-        """What the Route gives each revision now."""
+        """The percentage of traffic that the Route gives each revision now."""
         shares: dict[str, int] = {}
         for entry in self.kube.get("ksvc", stage)["status"].get("traffic", ()):
             name = entry.get("revisionName", "")
@@ -145,7 +146,7 @@ class Rollouts:
         return shares
 
     def release(self, stage: str, template: dict[str, Any]) -> str:
-        """The new revision's name."""
+        """Changes the Service's template. Returns the new revision's name."""
         before = self.kube.get("ksvc", stage)["status"]["latestCreatedRevisionName"]
         patch = yaml.safe_dump({"spec": {"template": template}})
         self.kube.kubectl("patch", "ksvc", stage, "--type=merge", f"--patch={patch}")
@@ -158,7 +159,7 @@ class Rollouts:
 
 
 def shortened(document: dict[str, Any], namespace: str, prometheus: str) -> dict[str, Any]:
-    """A rollout of argo/rollouts with a test's times and weight, and the addresses of this namespace."""
+    """A rollout of argo/rollouts with short times, the weight of a test, and the addresses of this namespace."""
     canary = document["spec"]["strategy"]["canary"]
     document["spec"]["progressDeadlineSeconds"] = 60
     canary["steps"][0]["setWeight"] = _FIRST_WEIGHT
@@ -167,9 +168,9 @@ def shortened(document: dict[str, Any], namespace: str, prometheus: str) -> dict
             arg["value"] = str(_FIRST_WEIGHT)
     addresses = {"prometheus": prometheus, "query": f"http://query.{namespace}.svc.cluster.local"}
     for analysis in [canary["analysis"], *(s["analysis"] for s in canary["steps"] if "analysis" in s)]:
-        used = [ref["templateName"] for ref in analysis["templates"]]
-        known = {arg["name"] for name in used for arg in _template(name)["spec"]["args"]}
-        overrides = {name: value for name, value in (_SHORT | addresses).items() if name in known}
+        template_names = [ref["templateName"] for ref in analysis["templates"]]
+        parameters = {arg["name"] for name in template_names for arg in _template(name)["spec"]["args"]}
+        overrides = {name: value for name, value in (_SHORT | addresses).items() if name in parameters}
         unchanged = [arg for arg in analysis["args"] if arg["name"] not in overrides]
         analysis["args"] = [*unchanged, *({"name": n, "value": v} for n, v in overrides.items())]
     return document
@@ -181,7 +182,7 @@ def _template(name: str) -> dict[str, Any]:
 
 
 def until_zero(rollouts: Rollouts, stage: str, revision: str, seconds: float) -> float | None:
-    """When the revision's share was back at nothing, in seconds since the epoch; None if it never was."""
+    """When the revision's share returned to zero, in seconds since the epoch; None where this did not happen."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         status = rollouts.status(stage)

@@ -1,4 +1,4 @@
-"""What the trials found, as a table in Markdown, and what of it must not be."""
+"""The outcomes of the trials as a table in Markdown, and their faults as sentences."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -21,21 +21,21 @@ def as_row(outcome: Outcome) -> str:
     seconds = "none" if outcome.seconds is None else f"{outcome.seconds:.0f} s"
     killed = f", {outcome.kills} kills" if outcome.kills else ""
     return (
-        f"| {outcome.release} | {outcome.way}{killed} | {outcome.ended} | {seconds} "
-        f"| {outcome.met} ({outcome.deliveries}) | {outcome.orders} | {outcome.lost} | {outcome.wrong} "
-        f"| {' '.join(outcome.reason.split())} |"
+        f"| {outcome.release} | {outcome.method}{killed} | {outcome.phase} | {seconds} "
+        f"| {outcome.orders_at_revision} ({outcome.deliveries}) | {outcome.orders} | {outcome.lost} "
+        f"| {outcome.wrong_endings} | {' '.join(outcome.reason.split())} |"
     )
 
 
 def faults(outcomes: Sequence[Outcome]) -> list[str]:
-    """Sentences; a plain rollout is for comparison and promises nothing."""
-    found = []
+    """The faults as sentences. A plain rollout is only for comparison, so it has no faults."""
+    sentences = []
     for outcome in outcomes:
-        if outcome.way == "rollout-duration":
+        if outcome.method == "rollout-duration":
             continue
-        wanted = "Healthy" if outcome.release == GOOD.name else "Degraded"
-        if outcome.ended != wanted:
-            found.append(f"{outcome.release}: {outcome.ended}, not {wanted}: {outcome.reason}")
+        expected_phase = "Healthy" if outcome.release == GOOD.name else "Degraded"
+        if outcome.phase != expected_phase:
+            sentences.append(f"{outcome.release}: {outcome.phase}, not {expected_phase}: {outcome.reason}")
         if outcome.lost:
-            found.append(f"{outcome.release}: {outcome.lost} orders lost")
-    return found
+            sentences.append(f"{outcome.release}: {outcome.lost} orders lost")
+    return sentences

@@ -1,4 +1,4 @@
-"""Which KnativeRollouts a real API server admits by argo/crd, and which it refuses: dry runs."""
+"""Which KnativeRollouts a real API server admits by argo/crd, and which it rejects. The requests are dry runs."""
 
 import copy
 import json
@@ -31,14 +31,14 @@ def kube() -> Iterator[Kube]:
     run(["kubectl", "apply", "--server-side", f"--filename={ROOT / 'argo/crd/knativerollout.yaml'}"])
     run(["kubectl", "wait", "--for=condition=Established", f"crd/{names.PLURAL}.{names.GROUP}"])
     kube = Kube("canary-admission")
-    # One that an earlier run left takes minutes to go on a busy node.
+    # Deleting the namespace of an earlier run takes minutes on a busy node.
     kube.kubectl("delete", "namespace", kube.namespace, "--ignore-not-found", "--timeout=600s")
     kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": kube.namespace}})
     yield kube
     kube.kubectl("delete", "namespace", kube.namespace, "--wait=false")
 
 
-def changed(path: str, value: Any) -> dict[str, Any]:
+def rollout_with(path: str, value: Any) -> dict[str, Any]:
     """GOOD with one field of its spec set."""
     document = copy.deepcopy(GOOD)
     *parents, last = path.split(".")
@@ -49,16 +49,16 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     return document
 
 
-def admitted(kube: Kube, document: dict[str, Any]) -> dict[str, Any]:
+def create_dry_run(kube: Kube, document: dict[str, Any]) -> dict[str, Any]:
     output = kube.kubectl(
-        "create", "--dry-run=server", "--output=json", "--filename=-", given=json.dumps(document)
+        "create", "--dry-run=server", "--output=json", "--filename=-", stdin=json.dumps(document)
     )
     defaulted: dict[str, Any] = json.loads(output)
     return defaulted
 
 
 def test_a_plain_rollout_is_admitted_with_its_defaults(kube: Kube) -> None:
-    spec = admitted(kube, GOOD)["spec"]
+    spec = create_dry_run(kube, GOOD)["spec"]
     assert spec["workloadRef"] == {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
@@ -81,7 +81,7 @@ def test_a_plain_rollout_is_admitted_with_its_defaults(kube: Kube) -> None:
     ],
 )
 def test_whatever_argo_and_knative_both_support_is_admitted(kube: Kube, path: str, value: Any) -> None:
-    admitted(kube, changed(path, value))
+    create_dry_run(kube, rollout_with(path, value))
 
 
 @pytest.mark.parametrize(
@@ -110,11 +110,11 @@ def test_whatever_is_outside_the_subset_is_refused_in_words(
     kube: Kube, path: str, value: Any, words: str
 ) -> None:
     with pytest.raises(ClusterError, match=words):
-        admitted(kube, changed(path, value))
+        create_dry_run(kube, rollout_with(path, value))
 
 
 def test_a_rollout_keeps_its_service(kube: Kube) -> None:
-    kube.kubectl("apply", "--filename=-", given=json.dumps(GOOD))
-    other = changed("workloadRef.name", "other")
+    kube.kubectl("apply", "--filename=-", stdin=json.dumps(GOOD))
+    changed_rollout = rollout_with("workloadRef.name", "other")
     with pytest.raises(ClusterError, match="keeps its Service"):
-        kube.kubectl("apply", "--filename=-", given=json.dumps(other))
+        kube.kubectl("apply", "--filename=-", stdin=json.dumps(changed_rollout))

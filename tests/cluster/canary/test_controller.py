@@ -1,6 +1,6 @@
 """The controller against a real API server, Knative and Argo's analysis controller.
 
-It runs as a process of this machine and releases a Service of a few lines; `kn rollout` steers it.
+The controller runs as a process of this machine and releases a Service of a few lines. The tests use `kn rollout`.
 """
 
 import json
@@ -36,7 +36,7 @@ http.server.ThreadingHTTPServer(("", int(os.environ["PORT"])), Hello).serve_fore
 """
 STEPS: list[dict[str, Any]] = [
     {"setWeight": 20},
-    {"analysis": {"templates": [{"templateName": "asked"}]}},
+    {"analysis": {"templates": [{"templateName": "verdict"}]}},
     {"setWeight": 50},
     {"pause": {}},
 ]
@@ -97,7 +97,7 @@ class Trial:
         self._child.stop(Step(signal.SIGKILL, 10.0))
 
     def service(self, **environment: str) -> str:
-        """A new revision's name."""
+        """Changes the Service. Returns the new revision's name."""
         before = self.latest()
         container = {
             "image": self._image,
@@ -129,12 +129,12 @@ class Trial:
         status: dict[str, Any] = self.kube.get(names.PLURAL, SERVICE).get("status", {})
         return status
 
-    def until(self, what: str, **expected: Any) -> dict[str, Any]:
+    def until(self, condition: str, **fields: Any) -> dict[str, Any]:
         def look() -> dict[str, Any] | None:
             status = self.status()
-            return status if all(status.get(name) == value for name, value in expected.items()) else None
+            return status if all(status.get(name) == value for name, value in fields.items()) else None
 
-        return self.kube.until(SECONDS, what, look)
+        return self.kube.until(SECONDS, condition, look)
 
     def shares(self) -> dict[str, int]:
         traffic = self.kube.get("ksvc", SERVICE)["status"]["traffic"]
@@ -156,7 +156,7 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     kube = Kube("canary-controller")
     run(["kubectl", "apply", "--server-side", f"--filename={ROOT / 'argo/crd/knativerollout.yaml'}"])
     run(["kubectl", "wait", "--for=condition=Established", f"crd/{names.PLURAL}.{names.GROUP}"])
-    # One that an earlier run left takes minutes to go on a busy node.
+    # Deleting the namespace of an earlier run takes minutes on a busy node.
     kube.kubectl("delete", "namespace", kube.namespace, "--ignore-not-found", "--timeout=600s")
     kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": kube.namespace}})
     verdicts = Verdicts(os.environ["HOST"])
@@ -175,7 +175,7 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
 
 def objects(url: str) -> list[dict[str, Any]]:
     metric = {
-        "name": "asked",
+        "name": "verdict",
         "interval": "1s",
         "count": 3,
         "inconclusiveLimit": 2,
@@ -186,7 +186,7 @@ def objects(url: str) -> list[dict[str, Any]]:
     template = {
         "apiVersion": "argoproj.io/v1alpha1",
         "kind": "AnalysisTemplate",
-        "metadata": {"name": "asked"},
+        "metadata": {"name": "verdict"},
         "spec": {"metrics": [metric]},
     }
     rollout = {
@@ -196,7 +196,7 @@ def objects(url: str) -> list[dict[str, Any]]:
         "spec": {
             "workloadRef": {"name": SERVICE},
             "progressDeadlineSeconds": 90,
-            # All that this module makes lie between: whether Knative has collected them is chance.
+            # The module's other revisions lie between the two. Knative may or may not have deleted them already.
             "rollbackWindow": {"revisions": 9},
             "strategy": {"canary": {"steps": STEPS, "scaleDownDelaySeconds": 1}},
         },
@@ -225,10 +225,10 @@ def test_a_release_that_an_analysis_calls_worse_goes_back_by_itself(trial: Trial
     trial.verdicts.verdict = "worse"
     try:
         canary = trial.service(RELEASE="worse")
-        done = trial.kn("status", SERVICE, "--timeout", "200s")
+        process = trial.kn("status", SERVICE, "--timeout", "200s")
     finally:
         trial.verdicts.verdict = "fine"
-    assert (done.returncode, trial.status()["canaryRevision"]) == (1, canary)
+    assert (process.returncode, trial.status()["canaryRevision"]) == (1, canary)
     assert trial.status()["reason"] == "AnalysisRunFailed"
     assert trial.shares() == {stable: 100}
 

@@ -1,4 +1,4 @@
-"""One release tried while orders flow: what became of it, and of the orders."""
+"""Trials of one release each while orders flow: how the release and the orders end."""
 
 import asyncio
 import base64
@@ -20,11 +20,11 @@ from orderflow_sandbox import report
 from orderflow_sandbox.report import Account
 from orderflow_sandbox.sender import Sender
 from tests.chaos.groups import Groups
-from tests.cluster.canary.met import Met
+from tests.cluster.canary.deliveries import DeliveryReports, RevisionDeliveries
 from tests.cluster.canary.releases import Release
 from tests.cluster.canary.rollouts import Controller, Rollouts
 from tests.cluster.kube import ClusterError
-from tests.cluster.orders import endless, patient
+from tests.cluster.orders import endless, patient_sender
 from tests.cluster.stack import Stack
 
 AUDIT_EVERY_SECONDS: Final = 15.0
@@ -38,113 +38,116 @@ _BEHIND = 3
 
 @dataclass(frozen=True)
 class Outcome:
-    """seconds: from the first order that met the revision to its share being nothing again; None where one of the two
-    never was. ended: the rollout's phase, and why. wrong: orders that ended otherwise than their scenario says.
+    """seconds is the time from the revision's first delivery until its share of traffic is zero again; None where one
+    of the two did not happen. phase and reason are the rollout's. orders_at_revision is the number of orders of which
+    the revision received events, deliveries the number of those events. wrong_endings is the number of orders that
+    ended otherwise than their scenario says.
     """
 
     release: str
-    way: str
-    ended: str
+    method: str
+    phase: str
     reason: str
     seconds: float | None
-    met: int
+    orders_at_revision: int
     deliveries: int
     orders: int
     lost: int
-    wrong: int
+    wrong_endings: int
     kills: int = 0
 
 
 class Trials:
-    """rate is orders a second. All that it waits for has a deadline."""
+    """rate is orders a second. Every wait has a deadline."""
 
     def __init__(
         self,
         stack: Stack,
         rollouts: Rollouts,
         controller: Controller,
-        met: Met,
+        delivery_reports: DeliveryReports,
         rate: float,
         templates: dict[str, Any],
     ) -> None:
         self._stack = stack
         self._rollouts = rollouts
         self._controller = controller
-        self._met = met
+        self._delivery_reports = delivery_reports
         self._rate = rate
         self._templates = templates
         self._numbers = itertools.count(1)
 
     async def bad(self, release: Release) -> Outcome:
-        """It has to be taken back by itself."""
-        async with self._orders() as flow:
+        """Tries a release that the controller must roll back."""
+        async with self._orders() as shop:
             revision = await self._released(release)
             zero = await self._until(
                 lambda: self._zero_at(release.service, revision), _ROLLBACK_SECONDS, "a rollback"
             )
             status = await asyncio.to_thread(self._rollouts.status, release.service)
             await asyncio.sleep(_AFTER_SECONDS)
-        return await self._outcome(release, "KnativeRollout", revision, flow, zero, status)
+        return await self._outcome(release, "KnativeRollout", revision, shop, zero, status)
 
     async def good(self, release: Release, *, kill: bool = False) -> Outcome:
-        """It has to become stable by its steps, which the console shows; kill: the leading controller dies at
-        every step. Raises ClusterError.
+        """Tries a release that must become stable step by step. kill ends the leading controller at every step.
+
+        Raises ClusterError where the console does not show the release.
         """
         kills = 0
-        shown = False
-        async with self._orders() as flow:
+        is_in_console = False
+        async with self._orders() as shop:
             revision = await self._released(release)
             deadline = time.monotonic() + _RELEASE_SECONDS
-            seen: set[tuple[Any, ...]] = set()
+            positions: set[tuple[Any, ...]] = set()
             while True:
                 status = await asyncio.to_thread(self._rollouts.status, release.service)
                 if status.get("stableRevision") == revision and status.get("phase") == "Healthy":
                     break
-                ended = status.get("aborted") is not None and status.get("canaryRevision") == revision
-                if ended or time.monotonic() > deadline:
+                is_aborted = status.get("aborted") is not None and status.get("canaryRevision") == revision
+                if is_aborted or time.monotonic() > deadline:
                     break
-                where = (status.get("currentStepIndex"), status.get("weight"))
-                if not shown and status.get("canaryRevision") == revision:
-                    shown = await asyncio.to_thread(self._shows, release.service, revision)
-                if kill and status.get("canaryRevision") == revision and where not in seen:
-                    seen.add(where)
+                position = (status.get("currentStepIndex"), status.get("weight"))
+                if not is_in_console and status.get("canaryRevision") == revision:
+                    is_in_console = await asyncio.to_thread(self._console_shows, release.service, revision)
+                if kill and status.get("canaryRevision") == revision and position not in positions:
+                    positions.add(position)
                     await asyncio.to_thread(self._controller.kill)
                     kills += 1
                 await asyncio.sleep(_LOOK_SECONDS)
             await asyncio.sleep(_AFTER_SECONDS)
-        if not shown:
+        if not is_in_console:
             raise ClusterError(f"the console did not show {revision} on its way")
-        way = "KnativeRollout, controller killed at every step" if kill else "KnativeRollout"
-        outcome = await self._outcome(release, way, revision, flow, None, status)
+        method = "KnativeRollout, controller killed at every step" if kill else "KnativeRollout"
+        outcome = await self._outcome(release, method, revision, shop, None, status)
         return dataclasses.replace(outcome, kills=kills)
 
     async def plain(self, release: Release, seconds: int) -> Outcome:
-        """Knative's own gradual rollout, which takes so many seconds and judges nothing. A hand takes it back after.
+        """Tries Knative's own gradual rollout, which takes that many seconds and analyses nothing, and rolls it back.
 
-        The Service has no rollout any more then: these trials come last.
+        The trial deletes the Service's rollout, so these trials come last.
         """
         service = release.service
         await asyncio.to_thread(self._rollouts.leave, service)
-        stable = await asyncio.to_thread(self._plainly, service, seconds)
-        async with self._orders() as flow:
+        stable = await asyncio.to_thread(self._prepare_plain_rollout, service, seconds)
+        async with self._orders() as shop:
             revision = await self._released(release)
             await asyncio.sleep(seconds + _AFTER_SECONDS)
             shares = await asyncio.to_thread(self._rollouts.shares, service)
-        met = self._met.of(revision)
+        deliveries = self._delivery_reports.of(revision)
         await asyncio.to_thread(self._pin, service, stable)
         share = shares.get(revision, 0)
         status = {"phase": f"{share} % after {seconds} s", "message": "nothing took it back"}
         if share == 0:
             status = {"phase": "0 %", "message": "the revision never got ready"}
-        return await self._outcome(release, "rollout-duration", revision, flow, None, status, met=met)
+        return await self._outcome(release, "rollout-duration", revision, shop, None, status, deliveries)
 
     async def _released(self, release: Release) -> str:
         mark = f"{int(time.time())}-{next(self._numbers)}"
-        template = release.template(self._templates[release.service], self._met.url, mark)
+        template = release.template(self._templates[release.service], self._delivery_reports.url, mark)
         return await asyncio.to_thread(self._rollouts.release, release.service, template)
 
-    def _shows(self, service: str, revision: str) -> bool:
-        """Is it on the page of its rollout?"""
+    def _console_shows(self, service: str, revision: str) -> bool:
+        """Whether the console's page of the rollout shows the revision."""
         stack = self._stack
         key = {"Authorization": f"Bearer {stack.key}"}
         with httpx.Client(proxy=stack.proxy, headers=key, timeout=30) as http:
@@ -154,21 +157,21 @@ class Trials:
     def _zero_at(self, service: str, revision: str) -> float | None:
         status = self._rollouts.status(service)
         aborted = status.get("aborted") is not None and status.get("canaryRevision") == revision
-        gone = aborted and self._rollouts.shares(service).get(revision, 0) == 0
-        return time.time() if gone else None
+        is_at_zero = aborted and self._rollouts.shares(service).get(revision, 0) == 0
+        return time.time() if is_at_zero else None
 
-    async def _until(self, look: Any, seconds: float, what: str) -> float | None:
+    async def _until(self, look: Any, seconds: float, event: str) -> float | None:
         deadline = time.monotonic() + seconds
-        while (found := await asyncio.to_thread(look)) is None:
+        while (moment := await asyncio.to_thread(look)) is None:
             if time.monotonic() > deadline:
-                sys.stderr.write(f"no {what} in {seconds:g} s\n")
+                sys.stderr.write(f"no {event} in {seconds:g} s\n")
                 return None
             await asyncio.sleep(_LOOK_SECONDS)
-        return float(found)
+        return float(moment)
 
     @asynccontextmanager
     async def _orders(self) -> AsyncIterator[Sender]:
-        """Orders at a steady rate, and the audit's schedule, for as long as the block lasts."""
+        """Sends orders at a steady rate and runs the audit on a schedule while the block runs."""
         ended = asyncio.Event()
         seed = next(self._numbers)
 
@@ -177,17 +180,17 @@ class Trials:
                 await asyncio.to_thread(self.audit)
                 await asyncio.sleep(AUDIT_EVERY_SECONDS)
 
-        told = endless(seed, "canary", ended)
-        async with patient(self._stack) as flow, asyncio.TaskGroup() as group:
-            group.create_task(flow.send_scenarios(told, at_once=256, pause=1 / self._rate))
+        scenarios = endless(seed, "canary", ended)
+        async with patient_sender(self._stack) as shop, asyncio.TaskGroup() as group:
+            group.create_task(shop.send_scenarios(scenarios, at_once=256, pause=1 / self._rate))
             group.create_task(audits())
             try:
-                yield flow
+                yield shop
             finally:
                 ended.set()
 
     def audit(self) -> int:
-        """One run, as the schedule's Job does it; its exit code."""
+        """Runs the audit like the scheduled Job. Returns its exit code."""
         servers = self._stack.servers
         environment = os.environ | {
             "KAFKA_BOOTSTRAP": servers.bootstrap,
@@ -198,10 +201,10 @@ class Trials:
             "LOG_LEVEL": "ERROR",
         }
         command = [sys.executable, "-m", "functions.audit", "--json"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode not in {0, 1, _BEHIND}:
-            raise ClusterError(f"the audit ended with {done.returncode}: {done.stderr.strip()}")
-        return done.returncode
+        process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if process.returncode not in {0, 1, _BEHIND}:
+            raise ClusterError(f"the audit ended with {process.returncode}: {process.stderr.strip()}")
+        return process.returncode
 
     def _secret(self, name: str) -> Path:
         """The files of a Secret, in a folder of this machine."""
@@ -212,44 +215,44 @@ class Trials:
                 (folder / file).write_bytes(base64.b64decode(content))
         return folder
 
-    async def _accounted(self, flow: Sender) -> Account:
-        """Once every stage has had everything and an audit finds nothing missing."""
+    async def _settled_account(self, shop: Sender) -> Account:
+        """The account once every stage has consumed all events and an audit finds nothing missing."""
         deadline = time.monotonic() + _SETTLE_SECONDS
         while True:
             await Groups(self._stack.servers.bootstrap).until_settled(_SETTLE_SECONDS)
             clean = await asyncio.to_thread(self.audit) == 0
-            found = await asyncio.to_thread(report.account, self._stack.servers.admin_url, flow.log)
-            if (clean and found.settled) or time.monotonic() > deadline:
-                return found
+            account = await asyncio.to_thread(report.account, self._stack.servers.admin_url, shop.log)
+            if (clean and account.settled) or time.monotonic() > deadline:
+                return account
             await asyncio.sleep(_AFTER_SECONDS)
 
     async def _outcome(
         self,
         release: Release,
-        way: str,
+        method: str,
         revision: str,
-        flow: Sender,
-        zero: float | None,
+        shop: Sender,
+        zero_at: float | None,
         status: dict[str, Any],
-        met: Any = None,
+        deliveries: RevisionDeliveries | None = None,
     ) -> Outcome:
-        seen = met or self._met.of(revision)
-        found = await self._accounted(flow)
+        deliveries = deliveries or self._delivery_reports.of(revision)
+        account = await self._settled_account(shop)
         return Outcome(
             release=release.name,
-            way=way,
-            ended=str(status.get("phase")),
+            method=method,
+            phase=str(status.get("phase")),
             reason=str(status.get("message", "")),
-            seconds=zero - seen.first if zero is not None and seen is not None else None,
-            met=len(seen.orders) if seen is not None else 0,
-            deliveries=seen.deliveries if seen is not None else 0,
-            orders=found.orders,
-            lost=len(found.missing_orders),
-            wrong=len(found.unexpected),
+            seconds=zero_at - deliveries.first_at if zero_at is not None and deliveries is not None else None,
+            orders_at_revision=len(deliveries.orders) if deliveries is not None else 0,
+            deliveries=deliveries.count if deliveries is not None else 0,
+            orders=account.orders,
+            lost=len(account.missing_orders),
+            wrong_endings=len(account.unexpected),
         )
 
-    def _plainly(self, service: str, seconds: int) -> str:
-        """Traffic follows the latest revision, which begins as the one that is stable now."""
+    def _prepare_plain_rollout(self, service: str, seconds: int) -> str:
+        """Makes traffic follow the latest revision, at first a copy of the stable one. Returns the copy's name."""
         kube = self._rollouts.kube
         kube.kubectl(
             "annotate",
@@ -262,7 +265,7 @@ class Trials:
             service, _marked(self._templates[service], f"plain-{next(self._numbers)}")
         )
 
-        # Until it is ready the latest one is the bad one that was tried before.
+        # Until the copy is ready, the latest ready revision is the bad release of the previous trial.
         def ready() -> bool | None:
             return kube.get("ksvc", service)["status"].get("latestReadyRevisionName") == stable or None
 

@@ -1,4 +1,4 @@
-"""A line of stages in the test's own process, on a broker of each module's own: the audit reads whole topics."""
+"""The stages in the test's own process. Each module has a broker of its own, because the audit reads whole topics."""
 
 from collections.abc import Iterator
 
@@ -16,8 +16,8 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def line(kafka: str, fresh_database: str) -> Iterator[Pipeline]:
+def pipeline(kafka: str, fresh_database: str) -> Iterator[Pipeline]:
     migrate(fresh_database)
-    one = Pipeline(kafka, fresh_database)
-    yield one
-    one.publisher.close()
+    pipeline = Pipeline(kafka, fresh_database)
+    yield pipeline
+    pipeline.publisher.close()

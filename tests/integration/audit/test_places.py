@@ -24,24 +24,24 @@ from orderflow_sandbox.sandbox import create_order_topics
 from orderflow_sandbox.servers.topics import admin_client
 
 
-def audited(line: Pipeline, **more: object) -> Report:
-    report = line.audit(**more)  # type: ignore[arg-type]
+def run_audit(pipeline: Pipeline, **more: object) -> Report:
+    report = pipeline.audit(**more)  # type: ignore[arg-type]
     assert report is not None
     return report
 
 
-def everything(_record: KafkaRecord) -> bool:
+def any_record(_record: KafkaRecord) -> bool:
     return True
 
 
-def kinds(line: Pipeline, order_id: str) -> list[str]:
-    rows = line.rows("SELECT kind FROM history WHERE order_id = %s ORDER BY version", order_id)
+def kinds(pipeline: Pipeline, order_id: str) -> list[str]:
+    rows = pipeline.rows("SELECT kind FROM history WHERE order_id = %s ORDER BY version", order_id)
     return [row["kind"] for row in rows]
 
 
-def in_transactions(line: Pipeline, *transactions: tuple[bool, list[CloudEvent]]) -> None:
+def in_transactions(pipeline: Pipeline, *transactions: tuple[bool, list[CloudEvent]]) -> None:
     """Each transaction is whether it commits, and its events."""
-    producer = Producer({"bootstrap.servers": line.bootstrap, "transactional.id": "storefront"})
+    producer = Producer({"bootstrap.servers": pipeline.bootstrap, "transactional.id": "storefront"})
     producer.init_transactions(30)
     for commits, events in transactions:
         producer.begin_transaction()
@@ -51,61 +51,61 @@ def in_transactions(line: Pipeline, *transactions: tuple[bool, list[CloudEvent]]
         (producer.commit_transaction if commits else producer.abort_transaction)(30)
 
 
-def test_what_a_producer_rolled_back_is_never_sold(line: Pipeline) -> None:
+def test_what_a_producer_rolled_back_is_never_sold(pipeline: Pipeline) -> None:
     rolled_back = [placed(f"rolled-back-{number}") for number in range(3)]
     committed = [placed(f"committed-{number}") for number in range(8)]
-    in_transactions(line, (True, committed[:4]), (False, rolled_back), (True, committed[4:]))
-    line.all_stages()
-    report = audited(line)
+    in_transactions(pipeline, (True, committed[:4]), (False, rolled_back), (True, committed[4:]))
+    pipeline.all_stages()
+    report = run_audit(pipeline)
     assert (report.state, report.missing, report.named) == (State.COMPLETE, 0, [])
     assert report.topics[topics.INBOX].statuses["empty"] > 3
-    assert len(line.rows("SELECT 1 FROM orders")) == len(committed)
-    assert audited(line).records == 0
+    assert len(pipeline.rows("SELECT 1 FROM orders")) == len(committed)
+    assert run_audit(pipeline).records == 0
 
 
-def test_a_committed_transaction_that_was_dropped_is_found(line: Pipeline) -> None:
-    in_transactions(line, (True, [placed("in-a-transaction")]), (False, [placed("rolled-back")]))
-    line.deliver("validate", drop=everything)
-    assert [(each.order_id, each.remedy) for each in audited(line).named] == [
+def test_a_committed_transaction_that_was_dropped_is_found(pipeline: Pipeline) -> None:
+    in_transactions(pipeline, (True, [placed("in-a-transaction")]), (False, [placed("rolled-back")]))
+    pipeline.deliver("validate", drop=any_record)
+    assert [(each.order_id, each.remedy) for each in run_audit(pipeline).named] == [
         ("in-a-transaction", Remedy.REPUBLISHED)
     ]
-    line.all_stages()
-    assert audited(line).state is State.COMPLETE
-    assert kinds(line, "in-a-transaction") == ["accepted"]
+    pipeline.all_stages()
+    assert run_audit(pipeline).state is State.COMPLETE
+    assert kinds(pipeline, "in-a-transaction") == ["accepted"]
 
 
-def put_with_a_header_that_is_no_utf8(line: Pipeline, value: bytes) -> None:
-    command = ["kcat", "-P", "-b", line.bootstrap, "-t", topics.INBOX, "-p", "0", "-H", b"\xff\xfe=1"]
+def put_with_a_header_that_is_no_utf8(pipeline: Pipeline, value: bytes) -> None:
+    command = ["kcat", "-P", "-b", pipeline.bootstrap, "-t", topics.INBOX, "-p", "0", "-H", b"\xff\xfe=1"]
     subprocess.run(command, input=value + b"\n", check=True, timeout=60)  # type: ignore[list-item]
 
 
 def test_a_record_that_ends_the_client_library_is_parked_by_its_place_and_all_others_are_judged(
-    line: Pipeline,
+    pipeline: Pipeline,
 ) -> None:
-    line.put(topics.INBOX, *(placed(f"before-{number}") for number in range(10)))
-    put_with_a_header_that_is_no_utf8(line, b"sold")
-    line.put(topics.INBOX, *(placed(f"after-{number}") for number in range(10)))
-    line.drop_unread("validate")
-    report = audited(line)
+    pipeline.put(topics.INBOX, *(placed(f"before-{number}") for number in range(10)))
+    put_with_a_header_that_is_no_utf8(pipeline, b"sold")
+    pipeline.put(topics.INBOX, *(placed(f"after-{number}") for number in range(10)))
+    pipeline.drop_unread("validate")
+    report = run_audit(pipeline)
     assert report.remedies == {Remedy.REPUBLISHED: 20, Remedy.PARKED: 1}
-    line.all_stages()
-    (parked,) = line.rows("SELECT code, topic, partition, payload FROM parked")
+    pipeline.all_stages()
+    (parked,) = pipeline.rows("SELECT code, topic, partition, payload FROM parked")
     assert (parked["code"], parked["topic"], parked["partition"], bytes(parked["payload"])) == (
         "unreadable",
         topics.INBOX,
         0,
         b"sold",
     )
-    assert audited(line).state is State.COMPLETE
-    assert len(line.rows("SELECT 1 FROM orders")) == 20
+    assert run_audit(pipeline).state is State.COMPLETE
+    assert len(pipeline.rows("SELECT 1 FROM orders")) == 20
 
 
-def test_an_event_that_is_too_large_to_be_sent_again_is_parked(line: Pipeline) -> None:
+def test_an_event_that_is_too_large_to_be_sent_again_is_parked(pipeline: Pipeline) -> None:
     """It fitted compressed."""
     large = replace(placed("large"), data=b'{"x":"' + b"x" * 2_500_000 + b'"}')
     producer = Producer(
         {
-            "bootstrap.servers": line.bootstrap,
+            "bootstrap.servers": pipeline.bootstrap,
             "compression.type": "zstd",
             "message.max.bytes": 5_000_000,
             "partitioner": "murmur2_random",
@@ -113,173 +113,187 @@ def test_an_event_that_is_too_large_to_be_sent_again_is_parked(line: Pipeline) -
     )
     producer.produce(topics.EVENTS, large.data, large.key, headers=large.kafka_headers())
     assert producer.flush(30) == 0
-    line.put(topics.EVENTS, event("nonsense", "next"))
-    line.deliver("track", drop=everything)
-    report = audited(line)
+    pipeline.put(topics.EVENTS, event("nonsense", "next"))
+    pipeline.deliver("track", drop=any_record)
+    report = run_audit(pipeline)
     assert {each.remedy for each in report.named} == {Remedy.PARKED, Remedy.REPUBLISHED}
-    line.all_stages()
-    assert audited(line).missing == 0
-    codes = {row["code"] for row in line.rows("SELECT code FROM parked")}
+    pipeline.all_stages()
+    assert run_audit(pipeline).missing == 0
+    codes = {row["code"] for row in pipeline.rows("SELECT code FROM parked")}
     assert "too_large" in codes
 
 
-def remake(line: Pipeline, topic: str) -> None:
+def remake(pipeline: Pipeline, topic: str) -> None:
     """Deletes the topic and creates it anew."""
-    admin = admin_client(line.bootstrap)
+    admin = admin_client(pipeline.bootstrap)
     for future in admin.delete_topics([topic]).values():
         future.result()
     until(lambda: topic not in admin.list_topics(timeout=20).topics)
-    create_order_topics(line.bootstrap, PARTITIONS)
+    create_order_topics(pipeline.bootstrap, PARTITIONS)
 
 
-def test_a_topic_that_was_made_anew_and_grew_past_the_old_one_hides_no_lost_order(line: Pipeline) -> None:
-    line.put(topics.INBOX, *(placed("old", total=3000) for _ in range(3)))
-    line.all_stages()
-    assert audited(line).state is State.COMPLETE
-    remake(line, topics.INBOX)
-    line.put(topics.INBOX, *(placed(f"old-{number}") for number in range(6)))
-    line.deliver("validate", drop=lambda record: record.attribute("subject") in {"old-0", "old-1", "old-2"})
-    line.all_stages()
-    report = audited(line)
+def test_a_topic_that_was_made_anew_and_grew_past_the_old_one_hides_no_lost_order(pipeline: Pipeline) -> None:
+    pipeline.put(topics.INBOX, *(placed("old", total=3000) for _ in range(3)))
+    pipeline.all_stages()
+    assert run_audit(pipeline).state is State.COMPLETE
+    remake(pipeline, topics.INBOX)
+    pipeline.put(topics.INBOX, *(placed(f"old-{number}") for number in range(6)))
+    pipeline.deliver(
+        "validate", drop=lambda record: record.attribute("subject") in {"old-0", "old-1", "old-2"}
+    )
+    pipeline.all_stages()
+    report = run_audit(pipeline)
     assert report.state is State.MISSING
     assert {each.order_id for each in report.named} == {"old-0", "old-1", "old-2"}
     assert any("the topic was made anew" in note for note in report.notes)
-    line.all_stages()
-    assert audited(line).state is State.COMPLETE
-    assert all(kinds(line, f"old-{number}") == ["accepted"] for number in range(6))
+    pipeline.all_stages()
+    assert run_audit(pipeline).state is State.COMPLETE
+    assert all(kinds(pipeline, f"old-{number}") == ["accepted"] for number in range(6))
 
 
-def test_a_topic_that_was_made_anew_is_never_called_complete_in_the_run_that_finds_it(line: Pipeline) -> None:
-    line.put(topics.INBOX, placed("old"))
-    line.all_stages()
-    assert audited(line).state is State.COMPLETE
-    remake(line, topics.INBOX)
-    line.move_group("validate", 0)
-    assert audited(line).state is State.UNJUDGED
-    assert audited(line).state is State.COMPLETE
+def test_a_topic_that_was_made_anew_is_never_called_complete_in_the_run_that_finds_it(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.put(topics.INBOX, placed("old"))
+    pipeline.all_stages()
+    assert run_audit(pipeline).state is State.COMPLETE
+    remake(pipeline, topics.INBOX)
+    pipeline.move_group("validate", 0)
+    assert run_audit(pipeline).state is State.UNJUDGED
+    assert run_audit(pipeline).state is State.COMPLETE
 
 
-def test_a_log_that_was_cut_and_grew_again_is_named_and_what_is_new_in_it_is_found(line: Pipeline) -> None:
+def test_a_log_that_was_cut_and_grew_again_is_named_and_what_is_new_in_it_is_found(
+    pipeline: Pipeline,
+) -> None:
     """The records of the cut log are told by the digest of an earlier record: here the digest is changed, as a cut
     would change the record."""
     partition = partition_of(b"cut", PARTITIONS)
-    line.put(topics.INBOX, placed("cut"))
-    line.all_stages()
-    assert audited(line).state is State.COMPLETE
-    line.put(topics.INBOX, paid("cut"))
-    line.all_stages()
-    assert audited(line).state is State.COMPLETE
-    line.rows(
+    pipeline.put(topics.INBOX, placed("cut"))
+    pipeline.all_stages()
+    assert run_audit(pipeline).state is State.COMPLETE
+    pipeline.put(topics.INBOX, paid("cut"))
+    pipeline.all_stages()
+    assert run_audit(pipeline).state is State.COMPLETE
+    pipeline.rows(
         'UPDATE audit_logs SET checkpoints = \'[[0, "another"], [1, "another"]]\' '
         "WHERE topic = %s AND partition = %s RETURNING 1",
         topics.INBOX,
         partition,
     )
-    report = audited(line)
+    report = run_audit(pipeline)
     assert (report.state, report.missing) == (State.UNJUDGED, 0)
     assert any("the log was cut; from 0 on it is another one" in note for note in report.notes)
-    assert audited(line).state is State.COMPLETE
+    assert run_audit(pipeline).state is State.COMPLETE
 
 
 def test_places_that_a_killed_process_had_not_recorded_are_looked_at_again_and_are_not_missing(
-    line: Pipeline,
+    pipeline: Pipeline,
 ) -> None:
-    line.put(
+    pipeline.put(
         topics.INBOX, placed("killed"), paid("killed"), paid("killed", amount=1), event("shipped", "early")
     )
-    line.all_stages()
-    line.rows("DELETE FROM handled RETURNING 1")
-    report = audited(line)
+    pipeline.all_stages()
+    pipeline.rows("DELETE FROM handled RETURNING 1")
+    report = run_audit(pipeline)
     assert (report.state, report.missing) == (State.COMPLETE, 0)
     assert (report.topics[topics.EVENTS].statuses.total(), report.topics[topics.PARKED].statuses.total()) == (
         4,
         1,
     )
-    assert audited(line).records == 0
-    line.rows("DELETE FROM handled RETURNING 1")
-    assert audited(line).state is State.COMPLETE
+    assert run_audit(pipeline).records == 0
+    pipeline.rows("DELETE FROM handled RETURNING 1")
+    assert run_audit(pipeline).state is State.COMPLETE
 
 
 def test_a_record_that_its_client_sent_six_times_is_published_again_once_and_takes_effect(
-    line: Pipeline,
+    pipeline: Pipeline,
 ) -> None:
-    line.put(topics.INBOX, *[placed("often")] * 1, *[sent := placed("six")] * 6)
+    pipeline.put(topics.INBOX, *[placed("often")] * 1, *[sent := placed("six")] * 6)
     assert sent.subject == "six"
-    line.deliver("validate", drop=everything)
-    report = audited(line)
+    pipeline.deliver("validate", drop=any_record)
+    report = run_audit(pipeline)
     assert report.remedies == {Remedy.REPUBLISHED: 2}
-    line.all_stages()
-    assert audited(line).state is State.COMPLETE
-    assert (kinds(line, "six"), line.rows("SELECT 1 FROM parked")) == (["accepted"], [])
+    pipeline.all_stages()
+    assert run_audit(pipeline).state is State.COMPLETE
+    assert (kinds(pipeline, "six"), pipeline.rows("SELECT 1 FROM parked")) == (["accepted"], [])
 
 
-def test_a_producer_that_mends_its_poison_under_the_same_id_is_heard(line: Pipeline) -> None:
+def test_a_producer_that_mends_its_poison_under_the_same_id_is_heard(pipeline: Pipeline) -> None:
     poison = replace(placed("mended"), data=b"{}")
-    line.put(topics.INBOX, poison)
-    line.all_stages()
-    line.put(topics.INBOX, replace(placed("mended"), id=poison.id))
-    line.deliver("validate", drop=everything)
-    assert [each.remedy for each in audited(line).named] == [Remedy.REPUBLISHED]
-    line.all_stages()
-    assert kinds(line, "mended") == ["accepted"]
-    assert audited(line).state is State.COMPLETE
+    pipeline.put(topics.INBOX, poison)
+    pipeline.all_stages()
+    pipeline.put(topics.INBOX, replace(placed("mended"), id=poison.id))
+    pipeline.deliver("validate", drop=any_record)
+    assert [each.remedy for each in run_audit(pipeline).named] == [Remedy.REPUBLISHED]
+    pipeline.all_stages()
+    assert kinds(pipeline, "mended") == ["accepted"]
+    assert run_audit(pipeline).state is State.COMPLETE
 
 
 @pytest.mark.parametrize("stage", ["validate", "track"])
 def test_a_replay_that_is_lost_on_its_way_is_missing_although_its_event_is_parked(
-    line: Pipeline, stage: str
+    pipeline: Pipeline, stage: str
 ) -> None:
     wrong = paid("replayed", amount=1)
-    line.put(topics.INBOX, wrong, placed("replayed"))
-    line.all_stages()
-    assert [row["stage"] for row in line.rows("SELECT stage FROM parked")] == ["track"]
-    line.put(topics.INBOX, wrong.with_extensions(replay="operator-1"))
+    pipeline.put(topics.INBOX, wrong, placed("replayed"))
+    pipeline.all_stages()
+    assert [row["stage"] for row in pipeline.rows("SELECT stage FROM parked")] == ["track"]
+    pipeline.put(topics.INBOX, wrong.with_extensions(replay="operator-1"))
     if stage == "track":
-        line.deliver("validate")
-    line.deliver(stage, drop=everything)
-    (missing,) = audited(line).named
+        pipeline.deliver("validate")
+    pipeline.deliver(stage, drop=any_record)
+    (missing,) = run_audit(pipeline).named
     assert (missing.id, missing.remedy) == (
         wrong.id if stage == "validate" else missing.id,
         Remedy.REPUBLISHED,
     )
-    line.all_stages()
-    assert audited(line).missing == 0
+    pipeline.all_stages()
+    assert run_audit(pipeline).missing == 0
 
 
 @pytest.mark.parametrize("hours", [-5, 5])
 def test_a_change_that_was_never_announced_is_found_whatever_the_clock_said(
-    line: Pipeline, hours: int
+    pipeline: Pipeline, hours: int
 ) -> None:
-    line.put(topics.INBOX, placed("first"))
-    line.all_stages()
-    assert audited(line).state is State.COMPLETE
-    line.put(topics.INBOX, placed("unannounced"))
-    line.deliver("validate")
-    line.deliver("track", dies=True)
-    line.rows("UPDATE history SET recorded_at = recorded_at + make_interval(hours => %s) RETURNING 1", hours)
-    assert [(each.order_id, each.remedy) for each in audited(line).named] == [
+    pipeline.put(topics.INBOX, placed("first"))
+    pipeline.all_stages()
+    assert run_audit(pipeline).state is State.COMPLETE
+    pipeline.put(topics.INBOX, placed("unannounced"))
+    pipeline.deliver("validate")
+    pipeline.deliver("track", dies=True)
+    pipeline.rows(
+        "UPDATE history SET recorded_at = recorded_at + make_interval(hours => %s) RETURNING 1", hours
+    )
+    assert [(each.order_id, each.remedy) for each in run_audit(pipeline).named] == [
         ("unannounced", Remedy.ANNOUNCED)
     ]
-    line.all_stages()
-    assert audited(line).state is State.COMPLETE
+    pipeline.all_stages()
+    assert run_audit(pipeline).state is State.COMPLETE
 
 
-def test_what_an_earlier_release_had_audited_is_not_read_again(line: Pipeline) -> None:
-    line.put(topics.INBOX, placed("earlier"))
-    line.all_stages()
-    line.rows("DELETE FROM handled RETURNING 1")
+def test_what_an_earlier_release_had_audited_is_not_read_again(pipeline: Pipeline) -> None:
+    pipeline.put(topics.INBOX, placed("earlier"))
+    pipeline.all_stages()
+    pipeline.rows("DELETE FROM handled RETURNING 1")
     for topic in topics.ALL:
         for partition in range(PARTITIONS):
-            end = Log({"bootstrap.servers": line.bootstrap}).offset_ranges(topic)[partition].end
-            line.rows("INSERT INTO audit_positions VALUES (%s, %s, %s) RETURNING 1", topic, partition, end)
-    report = audited(line)
+            end = Log({"bootstrap.servers": pipeline.bootstrap}).offset_ranges(topic)[partition].end
+            pipeline.rows(
+                "INSERT INTO audit_positions VALUES (%s, %s, %s) RETURNING 1", topic, partition, end
+            )
+    report = run_audit(pipeline)
     assert (report.state, report.records) == (State.COMPLETE, 0)
 
 
-def test_a_record_that_cannot_be_unpacked_is_named_by_its_place(line: Pipeline) -> None:
+def test_a_record_that_cannot_be_unpacked_is_named_by_its_place(pipeline: Pipeline) -> None:
     """Packed, it is small; unpacked, it is larger than librdkafka's receive.message.max.bytes."""
     producer = Producer(
-        {"bootstrap.servers": line.bootstrap, "compression.type": "zstd", "message.max.bytes": 400_000_000}
+        {
+            "bootstrap.servers": pipeline.bootstrap,
+            "compression.type": "zstd",
+            "message.max.bytes": 400_000_000,
+        }
     )
     producer.produce(topics.EVENTS, b"good", partition=0)
     assert producer.flush(30) == 0
@@ -289,28 +303,28 @@ def test_a_record_that_cannot_be_unpacked_is_named_by_its_place(line: Pipeline) 
     assert producer.flush(30) == 0
 
     async def read(_stages: object) -> list[KafkaRecord]:
-        async with GapReader({"bootstrap.servers": line.bootstrap}) as reader:
+        async with GapReader({"bootstrap.servers": pipeline.bootstrap}) as reader:
             return await reader.read(topics.EVENTS, [Gap(partition=0, first=0, end=3)])
 
-    records = line.run(read)
+    records = pipeline.run(read)
     assert [(record.offset, record.unreadable) for record in records] == [(0, False), (1, True), (2, False)]
 
 
-def test_records_that_nobody_accounts_for_are_counted_without_reading_any_log(line: Pipeline) -> None:
+def test_records_that_nobody_accounts_for_are_counted_without_reading_any_log(pipeline: Pipeline) -> None:
     def count() -> dict[str, int]:
-        with psycopg.connect(line.url) as connection:
+        with psycopg.connect(pipeline.url) as connection:
             return {each.stage: each.count for each in unaccounted(connection) if each.topic != HISTORY}
 
-    line.put(topics.INBOX, *(placed(f"counted-{number}") for number in range(12)))
-    line.all_stages()
-    assert audited(line).state is State.COMPLETE
+    pipeline.put(topics.INBOX, *(placed(f"counted-{number}") for number in range(12)))
+    pipeline.all_stages()
+    assert run_audit(pipeline).state is State.COMPLETE
     assert set(count().values()) == {0}
     lost = [placed(f"lost-{number}") for number in range(8)]
-    line.put(topics.INBOX, *lost, *(paid(f"counted-{number}") for number in range(12)))
-    line.deliver("validate", drop=lambda record: record.attribute("subject").startswith("lost"))
-    line.all_stages()
+    pipeline.put(topics.INBOX, *lost, *(paid(f"counted-{number}") for number in range(12)))
+    pipeline.deliver("validate", drop=lambda record: record.attribute("subject").startswith("lost"))
+    pipeline.all_stages()
     assert count()["validate"] == len(lost)
-    assert audited(line).missing == len(lost)
-    line.all_stages()
-    audited(line)
+    assert run_audit(pipeline).missing == len(lost)
+    pipeline.all_stages()
+    run_audit(pipeline)
     assert count()["validate"] == 0

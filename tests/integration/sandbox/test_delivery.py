@@ -174,10 +174,10 @@ class Source:
             stderr=asyncio.subprocess.PIPE,
             limit=2**20,
         )
-        started = Process(process)
-        self.processes.append(started)
-        await until(lambda: bool(started.logged("ready")))
-        return started
+        delivery = Process(process)
+        self.processes.append(delivery)
+        await until(lambda: bool(delivery.logged("ready")))
+        return delivery
 
     def committed(self, partitions: int) -> list[int]:
         consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": self.group})
@@ -192,7 +192,7 @@ Make = Callable[..., Source]
 
 @pytest.fixture
 async def make(kafka_bootstrap: str, tmp_path: Path, sink: Sink) -> AsyncIterator[Make]:
-    made: list[Source] = []
+    sources: list[Source] = []
 
     def make_source(*, partitions: int = 1, **spec: Any) -> Source:
         name = f"delivery-{uuid.uuid4().hex}"
@@ -214,11 +214,11 @@ async def make(kafka_bootstrap: str, tmp_path: Path, sink: Sink) -> AsyncIterato
         folder = tmp_path / name
         folder.mkdir()
         (folder / "track.yaml").write_text(yaml.safe_dump(manifest))
-        made.append(Source(kafka_bootstrap, folder, name, name))
-        return made[-1]
+        sources.append(Source(kafka_bootstrap, folder, name, name))
+        return sources[-1]
 
     yield make_source
-    for source in made:
+    for source in sources:
         for process in source.processes:
             if process.process.returncode is None:
                 process.process.kill()
@@ -245,11 +245,11 @@ def event(number: int, *, partition: int = 0, **more: Any) -> dict[str, Any]:
 
 def once_each(answer: int) -> Answer:
     """Answers the first attempt of every event with `answer`."""
-    tried: set[str] = set()
+    attempted_ids: set[str] = set()
 
     async def decide(request: Received) -> web.Response:
-        first = request.id not in tried
-        tried.add(request.id)
+        first = request.id not in attempted_ids
+        attempted_ids.add(request.id)
         return web.Response(status=answer if first else 200)
 
     return decide

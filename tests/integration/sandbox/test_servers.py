@@ -26,7 +26,7 @@ from orderflow_sandbox.servers.topics import admin_client, create_topics
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
     with EmbeddedKafka(tmp_path_factory.mktemp("own-kafka")) as server:
-        create_topics(server.bootstrap, ["kept"], partitions=1)
+        create_topics(server.bootstrap, ["records"], partitions=1)
         yield server
 
 
@@ -34,17 +34,17 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     with EmbeddedPostgres(tmp_path_factory.mktemp("own-postgres")) as server:
         with psycopg.connect(server.url) as connection:
-            connection.execute("CREATE TABLE kept (value text)")
+            connection.execute("CREATE TABLE stored (value text)")
         yield server
 
 
-def killed(server: EmbeddedKafka | EmbeddedPostgres) -> None:
+def kill(server: EmbeddedKafka | EmbeddedPostgres) -> None:
     assert server.pid is not None
     os.kill(server.pid, signal.SIGKILL)
     until(lambda: server.pid is None)
 
 
-def produced(bootstrap: str, topic: str, value: bytes) -> None:
+def produce(bootstrap: str, topic: str, value: bytes) -> None:
     errors: list[object] = []
     producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "acks": "all"})
     producer.produce(topic, value, on_delivery=lambda error, _: errors.append(error))
@@ -52,7 +52,7 @@ def produced(bootstrap: str, topic: str, value: bytes) -> None:
     assert errors == [None]
 
 
-def consumed(bootstrap: str, topic: str) -> list[bytes]:
+def consume(bootstrap: str, topic: str) -> list[bytes]:
     """All records of a topic with one partition."""
     consumer = Consumer(
         {
@@ -77,59 +77,59 @@ def consumed(bootstrap: str, topic: str) -> list[bytes]:
     pytest.fail(f"the end of {topic} was not reached; only {values} came")
 
 
-def stored(url: str) -> list[str]:
+def stored_values(url: str) -> list[str]:
     with psycopg.connect(url) as connection:
-        return [value for (value,) in connection.execute("SELECT value FROM kept ORDER BY value")]
+        return [value for (value,) in connection.execute("SELECT value FROM stored ORDER BY value")]
 
 
 def store(url: str, value: str) -> None:
     with psycopg.connect(url) as connection:
-        connection.execute("INSERT INTO kept VALUES (%s)", [value])
+        connection.execute("INSERT INTO stored VALUES (%s)", [value])
 
 
 def test_an_acked_record_survives_stop_and_kill_at_the_same_address(kafka: EmbeddedKafka) -> None:
     address = kafka.bootstrap
-    produced(address, "kept", b"before the stop")
+    produce(address, "records", b"before the stop")
     kafka.stop()
     assert kafka.start() == address
-    produced(address, "kept", b"before the kill")
-    killed(kafka)
+    produce(address, "records", b"before the kill")
+    kill(kafka)
     assert kafka.start() == address
-    assert consumed(address, "kept") == [b"before the stop", b"before the kill"]
+    assert consume(address, "records") == [b"before the stop", b"before the kill"]
 
 
 def test_topics_are_created_once_and_with_all_their_partitions(kafka: EmbeddedKafka) -> None:
     for _ in range(2):
-        create_topics(kafka.bootstrap, ["several", "kept-empty"], partitions=3)
+        create_topics(kafka.bootstrap, ["several", "empty"], partitions=3)
     topics = admin_client(kafka.bootstrap).list_topics(timeout=DEADLINE_SECONDS).topics
     assert len(topics["several"].partitions) == 3
-    assert len(topics["kept-empty"].partitions) == 3
+    assert len(topics["empty"].partitions) == 3
 
 
 def test_another_partition_count_is_refused_before_anything_is_created(
     kafka: EmbeddedKafka,
 ) -> None:
-    with pytest.raises(TopicMismatchError, match="topic kept has 1 partitions, not 2"):
-        create_topics(kafka.bootstrap, ["never-created", "kept"], partitions=2)
+    with pytest.raises(TopicMismatchError, match="topic records has 1 partitions, not 2"):
+        create_topics(kafka.bootstrap, ["never-created", "records"], partitions=2)
     topics = admin_client(kafka.bootstrap).list_topics(timeout=DEADLINE_SECONDS).topics
     assert "never-created" not in topics
 
 
 def test_no_topic_comes_into_being_by_asking_for_it(kafka: EmbeddedKafka) -> None:
     admin = admin_client(kafka.bootstrap)
-    admin.list_topics("asked-for", timeout=DEADLINE_SECONDS)
-    assert "asked-for" not in admin.list_topics(timeout=DEADLINE_SECONDS).topics
+    admin.list_topics("requested-topic", timeout=DEADLINE_SECONDS)
+    assert "requested-topic" not in admin.list_topics(timeout=DEADLINE_SECONDS).topics
 
 
 def test_kafka_listens_on_loopback_only(kafka: EmbeddedKafka) -> None:
     assert kafka.pid is not None
-    listening = [
+    addresses = [
         connection.laddr.ip
         for connection in psutil.Process(kafka.pid).net_connections("tcp")
         if connection.status == psutil.CONN_LISTEN
     ]
-    assert listening
-    assert {address.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
+    assert addresses
+    assert {address.removeprefix("::ffff:") for address in addresses} == {"127.0.0.1"}
 
 
 def test_a_kafka_that_is_given_a_host_tells_clients_that_address(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_a_port_that_others_took_is_left_to_them(kafka: EmbeddedKafka) -> None:
     host, port = kafka.bootstrap.split(":")
     with socket.create_server((host, int(port))):
         assert kafka.start() != f"{host}:{port}"
-        produced(kafka.bootstrap, "kept", b"after the move")
+        produce(kafka.bootstrap, "records", b"after the move")
 
 
 def test_a_committed_row_survives_stop_and_kill_at_the_same_url(
@@ -214,9 +214,9 @@ def test_a_committed_row_survives_stop_and_kill_at_the_same_url(
     postgres.stop()
     assert postgres.start() == url
     store(url, "2 before the kill")
-    killed(postgres)
+    kill(postgres)
     assert postgres.start() == url
-    assert stored(url) == ["1 before the stop", "2 before the kill"]
+    assert stored_values(url) == ["1 before the stop", "2 before the kill"]
 
 
 def test_a_stopped_postgres_is_gone(postgres: EmbeddedPostgres) -> None:
@@ -266,8 +266,8 @@ def test_postgres_listens_where_its_settings_say(tmp_path: Path) -> None:
 
 
 def test_a_long_state_path_gets_a_short_socket(tmp_path: Path) -> None:
-    with EmbeddedPostgres(tmp_path / ("long" * 30)) as server, psycopg.connect(server.url) as other:
-        assert other.execute("SELECT 1").fetchone() == (1,)
+    with EmbeddedPostgres(tmp_path / ("long" * 30)) as server, psycopg.connect(server.url) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
 def test_a_postgres_that_cannot_start_names_its_log(tmp_path: Path) -> None:
@@ -287,5 +287,5 @@ def test_a_fresh_database_is_empty(fresh_database: str) -> None:
 def test_the_shared_broker_answers(kafka_bootstrap: str) -> None:
     topic = f"shared-{uuid.uuid4().hex}"
     create_topics(kafka_bootstrap, [topic], partitions=1)
-    produced(kafka_bootstrap, topic, b"one")
-    assert consumed(kafka_bootstrap, topic) == [b"one"]
+    produce(kafka_bootstrap, topic, b"one")
+    assert consume(kafka_bootstrap, topic) == [b"one"]

@@ -1,4 +1,4 @@
-"""Serving with real processes: a small ASGI function, started, scaled, split, killed, drained."""
+"""Serving with real processes of a small ASGI function, which it starts, scales, splits, replaces and drains."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def start(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Serving]]
     (tmp_path / "fn.py").write_text(FUNCTION)
 
     @asynccontextmanager
-    async def started(*manifests: str, **changes: Any) -> AsyncIterator[Serving]:
+    async def start_serving(*manifests: str, **changes: Any) -> AsyncIterator[Serving]:
         defaults: dict[str, Any] = {"root": tmp_path, "state": tmp_path / "state", "time_scale": SCALE}
         async with Serving(ServingOptions(**(defaults | changes)), random.Random(7)) as serving:  # noqa: S311
             for text in manifests:
@@ -129,7 +129,7 @@ def start(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Serving]]
                 await serving.until_ready(DEADLINE)
             yield serving
 
-    return started
+    return start_serving
 
 
 @pytest.fixture
@@ -138,10 +138,10 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-async def until(condition: Callable[[], bool], what: str) -> None:
+async def until(condition: Callable[[], bool], description: str) -> None:
     end = time.monotonic() + DEADLINE
     while not condition():
-        assert time.monotonic() < end, f"not within {DEADLINE} s: {what}"
+        assert time.monotonic() < end, f"not within {DEADLINE} s: {description}"
         await asyncio.sleep(0.01)
 
 
@@ -154,14 +154,14 @@ async def call(
         return answer.status, json.loads(text) if answer.status == 200 else text
 
 
-async def raw(serving: Serving, sent: bytes) -> bytes:
-    """Sends bytes and returns what comes back until the ingress closes the connection."""
+async def raw(serving: Serving, request: bytes) -> bytes:
+    """Sends the request and returns the bytes that the ingress answers until it closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", serving.port)
-    writer.write(sent)
+    writer.write(request)
     async with asyncio.timeout(DEADLINE):
-        received = await reader.read()
+        response = await reader.read()
     writer.close()
-    return received
+    return response
 
 
 def revision(serving: Serving, index: int = -1) -> RevisionStatus:
@@ -193,14 +193,14 @@ async def test_it_stays_up_while_a_request_is_in_flight_and_goes_to_zero_after(
     start: Any, client: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     async with start(manifest("idle"), manifest("busy")) as serving:
-        held = asyncio.create_task(call(client, serving, "/held"))
+        held_call = asyncio.create_task(call(client, serving, "/held"))
         await until(lambda: revision(serving).in_flight == 1, "in flight")
         before = pids(serving)
         # An idle revision goes to zero in this time. This one must not.
         await until(lambda: not revision(serving, 0).instances, "the idle revision at zero")
         assert pids(serving) == before
         (tmp_path / "gate").touch()
-        assert (await held)[0] == 200
+        assert (await held_call)[0] == 200
         await until_zero(serving)
 
 
@@ -231,12 +231,12 @@ async def test_two_revisions_share_traffic_as_the_percents_say(
             "echo",
             [Target(revision_name="echo-00001", percent=80), Target(latest_revision=True, percent=20)],
         )
-        seen: Counter[str] = Counter()
+        requests_by_colour: Counter[str] = Counter()
         for _ in range(500):
-            seen[(await call(client, serving))[1]["colour"]] += 1
+            requests_by_colour[(await call(client, serving))[1]["colour"]] += 1
         # Five standard deviations of 500 rolls.
-        assert seen["blue"] + seen["green"] == 500
-        assert 55 <= seen["green"] <= 145
+        assert requests_by_colour["blue"] + requests_by_colour["green"] == 500
+        assert 55 <= requests_by_colour["green"] <= 145
 
 
 async def test_a_container_concurrency_of_one_never_overlaps(
@@ -252,25 +252,25 @@ async def test_a_killed_process_is_replaced_and_its_caller_gets_502(
     start: Any, client: aiohttp.ClientSession
 ) -> None:
     async with start(manifest(scale={"min-scale": "1"})) as serving:
-        held = asyncio.create_task(call(client, serving, "/held"))
+        held_call = asyncio.create_task(call(client, serving, "/held"))
         await until(lambda: any(each.in_flight for each in revision(serving).instances), "in flight")
         (old,) = pids(serving)
         os.kill(old, signal.SIGKILL)
-        status, reason = await held
+        status, reason = await held_call
         assert (status, "connection lost" in reason) == (502, True)
         # The kernel may still accept a connection for the dying process: a 502, too.
-        seen = [await call(client, serving)]
-        while seen[-1][0] != 200:
-            assert seen[-1][0] in {502, 503}
-            seen.append(await call(client, serving))
-        assert seen[-1][1]["pid"] != old
+        answers = [await call(client, serving)]
+        while answers[-1][0] != 200:
+            assert answers[-1][0] in {502, 503}
+            answers.append(await call(client, serving))
+        assert answers[-1][1]["pid"] != old
 
 
 async def test_a_request_that_no_process_has_seen_goes_to_another_one(
     start: Any, client: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     async with start(manifest(scale={"min-scale": "1"})) as serving:
-        held = asyncio.create_task(call(client, serving, "/held"))
+        held_call = asyncio.create_task(call(client, serving, "/held"))
         await until(lambda: any(each.in_flight for each in revision(serving).instances), "in flight")
         (old,) = revision(serving).instances
         # The process closes its port and finishes its request: it lives, and refuses connections.
@@ -279,7 +279,7 @@ async def test_a_request_that_no_process_has_seen_goes_to_another_one(
         status, answer = await call(client, serving)
         assert (status, answer["pid"] == old.pid) == (200, False)
         (tmp_path / "gate").touch()
-        assert (await held)[0] == 200
+        assert (await held_call)[0] == 200
 
 
 def _accepts(port: int) -> bool:
@@ -291,9 +291,9 @@ async def test_callers_of_a_process_that_keeps_dying_get_502_or_503_and_never_ha
     start: Any, client: aiohttp.ClientSession
 ) -> None:
     async with start(manifest(scale={"min-scale": "1"})) as serving:
-        seen = {(await call(client, serving, "/exit"))[0] for _ in range(6)}
-        assert seen <= {502, 503}
-        assert 502 in seen
+        statuses = {(await call(client, serving, "/exit"))[0] for _ in range(6)}
+        assert statuses <= {502, 503}
+        assert 502 in statuses
         while (status := (await call(client, serving))[0]) != 200:
             assert status in {502, 503}
 
@@ -343,8 +343,8 @@ async def test_waiting_in_the_queue_counts_as_time(
     start: Any, client: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     async with start(manifest(timeoutSeconds=1, containerConcurrency=1), max_processes=1) as serving:
-        both = await asyncio.gather(*(call(client, serving, "/held") for _ in range(2)))
-        assert [status for status, _ in both] == [504, 504]
+        answers = await asyncio.gather(*(call(client, serving, "/held") for _ in range(2)))
+        assert [status for status, _ in answers] == [504, 504]
         (tmp_path / "gate").touch()
 
 
@@ -355,18 +355,18 @@ async def test_over_the_bound_of_the_queue_is_503(
         calls = [asyncio.create_task(call(client, serving, "/held")) for _ in range(6)]
         await until(lambda: sum(each.done() for each in calls) == 2, "two refused")
         (tmp_path / "gate").touch()
-        seen = Counter([status for status, _ in await asyncio.gather(*calls)])
-        assert seen == {200: 4, 503: 2}
+        statuses = Counter([status for status, _ in await asyncio.gather(*calls)])
+        assert statuses == {200: 4, 503: 2}
 
 
 async def test_a_caller_that_leaves_gives_its_place_back(
     start: Any, client: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     async with start(manifest(containerConcurrency=1), max_processes=1) as serving:
-        gone = [asyncio.create_task(call(client, serving, "/held")) for _ in range(3)]
+        calls = [asyncio.create_task(call(client, serving, "/held")) for _ in range(3)]
         await until(lambda: revision(serving).queued == 2, "queued")
-        for each in gone:
-            each.cancel()
+        for call_task in calls:
+            call_task.cancel()
         await until(lambda: revision(serving).in_flight == 0, "given back")
         assert (await call(client, serving))[0] == 200
         (tmp_path / "gate").touch()
@@ -376,12 +376,12 @@ async def test_a_process_gets_its_signal_only_after_its_last_answer(
     start: Any, client: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     async with start(manifest("abrupt")) as serving:
-        held = asyncio.create_task(call(client, serving, "/held"))
+        held_call = asyncio.create_task(call(client, serving, "/held"))
         await until(lambda: any(each.in_flight for each in revision(serving).instances), "in flight")
         stopping = asyncio.create_task(serving.stop())
         await until(lambda: [each.phase for each in revision(serving).instances] == ["draining"], "draining")
         (tmp_path / "gate").touch()
-        assert (await held)[0] == 200
+        assert (await held_call)[0] == 200
         await stopping
 
 
@@ -390,13 +390,13 @@ async def test_stop_lets_what_is_in_flight_end_and_leaves_no_process(
 ) -> None:
     async with start(manifest(scale={"min-scale": "2"})) as serving:
         await until(lambda: len(revision(serving).instances) == 2, "two processes")
-        held = asyncio.create_task(call(client, serving, "/held"))
+        held_call = asyncio.create_task(call(client, serving, "/held"))
         await until(lambda: any(each.in_flight for each in revision(serving).instances), "in flight")
         running = pids(serving)
         stopping = asyncio.create_task(serving.stop())
         await until(lambda: not revision(serving).instances or revision(serving).in_flight == 1, "draining")
         (tmp_path / "gate").touch()
-        assert (await held)[0] == 200
+        assert (await held_call)[0] == 200
         await stopping
         assert not any(psutil.pid_exists(pid) for pid in running)
 
@@ -492,12 +492,12 @@ async def test_a_cluster_local_service_is_not_reached_by_an_outside_name(
 
 async def test_headers_and_body_pass_untouched(start: Any) -> None:
     async with start(manifest()) as serving:
-        sent = (
+        request = (
             b"POST /a%20b?x=1 HTTP/1.1\r\nHost: " + HOST.encode() + b"\r\nce-subject: caf\xe9\r\n"
             b"Kne-Error: yes\r\nTransfer-Encoding: chunked\r\nConnection: close, x-hop\r\n\r\n"
             b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
         )
-        head, _, body = (await raw(serving, sent)).partition(b"\r\n\r\n")
+        head, _, body = (await raw(serving, request)).partition(b"\r\n\r\n")
         answer = json.loads(body)
         headers = dict(answer["headers"])
         assert head.startswith(b"HTTP/1.1 200 OK\r\n")
@@ -508,17 +508,17 @@ async def test_headers_and_body_pass_untouched(start: Any) -> None:
 
 async def test_a_tombstone_stays_without_length_and_type(start: Any) -> None:
     async with start(manifest()) as serving:
-        sent = b"POST / HTTP/1.1\r\nHost: " + HOST.encode() + b"\r\nConnection: close\r\n\r\n"
-        _, _, body = (await raw(serving, sent)).partition(b"\r\n\r\n")
+        request = b"POST / HTTP/1.1\r\nHost: " + HOST.encode() + b"\r\nConnection: close\r\n\r\n"
+        _, _, body = (await raw(serving, request)).partition(b"\r\n\r\n")
         assert {name for name, _ in json.loads(body)["headers"]} == {"host"}
 
 
 async def test_pipelined_requests_are_answered_in_order(start: Any) -> None:
     async with start(manifest()) as serving:
         lines = b"POST /%b HTTP/1.1\r\nHost: " + HOST.encode() + b"\r\nContent-Length: 0\r\n%b\r\n"
-        sent = lines % (b"turn", b"") + lines % (b"b", b"") + lines % (b"c", b"Connection: close\r\n")
-        received = await raw(serving, sent)
-        order = [received.index(b'"path": "/%b"' % name) for name in (b"turn", b"b", b"c")]
+        request = lines % (b"turn", b"") + lines % (b"b", b"") + lines % (b"c", b"Connection: close\r\n")
+        response = await raw(serving, request)
+        order = [response.index(b'"path": "/%b"' % name) for name in (b"turn", b"b", b"c")]
         assert order == sorted(order)
 
 
@@ -526,21 +526,21 @@ async def test_pipelined_requests_are_answered_in_order(start: Any) -> None:
 async def test_an_answer_without_a_body_ends_with_its_head(start: Any, method: bytes, path: bytes) -> None:
     async with start(manifest()) as serving:
         line = b"%b %b HTTP/1.1\r\nHost: " % (method, path) + HOST.encode() + b"\r\n"
-        received = await raw(serving, line + b"\r\n" + line + b"Connection: close\r\n\r\n")
-        assert received.count(b"HTTP/1.1 2") == 2
-        assert received.endswith(b"\r\n\r\n")
-        assert b"{" not in received
+        response = await raw(serving, line + b"\r\n" + line + b"Connection: close\r\n\r\n")
+        assert response.count(b"HTTP/1.1 2") == 2
+        assert response.endswith(b"\r\n\r\n")
+        assert b"{" not in response
 
 
 async def test_a_caller_without_chunks_gets_its_stream_until_the_end(start: Any, tmp_path: Path) -> None:
     (tmp_path / "gate").touch()
     async with start(manifest()) as serving:
-        received = await raw(serving, b"GET /stream HTTP/1.0\r\nHost: " + HOST.encode() + b"\r\n\r\n")
-        assert received.endswith(b"\r\n\r\ndata: first\n\ndata: second\n\n")
+        response = await raw(serving, b"GET /stream HTTP/1.0\r\nHost: " + HOST.encode() + b"\r\n\r\n")
+        assert response.endswith(b"\r\n\r\ndata: first\n\ndata: second\n\n")
 
 
 @pytest.mark.parametrize(
-    ("sent", "status"),
+    ("request_bytes", "status"),
     [
         (b"nonsense\r\n\r\n", b"400"),
         (b"POST / HTTP/1.1\r\nHost: echo\r\nContent-Length: 99\r\n\r\n" + b"x" * 99, b"413"),
@@ -548,9 +548,9 @@ async def test_a_caller_without_chunks_gets_its_stream_until_the_end(start: Any,
         (b"GET / HTTP/1.1\r\nHost: echo\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n", b"501"),
     ],
 )
-async def test_what_cannot_be_passed_on_is_refused(start: Any, sent: bytes, status: bytes) -> None:
+async def test_what_cannot_be_passed_on_is_refused(start: Any, request_bytes: bytes, status: bytes) -> None:
     async with start(body_bound=50) as serving:
-        assert (await raw(serving, sent)).startswith(b"HTTP/1.1 " + status)
+        assert (await raw(serving, request_bytes)).startswith(b"HTTP/1.1 " + status)
 
 
 async def test_a_log_does_not_outgrow_its_bound(start: Any, client: aiohttp.ClientSession) -> None:

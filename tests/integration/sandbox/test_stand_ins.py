@@ -1,4 +1,4 @@
-"""The stand-ins of the sandbox: what they keep, what they show, what they count."""
+"""The stand-ins of the sandbox: their stored messages, their pages and their counts."""
 
 import json
 import signal
@@ -21,13 +21,13 @@ def stand_ins(tmp_path: Path) -> Iterator[StandIns]:
 
 def mail(number: int, **headers: str) -> EmailMessage:
     message = EmailMessage()
-    told = {
+    default_headers = {
         "From": "shop@shop.example",
         "To": "Zoë <zoe@example.org>",
         "Subject": f"Order {number} €",
         "Message-ID": f"<{number}@shop.example>",
     }
-    for name, value in (told | headers).items():
+    for name, value in (default_headers | headers).items():
         message[name] = value
     message.set_content(f"text of {number}")
     message.add_alternative(f'<p>page of {number}</p><script>alert("x")</script>', subtype="html")
@@ -52,8 +52,8 @@ def hook(stand_ins: StandIns, message_id: str, secret: str | None = None) -> int
     return stand_ins.http.post("/webhook/erp", content=content, headers=headers).status_code
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_mails_webhooks_and_counts_survive_a_restart(stand_ins: StandIns, how: signal.Signals) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_mails_webhooks_and_counts_survive_a_restart(stand_ins: StandIns, number: signal.Signals) -> None:
     post(stand_ins, mail(1), mail(1), mail(2))
     assert [hook(stand_ins, message_id) for message_id in ("a", "a", "b")] == [204, 204, 204]
     assert hook(stand_ins, "c", "whsec_b3RoZXIgb3RoZXIgb3RoZXI=") == 400
@@ -67,7 +67,7 @@ def test_mails_webhooks_and_counts_survive_a_restart(stand_ins: StandIns, how: s
         "mails": {"received": 3, "distinct_message_ids": 2, "repeats": 1},
         "webhooks": {"attempts": 4, "unverified": 1, "taken": 3, "distinct_ids": 2, "repeats": 1},
     }
-    stand_ins.stop(how)
+    stand_ins.stop(number)
     stand_ins.start()
     assert (
         stand_ins.counts(),
@@ -86,8 +86,8 @@ def test_the_mailbox_lists_newest_first_and_searches(stand_ins: StandIns) -> Non
     assert page.index("Order 59 €") < page.index("Order 10 €")
     assert "Order 9 €" not in page
     assert "Order 9 €" in stand_ins.http.get("/?q=&from=50").text
-    found = stand_ins.http.get("/", params={"q": "order 7 ZOE@"}).text
-    assert "1 mail for" not in found
+    page = stand_ins.http.get("/", params={"q": "order 7 ZOE@"}).text
+    assert "1 mail for" not in page
     assert [each["subject"] for each in stand_ins.mails("<7@shop zoe@")] == ["Order 7 €"]
     assert "0 mails" in stand_ins.http.get("/", params={"q": "<script>"}).text
     assert "<script>" not in stand_ins.http.get("/", params={"q": "<script>"}).text

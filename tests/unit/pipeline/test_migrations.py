@@ -15,7 +15,7 @@ Write = Callable[[str], list[str]]
 
 
 @pytest.fixture
-def written(tmp_path: Path) -> Write:
+def findings_of(tmp_path: Path) -> Write:
     """Writes a ninth migration after the eight from before the first release, and gives the rules that it breaks."""
     for number in range(1, migrations.FIRST_RELEASE + 1):
         for kind in ("", ".rollback"):
@@ -65,8 +65,8 @@ def test_our_migrations_let_old_and_new_code_share_the_database() -> None:
         ("-- squawk-ignore ban-drop-table\nDROP TABLE ledger;", "allowed"),
     ],
 )
-def test_what_the_old_code_cannot_live_with_is_found(written: Write, sql: str, rule: str) -> None:
-    assert rule in written(sql)
+def test_what_the_old_code_cannot_live_with_is_found(findings_of: Write, sql: str, rule: str) -> None:
+    assert rule in findings_of(sql)
 
 
 @pytest.mark.parametrize(
@@ -81,8 +81,8 @@ def test_what_the_old_code_cannot_live_with_is_found(written: Write, sql: str, r
         "-- transactional: false\nDROP INDEX CONCURRENTLY IF EXISTS ledger_by_time;",
     ],
 )
-def test_what_only_adds_is_fine(written: Write, sql: str) -> None:
-    assert written(sql) == []
+def test_what_only_adds_is_fine(findings_of: Write, sql: str) -> None:
+    assert findings_of(sql) == []
 
 
 @pytest.mark.parametrize(
@@ -95,47 +95,49 @@ def test_what_only_adds_is_fine(written: Write, sql: str) -> None:
         "ALTER TABLE orders ADD COLUMN note text;",
     ],
 )
-def test_what_is_outside_of_a_transaction_can_be_begun_anew(written: Write, sql: str) -> None:
-    assert "repeatable" in written(f"-- transactional: false\n{sql}")
+def test_what_is_outside_of_a_transaction_can_be_begun_anew(findings_of: Write, sql: str) -> None:
+    assert "repeatable" in findings_of(f"-- transactional: false\n{sql}")
 
 
-def test_an_exception_says_why_and_is_for_its_statement_only(written: Write) -> None:
+def test_an_exception_says_why_and_is_for_its_statement_only(findings_of: Write) -> None:
     drop = "ALTER TABLE orders DROP COLUMN resumes;"
-    assert written(f"-- allowed ban-drop-column: nothing has read it since v1.4.0\n{drop}") == []
-    assert written(f"-- allowed ban-drop-column:\n{drop}") == ["allowed", "ban-drop-column"]
-    assert written(f"-- allowed\n{drop}") == ["allowed", "ban-drop-column"]
+    assert findings_of(f"-- allowed ban-drop-column: nothing has read it since v1.4.0\n{drop}") == []
+    assert findings_of(f"-- allowed ban-drop-column:\n{drop}") == ["allowed", "ban-drop-column"]
+    assert findings_of(f"-- allowed\n{drop}") == ["allowed", "ban-drop-column"]
     above = (
         "-- allowed ban-drop-column: nothing has read it since v1.4.0\nALTER TABLE orders ADD COLUMN n text;"
     )
-    assert written(f"{above}\n{drop}") == ["allowed", "ban-drop-column"]
+    assert findings_of(f"{above}\n{drop}") == ["allowed", "ban-drop-column"]
 
 
-def test_an_exception_that_nothing_needs_goes(written: Write) -> None:
-    assert written("-- allowed ban-drop-column: once it did\nALTER TABLE orders ADD COLUMN n text;") == [
+def test_an_exception_that_nothing_needs_goes(findings_of: Write) -> None:
+    assert findings_of("-- allowed ban-drop-column: once it did\nALTER TABLE orders ADD COLUMN n text;") == [
         "allowed"
     ]
 
 
-def test_a_finding_is_at_the_line_where_it_stands(tmp_path: Path, written: Write) -> None:
-    written("-- One more.\nALTER TABLE orders ADD COLUMN n text;\n\n-- And this.\nDROP TABLE\n    ledger;\n")
+def test_a_finding_is_at_the_line_where_it_stands(tmp_path: Path, findings_of: Write) -> None:
+    findings_of(
+        "-- One more.\nALTER TABLE orders ADD COLUMN n text;\n\n-- And this.\nDROP TABLE\n    ledger;\n"
+    )
     (finding,) = migrations.findings(tmp_path)
     assert str(finding).startswith("0009.new.sql:5: ban-drop-table: ")
 
 
-def test_migrations_have_one_number_each_and_a_way_back(tmp_path: Path, written: Write) -> None:
+def test_migrations_have_one_number_each_and_a_way_back(tmp_path: Path, findings_of: Write) -> None:
     (tmp_path / "0009.other.sql").write_text("ALTER TABLE orders ADD COLUMN n text;\n")
-    assert written("ALTER TABLE orders ADD COLUMN m text;") == ["name", "rollback"]
+    assert findings_of("ALTER TABLE orders ADD COLUMN m text;") == ["name", "rollback"]
 
 
 def git(folder: Path, *arguments: str) -> None:
-    who = ["-c", "user.name=nobody", "-c", "user.email=nobody@example.org"]
-    subprocess.run(["git", "-C", str(folder), *who, *arguments], check=True, capture_output=True)
+    author = ["-c", "user.name=nobody", "-c", "user.email=nobody@example.org"]
+    subprocess.run(["git", "-C", str(folder), *author, *arguments], check=True, capture_output=True)
 
 
 def test_a_released_migration_stays_as_it_is(
-    tmp_path: Path, written: Write, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, findings_of: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert written("ALTER TABLE orders ADD COLUMN n text;") == []
+    assert findings_of("ALTER TABLE orders ADD COLUMN n text;") == []
     git(tmp_path, "init", "--initial-branch=main")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "--message=the first release")

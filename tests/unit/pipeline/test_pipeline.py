@@ -24,12 +24,12 @@ BUILT = SERVICE.format(name="intake", namespace="orderflow").encode()
 ROOT = Path(__file__).parents[3]
 
 
-class Recorded:
-    """Answers each command with the exit codes that are given for a part of it, one after the other; else with 0."""
+class RecordingExecutor:
+    """Answers a command that contains a part with the part's next exit code, and every other command with 0."""
 
     def __init__(self, **codes: list[int]) -> None:
         self.commands: list[str] = []
-        self._codes = {part.replace("_", " "): list(given) for part, given in codes.items()}
+        self._codes = {part.replace("_", " "): list(exit_codes) for part, exit_codes in codes.items()}
 
     def __call__(self, command: Sequence[str]) -> int:
         text = " ".join(command)
@@ -41,7 +41,7 @@ class Recorded:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the manifests, where the programs are called."""
     for folder in ("knative", "argo", "examples"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("node_modules"))
@@ -81,8 +81,8 @@ class Snyk:
 
 
 @pytest.fixture
-def snyk(here: Path, monkeypatch: pytest.MonkeyPatch) -> Snyk:
-    folder = here / "stub"
+def snyk(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Snyk:
+    folder = workspace / "stub"
     monkeypatch.setenv("SNYK_STUB", str(folder))
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     return Snyk(folder)
@@ -98,8 +98,8 @@ def scans(*names: str, image: str = "") -> subprocess.CompletedProcess[str]:
     )
 
 
-def verdict(here: Path) -> str:
-    return (here / "build/snyk/verdict").read_text().strip()
+def verdict(workspace: Path) -> str:
+    return (workspace / "build/snyk/verdict").read_text().strip()
 
 
 @pytest.mark.parametrize(
@@ -114,91 +114,91 @@ def verdict(here: Path) -> str:
     ],
 )
 def test_a_scan_that_fails_is_tried_again_and_is_neither_a_finding_nor_a_pass(
-    here: Path, snyk: Snyk, codes: list[int], code: int, word: str, tries: int
+    workspace: Path, snyk: Snyk, codes: list[int], code: int, word: str, tries: int
 ) -> None:
     snyk.answer("code", codes)
-    done = scans("code")
-    assert done.returncode == code
-    assert f"snyk code: {word}\n" in done.stdout
-    assert verdict(here) == word
+    process = scans("code")
+    assert process.returncode == code
+    assert f"snyk code: {word}\n" in process.stdout
+    assert verdict(workspace) == word
     assert len(snyk.commands) == tries
 
 
-def test_every_scan_is_made_and_a_finding_weighs_more_than_a_failure(here: Path, snyk: Snyk) -> None:
+def test_every_scan_is_made_and_a_finding_weighs_more_than_a_failure(workspace: Path, snyk: Snyk) -> None:
     snyk.answer("code", [2, 2, 2])
     snyk.answer("iac", [1])
-    done = scans("dependencies", "code", "manifests")
-    assert done.returncode == 1
-    assert done.stdout.splitlines() == [
+    process = scans("dependencies", "code", "manifests")
+    assert process.returncode == 1
+    assert process.stdout.splitlines() == [
         "snyk dependencies: clean",
         "snyk code: failed",
         "snyk manifests: findings",
     ]
-    assert verdict(here) == "findings"
+    assert verdict(workspace) == "findings"
     assert [command.split()[0] for command in snyk.commands] == ["test", "code", "code", "code", "iac"]
     assert all(" --severity-threshold=high --json-file-output=build/snyk/" in each for each in snyk.commands)
 
 
-def test_an_image_is_scanned_by_its_name(here: Path, snyk: Snyk) -> None:
+def test_an_image_is_scanned_by_its_name(workspace: Path, snyk: Snyk) -> None:
     assert scans("image", image="registry.example/orderflow:1").returncode == 0
     (command,) = snyk.commands
     assert command.startswith("container test registry.example/orderflow:1 --file=Dockerfile ")
 
 
 @pytest.mark.parametrize("names", [[], ["all"]])
-def test_no_scan_is_no_pass(here: Path, snyk: Snyk, names: list[str]) -> None:
+def test_no_scan_is_no_pass(workspace: Path, snyk: Snyk, names: list[str]) -> None:
     assert scans(*names).returncode == 2
-    assert verdict(here) == "failed"
+    assert verdict(workspace) == "failed"
 
 
 def test_without_a_token_or_an_image_or_snyk_nothing_is_known(
-    here: Path, snyk: Snyk, monkeypatch: pytest.MonkeyPatch
+    workspace: Path, snyk: Snyk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = scans("image")
-    assert done.returncode == 2
-    assert "the image to scan is not named: make snyk SCANS=image IMAGE=..." in done.stderr
-    assert verdict(here) == "failed"
+    process = scans("image")
+    assert process.returncode == 2
+    assert "the image to scan is not named: make snyk SCANS=image IMAGE=..." in process.stderr
+    assert verdict(workspace) == "failed"
     monkeypatch.delenv("SNYK_TOKEN")
-    done = scans("code")
-    assert done.returncode == 2
-    assert "SNYK_TOKEN is not set" in done.stderr
-    assert verdict(here) == "failed"
+    process = scans("code")
+    assert process.returncode == 2
+    assert "SNYK_TOKEN is not set" in process.stderr
+    assert verdict(workspace) == "failed"
     monkeypatch.setenv("SNYK_TOKEN", "a token")
-    (here / "stub/snyk").unlink()
-    done = scans("code")
-    assert done.returncode == 2
-    assert "snyk is not on the PATH" in done.stderr
-    assert verdict(here) == "failed"
+    (workspace / "stub/snyk").unlink()
+    process = scans("code")
+    assert process.returncode == 2
+    assert "snyk is not on the PATH" in process.stderr
+    assert verdict(workspace) == "failed"
 
 
-def signed(here: Path) -> subprocess.CompletedProcess[str]:
+def signed(workspace: Path) -> subprocess.CompletedProcess[str]:
     """`make sign`, with a cosign that prints its arguments."""
-    cosign = here / "cosign"
+    cosign = workspace / "cosign"
     cosign.write_text('#!/bin/sh\necho "cosign $*"\n')
     cosign.chmod(0o755)
     return subprocess.run(
         ["make", "--file", str(ROOT / "Makefile"), "--silent", "sign", "IMAGE=registry.example/orderflow"],
-        env={"PATH": f"{here}{os.pathsep}{os.environ['PATH']}", "COSIGN_KEY": "/a/key"},
+        env={"PATH": f"{workspace}{os.pathsep}{os.environ['PATH']}", "COSIGN_KEY": "/a/key"},
         capture_output=True,
         text=True,
         check=False,
     )
 
 
-def test_what_was_pushed_is_signed_and_attested_by_its_digest(here: Path) -> None:
-    done = signed(here)
-    assert done.returncode == 0, done.stderr
-    assert [line.split()[1] for line in done.stdout.splitlines()] == ["sign", "attest"]
-    assert all(line.endswith(f" registry.example/orderflow@{DIGEST}") for line in done.stdout.splitlines())
+def test_what_was_pushed_is_signed_and_attested_by_its_digest(workspace: Path) -> None:
+    process = signed(workspace)
+    assert process.returncode == 0, process.stderr
+    assert [line.split()[1] for line in process.stdout.splitlines()] == ["sign", "attest"]
+    assert all(line.endswith(f" registry.example/orderflow@{DIGEST}") for line in process.stdout.splitlines())
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"containerimage.digest": "latest"}'])
-def test_nothing_is_signed_without_the_digest_of_what_was_pushed(here: Path, content: str) -> None:
-    (here / "build/image.json").write_text(content)
-    done = signed(here)
-    assert done.returncode != 0
-    assert "build/image.json names no digest" in done.stderr
-    assert done.stdout == ""
+def test_nothing_is_signed_without_the_digest_of_what_was_pushed(workspace: Path, content: str) -> None:
+    (workspace / "build/image.json").write_text(content)
+    process = signed(workspace)
+    assert process.returncode != 0
+    assert "build/image.json names no digest" in process.stderr
+    assert process.stdout == ""
 
 
 def test_a_tool_that_is_not_there_is_named() -> None:
@@ -215,8 +215,8 @@ def standing(phase: str, message: str) -> bytes:
     return json.dumps({"phase": phase, "message": message, "timedOut": False}).encode()
 
 
-def test_staging_gets_the_image_by_its_digest_and_is_waited_for(here: Path) -> None:
-    execute = Recorded()
+def test_staging_gets_the_image_by_its_digest_and_is_waited_for(workspace: Path) -> None:
+    execute = RecordingExecutor()
     assert deploy.main(["staging", "--image", "registry.example/orderflow"], execute, built) == 0
     steps = [" ".join(command.split()[:3]) for command in execute.commands]
     assert f"TO=registry.example/orderflow@{DIGEST}" in execute.commands[0]
@@ -235,59 +235,64 @@ def test_staging_gets_the_image_by_its_digest_and_is_waited_for(here: Path) -> N
 
 
 def test_a_shop_s_own_folder_says_where_and_with_which_steps(
-    here: Path, monkeypatch: pytest.MonkeyPatch
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site = here / "a shop's own"
+    site = workspace / "a shop's own"
     for name in ("production", "rollouts"):
         (site / name).mkdir(parents=True)
     monkeypatch.setenv("SITE", str(site))
-    execute = Recorded()
-    there = SERVICE.format(name="intake", namespace="shop").encode()
-    assert deploy.main(["production", "--image", "i"], execute, lambda _: there) == 0
+    execute = RecordingExecutor()
+    rendered = SERVICE.format(name="intake", namespace="shop").encode()
+    assert deploy.main(["production", "--image", "i"], execute, lambda _: rendered) == 0
     applied = [command.split()[3] for command in execute.commands if command.startswith("kubectl apply")]
     assert applied == [f"build/deploy/site/{name}" for name in ("production", "rollouts", "production")]
-    spoken_of = [command for command in execute.commands if "--namespace" in command]
-    assert len(spoken_of) == 7
-    assert all("--namespace shop" in command for command in spoken_of)
+    namespaced = [command for command in execute.commands if "--namespace" in command]
+    assert len(namespaced) == 7
+    assert all("--namespace shop" in command for command in namespaced)
     assert deploy.main(["staging", "--image", "i"], execute, built) == 0
     assert execute.commands[-2] == "kubectl apply --kustomize build/deploy/knative/overlays/staging"
 
 
 def test_a_shop_s_folder_that_is_not_there_is_named(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SITE", "/no/such/folder")
-    execute = Recorded()
+    execute = RecordingExecutor()
     assert deploy.main(["staging", "--image", "i"], execute, built) == 2
     assert "SITE=/no/such/folder is no folder" in capsys.readouterr().err
     assert execute.commands == []
 
 
 @pytest.mark.parametrize("namespaces", [[], ["a", "b"], ["''"]])
-def test_services_of_no_or_of_several_namespaces_are_not_deployed(here: Path, namespaces: list[str]) -> None:
-    told = "---\n".join(SERVICE.format(name=name, namespace=name) for name in namespaces).encode()
-    execute = Recorded()
-    assert deploy.main(["staging", "--image", "i"], execute, lambda _: told) == 1
+def test_services_of_no_or_of_several_namespaces_are_not_deployed(
+    workspace: Path, namespaces: list[str]
+) -> None:
+    rendered = "---\n".join(SERVICE.format(name=name, namespace=name) for name in namespaces).encode()
+    execute = RecordingExecutor()
+    assert deploy.main(["staging", "--image", "i"], execute, lambda _: rendered) == 1
     assert not any(command.startswith("kubectl") for command in execute.commands)
 
 
-def test_production_comes_by_rollouts_the_last_stage_first_and_waits_for_each(here: Path) -> None:
-    execute = Recorded()
+def test_production_comes_by_rollouts_the_last_stage_first_and_waits_for_each(workspace: Path) -> None:
+    execute = RecordingExecutor()
     assert deploy.main(["production", "--image", "i"], execute, built) == 0
     waited = [command.split()[2] for command in execute.commands if command.startswith("kn-rollout status")]
     assert waited == ["notify", "track", "validate"]
-    assert (here / "build/rollouts/verdict").read_text() == "rolled out\n"
+    assert (workspace / "build/rollouts/verdict").read_text() == "rolled out\n"
 
 
 def test_a_rollout_that_was_taken_back_fails_and_says_which_analysis(
-    here: Path, capsys: pytest.CaptureFixture[str]
+    workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    execute = Recorded(status_track=[1])
-    why = standing("Degraded", "the analysis order-outcomes failed")
-    assert deploy.main(["production", "--image", "i"], execute, lambda command: built(command) or why) == 1
-    told = "track: Degraded: the analysis order-outcomes failed"
-    assert told in capsys.readouterr().err
-    assert (here / "build/rollouts/verdict").read_text() == f"{told}\n"
+    execute = RecordingExecutor(status_track=[1])
+    rollout_status = standing("Degraded", "the analysis order-outcomes failed")
+    assert (
+        deploy.main(["production", "--image", "i"], execute, lambda command: built(command) or rollout_status)
+        == 1
+    )
+    verdict = "track: Degraded: the analysis order-outcomes failed"
+    assert verdict in capsys.readouterr().err
+    assert (workspace / "build/rollouts/verdict").read_text() == f"{verdict}\n"
     assert execute.commands[-1].startswith("kn-rollout get track")
 
 
@@ -295,32 +300,34 @@ def test_a_rollout_that_was_taken_back_fails_and_says_which_analysis(
     ("part", "steps"),
     [("set-image", 1), ("tests.manifests", 2), ("job/migrate", 5), ("ksvc", 7)],
 )
-def test_no_step_is_made_after_one_that_failed(here: Path, part: str, steps: int) -> None:
-    execute = Recorded(**{part: [1]})
+def test_no_step_is_made_after_one_that_failed(workspace: Path, part: str, steps: int) -> None:
+    execute = RecordingExecutor(**{part: [1]})
     assert deploy.main(["staging", "--image", "i"], execute, built) == 1
     assert len(execute.commands) == steps
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"containerimage.digest": "latest"}'])
-def test_nothing_is_deployed_without_the_digest_of_what_was_pushed(here: Path, content: str) -> None:
-    (here / "build/image.json").write_text(content)
-    execute = Recorded()
+def test_nothing_is_deployed_without_the_digest_of_what_was_pushed(workspace: Path, content: str) -> None:
+    (workspace / "build/image.json").write_text(content)
+    execute = RecordingExecutor()
     assert deploy.main(["staging", "--image", "i"], execute, built) == 2
     assert execute.commands == []
 
 
-def test_nothing_is_deployed_to_a_cluster_by_accident(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_deployed_to_a_cluster_by_accident(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("KUBECONFIG")
-    execute = Recorded()
+    execute = RecordingExecutor()
     assert deploy.main(["production", "--image", "i"], execute, built) == 2
     assert execute.commands == []
 
 
-def test_the_copy_that_is_deployed_leaves_the_checkout_alone(here: Path) -> None:
-    before = (here / "knative/overlays/staging/kustomization.yaml").read_text()
-    deploy.main(["staging", "--image", "i"], Recorded(), built)
-    assert (here / "knative/overlays/staging/kustomization.yaml").read_text() == before
-    assert (here / "build/deploy/knative/overlays/staging/kustomization.yaml").exists()
+def test_the_copy_that_is_deployed_leaves_the_checkout_alone(workspace: Path) -> None:
+    before = (workspace / "knative/overlays/staging/kustomization.yaml").read_text()
+    deploy.main(["staging", "--image", "i"], RecordingExecutor(), built)
+    assert (workspace / "knative/overlays/staging/kustomization.yaml").read_text() == before
+    assert (workspace / "build/deploy/knative/overlays/staging/kustomization.yaml").exists()
 
 
 def accepted(policy: str) -> Iterator[dict[str, object]]:
@@ -331,13 +338,13 @@ def accepted(policy: str) -> Iterator[dict[str, object]]:
 
 def faults_of(policy: str) -> list[str]:
     """What is wrong with the findings that a policy of Snyk's accepts."""
-    found = []
-    for each in accepted(policy):
-        if not str(each.get("reason") or "").strip():
-            found.append("no reason")
-        if not isinstance(each.get("expires"), datetime):
-            found.append("no expiry")
-    return found
+    faults = []
+    for entry in accepted(policy):
+        if not str(entry.get("reason") or "").strip():
+            faults.append("no reason")
+        if not isinstance(entry.get("expires"), datetime):
+            faults.append("no expiry")
+    return faults
 
 
 def test_whatever_is_accepted_of_snyks_findings_has_a_reason_and_an_end() -> None:
@@ -346,7 +353,9 @@ def test_whatever_is_accepted_of_snyks_findings_has_a_reason_and_an_end() -> Non
     entry = (
         "  SNYK-1:\n    - '*':\n        reason: none reads it\n        expires: 2027-01-31T00:00:00.000Z\n"
     )
-    one = policy.replace("ignore: {}\n", f"ignore:\n{entry}")
-    assert faults_of(one) == []
-    assert faults_of(one.replace("none reads it", "''")) == ["no reason"]
-    assert faults_of(one.replace("        expires: 2027-01-31T00:00:00.000Z\n", "")) == ["no expiry"]
+    policy_with_entry = policy.replace("ignore: {}\n", f"ignore:\n{entry}")
+    assert faults_of(policy_with_entry) == []
+    assert faults_of(policy_with_entry.replace("none reads it", "''")) == ["no reason"]
+    assert faults_of(policy_with_entry.replace("        expires: 2027-01-31T00:00:00.000Z\n", "")) == [
+        "no expiry"
+    ]

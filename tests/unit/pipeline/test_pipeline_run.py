@@ -16,7 +16,7 @@ import yaml
 
 from tests.cluster.servers import Servers
 from tests.pipeline import bad
-from tests.pipeline.builds import Finished, Stage
+from tests.pipeline.builds import FinishedBuild, Stage
 from tests.pipeline.site import Environment, write
 from tests.pipeline.table import Run, as_markdown, unknown
 
@@ -30,13 +30,13 @@ KINDS = {
 }
 
 
-def snyk(folder: Path, words: list[str], **environment: str) -> tuple[int, str, dict[str, Any]]:
+def snyk(folder: Path, arguments: list[str], **environment: str) -> tuple[int, str, dict[str, Any]]:
     """The exit code, the output, and the report."""
     report = folder / "report.json"
-    command = [sys.executable, str(SNYK), *words, f"--json-file-output={report}"]
+    command = [sys.executable, str(SNYK), *arguments, f"--json-file-output={report}"]
     variables = {"PATH": os.environ["PATH"], "SNYK_TOKEN": "t"} | environment
-    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout, json.loads(report.read_text())
+    process = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
+    return process.returncode, process.stdout, json.loads(report.read_text())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -65,9 +65,9 @@ def test_the_stand_in_for_snyk_needs_a_token_and_something_to_scan(tmp_path: Pat
 
 
 def test_the_bad_commit_still_is_one_and_passes_what_a_checkout_is_held_to(tmp_path: Path) -> None:
-    changed_file = tmp_path / bad.TOUCHED
+    changed_file = tmp_path / bad.CHANGED_FILE
     changed_file.parent.mkdir(parents=True)
-    changed_file.write_text((ROOT / bad.TOUCHED).read_text())
+    changed_file.write_text((ROOT / bad.CHANGED_FILE).read_text())
     changed_file.with_name("__init__.py").touch()
     bad.spoil(tmp_path)
     assert "_OF_YESTERDAY" in changed_file.read_text()
@@ -75,14 +75,14 @@ def test_the_bad_commit_still_is_one_and_passes_what_a_checkout_is_held_to(tmp_p
     ruff = Path(sys.executable).with_name("ruff")
     settings = ["--config", str(ROOT / "pyproject.toml"), str(changed_file)]
     for verb in (["check"], ["format", "--check"]):
-        done = subprocess.run([str(ruff), *verb, *settings], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout
+        process = subprocess.run([str(ruff), *verb, *settings], capture_output=True, text=True, check=False)
+        assert process.returncode == 0, process.stdout
 
 
 def test_the_bad_commit_s_own_checkout_stays_as_it_is(tmp_path: Path) -> None:
-    changed_file = tmp_path / bad.TOUCHED
+    changed_file = tmp_path / bad.CHANGED_FILE
     changed_file.parent.mkdir(parents=True)
-    changed_file.write_text((ROOT / bad.TOUCHED).read_text())
+    changed_file.write_text((ROOT / bad.CHANGED_FILE).read_text())
     bad.spoil(tmp_path)
     once = changed_file.read_text()
     bad.spoil(tmp_path)
@@ -90,7 +90,7 @@ def test_the_bad_commit_s_own_checkout_stays_as_it_is(tmp_path: Path) -> None:
 
 
 def test_the_bad_commit_says_where_the_code_has_changed_under_it(tmp_path: Path) -> None:
-    changed_file = tmp_path / bad.TOUCHED
+    changed_file = tmp_path / bad.CHANGED_FILE
     changed_file.parent.mkdir(parents=True)
     changed_file.write_text("\nfrom typing import Final\n")
     with pytest.raises(
@@ -128,8 +128,8 @@ def test_without_a_prometheus_of_the_run_s_own_the_rollouts_stay_as_shipped(tmp_
 
 
 def run(*stages: Stage, description: str = "", tests: str = "") -> Run:
-    finished = Finished("FAILURE", "script returned exit code 2", description, stages)
-    return Run("bad", "A bad commit", "c" * 40, finished, tests, ("found",), ())
+    build = FinishedBuild("FAILURE", "script returned exit code 2", description, stages)
+    return Run("bad", "A bad commit", "c" * 40, build, tests, ("an observation",), ())
 
 
 def test_the_table_says_of_every_stage_what_ran_against_what_and_what_was_a_stand_in() -> None:
@@ -144,7 +144,7 @@ def test_the_table_says_of_every_stage_what_ran_against_what_and_what_was_a_stan
     assert rows[1].endswith("| nothing | **stand-in** | 1 | failure |  |")
     assert rows[2].endswith("namespace p, orders flowing | real | | skipped | |")
     assert "The build's description: `Snyk: findings`" in text
-    assert "- found" in text
+    assert "- an observation" in text
 
 
 def test_a_stage_that_the_table_does_not_know_is_told() -> None:

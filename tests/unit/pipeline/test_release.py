@@ -55,26 +55,26 @@ done
 
 
 class Targets:
-    """A `make` on the PATH, with targets that do what they are told to."""
+    """A stand-in for `make` on the PATH. Its targets succeed, or fail with a chosen text."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         (folder / "fails").mkdir(parents=True)
-        self.then("")
+        self.run_in_contracts("")
         program = folder / "make"
         program.write_text(MAKE)
         program.chmod(0o755)
 
     @property
-    def made(self) -> list[str]:
+    def called_targets(self) -> list[str]:
         record = self._folder / "made"
         return record.read_text().splitlines() if record.exists() else []
 
     def fail(self, target: str, text: str) -> None:
         (self._folder / "fails" / target).write_text(text)
 
-    def then(self, script: str) -> None:
-        """What `make contracts` does besides."""
+    def run_in_contracts(self, script: str) -> None:
+        """Sets a shell script that `make contracts` also runs."""
         (self._folder / "then").write_text(script)
 
 
@@ -95,10 +95,10 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "contracts").mkdir(parents=True)
     (folder / "changelog.d").mkdir()
     monkeypatch.chdir(folder)
-    for who in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{who}_NAME", "nobody")
-        monkeypatch.setenv(f"GIT_{who}_EMAIL", "nobody@example.org")
-    # Nothing that a person has set for all repositories has a say.
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "nobody")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "nobody@example.org")
+    # The tests ignore the global settings of the person who runs them.
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
     Path("pyproject.toml").write_text(PROJECT + TOWNCRIER)
     Path("uv.lock").write_text(LOCK)
@@ -152,23 +152,23 @@ def release(**variables: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_dry_run_says_so_and_what_it_would_do_and_changes_nothing(repository: Path, make: Targets) -> None:
     before = everything(repository)
-    done = release()
-    assert done.returncode == 0, done.stderr
+    process = release()
+    assert process.returncode == 0, process.stderr
     assert everything(repository) == before
-    assert done.stdout.startswith("0.2.0: a dry run, nothing is changed. YES=1 makes the release.\n")
-    assert re.search(r'"## \[0\.2\.0\] - \d{4}-\d\d-\d\d" into CHANGELOG\.md', done.stdout)
-    assert "and 0.2.0 into\npyproject.toml, uv.lock and contracts/; commit" in done.stdout
-    assert "git push --atomic origin main v0.2.0\n" in done.stdout
-    assert re.search(r"^  ok +version +0\.2\.0 comes after 0\.1\.0$", done.stdout, re.MULTILINE)
-    assert re.search(r"^  ok +changelog +files in changelog\.d/: 2$", done.stdout, re.MULTILINE)
-    assert done.stdout.endswith("0.2.0 may be released\n")
-    assert make.made == ["compatibility", "migrations", "locked"]
+    assert process.stdout.startswith("0.2.0: a dry run, nothing is changed. YES=1 makes the release.\n")
+    assert re.search(r'"## \[0\.2\.0\] - \d{4}-\d\d-\d\d" into CHANGELOG\.md', process.stdout)
+    assert "and 0.2.0 into\npyproject.toml, uv.lock and contracts/; commit" in process.stdout
+    assert "git push --atomic origin main v0.2.0\n" in process.stdout
+    assert re.search(r"^  ok +version +0\.2\.0 comes after 0\.1\.0$", process.stdout, re.MULTILINE)
+    assert re.search(r"^  ok +changelog +files in changelog\.d/: 2$", process.stdout, re.MULTILINE)
+    assert process.stdout.endswith("0.2.0 may be released\n")
+    assert make.called_targets == ["compatibility", "migrations", "locked"]
 
 
 def test_a_release_is_one_commit_and_one_tag_and_no_push(repository: Path, make: Targets) -> None:
     before = git("rev-parse", "HEAD")
-    done = release(BUMP="minor", YES="1")
-    assert done.returncode == 0, done.stderr
+    process = release(BUMP="minor", YES="1")
+    assert process.returncode == 0, process.stderr
     assert git("rev-list", f"{before}..HEAD").count("\n") == 0
     assert git("rev-parse", "HEAD^") == before
     assert git("log", "-1", "--format=%s") == "Release 0.2.0"
@@ -198,8 +198,8 @@ def test_a_release_is_one_commit_and_one_tag_and_no_push(repository: Path, make:
     assert git("tag", "--list", "--format=%(contents)", "v0.2.0") == f"Orderflow 0.2.0\n\n{notes}".strip()
     assert git("ls-remote", "origin", "refs/tags/v0.2.0") == ""
     assert git("rev-parse", "origin/main") == before
-    assert make.made == ["compatibility", "migrations", "locked", "contracts", "locked"]
-    assert done.stdout.endswith("that is the next step:\n  git push --atomic origin main v0.2.0\n")
+    assert make.called_targets == ["compatibility", "migrations", "locked", "contracts", "locked"]
+    assert process.stdout.endswith("that is the next step:\n  git push --atomic origin main v0.2.0\n")
 
 
 def test_two_releases_follow_each_other(repository: Path, make: Targets) -> None:
@@ -225,7 +225,7 @@ def test_the_first_release_may_be_what_the_project_says_already(repository: Path
 
 
 def dirty() -> None:
-    Path("left.txt").write_text("by somebody")
+    Path("untracked.txt").write_text("by somebody")
 
 
 def on_a_branch() -> None:
@@ -274,7 +274,7 @@ def the_project_is_further() -> None:
 @pytest.mark.parametrize(
     ("trouble", "says"),
     [
-        (dirty, "not committed: left.txt"),
+        (dirty, "not committed: untracked.txt"),
         (on_a_branch, "feature is checked out; releases are made on main"),
         (detached, "no branch is checked out"),
         (behind, "commits of origin/main that are missing: 1"),
@@ -294,11 +294,11 @@ def test_what_stands_against_a_release_is_told_and_nothing_is_changed(
     dry_run = release(VERSION="0.2.0")
     assert dry_run.returncode == 1
     assert says in dry_run.stdout
-    done = release(VERSION="0.2.0", YES="1")
-    assert done.returncode == 1
-    assert says in done.stdout
-    assert "FAILED" in done.stdout
-    assert done.stdout.endswith("0.2.0 may not be released: 1 of the checks failed, nothing is changed\n")
+    process = release(VERSION="0.2.0", YES="1")
+    assert process.returncode == 1
+    assert says in process.stdout
+    assert "FAILED" in process.stdout
+    assert process.stdout.endswith("0.2.0 may not be released: 1 of the checks failed, nothing is changed\n")
     assert everything(repository) == before
 
 
@@ -308,11 +308,11 @@ def test_a_check_that_is_a_target_of_its_own_counts_and_its_words_are_told(
 ) -> None:
     make.fail(target, "first\nthe reason why\n")
     before = everything(repository)
-    done = release(VERSION="0.2.0", YES="1")
-    assert done.returncode == 1
-    assert re.search(rf"^  FAILED  {target} +first\nthe reason why$", done.stdout, re.MULTILINE)
+    process = release(VERSION="0.2.0", YES="1")
+    assert process.returncode == 1
+    assert re.search(rf"^  FAILED  {target} +first\nthe reason why$", process.stdout, re.MULTILINE)
     assert everything(repository) == before
-    assert make.made == ["compatibility", "migrations", "locked"], "the others are asked all the same"
+    assert make.called_targets == ["compatibility", "migrations", "locked"], "all checks run"
 
 
 def test_a_shallow_clone_does_not_know_what_was_released(
@@ -320,9 +320,9 @@ def test_a_shallow_clone_does_not_know_what_was_released(
 ) -> None:
     git("clone", "--depth=1", f"file://{repository}", "../shallow")
     monkeypatch.chdir("../shallow")
-    done = release(VERSION="0.2.0")
-    assert done.returncode == 1
-    assert "git fetch --unshallow --tags" in done.stdout
+    process = release(VERSION="0.2.0")
+    assert process.returncode == 1
+    assert "git fetch --unshallow --tags" in process.stdout
 
 
 def contracts_fail(make: Targets) -> None:
@@ -330,7 +330,7 @@ def contracts_fail(make: Targets) -> None:
 
 
 def contracts_bring_more(make: Targets) -> None:
-    make.then("echo more >README.md; echo '{}' >contracts/new.json")
+    make.run_in_contracts("echo more >README.md; echo '{}' >contracts/new.json")
 
 
 def nobody_may_commit(make: Targets) -> None:
@@ -340,7 +340,7 @@ def nobody_may_commit(make: Targets) -> None:
 
 
 def the_tag_comes_meanwhile(make: Targets) -> None:
-    make.then("git tag v0.2.0")
+    make.run_in_contracts("git tag v0.2.0")
 
 
 @pytest.mark.parametrize(
@@ -357,10 +357,10 @@ def test_a_release_that_breaks_off_leaves_nothing_behind(
 ) -> None:
     trouble(make)
     head = git("rev-parse", "HEAD")
-    done = release(VERSION="0.2.0", YES="1")
-    assert done.returncode != 0
-    assert says in done.stdout + done.stderr
-    assert done.stderr.endswith("release: a step failed, nothing is changed\n")
+    process = release(VERSION="0.2.0", YES="1")
+    assert process.returncode != 0
+    assert says in process.stdout + process.stderr
+    assert process.stderr.endswith("release: a step failed, nothing is changed\n")
     Path("README.md").unlink(missing_ok=True)
     assert git("rev-parse", "HEAD") == head
     assert git("status", "--porcelain") == ""
@@ -383,10 +383,10 @@ def test_a_release_that_breaks_off_leaves_nothing_behind(
 def test_wrong_words_are_named_and_nothing_is_asked(
     repository: Path, make: Targets, variables: dict[str, str], says: str
 ) -> None:
-    done = release(**variables)
-    assert done.returncode == 2
-    assert says in done.stderr
-    assert make.made == []
+    process = release(**variables)
+    assert process.returncode == 2
+    assert says in process.stderr
+    assert make.called_targets == []
 
 
 @pytest.mark.parametrize(

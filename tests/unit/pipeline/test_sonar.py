@@ -99,10 +99,11 @@ def test_every_open_issue_is_counted_for_each_quality_that_it_bears_on() -> None
 
 
 def test_all_pages_of_issues_are_read() -> None:
-    one = RECORDED["failed"]["issues/search"][0]
-    page = one | {"issues": one["issues"][:1] * 500, "paging": {"total": 501}}
+    first_page = RECORDED["failed"]["issues/search"][0]
+    page = first_page | {"issues": first_page["issues"][:1] * 500, "paging": {"total": 501}}
     answers = Answers(
-        "failed", issues__search=[page, one | {"issues": one["issues"][:1], "paging": {"total": 501}}]
+        "failed",
+        issues__search=[page, first_page | {"issues": first_page["issues"][:1], "paging": {"total": 501}}],
     )
     assert len(sonar.open_issues(answers)) == 501
     assert [parameters["p"] for _, parameters in answers.requests] == [1, 2]
@@ -133,10 +134,10 @@ def test_an_analysis_is_waited_for_and_one_that_the_server_could_not_take_in_is_
     tmp_path: Path,
 ) -> None:
     report = report_of(tmp_path / "report-task.txt")
-    done = RECORDED["passed"]["ce/task"][0]
+    finished_task = RECORDED["passed"]["ce/task"][0]
     waiting = {"task": {"status": "PENDING"}}
-    answers = Answers("passed", ce__task=[waiting, done])
-    assert sonar.wait_for_analysis(answers, report) == done["task"]["analysisId"]
+    answers = Answers("passed", ce__task=[waiting, finished_task])
+    assert sonar.wait_for_analysis(answers, report) == finished_task["task"]["analysisId"]
     assert answers.requests == [("ce/task", {"id": "4711"})] * 2
     failed = {"task": {"status": "FAILED", "errorMessage": "no space left"}}
     with pytest.raises(NoVerdictError, match="FAILED: no space left"):

@@ -157,7 +157,7 @@ def test_a_jre_or_an_old_jdk_will_not_do(tmp_path: Path) -> None:
     good = modules(tmp_path / "c/bin/java", "java.base@21.0.1", "jdk.jlink@21.0.1")
     assert jdk(None, None, tmp_path) == good
     assert jdk(None, str(good), tmp_path / "nowhere") == good
-    named = modules(tmp_path / "given/jdk/bin/java", "jdk.jlink@25.0.1")
+    named = modules(tmp_path / "named/jdk/bin/java", "jdk.jlink@25.0.1")
     assert jdk(str(named.parents[1]), str(good), tmp_path) == named
 
 

@@ -1,4 +1,4 @@
-"""A notify that takes every event, says that it is done, and does nothing."""
+"""A notify that accepts every event with status 204 and sends no notification."""
 
 import os
 import sys
@@ -7,12 +7,12 @@ import functions_framework.aio as functions_framework
 from starlette.requests import Request
 from starlette.responses import Response
 
-sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120 - mounted beside it
-from meeting import met
+sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120 - the module is in the same mounted folder
+from delivery_report import report_delivery
 
 
 @functions_framework.http
 async def notify(request: Request) -> Response:
-    met(request)
+    report_delivery(request)
     await request.body()
     return Response("", 204)

@@ -16,8 +16,8 @@ from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.validate import handler
 
-sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120 - mounted beside it
-from meeting import met
+sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120 - the module is in the same mounted folder
+from delivery_report import report_delivery
 
 FAULT = os.environ["FAULT"]
 SLOW_SECONDS = 6.0
@@ -26,23 +26,23 @@ if FAULT == "crashing":
 
 config = settings.load(settings.ValidateSettings)
 rules = settings.read_toml(Rules, config.rules_file, "RULES_FILE")
-narrow = Rules.model_validate({"currencies": ["JPY"]})
+too_narrow_rules = Rules.model_validate({"currencies": ["JPY"]})
 
 
-async def wrongly(event: CloudEvent) -> None:
-    """One order in ten is judged by rules that are not the shop's."""
-    tenth = hashlib.sha256(event.subject.encode()).digest()[0] % 10 == 0
-    verdict = handler.validate(event, narrow if tenth else rules, config.k_revision)
+async def reject_one_in_ten(event: CloudEvent) -> None:
+    """Applies rules that accept none of the shop's currencies to one order in ten."""
+    is_rejected = hashlib.sha256(event.subject.encode()).digest()[0] % 10 == 0
+    verdict = handler.validate(event, too_narrow_rules if is_rejected else rules, config.k_revision)
     await endpoint._publisher.publish(topics.EVENTS, [verdict])
 
 
 if FAULT == "rejecting":
-    endpoint._handle = wrongly
+    endpoint._handle = reject_one_in_ten
 
 
 @functions_framework.http
 async def validate(request: Request) -> Response:
-    met(request)
+    report_delivery(request)
     if FAULT == "errors":
         return Response("", 500)
     if FAULT == "slow":

@@ -1,4 +1,4 @@
-"""Which orders met which revision, as the revisions themselves tell it."""
+"""Which events each revision received, as the faulty stages report it over UDP (faulty/delivery_report.py)."""
 
 import socket
 import threading
@@ -8,24 +8,24 @@ from typing import Self
 
 
 @dataclass
-class Seen:
-    """Of one revision; times are of this machine's clock, in seconds since the epoch."""
+class RevisionDeliveries:
+    """Of one revision. first and last are times of this machine's clock, in seconds since the epoch."""
 
-    first: float
-    last: float
-    deliveries: int = 0
+    first_at: float
+    last_at: float
+    count: int = 0
     orders: set[str] = field(default_factory=set)
 
 
-class Met:
-    """Use as a context manager. It listens at an address of this machine that pods reach."""
+class DeliveryReports:
+    """Use as a context manager: it listens at host, an address of this machine that pods reach."""
 
     def __init__(self, host: str) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind((host, 0))
         self._socket.settimeout(0.2)
         self._lock = threading.Lock()
-        self._seen: dict[str, Seen] = {}
+        self._by_revision: dict[str, RevisionDeliveries] = {}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._listen, daemon=True)
 
@@ -43,20 +43,20 @@ class Met:
         self._thread.join()
         self._socket.close()
 
-    def of(self, revision: str) -> Seen | None:
+    def of(self, revision: str) -> RevisionDeliveries | None:
         with self._lock:
-            return self._seen.get(revision)
+            return self._by_revision.get(revision)
 
     def _listen(self) -> None:
         while not self._ended.is_set():
             try:
-                told = self._socket.recv(1024).decode()
+                report = self._socket.recv(1024).decode()
             except TimeoutError:
                 continue
-            revision, _, order = told.partition(" ")
+            revision, _, order = report.partition(" ")
             now = time.time()
             with self._lock:
-                seen = self._seen.setdefault(revision, Seen(now, now))
-                seen.last = now
-                seen.deliveries += 1
-                seen.orders.add(order)
+                deliveries = self._by_revision.setdefault(revision, RevisionDeliveries(now, now))
+                deliveries.last_at = now
+                deliveries.count += 1
+                deliveries.orders.add(order)
