@@ -43,4 +43,7 @@ ALTER TABLE orders
     ADD COLUMN decided        json,
     ADD COLUMN content_digest text;
 
-ALTER TABLE parked ADD COLUMN replayed_at timestamptz;
+-- With partition and offset, topic_id is the place of the record that was parked.
+ALTER TABLE parked
+    ADD COLUMN replayed_at timestamptz,
+    ADD COLUMN topic_id    text NOT NULL DEFAULT '';
