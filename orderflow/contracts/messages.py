@@ -94,7 +94,15 @@ def all_messages() -> Iterator[Message]:
             _validated_summary(kind),
             source=inbox_event.VALIDATED_SOURCE,
             required=(PARTITION_KEY, *_ORIGIN, "origindigest"),
-            optional=("contentdigest", "validatedby", "sequence", "replay", INBOX_PLACE, FIRST_PLACE, *_TRACE),
+            optional=(
+                "contentdigest",
+                "validatedby",
+                "sequence",
+                "replay",
+                INBOX_PLACE,
+                FIRST_PLACE,
+                *_TRACE,
+            ),
         )
     for kind in get_args(StatusKind):
         yield Message(
