@@ -6,14 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from orderflow.errors import PoisonError, Reason
-from orderflow.messaging import cloudevent
+from orderflow.messaging import cloudevent, topics
+from orderflow.messaging.parked_event import TOPIC_OF
+from orderflow.messaging.places import FIRST_PLACE, INBOX_PLACE, Place
+from orderflow.messaging.position import Position, in_sequence, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
 SELECT: Final = """
-SELECT id, order_id, stage, topic, state, reasons, attributes, payload, parked_at FROM parked
+SELECT id, order_id, stage, topic, topic_id, partition, "offset", state, reasons, attributes, payload, parked_at
+FROM parked
 """
 """For from_row. Whoever uses it appends the conditions."""
 
@@ -21,7 +25,7 @@ SELECT id, order_id, stage, topic, state, reasons, attributes, payload, parked_a
 @dataclass(frozen=True, slots=True)
 class ParkedEvent:
     """attributes are those of the original event, as they were sent, and `datacontenttype`. codes are the codes of the
-    reasons for which it was parked."""
+    reasons for which it was parked. place is that of its record in its topic, None where it is not known."""
 
     id: str
     order_id: str
@@ -32,6 +36,30 @@ class ParkedEvent:
     attributes: dict[str, str]
     payload: bytes
     parked_at: datetime
+    place: Place | None = None
+
+    @property
+    def topic_of_record(self) -> str:
+        """Empty where it is not known."""
+        return TOPIC_OF.get(self.stage) or self.topic
+
+    @property
+    def origin(self) -> tuple[str, str]:
+        """The source and id of the inbox event that it is or came from; each is empty where it is not known."""
+        attributes = self.attributes
+        if attributes.get("type") == cloudevent.FOREIGN_TYPE:
+            return "", ""
+        source, event_id = attributes.get("source", ""), attributes.get("id", "")
+        if self.topic_of_record == topics.EVENTS:
+            return attributes.get("originsource") or source, attributes.get("originid") or event_id
+        return source, event_id
+
+    @property
+    def first_place(self) -> Place | None:
+        """Where the event belongs in the inbox, which is the place of its first record there."""
+        in_inbox = self.topic_of_record == topics.INBOX
+        carried = self.attributes.get(FIRST_PLACE) or ("" if in_inbox else self.attributes.get(INBOX_PLACE))
+        return Place.parse(carried or "") or (self.place if in_inbox else None)
 
 
 def from_row(row: Mapping[str, Any]) -> ParkedEvent:
@@ -45,7 +73,14 @@ def from_row(row: Mapping[str, Any]) -> ParkedEvent:
         attributes=row["attributes"],
         payload=bytes(row["payload"]),
         parked_at=row["parked_at"],
+        place=_place(row),
     )
+
+
+def _place(row: Mapping[str, Any]) -> Place | None:
+    if not row["topic_id"] or row["partition"] is None or row["offset"] is None:
+        return None
+    return Place(row["topic_id"], row["partition"], row["offset"])
 
 
 def not_open(parked: ParkedEvent) -> Reason:
@@ -55,12 +90,24 @@ def not_open(parked: ParkedEvent) -> Reason:
 
 
 def in_order(parked_events: Iterable[ParkedEvent]) -> list[ParkedEvent]:
-    """Sorts by the time of the original event or, where that event has no valid time, by the time of parking."""
+    """By the sequence of each order's and source's events in the inbox; between those, by the time of the original
+    event or, where that event has no valid time, by the time of parking."""
+    numbered = map(_Numbered, parked_events)
+    return [each.parked for each in in_sequence(numbered, lambda each: (each.parked.order_id, each.source))]
 
-    def sort_key(parked: ParkedEvent) -> tuple[datetime, datetime, str]:
+
+class _Numbered:
+    """A parked event as in_sequence() needs it."""
+
+    __slots__ = ("id", "occurred_at", "parked", "position", "source")
+
+    def __init__(self, parked: ParkedEvent) -> None:
+        self.parked = parked
+        self.source = parked.origin[0]
+        self.id = f"{parked.parked_at.isoformat()} {parked.id}"
+        sequence = whole_number(parked.attributes.get("sequence", ""))
+        self.position = Position(parked.first_place, sequence)
         try:
-            return cloudevent.moment(parked.attributes.get("time", "")), parked.parked_at, parked.id
+            self.occurred_at = cloudevent.moment(parked.attributes.get("time", ""))
         except PoisonError:
-            return parked.parked_at, parked.parked_at, parked.id
-
-    return sorted(parked_events, key=sort_key)
+            self.occurred_at = parked.parked_at

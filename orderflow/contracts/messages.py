@@ -9,6 +9,7 @@ from orderflow.actions import events
 from orderflow.domain.events import INBOX, UPDATES, VERDICTS, type_of
 from orderflow.messaging import inbox_event, parked_event, topics
 from orderflow.messaging.parked_event import Parked
+from orderflow.messaging.places import FIRST_PLACE, INBOX_PLACE
 from orderflow.messaging.status_event import SOURCE
 from orderflow.notify.model import StatusChange, StatusKind
 
@@ -24,6 +25,9 @@ EXTENSIONS: Final = {
     "originsource": "The source of the originating inbox event.",
     "originid": "The id of the originating inbox event.",
     "origindigest": "SHA-256 over that event's type, order id and data; it distinguishes two events with one id.",
+    "contentdigest": "The same over what was sent, without defaults, after the version of its form: `2:<hex>`.",
+    INBOX_PLACE: "The place of the inbox record that it came from: `topic id:partition:offset`.",
+    FIRST_PLACE: "The place of the first record of an event that was published again, in the same form.",
     "validatedby": "The revision of validate that decided.",
     "sequence": "The number of the event among the producer's events of its order.",
     "replay": "The id of the operator's action that sent the event again.",
@@ -77,7 +81,7 @@ def all_messages() -> Iterator[Message]:
             "An order as a shop places it."
             if kind == "placed"
             else f"The producer reports that the order was {kind}.",
-            optional=(PARTITION_KEY, "sequence", "replay", *_TRACE),
+            optional=(PARTITION_KEY, "sequence", "replay", FIRST_PLACE, *_TRACE),
             written=False,
         )
     for kind in dict.fromkeys([*VERDICTS, *UPDATES]):
@@ -90,7 +94,15 @@ def all_messages() -> Iterator[Message]:
             _validated_summary(kind),
             source=inbox_event.VALIDATED_SOURCE,
             required=(PARTITION_KEY, *_ORIGIN, "origindigest"),
-            optional=("validatedby", "sequence", "replay", *_TRACE),
+            optional=(
+                "contentdigest",
+                "validatedby",
+                "sequence",
+                "replay",
+                INBOX_PLACE,
+                FIRST_PLACE,
+                *_TRACE,
+            ),
         )
     for kind in get_args(StatusKind):
         yield Message(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
+from orderflow.domain.digests import Digests
 from orderflow.domain.events import (
     OrderHeld,
     OrderPaid,
@@ -51,7 +52,7 @@ class Outcome(StrEnum):
 @dataclass(frozen=True, slots=True)
 class OrderState:
     """The state of an order. Amounts are in minor units. resumes is the status that a release returns to (None:
-    accepted)."""
+    accepted). digest and content_digest are the digests of the placed order (orderflow/domain/digests.py)."""
 
     status: Status
     payment: Payment
@@ -62,6 +63,7 @@ class OrderState:
     resumes: Status | None = None
     version: int = 0
     digest: str = ""
+    content_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,23 +138,30 @@ PAYMENT: Final[dict[str, Transition]] = {
 }
 
 
-def initial_state(verdict: Verdict, digest: str) -> OrderState:
-    """The state of the order before the verdict applies. digest is the digest of the placed order's content."""
+def initial_state(verdict: Verdict, digest: str, content_digest: str = "") -> OrderState:
+    """The state of the order before the verdict applies. The digests are those of the placed order's content."""
     return OrderState(
-        Status.PLACED, Payment.UNPAID, verdict.order.currency, verdict.order.total, digest=digest
+        Status.PLACED,
+        Payment.UNPAID,
+        verdict.order.currency,
+        verdict.order.total,
+        digest=digest,
+        content_digest=content_digest,
     )
 
 
-def decide(state: OrderState | None, fact: Verdict | Update, digest: str = "") -> Decision:
+def decide(
+    state: OrderState | None, fact: Verdict | Update, digest: str = "", content_digest: str = ""
+) -> Decision:
     """Decides what the fact does to an order in that state (None: no order with that id is known yet).
 
-    digest is the digest of the content that the fact was made from. If an order is placed again under another event
-    id, the digest is the same; if another order has the same order id, the digest is different.
+    The digests are those of the content that the fact was made from (orderflow/domain/digests.py). They tell an order
+    that is placed again under another event id from another order with the same order id.
     """
     if isinstance(fact, Verdict):
         if state is not None:
-            return _decide_second_placement(state, digest)
-        return _decide_by_table(STATUS, initial_state(fact, digest), fact)
+            return _decide_second_placement(state, Digests(digest, content_digest))
+        return _decide_by_table(STATUS, initial_state(fact, digest, content_digest), fact)
     if state is None:
         return Decision(
             Outcome.WAITING, reason=Reason("order_unknown", "subject", "the order is not known yet")
@@ -162,8 +171,8 @@ def decide(state: OrderState | None, fact: Verdict | Update, digest: str = "") -
     return _decide_by_table(STATUS, state, fact)
 
 
-def _decide_second_placement(state: OrderState, digest: str) -> Decision:
-    if digest == state.digest:
+def _decide_second_placement(state: OrderState, digests: Digests) -> Decision:
+    if digests.same_content(Digests(state.digest, state.content_digest)):
         return Decision(
             Outcome.REFUSED, state, Reason("already_placed", "subject", "the same order was placed before")
         )

@@ -18,6 +18,7 @@ from orderflow.domain.orders import Order
 from orderflow.errors import PoisonError, Reason, TransientError
 from orderflow.messaging import cloudevent, inbox_event, kafka_source, topics, trace_context
 from orderflow.messaging.cloudevent import CloudEvent, derived_id, now
+from orderflow.messaging.places import OWN_EXTENSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -82,6 +83,7 @@ class Intake:
 
     async def _event(self, request: Request, client: Principal) -> Response:
         event = cloudevent.from_http(request.scope["headers"], await _body(request), percent_encoded=True)
+        event = event.without_extensions(*OWN_EXTENSIONS)
         if not client.may_send(event.source):
             return _forbidden("this API key may not send events of this source")
         inbox_event.read(event)

@@ -87,6 +87,10 @@ class CloudEvent:
     def with_extensions(self, **more: str) -> CloudEvent:
         return replace(self, extensions=self.extensions | more)
 
+    def without_extensions(self, *names: str) -> CloudEvent:
+        kept = {name: value for name, value in self.extensions.items() if name not in names}
+        return self if len(kept) == len(self.extensions) else replace(self, extensions=kept)
+
     def delivered_from(self, topic_id: str) -> CloudEvent:
         """The event with its place, where KafkaSource names one."""
         place = Place.of_delivery(self.extensions, topic_id)

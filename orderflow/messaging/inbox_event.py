@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import TYPE_CHECKING, Final
 
 from orderflow.domain.events import INBOX, OrderPlaced, kind_of, parse
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 VALIDATED_SOURCE: Final = "/orderflow/validate"
 """The CloudEvent source of every event that validate publishes."""
+_CONTENT_FORM: Final = "2"
+"""The version of the form that content_digest() covers. origindigest, without a version, was the first."""
 
 
 def read(event: CloudEvent) -> OrderPlaced | Update:
@@ -39,6 +42,19 @@ def digest(event_type: str, subject: str, content: bytes) -> str:
     """SHA-256 over type, order id and normalised data: two events with one source and id but different digests are
     different events."""
     return hashlib.sha256(f"{event_type}\n{subject}\n".encode() + content).hexdigest()
+
+
+def content_digest(event_type: str, subject: str, fact: OrderPlaced | Update) -> str:
+    """SHA-256 over type, order id and what was sent: canonical JSON (sorted keys, no white space) without null members,
+    without members that have their default, and without `order_id`, which the subject repeats. The form's version
+    comes first: `2:<hex>`.
+
+    A release with one more optional field computes the same digest for an event that does not have the field.
+    """
+    sent = fact.model_dump(mode="json", exclude={"order_id"}, exclude_none=True, exclude_defaults=True)
+    canonical = json.dumps(sent, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = f"{_CONTENT_FORM}\n{event_type}\n{subject}\n{canonical}"
+    return f"{_CONTENT_FORM}:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def digest_of(event: CloudEvent) -> str:

@@ -17,6 +17,7 @@ from orderflow.errors import PoisonError, Reason
 from orderflow.messaging import cloudevent as ce
 from orderflow.messaging import topics, trace_context
 from orderflow.messaging.cloudevent import CloudEvent, derived_id
+from orderflow.messaging.places import OWN_EXTENSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -30,6 +31,8 @@ TOPIC_OF: Final = {
     "notify": topics.STATUS,
     "shelve": topics.PARKED,
 }
+OVERTAKEN: Final = "overtaken"
+"""The code of the reason for which track parks an event that comes after a later one of its source was decided."""
 _STAGE_IN_URL: Final = re.compile(r"^https?://([a-z0-9-]{1,63})(?![a-z0-9-])")
 _FORWARDED: Final = re.compile(r"(ce-.*|content-type)")
 
@@ -41,7 +44,7 @@ _MAX_ATTRIBUTES: Final = 64
 _MAX_NAME: Final = 64
 _MAX_VALUE: Final = 2048  # knativeerrordata has up to 1368
 _KNOWN_ATTRIBUTES: Final = frozenset(
-    {"type", "source", "id", "subject", "time", "partitionkey", "key"}
+    {"type", "source", "id", "subject", "time", "partitionkey", "key", "sequence", *OWN_EXTENSIONS}
     | {f"knativekafka{name}" for name in ("partition", "offset")}
     | {f"knativeerror{name}" for name in ("dest", "code", "data")}
 )

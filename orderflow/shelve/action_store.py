@@ -31,7 +31,7 @@ VALUES (%(id)s, %(request)s, %(kind)s, %(order_id)s, %(parked_id)s, %(by)s, %(re
 ON CONFLICT DO NOTHING RETURNING id
 """
 MARK_REPLAYED: Final = """
-UPDATE parked SET replays = replays + 1, replay = %(id)s,
+UPDATE parked SET replays = replays + 1, replay = %(id)s, replayed_at = now(),
        state = CASE WHEN returned = %(id)s THEN 'open' ELSE 'replayed' END
 WHERE id = %(parked_id)s
 """

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from orderflow.messaging.parked_event import Parked
 
 UPSERT: Final = """
-INSERT INTO parked (id, order_id, stage, reasons, code, event_type, source, event_id, topic, partition, "offset",
-                    http_code, attributes, payload, parked_at, revision, returned, topic_id)
+INSERT INTO parked (id, order_id, stage, reasons, code, event_type, source, event_id, topic, topic_id, partition,
+                    "offset", http_code, attributes, payload, parked_at, revision, returned)
 VALUES (%(id)s, %(order_id)s, %(stage)s, %(reasons)s, %(code)s, %(event_type)s, %(source)s, %(event_id)s,
-        %(topic)s, %(partition)s, %(offset)s, %(http_code)s, %(attributes)s, %(payload)s, %(parked_at)s,
-        %(revision)s, %(replay)s, %(topic_id)s)
+        %(topic)s, %(topic_id)s, %(partition)s, %(offset)s, %(http_code)s, %(attributes)s, %(payload)s,
+        %(parked_at)s, %(revision)s, %(replay)s)
 ON CONFLICT (id) DO UPDATE
 SET times = parked.times + 1, seen_at = now(), revision = %(revision)s,
     returned = coalesce(%(replay)s, parked.returned),

@@ -7,15 +7,17 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from orderflow.domain import lifecycle
+from orderflow.domain.digests import Digests
 from orderflow.domain.events import UPDATES, VERDICTS, Update, Verdict, kind_of, parse
 from orderflow.domain.lifecycle import OrderState, Outcome
 from orderflow.errors import PoisonError, Reason
 from orderflow.messaging import parked_event, trace_context
 from orderflow.messaging.cloudevent import moment
+from orderflow.messaging.position import Decided, Position, in_sequence
 from orderflow.messaging.status_event import Change, status_event
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from orderflow.messaging.cloudevent import CloudEvent
@@ -24,14 +26,18 @@ STAGE: Final = "track"
 WAITED_TOO_LONG: Final = Reason("waited_too_long", "type", "what this event needs to come first never came")
 _ORDER_MEMBER: Final = re.compile(rb'"order"\s*:')
 """Finds a member of that name only: within a JSON string, every quote is escaped."""
-_WHOLE_NUMBER: Final = re.compile(r"[0-9]{1,18}")
 _REPLAYABLE: Final = frozenset({Outcome.PARKED, Outcome.REFUSED})
 """The outcomes that an operator's replay can change. An event with any other outcome has taken effect or still may."""
+_DECIDED: Final = frozenset({Outcome.APPLIED, Outcome.REFUSED})
+"""The outcomes that overtake what comes later. A parked or waiting event may still come to its turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One event that track handles: the fact, and the source, id and digest of the inbox event that it came from."""
+    """One event that track handles: the fact, and the source, id and digests of the inbox event that it came from.
+
+    content_digest is empty where an older release of validate made the event.
+    """
 
     event: CloudEvent
     fact: Verdict | Update
@@ -39,16 +45,21 @@ class Arrival:
     id: str
     digest: str
     occurred_at: datetime
+    position: Position
+    content_digest: str = ""
 
     @property
     def order_id(self) -> str:
         return self.event.subject
 
     @property
-    def sequence(self) -> int | None:
-        """The CloudEvents extension `sequence` where it is a whole number that a bigint holds."""
-        sequence = self.event.extensions.get("sequence", "")
-        return int(sequence) if _WHOLE_NUMBER.fullmatch(sequence) else None
+    def digests(self) -> Digests:
+        return Digests(self.digest, self.content_digest)
+
+    @property
+    def replay(self) -> str | None:
+        """The id of the operator's action that sent the event again."""
+        return self.event.extensions.get("replay")
 
     @property
     def validated_by(self) -> str | None:
@@ -61,7 +72,9 @@ class LedgerEntry:
     """One row of the ledger.
 
     versions are the first and the last order version that the event brought about. sequence is the number that the
-    producer gave the event. previous_outcome is the outcome of the row that this entry replaces, None for a new row.
+    producer gave the event. replays are the operators' replays that were decided. former_digests are digests of the
+    contents that an edit replaced. previous_outcome is the outcome of the row that this entry replaces, None for a new
+    row.
     """
 
     source: str
@@ -75,6 +88,13 @@ class LedgerEntry:
     sequence: int | None = None
     validated_by: str | None = None
     previous_outcome: Outcome | None = None
+    content_digest: str = ""
+    replays: tuple[str, ...] = ()
+    former_digests: tuple[str, ...] = ()
+
+    @property
+    def digests(self) -> Digests:
+        return Digests(self.digest, self.content_digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +102,9 @@ class Snapshot:
     """What the database holds that matters to one arrival.
 
     entry is the ledger's row of the arrival itself, changes are the history rows that the arrival brought about,
-    waiting are the order's events that came too early, document is the order as JSON. lock counts the writes to the
-    order (0: the order has no row); a write names the count that its reader saw.
+    waiting are the order's events that came too early, document is the order as JSON. decided is, by source, how far
+    the order's events are decided. lock counts the writes to the order (0: the order has no row); a write names the
+    count that its reader saw.
     """
 
     lock: int = 0
@@ -92,6 +113,7 @@ class Snapshot:
     entry: LedgerEntry | None = None
     changes: tuple[Change, ...] = ()
     waiting: tuple[Arrival, ...] = ()
+    decided: Mapping[str, Decided] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -101,6 +123,7 @@ class Plan:
     arrival: Arrival
     lock: int = 0
     document: str = ""
+    decided: dict[str, Decided] = field(default_factory=dict)
     entries: list[LedgerEntry] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     waits: bool = False
@@ -142,44 +165,84 @@ def read(event: CloudEvent) -> Arrival:
         id=event.extensions["originid"],
         digest=event.extensions["origindigest"],
         occurred_at=moment(event.time),
+        position=Position.of(event.extensions),
+        content_digest=event.extensions.get("contentdigest", ""),
     )
 
 
 def plan(arrival: Arrival, snapshot: Snapshot, revision: str) -> Plan:
     """Decides one arrival. A duplicate publishes again what was recorded. Any other event goes through the lifecycle,
-    and the events that waited for it follow in the order in which they happened.
+    and the events that waited for it follow in sequence.
 
-    An event that was parked or refused and that an operator replays (extension `replay`) is decided anew, with the
-    content that the replayed event has: the operator may have edited it.
+    An event that was parked or refused and that an operator replays (extension `replay`) is decided anew, once for each
+    replay, with the content that the replayed event has: the operator may have edited it.
     """
-    result = Plan(arrival, lock=snapshot.lock, document=snapshot.document)
+    result = Plan(arrival, snapshot.lock, snapshot.document, dict(snapshot.decided))
     entry = snapshot.entry
-    previous_outcome = entry.outcome if entry is not None else None
-    is_replay = "replay" in arrival.event.extensions and previous_outcome in _REPLAYABLE
-    if entry is not None and not is_replay:
+    if entry is not None and not _is_decided_anew(arrival, entry):
         _repeat(result, entry, snapshot.changes, revision)
         return result
     if isinstance(arrival.fact, Verdict) and snapshot.state is None:
         result.document = arrival.fact.order.model_dump_json(exclude_none=True)
-    decision = lifecycle.decide(snapshot.state, arrival.fact, arrival.digest)
-    _record(result, arrival, decision, revision, previous_outcome=previous_outcome)
+    decision = lifecycle.decide(snapshot.state, arrival.fact, arrival.digest, arrival.content_digest)
+    decision = _parked_if_overtaken(decision, arrival, snapshot.decided)
+    _record(
+        result, arrival, decision, revision, previous_outcome=entry.outcome if entry is not None else None
+    )
     result.waits = decision.outcome is Outcome.WAITING
     if decision.outcome is Outcome.APPLIED and snapshot.waiting:
         _apply_waiting(result, snapshot.waiting, revision)
         first, last = result.changes[0].state.version, result.changes[-1].state.version
-        result.entries[0] = _ledger_entry(arrival, decision, (first, last), previous_outcome=previous_outcome)
+        result.entries[0] = replace(result.entries[0], versions=(first, last))
+    if arrival.replay is not None:
+        result.entries[0] = _with_replay(result.entries[0], entry, arrival.replay)
     _announce(result, snapshot.waiting)
     return result
 
 
+def _is_decided_anew(arrival: Arrival, entry: LedgerEntry) -> bool:
+    return arrival.replay is not None and arrival.replay not in entry.replays and entry.outcome in _REPLAYABLE
+
+
+def _parked_if_overtaken(
+    decision: lifecycle.Decision, arrival: Arrival, decided: Mapping[str, Decided]
+) -> lifecycle.Decision:
+    """An event that would still change the order, or wait to change it, although a later event of its source was
+    decided, is parked: only a person can tell whether it still counts. What is refused or parked anyway stays so."""
+    by = decided[arrival.source].overtakes(arrival.position) if arrival.source in decided else ""
+    if not by or decision.outcome not in {Outcome.APPLIED, Outcome.WAITING}:
+        return decision
+    text = (
+        f"{arrival.fact.kind} came after a later event of its source was decided; "
+        "a replay applies it to the order as it is now"
+    )
+    reason = Reason(parked_event.OVERTAKEN, "sequence" if by == "sequence" else "", text)
+    return lifecycle.Decision(Outcome.PARKED, decision.state, reason)
+
+
+def _with_replay(entry: LedgerEntry, former: LedgerEntry | None, replay: str) -> LedgerEntry:
+    """The entry with the replay that was decided and, where it has other content, with the former content's digests."""
+    if former is None:
+        return replace(entry, replays=(replay,))
+    former_digests = former.former_digests
+    if not entry.digests.same_content(former.digests):
+        former_digests += tuple(
+            digest for digest in former.digests if digest and digest not in former_digests
+        )
+    return replace(entry, replays=(*former.replays, replay), former_digests=former_digests)
+
+
 def _apply_waiting(result: Plan, waiting: Sequence[Arrival], revision: str) -> None:
-    """Decides the waiting events again, the earliest first, until no more of them can be applied."""
-    remaining = sorted(waiting, key=lambda each: (each.occurred_at, each.source, each.id))
+    """Decides the waiting events again, in sequence, until no more of them can be applied.
+
+    A waiting event came in its sequence, so no later event of its source overtakes it when its time comes.
+    """
+    remaining = in_sequence(waiting)
     applied = True
     while applied:
         applied = False
         for each in list(remaining):
-            decision = lifecycle.decide(result.state, each.fact, each.digest)
+            decision = lifecycle.decide(result.state, each.fact, each.digest, each.content_digest)
             if decision.outcome is Outcome.WAITING:
                 continue
             remaining.remove(each)
@@ -219,7 +282,15 @@ def _record(
         if arrival is not result.arrival:
             parked = trace_context.relink(parked, result.arrival.event)
         result.parked.append(parked)
+    if decision.outcome in _DECIDED:
+        _count_as_decided(result.decided, arrival)
     result.entries.append(_ledger_entry(arrival, decision, versions, previous_outcome=previous_outcome))
+
+
+def _count_as_decided(decided: dict[str, Decided], arrival: Arrival) -> None:
+    position = arrival.position
+    if position.place is not None or position.sequence is not None:
+        decided[arrival.source] = decided.get(arrival.source, Decided()).including(position)
 
 
 def _ledger_entry(
@@ -238,20 +309,26 @@ def _ledger_entry(
         reason=decision.reason,
         versions=versions,
         occurred_at=arrival.occurred_at,
-        sequence=arrival.sequence,
+        sequence=arrival.position.sequence,
         validated_by=arrival.validated_by,
         previous_outcome=previous_outcome,
+        content_digest=arrival.content_digest,
     )
 
 
 def _repeat(result: Plan, entry: LedgerEntry, changes: Sequence[Change], revision: str) -> None:
-    """A duplicate: nothing is written, and what the first delivery published is published again under the same ids."""
+    """A duplicate: nothing is written, and what the first delivery published is published again under the same ids.
+
+    A content that an edit replaced is a duplicate too. It was parked when it was decided, under a reason that the entry
+    no longer has.
+    """
     arrival = result.arrival
-    if entry.digest != arrival.digest:
+    same_content = arrival.digests.same_content(entry.digests)
+    if not same_content and not set(arrival.digests).intersection(entry.former_digests):
         reason = Reason("event_id_reused", "id", "another event with other content has this source and id")
         result.parked.append(_park(arrival.event, reason, revision))
         return
-    if entry.outcome is Outcome.PARKED and entry.reason is not None:
+    if same_content and entry.outcome is Outcome.PARKED and entry.reason is not None:
         result.parked.append(_park(arrival.event, entry.reason, revision))
     result.announced = [
         status_event(arrival.order_id, result.document, change, arrival.event) for change in changes

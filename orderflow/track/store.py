@@ -12,6 +12,7 @@ from pydantic_core import to_json
 from orderflow.domain.lifecycle import OrderState, Outcome, Payment, Status
 from orderflow.errors import Reason
 from orderflow.messaging.cloudevent import CloudEvent
+from orderflow.messaging.position import Decided
 from orderflow.messaging.status_event import Change, change_from_row
 from orderflow.track.decision import WAITED_TOO_LONG, Arrival, LedgerEntry, Plan, Snapshot, read
 
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 
 READ: Final = """
 SELECT e.n, l.kind, l.digest, l.outcome, l.reason, l.first_version, l.last_version, l.occurred_at,
+       l.content_digest, l.replays, l.former_digests,
        o.lock, o.status, o.payment, o.resumes, o.currency, o.total, o.captured, o.refunded, o.version,
-       o.digest AS order_digest, o.document::text AS document, w.waiting, h.changes
+       o.digest AS order_digest, o.content_digest AS order_content_digest, o.document::text AS document, o.decided,
+       w.waiting, h.changes
 FROM unnest(%(source)s::text[], %(id)s::text[], %(order_id)s::text[]) WITH ORDINALITY AS e (source, id, order_id, n)
 LEFT JOIN ledger l ON l.source = e.source AND l.id = e.id
 LEFT JOIN orders o ON o.order_id = e.order_id
@@ -43,22 +46,22 @@ WRITE: Final = """
 WITH written AS (
     SELECT * FROM json_to_recordset(%(orders)s) AS r (
         order_id text, lock integer, changed boolean, status text, payment text, resumes text, currency text,
-        total bigint, captured bigint, refunded bigint, version integer, digest text, document text,
-        placed_at timestamptz)
+        total bigint, captured bigint, refunded bigint, version integer, digest text, content_digest text,
+        document text, placed_at timestamptz, decided json)
 ), recorded AS (
     SELECT * FROM json_to_recordset(%(ledger)s) AS r (
         source text, id text, order_id text, kind text, digest text, outcome text, reason json,
         first_version integer, last_version integer, occurred_at timestamptz, sequence bigint,
-        validated_by text, was text)
+        validated_by text, was text, content_digest text, replays text[], former_digests text[])
 ), placed AS (
     INSERT INTO orders (order_id, lock, status, payment, resumes, currency, total, captured, refunded,
-                        version, digest, document, placed_at)
+                        version, digest, content_digest, document, placed_at, decided)
     SELECT order_id, 1, status, payment, resumes, currency, total, captured, refunded,
-           version, digest, document::json, placed_at
+           version, digest, content_digest, document::json, placed_at, decided
     FROM written WHERE lock = 0 AND changed
     ON CONFLICT DO NOTHING RETURNING 1
 ), awaited AS (
-    INSERT INTO orders (order_id, lock) SELECT order_id, 1 FROM written WHERE lock = 0 AND NOT changed
+    INSERT INTO orders (order_id, lock, decided) SELECT order_id, 1, decided FROM written WHERE lock = 0 AND NOT changed
     ON CONFLICT DO NOTHING RETURNING 1
 ), moved AS (
     UPDATE orders o
@@ -66,17 +69,18 @@ WITH written AS (
         status_since = CASE WHEN o.status = w.status THEN o.status_since ELSE now() END,
         payment_since = CASE WHEN o.payment = w.payment AND o.placed_at IS NOT NULL THEN o.payment_since ELSE now() END,
         total = w.total, captured = w.captured, refunded = w.refunded, version = w.version, digest = w.digest,
+        content_digest = w.content_digest, decided = w.decided,
         document = CASE WHEN o.placed_at IS NULL THEN w.document::json ELSE o.document END,
         placed_at = coalesce(o.placed_at, w.placed_at), updated_at = now()
     FROM written w WHERE w.lock > 0 AND w.changed AND o.order_id = w.order_id AND o.lock = w.lock RETURNING 1
 ), touched AS (
-    UPDATE orders o SET lock = o.lock + 1
+    UPDATE orders o SET lock = o.lock + 1, decided = w.decided
     FROM written w WHERE w.lock > 0 AND NOT w.changed AND o.order_id = w.order_id AND o.lock = w.lock RETURNING 1
 ), entered AS (
     INSERT INTO ledger (source, id, order_id, kind, digest, outcome, reason, revision,
-                        first_version, last_version, occurred_at, sequence, validated_by)
+                        first_version, last_version, occurred_at, sequence, validated_by, content_digest, replays)
     SELECT source, id, order_id, kind, digest, outcome, reason, %(revision)s, first_version, last_version,
-           occurred_at, sequence, validated_by
+           occurred_at, sequence, validated_by, content_digest, replays
     FROM recorded WHERE was IS NULL
     ON CONFLICT DO NOTHING RETURNING 1
 ), settled AS (
@@ -89,9 +93,11 @@ WITH written AS (
     UPDATE ledger l
     SET order_id = r.order_id, kind = r.kind, digest = r.digest, outcome = r.outcome, reason = r.reason,
         revision = %(revision)s, first_version = r.first_version, last_version = r.last_version,
-        occurred_at = r.occurred_at, sequence = r.sequence, validated_by = r.validated_by, recorded_at = now()
+        occurred_at = r.occurred_at, sequence = r.sequence, validated_by = r.validated_by, recorded_at = now(),
+        content_digest = r.content_digest, replays = r.replays, former_digests = r.former_digests
     FROM recorded r WHERE r.was IN ('parked', 'refused') AND l.source = r.source AND l.id = r.id
-                      AND l.outcome = r.was AND l.outcome IN ('parked', 'refused') RETURNING 1
+                      AND l.outcome = r.was AND l.outcome IN ('parked', 'refused')
+                      AND coalesce(cardinality(l.replays), 0) = cardinality(r.replays) - 1 RETURNING 1
 ), released AS (
     DELETE FROM waiting w USING recorded r WHERE r.was = 'waiting' AND w.source = r.source AND w.id = r.id RETURNING 1
 ), early AS (
@@ -203,7 +209,13 @@ def write_values(plans: Sequence[Plan], revision: str, waiting: Waiting, now: da
 
 def _add_rows(rows: dict[str, list[Row]], plan: Plan, waiting: Waiting, now: datetime) -> None:
     arrival = plan.arrival
-    order: Row = {"order_id": arrival.order_id, "lock": plan.lock, "changed": plan.state is not None}
+    decided = {source: each.to_json() for source, each in plan.decided.items()}
+    order: Row = {
+        "order_id": arrival.order_id,
+        "lock": plan.lock,
+        "changed": plan.state is not None,
+        "decided": decided or None,
+    }
     if plan.state is not None:
         order |= _state_row(plan.state) | {
             "document": plan.document,
@@ -227,6 +239,9 @@ def _add_rows(rows: dict[str, list[Row]], plan: Plan, waiting: Waiting, now: dat
                 "sequence": entry.sequence,
                 "validated_by": entry.validated_by,
                 "was": entry.previous_outcome.value if entry.previous_outcome else None,
+                "content_digest": entry.content_digest or None,
+                "replays": entry.replays or None,
+                "former_digests": entry.former_digests or None,
             }
         )
     if plan.waits:
@@ -273,6 +288,7 @@ def _state_row(state: OrderState) -> Row:
         "refunded": state.refunded,
         "version": state.version,
         "digest": state.digest,
+        "content_digest": state.content_digest or None,
     }
 
 
@@ -293,6 +309,7 @@ def _snapshot(arrival: Arrival, row: Row) -> Snapshot:
             resumes=Status(row["resumes"]) if row["resumes"] else None,
             version=row["version"],
             digest=row["order_digest"],
+            content_digest=row["order_content_digest"] or "",
         )
     return Snapshot(
         lock=row["lock"] or 0,
@@ -301,6 +318,7 @@ def _snapshot(arrival: Arrival, row: Row) -> Snapshot:
         entry=_ledger_entry(arrival, row),
         changes=_changes(row["changes"] or (), state),
         waiting=tuple(read(_cloudevent(each)) for each in row["waiting"] or ()),
+        decided={source: Decided.from_json(each) for source, each in (row["decided"] or {}).items()},
     )
 
 
@@ -320,6 +338,9 @@ def _ledger_entry(arrival: Arrival, row: Row) -> LedgerEntry | None:
         reason=Reason(**row["reason"]) if row["reason"] else None,
         versions=(row["first_version"], row["last_version"]) if row["first_version"] else None,
         occurred_at=row["occurred_at"],
+        content_digest=row["content_digest"] or "",
+        replays=tuple(row["replays"] or ()),
+        former_digests=tuple(row["former_digests"] or ()),
     )
 
 

@@ -60,6 +60,7 @@ def validate(event: CloudEvent, rules: Rules, revision: str = "") -> CloudEvent:
             "originsource": event.source,
             "originid": event.id,
             "origindigest": inbox_event.digest(event.type, event.subject, content),
+            "contentdigest": inbox_event.content_digest(event.type, event.subject, fact),
         }
         | ({"validatedby": revision} if revision else {})
         | ({INBOX_PLACE: str(event.place)} if event.place else {})

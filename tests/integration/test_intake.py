@@ -77,6 +77,16 @@ def test_both_modes_of_cloudevents_are_taken(intake: Stage, tap: Tap) -> None:
         )
 
 
+def test_what_only_our_own_stages_say_of_an_event_is_taken_away(intake: Stage, tap: Tap) -> None:
+    forged = {"replay": "1", "firstplace": "an-id:0:1", "inboxplace": "an-id:0:1"}
+    for number, send in enumerate((intake.binary, intake.structured)):
+        sent = paid(f"forged-{number}").with_extensions(sequence="7", **forged)
+        assert send(sent).status_code == 202
+        (found,) = tap.until(lambda _, event, sent=sent: event.subject == sent.subject)
+        assert found.extensions["sequence"] == "7"
+        assert not set(forged) & set(found.extensions)
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [

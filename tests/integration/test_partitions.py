@@ -15,18 +15,20 @@ import psycopg
 import pytest
 import yaml
 from aiohttp import web
-from confluent_kafka import Producer
+from confluent_kafka import Message, Producer
 from confluent_kafka.cimpl import NewPartitions
 from support import stage as processes
 from support.events import event, paid, placed
 from support.waiting import DEADLINE_SECONDS, until
 
 from orderflow.adapters.kafka.log import partition_of
+from orderflow.adapters.kafka.topic_ids import topic_ids
 from orderflow.adapters.postgres.schema import migrate
 from orderflow.errors import TransientError
 from orderflow.messaging import cloudevent, topics
 from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.messaging.partition_hold import hold_back
+from orderflow.messaging.places import Place
 from orderflow_sandbox.sandbox import create_order_topics
 from orderflow_sandbox.servers.kafka import EmbeddedKafka
 from orderflow_sandbox.servers.topics import admin_client
@@ -332,6 +334,10 @@ class Shop:
             kinds.setdefault(order_id, []).append(kind)
         return kinds
 
+    def parked_codes(self) -> list[str]:
+        with psycopg.connect(self.database) as connection:
+            return [row[0] for row in connection.execute("SELECT code FROM parked").fetchall()]
+
     def outcomes(self) -> set[str]:
         with psycopg.connect(self.database) as connection:
             return {row[0] for row in connection.execute("SELECT DISTINCT outcome FROM ledger").fetchall()}
@@ -380,6 +386,49 @@ async def test_a_shop_that_sells_on_while_partitions_are_added_has_every_story_i
         history = ["accepted", *LIFE[1:]]
         await until_true(lambda: shop.histories() == {f"o-{number}": history for number in range(ORDERS)})
     assert shop.outcomes() == {"applied"}
+
+
+async def test_an_event_of_an_old_partition_that_was_dropped_is_overtaken_by_those_of_the_new_one(
+    bootstrap: str, fresh_database: str, tmp_path: Path
+) -> None:
+    """The audit publishes the dropped event again, with the place of its record, and it comes in the new partition."""
+    migrate(fresh_database)
+    shop = Shop(bootstrap, fresh_database, tmp_path)
+    held = event("held", MOVES)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(asyncio.to_thread, shop.stop)
+        await asyncio.to_thread(shop.start, HOLD_FROM_PARTITION=str(OLD))
+        await stack.enter_async_context(shop.feeding(await stack.enter_async_context(serving(accept))))
+        put(bootstrap, placed(MOVES))
+        await until_true(lambda: shop.histories() == {MOVES: ["accepted"]})
+        place = await asyncio.to_thread(put_in_vain, bootstrap, held)
+        await asyncio.to_thread(add_partitions, bootstrap, *topics.ALL)
+        command = await Repartition.start(bootstrap, "--wait", "1")
+        assert await command.ends() == (0, "the new partitions can be let in\n")
+        await asyncio.to_thread(shop.start)
+        put(bootstrap, event("released", MOVES))
+        await until_true(lambda: shop.outcomes() == {"applied", "refused"})
+        put(bootstrap, held.with_extensions(firstplace=str(place)))
+        await until_true(lambda: shop.parked_codes() == ["overtaken"])
+    assert place.partition == partition_of(MOVES.encode(), OLD) < OLD
+    assert shop.histories() == {MOVES: ["accepted"]}
+
+
+def put_in_vain(bootstrap: str, dropped: CloudEvent) -> Place:
+    """Publishes an event that KafkaSource drops, because a header has no value. Returns the place of its record."""
+    records: list[Message] = []
+    producer = Producer({"bootstrap.servers": bootstrap, "partitioner": "murmur2_random"})
+    headers = [*dropped.kafka_headers(), ("ce_nothing", None)]
+    producer.produce(
+        topics.INBOX,
+        dropped.data,
+        dropped.key,
+        headers=headers,
+        on_delivery=lambda _, record: records.append(record),
+    )
+    assert producer.flush(20) == 0
+    topic_id = topic_ids(admin_client(bootstrap), [topics.INBOX], 20)[topics.INBOX]
+    return Place(topic_id, records[0].partition() or 0, records[0].offset() or 0)
 
 
 async def accept(_: web.Request) -> web.Response:

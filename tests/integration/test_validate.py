@@ -77,6 +77,8 @@ def test_what_kafkasource_adds_does_not_stop_an_event_nor_go_along(validate: Sta
         "originsource",
         "originid",
         "origindigest",
+        "contentdigest",
+        "inboxplace",
         "validatedby",
         "traceparent",
     }

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import psycopg
+from confluent_kafka import Producer
 from psycopg.rows import dict_row
 
 from orderflow.adapters.postgres.schema import migrate
@@ -38,14 +39,25 @@ class Flow:
     logs: Path
     prefix: str = field(default_factory=lambda: f"of{uuid.uuid4().hex[:10]}-")
     delivered: int = 0
+    bootstrap: str = ""
+    failing: dict[tuple[str, str], str] = field(default_factory=dict)
+    """By stage and the id of an inbox event: what becomes of the event there. `dropped`, or `dead letter`."""
 
     def send(self, *events: CloudEvent) -> None:
         """To validate, as if they had been in the inbox."""
         for event in events:
             assert self.stages["validate"].binary(event).status_code == 204
 
+    def publish(self, *events: CloudEvent) -> None:
+        """To the inbox, from where deliver() hands them on with their places."""
+        producer = Producer({"bootstrap.servers": self.bootstrap, "partitioner": "murmur2_random"})
+        for event in events:
+            producer.produce(topics.INBOX, event.data, event.key, headers=event.kafka_headers())
+            assert producer.flush(20) == 0
+
     def deliver(self) -> int:
-        """Hands on what is new in the topics, once, in sequence; returns how much it was.
+        """Hands on what is new in the topics, once, in sequence, with its place, as KafkaSource does; returns how much
+        it was.
 
         What a stage has published is in its topic before it answers.
         """
@@ -53,12 +65,22 @@ class Flow:
         self.tap.read_to_end()
         while self.delivered < len(self.tap.seen):
             topic, event = self.tap.seen[self.delivered]
+            partition, offset = self.tap.places[self.delivered]
             self.delivered += 1
             stage = STAGE_OF.get(topic)
             if stage is not None and event.subject.startswith(self.prefix):
-                assert self.stages[stage].binary(event).status_code == 204
+                place = {"knativekafkapartition": str(partition), "knativekafkaoffset": str(offset)}
+                self._hand_over(stage, event.with_extensions(**place))
                 count += 1
         return count
+
+    def _hand_over(self, stage: str, event: CloudEvent) -> None:
+        failure = self.failing.pop((stage, event.extensions.get("originid", event.id)), None)
+        if failure is None:
+            assert self.stages[stage].binary(event).status_code == 204
+        elif failure == "dead letter":
+            error = {"knativeerrordest": f"http://{stage}.orderflow.svc", "knativeerrorcode": "503"}
+            assert self.stages["park"].binary(event.with_extensions(**error)).status_code == 204
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Delivers until it is so."""
@@ -125,16 +147,18 @@ def flow(
     database: str,
     folder: Path,
     own: Callable[[str], dict[str, str]] = lambda _: {},
+    more: tuple[str, ...] = (),
     **of_query: str,
 ) -> Iterator[Flow]:
-    """own returns a stage's additional environment variables. These replace the common variables of the same name."""
+    """own returns a stage's additional environment variables. These replace the common variables of the same name. more
+    names further stages to start."""
     migrate(database)
     create_order_topics(bootstrap, 4)
     environment = {"KAFKA_BOOTSTRAP": bootstrap, "DATABASE_URL": database}
     with ExitStack() as stack:
         stages = {
             name: stack.enter_context(Stage(name, folder / f"{name}.log", **environment | own(name)))
-            for name in ("validate", "track", "shelve")
+            for name in ("validate", "track", "shelve", *more)
         }
         log = folder / "query.log"
         variables = {"KAFKA_BOOTSTRAP": bootstrap} | own("query") | of_query
@@ -142,4 +166,4 @@ def flow(
         query = stack.enter_context(httpx.Client(base_url=address, timeout=30, limits=NO_KEEPALIVE))
         tap = Tap(bootstrap, *STAGE_OF)
         stack.callback(tap.close)
-        yield Flow(stages, tap, query, database, folder)
+        yield Flow(stages, tap, query, database, folder, bootstrap=bootstrap)

@@ -90,7 +90,8 @@ class Order:
 
 @dataclass(frozen=True)
 class Entry:
-    """A ledger row; first and last are the versions that the event brought about."""
+    """A ledger row; first and last are the versions that the event brought about. replays were decided, former are the
+    digests of contents that an edit replaced."""
 
     order_id: str
     kind: str
@@ -99,6 +100,8 @@ class Entry:
     why: str = ""
     first: int | None = None
     last: int | None = None
+    replays: tuple[str, ...] = ()
+    former: tuple[str, ...] = ()
 
 
 @dataclass
@@ -119,9 +122,11 @@ class World:
     def take(self, event: ModelEvent) -> None:
         """What one delivery of the event must bring about."""
         entry = self.ledger.get(event.key)
-        if entry and not (event.replay and entry.outcome in {"parked", "refused"}):
+        undecided = event.replay and entry and event.replay not in entry.replays
+        if entry and not (undecided and entry.outcome in {"parked", "refused"}):
             if entry.digest != event.digest:
-                self.parked |= {event.parked_record("event_id_reused")}
+                if event.digest not in entry.former:
+                    self.parked |= {event.parked_record("event_id_reused")}
             elif entry.outcome == "parked":
                 self.parked |= {event.parked_record(entry.why)}
             return
@@ -131,6 +136,15 @@ class World:
                 pass
             last = self.orders[event.order_id].version
             self.ledger[event.key] = replace(self.ledger[event.key], first=first, last=last)
+        if event.replay:
+            self._remember(event, entry)
+
+    def _remember(self, event: ModelEvent, before: Entry | None) -> None:
+        replays, former = (before.replays, before.former) if before else ((), ())
+        if before and before.digest not in (event.digest, *former):
+            former = (*former, before.digest)
+        entry = replace(self.ledger[event.key], replays=(*replays, event.replay), former=former)
+        self.ledger[event.key] = entry
 
     def give_up(self, key: Key) -> None:
         """The event has waited too long."""
@@ -195,7 +209,10 @@ class World:
 
     def _enter(self, event: ModelEvent, outcome: str, why: str, version: int | None = None) -> None:
         kind = event.verdict or event.kind
-        self.ledger[event.key] = Entry(event.order_id, kind, event.digest, outcome, why, version, version)
+        now = self.ledger.get(event.key)
+        replays, former = (now.replays, now.former) if now else ((), ())
+        entry = Entry(event.order_id, kind, event.digest, outcome, why, version, version, replays, former)
+        self.ledger[event.key] = entry
         if outcome == "parked":
             self.parked |= {event.parked_record(why)}
 

@@ -19,7 +19,10 @@ TABLES = {
     "orders": """SELECT order_id, status, payment, total, captured, refunded, coalesce(resumes, ''), version, digest
                  FROM orders WHERE order_id = ANY(%s) AND status <> 'awaited'""",
     "ledger": """SELECT source, id, order_id, kind, digest, outcome, coalesce(reason ->> 'code', ''),
-                        first_version, last_version FROM ledger WHERE order_id = ANY(%s)""",
+                        first_version, last_version, array_to_string(replays, ' '),
+                        (SELECT string_agg(each, ' ' ORDER BY number) FROM unnest(former_digests)
+                         WITH ORDINALITY AS f (each, number) WHERE each NOT LIKE '2:%%')
+                 FROM ledger WHERE order_id = ANY(%s)""",
     "waiting": "SELECT source, id FROM waiting WHERE order_id = ANY(%s)",
     "overdue": "SELECT source, id FROM waiting WHERE order_id = ANY(%s) AND expires_at < now()",
     "history": """SELECT order_id, version, source, id, kind, status, payment, captured, refunded
@@ -89,6 +92,7 @@ def tables_of(world: World) -> Tables:
 def _columns(entry: Entry) -> tuple[Any, ...]:
     return (
         entry.order_id, entry.kind, entry.digest, entry.outcome, entry.why, entry.first, entry.last,
+        " ".join(entry.replays) or None, " ".join(entry.former) or None,
     )  # fmt: skip
 
 

@@ -9,7 +9,9 @@ from orderflow.actions.parked_event import ParkedEvent
 from orderflow.errors import Reason
 from orderflow.messaging import parked_event
 from orderflow.messaging.cloudevent import CloudEvent
+from orderflow.messaging.places import Place
 
+TOPIC_ID = "an-id-of-the-topic"
 PARKED_AT = datetime(2026, 11, 24, tzinfo=UTC)
 REQUEST = ActionRequest("r-1", "anna", "2026-11-24T10:00:00Z", "because")
 
@@ -33,5 +35,6 @@ def parked(event: CloudEvent, stage: str = "validate", code: str = "bad", **chan
         attributes=data.attributes | {"datacontenttype": data.content_type},
         payload=data.payload,
         parked_at=PARKED_AT,
+        place=Place(TOPIC_ID, data.partition or 0, data.offset or 0),
     )
     return replace(stored, **changes)

@@ -13,7 +13,10 @@ DEADLINE_SECONDS = 20
 
 
 class Tap:
-    """Reads topics from their beginning. It joins no group, which would take seconds."""
+    """Reads topics from their beginning. It joins no group, which would take seconds.
+
+    places has the partition and offset of each event in seen.
+    """
 
     def __init__(self, bootstrap: str, *topics: str) -> None:
         self._consumer = Consumer(
@@ -29,6 +32,7 @@ class Tap:
         places = [(topic, partition) for topic in topics for partition in known[topic].partitions]
         self._consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in places])
         self.seen: list[tuple[str, CloudEvent]] = []
+        self.places: list[tuple[int, int]] = []
 
     def close(self) -> None:
         self._consumer.close()
@@ -44,7 +48,11 @@ class Tap:
             assert time.monotonic() < deadline, "a topic was not read to its end in time"
             message = self._consumer.poll(0.2)
             if message is not None and message.error() is None:
-                self.seen.append((message.topic() or "", read(message)))
+                self._keep(message)
+
+    def _keep(self, message: Message) -> None:
+        self.seen.append((message.topic() or "", read(message)))
+        self.places.append((message.partition() or 0, message.offset() or 0))
 
     def _ends(self, places: list[TopicPartition], deadline: float) -> dict[tuple[str, int], int]:
         """By topic and partition. The admin client is used because requests of the consumer wait behind its fetches."""
@@ -69,7 +77,7 @@ class Tap:
             assert time.monotonic() < deadline, f"only {len(events)} of {how_many} events came"
             message = self._consumer.poll(0.2)
             if message is not None and message.error() is None:
-                self.seen.append((message.topic() or "", read(message)))
+                self._keep(message)
 
 
 def read(message: Message) -> CloudEvent:

@@ -77,10 +77,15 @@ def topic_ids(admin: AdminClient, topics: Sequence[str], timeout_seconds: float)
     ids: dict[str, str] = {}
     for topic, future in futures.items():
         try:
-            # librdkafka writes an id in base64, Kafka's own tools in its form for URLs.
-            ids[topic] = str(future.result().topic_id).replace("/", "_").replace("+", "-")
+            ids[topic] = _as_kafka_writes_it(str(future.result().topic_id))
         except KafkaException as error:
             if error.args[0].name() not in {"UNKNOWN_TOPIC_OR_PART", "TOPIC_AUTHORIZATION_FAILED"}:
                 raise
             log.warning("no id of a topic", extra={"topic": topic, "kafka_error": error.args[0].name()})
     return ids
+
+
+def _as_kafka_writes_it(topic_id: str) -> str:
+    """Kafka's own tools write an id in base64 for URLs, which is also what a place takes; librdkafka writes `+` and
+    `/`."""
+    return topic_id.replace("+", "-").replace("/", "_")

@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from support.events import paid, placed
-from support.parked_events import parked
+from support.events import event, order, paid, placed
+from support.parked_events import TOPIC_ID, parked
 
 from orderflow.actions import events, json_document, resend
 from orderflow.domain.rules import Rules
@@ -12,20 +12,92 @@ from orderflow.errors import PoisonError
 from orderflow.messaging import topics
 from orderflow.validate.handler import validate
 
+OWN_PLACE = f"{TOPIC_ID}:1:2"
+"""The place of the records that parked() makes."""
+
 
 @pytest.mark.parametrize(
-    ("stage", "topic"),
+    ("stage", "topic", "more"),
     [
-        ("validate", topics.INBOX),
-        ("track", topics.EVENTS),
-        ("notify", topics.STATUS),
-        ("shelve", topics.PARKED),
+        ("validate", topics.INBOX, {"firstplace": OWN_PLACE}),
+        ("notify", topics.STATUS, {}),
+        ("shelve", topics.PARKED, {}),
     ],
 )
-def test_a_replay_is_the_event_as_it_was_and_goes_where_it_failed(stage: str, topic: str) -> None:
+def test_a_replay_is_the_event_as_it_was_and_goes_where_it_failed(
+    stage: str, topic: str, more: dict[str, str]
+) -> None:
     sent = paid("o-1").with_extensions(partitionkey="o-1", sequence="7")
     where, again = resend.original_event(parked(sent, stage), "a-1")
-    assert (where, again) == (topic, sent.with_extensions(replay="a-1"))
+    assert (where, again) == (topic, sent.with_extensions(replay="a-1", **more))
+
+
+@pytest.mark.parametrize("stage", ["track", "audit"])
+@pytest.mark.parametrize("kind", ["placed", "paid", "held"])
+def test_what_track_parked_is_replayed_as_the_inbox_event_that_it_came_from(stage: str, kind: str) -> None:
+    data = order(order_id="o-1", shipping=400) if kind == "placed" else {"amount": 2900, "currency": "EUR"}
+    sent = event(kind, "o-1", {} if kind == "held" else data).with_extensions(sequence="7")
+    validated = validate(
+        sent.with_extensions(**delivery(5)).delivered_from("inbox-id"), Rules(), "validate-1"
+    )
+    where, again = resend.original_event(parked(validated, stage, topic=topics.EVENTS), "a-1")
+    assert (where, again.type, again.source, again.id) == (topics.INBOX, sent.type, sent.source, sent.id)
+    assert again.extensions == {
+        "partitionkey": "o-1",
+        "sequence": "7",
+        "replay": "a-1",
+        "firstplace": "inbox-id:0:5",
+    }
+    repeated = validate(again, Rules(), "validate-2").extensions
+    for name in ("origindigest", "contentdigest", "sequence"):
+        assert repeated[name] == validated.extensions[name]
+    assert (repeated["replay"], repeated["firstplace"]) == ("a-1", "inbox-id:0:5")
+
+
+def delivery(offset: int) -> dict[str, str]:
+    return {"knativekafkapartition": "0", "knativekafkaoffset": str(offset)}
+
+
+def test_a_first_place_stays_the_first_however_often_an_event_is_sent_again() -> None:
+    first = paid("o-1").with_extensions(firstplace="inbox-id:0:5", inboxplace="forged:0:1")
+    assert resend.original_event(parked(first), "a-2")[1].extensions["firstplace"] == "inbox-id:0:5"
+    republished = validate(first.with_extensions(**delivery(9)).delivered_from("inbox-id"), Rules())
+    assert republished.extensions["inboxplace"] == "inbox-id:0:9"
+    again = resend.original_event(parked(republished, "track"), "a-3")[1]
+    assert again.extensions["firstplace"] == "inbox-id:0:5"
+    unplaced = parked(paid("o-1").with_extensions(inboxplace="forged:0:1"), place=None)
+    assert "firstplace" not in resend.original_event(unplaced, "a-1")[1].extensions
+
+
+def test_an_overtaken_event_is_sent_again_without_its_first_place() -> None:
+    late = validate(paid("o-1").with_extensions(firstplace="inbox-id:0:5"), Rules())
+    overtaken = parked(late, "track", code="overtaken")
+    again = resend.original_event(overtaken, "a-1")[1]
+    edited = resend.edited_event(overtaken, resend.document(overtaken), "a-1")
+    for each in (again, edited):
+        assert each.extensions == {"partitionkey": "o-1", "replay": "a-1"}
+
+
+def test_an_event_of_the_events_topic_without_an_origin_can_only_be_edited() -> None:
+    with pytest.raises(PoisonError) as caught:
+        resend.original_event(parked(paid("o-1"), "track"), "a-1")
+    assert caught.value.reasons[0].field == "originsource"
+
+
+@pytest.mark.parametrize("changes", [{"subject": "o-2"}, {"source": "/elsewhere"}])
+def test_an_event_that_an_edit_gives_to_another_order_or_source_has_no_position_there(
+    changes: dict[str, Any],
+) -> None:
+    letter = parked(paid("o-1").with_extensions(sequence="7"))
+    document = resend.document(letter)
+    assert resend.edited_event(letter, document, "a-1").extensions == {
+        "partitionkey": "o-1",
+        "replay": "a-1",
+        "sequence": "7",
+        "firstplace": OWN_PLACE,
+    }
+    moved = resend.edited_event(letter, document | changes, "a-1")
+    assert moved.extensions == {"partitionkey": moved.subject, "replay": "a-1"}
 
 
 def test_a_replay_of_a_replay_carries_the_last_ones_id_only() -> None:
@@ -60,8 +132,8 @@ def test_what_cannot_be_sent_as_it_was_names_why(changes: dict[str, Any], field:
 
 
 def test_an_event_that_the_audit_parked_goes_to_the_topic_of_its_record() -> None:
-    of_the_audit = parked(paid("o-1"), stage="audit", topic=topics.EVENTS)
-    assert resend.original_event(of_the_audit, "a-1")[0] == topics.EVENTS
+    of_the_audit = parked(paid("o-1"), stage="audit", topic=topics.STATUS)
+    assert resend.original_event(of_the_audit, "a-1")[0] == topics.STATUS
 
 
 def test_a_verdict_is_edited_as_the_order_that_it_was_made_of() -> None:
@@ -96,9 +168,9 @@ def test_a_record_that_was_no_event_can_be_written_as_one() -> None:
     }
     odd = parked(paid("o-1"), attributes=foreign, payload=b'{"amount":2900,"currency":"EUR"}')
     document = resend.document(odd) | {"type": paid("o-1").type}
-    event = resend.edited_event(odd, document, "a-1")
-    assert (event.source, event.subject) == (events.SOURCE, "o-1")
-    assert event.id == resend.edited_event(odd, document, "a-2").id
+    edited = resend.edited_event(odd, document, "a-1")
+    assert (edited.source, edited.subject) == (events.SOURCE, "o-1")
+    assert edited.id == resend.edited_event(odd, document, "a-2").id
 
 
 @pytest.mark.parametrize("stage", ["notify", "shelve"])

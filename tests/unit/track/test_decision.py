@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 from support.events import event, order, paid, placed
+from support.tracked_order import TrackedOrder, after
 
 from orderflow.domain.lifecycle import Outcome
 from orderflow.domain.rules import Rules
 from orderflow.errors import PoisonError, Reason
 from orderflow.messaging import parked_event
 from orderflow.messaging.cloudevent import CloudEvent
+from orderflow.messaging.places import Place
 from orderflow.track import decision
 from orderflow.track.decision import Arrival, Plan, Snapshot
 from orderflow.validate.handler import validate
@@ -19,12 +21,6 @@ from orderflow.validate.handler import validate
 
 def arrival(sent: CloudEvent) -> Arrival:
     return decision.read(validate(sent, Rules()))
-
-
-def after(plan: Plan, known: Snapshot | None = None) -> Snapshot:
-    """What the database knows once a plan is written."""
-    before = known or Snapshot()
-    return Snapshot(plan.lock + 1, plan.state or before.state, plan.document, waiting=before.waiting)
 
 
 def test_a_placed_order_gives_an_order_a_row_of_history_a_row_of_the_ledger_and_an_announcement() -> None:
@@ -158,6 +154,200 @@ def test_a_stale_event_is_refused_and_recorded() -> None:
         (Outcome.REFUSED, "stale")
     ]
     assert (plan.announced, plan.parked) == ([], [])
+
+
+def codes(plan: Plan) -> list[str]:
+    return [json.loads(each.data)["reasons"][0]["code"] for each in plan.parked]
+
+
+def test_an_event_that_the_audit_publishes_again_after_a_later_one_was_decided_is_overtaken() -> None:
+    """Q1: held was dropped, released was refused as stale. Were held applied now, the order would be held for good."""
+    known = TrackedOrder()
+    known.take(placed("o-1"))
+    assert known.take(event("released", "o-1"), 7).outcome == "refused"
+    plan = known.take_late(event("held", "o-1"), 5)
+    assert (plan.outcome, codes(plan), plan.changes, plan.announced) == ("parked", ["overtaken"], [], [])
+    assert known.status == "accepted"
+
+
+def test_an_event_with_a_lower_sequence_than_a_decided_one_is_overtaken_wherever_it_lies() -> None:
+    known = TrackedOrder()
+    known.take(placed("o-1"))
+    known.take(event("released", "o-1"), sequence="2")
+    plan = known.take(event("held", "o-1"), sequence="1")
+    assert codes(plan) == ["overtaken"]
+    assert plan.entries[0].reason is not None
+    assert plan.entries[0].reason.field == "sequence"
+
+
+def test_events_of_another_source_overtake_nothing() -> None:
+    known = TrackedOrder()
+    known.take(placed("o-1"))
+    known.take(event("shipped", "o-1", source="/warehouse"), 7)
+    assert known.take_late(paid("o-1"), 5).outcome == "applied"
+
+
+def test_what_would_have_no_effect_anyway_is_refused_or_parked_for_its_own_reason() -> None:
+    known = TrackedOrder()
+    known.take(placed("o-1"))
+    known.take(event("shipped", "o-1"), 9)
+    assert known.take_late(event("packed", "o-1"), 5).outcome == "refused"
+    assert codes(known.take_late(event("cancelled", "o-1"), 6)) == ["forbidden_transition"]
+    assert codes(known.take_late(paid("o-1", amount=1), 7)) == ["amount_mismatch"]
+
+
+def test_an_event_that_would_only_wait_is_overtaken_too() -> None:
+    known = TrackedOrder()
+    known.take(placed("o-1"))
+    known.take(event("held", "o-1"), 7)
+    plan = known.take_late(event("packed", "o-1"), 5)
+    assert (codes(plan), plan.waits) == (["overtaken"], False)
+
+
+@pytest.mark.parametrize(
+    "later", [paid("o-1", amount=1), event("refunded", "o-1", {"amount": 1, "currency": "EUR"})]
+)
+def test_what_is_parked_or_waits_overtakes_nothing(later: CloudEvent) -> None:
+    known = TrackedOrder()
+    known.take(placed("o-1"))
+    assert known.take(later, 7).outcome in {"parked", "waiting"}
+    assert known.take_late(paid("o-1"), 5).outcome == "applied"
+
+
+def test_an_event_that_waited_in_its_sequence_is_not_overtaken_when_its_time_comes() -> None:
+    known = TrackedOrder()
+    known.take(placed("o-1"))
+    known.take(event("delivered", "o-1"), 5)
+    known.take(paid("o-1"), 6)
+    known.take(event("shipped", "o-1", source="/warehouse"), 7)
+    assert known.status == "delivered"
+
+
+@pytest.mark.parametrize("numbered", [True, False])
+@pytest.mark.parametrize(
+    ("first", "second", "end"),
+    [
+        (event("held", "o-1", id="b"), event("released", "o-1", id="a"), ("accepted", "unpaid")),
+        (
+            event("authorised", "o-1", {"amount": 2900, "currency": "EUR"}, id="b"),
+            event("declined", "o-1", id="a"),
+            ("accepted", "failed"),
+        ),
+    ],
+)
+def test_what_waited_within_one_second_follows_in_sequence_whatever_the_ids_are(
+    first: CloudEvent, second: CloudEvent, end: tuple[str, str], *, numbered: bool
+) -> None:
+    """T3 and T4. With a sequence, the events may even lie in the inbox the other way round."""
+    known = TrackedOrder()
+    if numbered:
+        known.take(second, sequence="2")
+        known.take(first, sequence="1")
+    else:
+        known.take(first)
+        known.take(second)
+    known.take(replace(placed("o-1"), source="/storefront"))
+    assert (known.status, known.payment) == end
+
+
+@pytest.mark.parametrize("carries_its_first_place", [True, False])
+def test_a_replay_is_decided_once_however_often_it_is_delivered(*, carries_its_first_place: bool) -> None:
+    """T1 and T2: a replay that was refused took effect when it was delivered once more, after later events."""
+    known = TrackedOrder()
+    known.take(placed("o-1"))
+    held = event("held", "o-1")
+    known.take(event("held", "o-1", source="/operators"))
+    assert known.take(held, 3).outcome == "refused"
+    again = {"replay": "a-1"} | ({"firstplace": "inbox-id:0:3"} if carries_its_first_place else {})
+    assert known.take(held, **again).outcome == "refused"
+    known.take(event("released", "o-1"))
+    known.take(paid("o-1"))
+    for _ in range(2):
+        plan = known.take(held, **again)
+        assert (plan.outcome, plan.announced, plan.parked) == ("duplicate", [], [])
+    assert (known.status, known.payment) == ("accepted", "paid")
+
+
+def test_each_replay_is_remembered_also_after_another_one() -> None:
+    known = TrackedOrder()
+    known.take(placed("o-1"))
+    wrong = paid("o-1", amount=1)
+    known.take(wrong, 5)
+    for replay in ("a-1", "a-2"):
+        assert codes(known.take_late(wrong, 5, replay=replay)) == ["amount_mismatch"]
+    entry = known.entries[wrong.source, wrong.id]
+    assert entry.replays == ("a-1", "a-2")
+    assert known.take_late(wrong, 5, replay="a-1").outcome == "duplicate"
+
+
+def test_a_replay_of_what_track_never_had_is_remembered_too() -> None:
+    known = TrackedOrder()
+    known.take(placed("o-1"))
+    known.take_late(event("shipped", "o-1"), 5, replay="a-1")
+    assert known.take_late(event("shipped", "o-1"), 5, replay="a-1").outcome == "refused"
+    late = event("packed", "o-1")
+    known.take_late(late, 5, replay="a-2")
+    assert known.entries[late.source, late.id].replays == ("a-2",)
+    assert known.take_late(late, 5, replay="a-2").outcome == "duplicate"
+
+
+def test_an_operator_applies_an_overtaken_event_by_replaying_it() -> None:
+    known = TrackedOrder()
+    known.take(placed("o-1"))
+    known.take(event("released", "o-1"), 7)
+    held = event("held", "o-1")
+    known.take_late(held, 5)
+    assert codes(known.take_late(held, 5, replay="a-1")) == ["overtaken"]
+    assert known.take(held, replay="a-2").outcome == "applied"
+    assert known.status == "held"
+    assert known.snapshot.decided[held.source].place == Place("inbox-id", 0, 7)
+
+
+def test_the_content_that_an_edit_replaced_is_a_duplicate_when_it_is_delivered_again() -> None:
+    known = TrackedOrder()
+    known.take(placed("o-1"))
+    wrong = paid("o-1", amount=1)
+    known.take(wrong, 5)
+    mended = known.take_late(replace(wrong, data=paid("o-1").data), 5, replay="a-1")
+    assert mended.outcome == "applied"
+    plan = known.take(wrong, 5)
+    assert (plan.outcome, plan.parked) == ("duplicate", [])
+    assert [each.id for each in plan.announced] == [each.id for each in mended.announced]
+    other = known.take(replace(wrong, data=paid("o-1", amount=2).data))
+    assert codes(other) == ["event_id_reused"]
+
+
+def without_content_digest(snapshot: Snapshot) -> Snapshot:
+    """As an older release wrote it."""
+    state = snapshot.state
+    return replace(
+        snapshot,
+        state=replace(state, content_digest="") if state else None,
+        entry=replace(snapshot.entry, content_digest="") if snapshot.entry else None,
+    )
+
+
+def test_a_row_without_a_content_digest_recognises_its_event_and_its_order() -> None:
+    sent = placed("o-1")
+    first = decision.plan(arrival(sent), Snapshot(), "r")
+    known = without_content_digest(replace(after(first), entry=first.entries[0]))
+    assert decision.plan(arrival(sent), known, "r").parked == []
+    again = decision.plan(arrival(replace(sent, id="another")), replace(known, entry=None), "r")
+    assert again.entries[0].reason is not None
+    assert again.entries[0].reason.code == "already_placed"
+    other = arrival(replace(sent, data=json.dumps(order(metadata={"gift": "yes"})).encode()))
+    assert codes(decision.plan(other, known, "r")) == ["event_id_reused"]
+
+
+def test_with_a_content_digest_an_event_is_known_again_although_its_origin_digest_differs() -> None:
+    """As where another release writes defaults that this one does not know."""
+    sent = placed("o-1")
+    first = decision.plan(arrival(sent), Snapshot(), "r")
+    known = replace(after(first), entry=first.entries[0])
+    newer = replace(arrival(sent), digest="with one more default")
+    assert decision.plan(newer, known, "r").parked == []
+    again = decision.plan(replace(newer, id="another"), replace(known, entry=None), "r")
+    assert [entry.outcome for entry in again.entries] == [Outcome.REFUSED]
 
 
 @pytest.mark.parametrize("missing", ["originsource", "originid", "origindigest"])

@@ -1,6 +1,7 @@
 """Validate as a pure function: the shop's rules, and what goes on to the events topic."""
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -9,10 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.events import event, order, paid, placed
 
+from orderflow.domain.events import parse
 from orderflow.domain.money import MAX_AMOUNT, MINOR_DIGITS, show
-from orderflow.domain.orders import Order
+from orderflow.domain.orders import Line, Order
 from orderflow.domain.rules import Article, Limits, Rules
 from orderflow.errors import PoisonError
+from orderflow.messaging import inbox_event
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.validate.handler import validate
 
 RULES = Rules(
@@ -187,3 +191,64 @@ def test_money_is_shown_with_its_currencys_digits() -> None:
     assert show(1234, "KWD") == "1.234 KWD"
     assert show(-5, "EUR") == "-0.05 EUR"
     assert {MINOR_DIGITS[code] for code in ("EUR", "JPY", "KWD")} == {2, 0, 3}
+
+
+class OrderOfTheNextRelease(Order):
+    """With one more optional field on an order and on its lines."""
+
+    class LineOfTheNextRelease(Line):
+        colour: str = "as shown"
+
+    lines: tuple[LineOfTheNextRelease, ...]  # type: ignore[assignment]
+    channel: str = "web"
+    notes: tuple[str, ...] = ()
+
+
+def content_digest(sent: CloudEvent) -> str:
+    return validate(sent, RULES).extensions["contentdigest"]
+
+
+def test_the_next_release_with_one_more_optional_field_computes_the_same_content_digest() -> None:
+    sent = placed("o-1", metadata={"b": "1", "a": "2"})
+    newer: Any = parse(OrderOfTheNextRelease, sent.data)
+    assert newer.channel == "web"
+    computed = inbox_event.content_digest(sent.type, sent.subject, newer)
+    assert computed == content_digest(sent)
+    assert re.fullmatch(r"2:[0-9a-f]{64}", computed)
+    with_value: Any = parse(
+        OrderOfTheNextRelease, json.dumps(json.loads(sent.data) | {"channel": "app"}).encode()
+    )
+    assert inbox_event.content_digest(sent.type, sent.subject, with_value) != computed
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"order_id": "o-1"},
+        {"tax": 0, "discount": 0, "metadata": {}},
+        {"billing_address": None, "order_id": None},
+    ],
+)
+def test_defaults_nulls_and_a_repeated_order_id_are_the_same_content(same: dict[str, Any]) -> None:
+    sent = placed("o-1")
+    written_out = replace(
+        sent, data=json.dumps(json.loads(sent.data) | same, indent=1, sort_keys=True).encode()
+    )
+    assert content_digest(written_out) == content_digest(sent)
+    line = {"sku": "MUG-BLUE", "quantity": 2, "unit_price": 1250}
+    assert content_digest(placed("o-1", lines=[line])) == content_digest(
+        placed("o-1", lines=[line | {"name": None}])
+    )
+
+
+def test_other_content_another_type_or_another_order_has_another_content_digest() -> None:
+    several = [
+        placed("o-1"),
+        placed("o-2"),
+        placed("o-1", metadata={"a": "b"}),
+        placed("o-1", shipping=0, total=2500),
+        event("held", "o-1"),
+        event("released", "o-1"),
+        event("released", "o-1", {"reason": "a slip"}),
+    ]
+    assert len({content_digest(each) for each in several}) == len(several)

@@ -44,6 +44,7 @@ ALTER TABLE orders
     ADD COLUMN decided        json,
     ADD COLUMN content_digest text;
 
+-- With partition and offset, topic_id is the place of the record that was parked.
 ALTER TABLE parked
     ADD COLUMN replayed_at timestamptz,
     ADD COLUMN topic_id    text NOT NULL DEFAULT '';
