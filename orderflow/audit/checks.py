@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from orderflow.audit.kafka_record import KafkaRecord, identity, read
 from orderflow.audit.report import RecordStatus
+from orderflow.domain.digests import Digests
 from orderflow.domain.lifecycle import Outcome
 from orderflow.errors import PoisonError
 from orderflow.messaging import inbox_event, topics
@@ -49,7 +50,7 @@ class InboxCheck:
         events = [_event(record) for record in records]
         entries = await self._store.ledger([(each.source, each.id) if each else ("", "") for each in events])
         statuses = [
-            _ledger_status(record, event, entry, _digest(event)) if event else RecordStatus.MISSING
+            _ledger_status(record, event, entry, _digests(event)) if event else RecordStatus.MISSING
             for record, event, entry in zip(records, events, entries, strict=True)
         ]
         _mark_duplicates([identity(record) for record in records], statuses)
@@ -72,9 +73,7 @@ class EventsCheck:
         origins = [(each.attribute("originsource"), each.attribute("originid")) for each in records]
         entries = await self._store.ledger(origins)
         statuses = [
-            _ledger_status(record, event, entry, record.attribute("origindigest"))
-            if event
-            else RecordStatus.MISSING
+            _ledger_status(record, event, entry, _origin_digests(record)) if event else RecordStatus.MISSING
             for record, event, entry in zip(records, events, entries, strict=True)
         ]
         _mark_duplicates(origins, statuses)
@@ -152,7 +151,7 @@ def _event(record: KafkaRecord) -> CloudEvent | None:
 
 
 def _ledger_status(
-    record: KafkaRecord, event: CloudEvent, entry: LedgerEntry | None, digest: str
+    record: KafkaRecord, event: CloudEvent, entry: LedgerEntry | None, digests: Digests
 ) -> RecordStatus:
     """The status of an event by the ledger's entry of its identity.
 
@@ -160,7 +159,9 @@ def _ledger_status(
     that has taken effect or waits needs no replay. A record that is younger than its event's entry was written after
     the event took effect, so it is a duplicate.
     """
-    if entry is None or digest not in {entry.digest, *entry.former_digests}:
+    if entry is None or not (
+        digests.same_content(entry.digests) or entry.former_digests.intersection(filter(None, digests))
+    ):
         return RecordStatus.MISSING
     replay = event.extensions.get("replay")
     if entry.outcome in {Outcome.PARKED, Outcome.REFUSED} and replay and replay not in entry.replays:
@@ -170,12 +171,17 @@ def _ledger_status(
     return _STATUSES[entry.outcome]
 
 
-def _digest(event: CloudEvent) -> str:
-    """The digest by which the ledger tells contents apart. Empty for an event that validate would park."""
+def _digests(event: CloudEvent) -> Digests:
+    """The digests by which the ledger tells contents apart. Empty for an event that validate would park."""
     try:
-        return inbox_event.digest_of(event)
+        return inbox_event.digests_of(event)
     except PoisonError:
-        return ""
+        return Digests("")
+
+
+def _origin_digests(record: KafkaRecord) -> Digests:
+    """Those that validate gave the event."""
+    return Digests(record.attribute("origindigest"), record.attribute("contentdigest"))
 
 
 def _mark_duplicates(identities: Sequence[Identity | None], statuses: list[RecordStatus]) -> None:

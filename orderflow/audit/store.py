@@ -13,6 +13,7 @@ from pydantic_core import to_json
 from orderflow.audit.gap_process import Gap
 from orderflow.audit.kafka_record import identity
 from orderflow.audit.log_changes import KnownLog
+from orderflow.domain.digests import Digests
 from orderflow.domain.lifecycle import Outcome
 from orderflow.errors import TransientError
 from orderflow.messaging.status_event import change_from_row
@@ -32,7 +33,7 @@ RUN_LOCK: Final = 0x0F11
 Row = dict[str, Any]
 
 _LEDGER: Final = """
-SELECT l.outcome, l.digest, l.replays, l.former_digests, l.recorded_at
+SELECT l.outcome, l.digest, l.content_digest, l.replays, l.former_digests, l.recorded_at
 FROM unnest(%(source)s::text[], %(id)s::text[]) WITH ORDINALITY AS e (source, id, n)
 LEFT JOIN ledger l ON l.source = e.source AND l.id = e.id ORDER BY e.n
 """
@@ -105,7 +106,7 @@ class LedgerEntry:
     """One row of the ledger."""
 
     outcome: Outcome
-    digest: str
+    digests: Digests
     replays: frozenset[str]
     former_digests: frozenset[str]
     recorded_at: datetime
@@ -159,7 +160,7 @@ class AuditStore:
         return [
             LedgerEntry(
                 Outcome(row["outcome"]),
-                row["digest"],
+                Digests(row["digest"], row["content_digest"] or ""),
                 frozenset(row["replays"] or ()),
                 frozenset(row["former_digests"] or ()),
                 row["recorded_at"],

@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Final
 
+from orderflow.domain.digests import Digests
 from orderflow.domain.events import INBOX, OrderPlaced, kind_of, parse
 from orderflow.errors import PoisonError, Reason
 from orderflow.messaging.cloudevent import derived_id
@@ -57,9 +58,12 @@ def content_digest(event_type: str, subject: str, fact: OrderPlaced | Update) ->
     return f"{_CONTENT_FORM}:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def digest_of(event: CloudEvent) -> str:
-    """The digest of an inbox event. Raises PoisonError where read() does."""
-    return digest(event.type, event.subject, normalised(read(event)))
+def digests_of(event: CloudEvent) -> Digests:
+    """The digests of an inbox event. Raises PoisonError where read() does."""
+    fact = read(event)
+    return Digests(
+        digest(event.type, event.subject, normalised(fact)), content_digest(event.type, event.subject, fact)
+    )
 
 
 def validated_id(source: str, event_id: str) -> str:
