@@ -13,7 +13,14 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from support.events import event, placed
 from support.tracked_order import TrackedOrder
 
@@ -238,7 +245,8 @@ def run(records: Iterable[Record]) -> OrderState | None:
     return state
 
 
-LateEvents.TestCase.settings = settings(
-    max_examples=300, stateful_step_count=30, deadline=None, derandomize=True
-)
-TestLateEvents = LateEvents.TestCase
+def test_late_events_leave_what_their_true_sequence_gives() -> None:
+    run_state_machine_as_test(
+        LateEvents,
+        settings=settings(max_examples=300, stateful_step_count=30, deadline=None, derandomize=True),
+    )
