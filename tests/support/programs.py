@@ -14,6 +14,7 @@ BUILT = ROOT / "build/tools"
 
 PACKAGES = {
     "chromium": "apt-get install chromium",
+    "kcat": "apt-get install kcat",
     "kn": "make test-tools",
     "prometheus": "apt-get install prometheus, or make test-tools",
     "promtool": "apt-get install prometheus, or make test-tools",

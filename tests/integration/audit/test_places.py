@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import Producer
 from support.events import event, paid, placed
 from support.pipeline import PARTITIONS, Pipeline
+from support.programs import program
 from support.waiting import until
 
 from orderflow.adapters.kafka.log import Log, partition_of
@@ -75,7 +76,19 @@ def test_a_committed_transaction_that_was_dropped_is_found(pipeline: Pipeline) -
 
 
 def put_with_a_header_that_is_no_utf8(pipeline: Pipeline, value: bytes) -> None:
-    command = ["kcat", "-P", "-b", pipeline.bootstrap, "-t", topics.INBOX, "-p", "0", "-H", b"\xff\xfe=1"]
+    """confluent-kafka's own producer takes no such name."""
+    command = [
+        program("kcat"),
+        "-P",
+        "-b",
+        pipeline.bootstrap,
+        "-t",
+        topics.INBOX,
+        "-p",
+        "0",
+        "-H",
+        b"\xff\xfe=1",
+    ]
     subprocess.run(command, input=value + b"\n", check=True, timeout=60)  # type: ignore[list-item]
 
 
