@@ -13,7 +13,7 @@ from orderflow.audit.report import Missing, Remedy
 from orderflow.domain.events import type_of
 from orderflow.errors import PoisonError, Reason
 from orderflow.messaging import parked_event, topics, trace_context
-from orderflow.messaging.places import FIRST_PLACE, Place
+from orderflow.messaging.places import FIRST_PLACE, INBOX_PLACE, Place
 
 if TYPE_CHECKING:
     from orderflow.audit.kafka_record import KafkaRecord
@@ -118,12 +118,18 @@ class Repairs:
 
 
 def _again(record: KafkaRecord, topic_id: str, event: CloudEvent) -> CloudEvent:
-    """The event to publish again. An inbox event keeps its first place, which says where in the sequence it belongs."""
+    """The event to publish again, with its first place, which says where in the sequence it belongs.
+
+    A replay without one stays so: an operator has decided that the event takes effect now.
+    """
     event = trace_context.relink(event)
-    if record.topic != topics.INBOX or FIRST_PLACE in event.extensions:
+    if FIRST_PLACE in event.extensions or "replay" in event.extensions:
         return event
-    place = Place(topic_id, record.partition, record.offset)
-    return event.with_extensions(**{FIRST_PLACE: str(place)})
+    if record.topic == topics.INBOX:
+        place = str(Place(topic_id, record.partition, record.offset))
+    else:
+        place = event.extensions.get(INBOX_PLACE, "")
+    return event.with_extensions(**{FIRST_PLACE: place}) if place else event
 
 
 def _missing(record: KafkaRecord, order_id: str, reason: Reason, remedy: Remedy) -> Missing:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeAlias
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, TypeAlias
 from uuid import uuid4
 
 from orderflow.audit.announcements import Announcements
@@ -17,7 +17,6 @@ from orderflow.audit.topic_audit import Tools, TopicAudit
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from datetime import timedelta
 
     from orderflow.adapters.kafka.log import Log
     from orderflow.audit.checks import Check, HasDueNotification
@@ -29,6 +28,10 @@ if TYPE_CHECKING:
 
 AuditRun: TypeAlias = "Callable[[], Awaitable[Report | None]]"
 """One run of the audit; None where another run is under way. Raises TransientError."""
+
+
+_ANSWER_TIME: Final = timedelta(minutes=15)
+"""For how long a replay may have no outcome while no stage is behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +106,19 @@ class Audit:
         await self._announcements.repair(
             report, datetime.now(UTC), self._options.settle_seconds, self._tools.deadline
         )
+        if not report.behind:
+            await self._reopen_unanswered_replays()
         report.finished_at = datetime.now(UTC)
         await self._store.end(report)
         return report
+
+    async def _reopen_unanswered_replays(self) -> None:
+        if parked_ids := await self._store.reopen(_ANSWER_TIME):
+            minutes = _ANSWER_TIME // timedelta(minutes=1)
+            self._report.notes.append(
+                f"{len(parked_ids)} replays have had no outcome for {minutes} minutes; "
+                "their parked events are open again"
+            )
 
     async def _expire_waits(self) -> int:
         expired = 0

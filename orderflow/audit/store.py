@@ -16,11 +16,12 @@ from orderflow.audit.log_changes import KnownLog
 from orderflow.domain.digests import Digests
 from orderflow.domain.lifecycle import Outcome
 from orderflow.errors import TransientError
+from orderflow.messaging import topics
 from orderflow.messaging.status_event import change_from_row
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from orderflow.audit.kafka_record import Identity, KafkaRecord
     from orderflow.audit.report import Report
@@ -93,6 +94,21 @@ _REPUBLISHED: Final = """
 INSERT INTO audit_republished AS r (topic, source, id) VALUES (%(topic)s, %(source)s, %(id)s)
 ON CONFLICT (topic, source, id) DO UPDATE SET times = r.times + 1, last_at = now() RETURNING times
 """
+_REOPEN: Final = """
+WITH unanswered AS (
+    SELECT p.id FROM parked p JOIN operator_actions a ON a.id = p.replay
+    CROSS JOIN LATERAL (
+        SELECT coalesce(a.detail ->> 'source', p.attributes ->> 'originsource', p.source) AS source,
+               coalesce(a.detail ->> 'event_id', p.attributes ->> 'originid', p.event_id) AS id) AS o
+    WHERE p.state = 'replayed' AND p.replayed_at < now() - %(age)s AND p.topic = ANY (%(topics)s)
+      AND NOT EXISTS (SELECT FROM ledger l WHERE l.source = o.source AND l.id = o.id
+                                             AND (p.replay = ANY (l.replays) OR l.outcome IN ('applied', 'waiting')))
+      AND NOT EXISTS (SELECT FROM parked q WHERE q.order_id = p.order_id AND q.returned = p.replay)
+)
+UPDATE parked SET state = 'open', returned = replay FROM unanswered u WHERE parked.id = u.id RETURNING parked.id
+"""
+"""A replay has its outcome where track decided it, where its event has taken effect or waits, or where it was parked
+again."""
 _BEGIN: Final = "INSERT INTO audit_runs (id, started_at) VALUES (%(id)s, %(started_at)s)"
 _KILLED: Final = "UPDATE audit_runs SET state = 'killed' WHERE state = 'running'"
 _END: Final = """
@@ -257,6 +273,12 @@ class AuditStore:
         """Records that the event is published again. Returns how often it has been, this time included."""
         values = {"topic": topic, "source": identity[0], "id": identity[1]}
         return int((await self._rows(_REPUBLISHED, values))[0]["times"])
+
+    async def reopen(self, age: timedelta) -> list[str]:
+        """Opens the parked events again whose replay or edit is older than age and has no outcome. Returns their
+        ids."""
+        values = {"age": age, "topics": [topics.INBOX, topics.EVENTS]}
+        return [row["id"] for row in await self._rows(_REOPEN, values)]
 
     async def last_serial(self) -> int:
         """The serial of the last change that any transaction has written or is writing."""

@@ -341,3 +341,33 @@ def test_records_that_nobody_accounts_for_are_counted_without_reading_any_log(pi
     pipeline.all_stages()
     run_audit(pipeline)
     assert count()["validate"] == 0
+
+
+@pytest.mark.parametrize(
+    ("age", "outcome", "state"),
+    [
+        pytest.param("1 hour", "", "open", id="lost"),
+        pytest.param("1 minute", "", "replayed", id="on its way"),
+        pytest.param("1 hour", "replays = '{r-1}'", "replayed", id="decided"),
+        pytest.param("1 hour", "outcome = 'applied'", "replayed", id="took effect before"),
+    ],
+)
+def test_a_replay_without_an_outcome_opens_its_parked_event_again(
+    pipeline: Pipeline, age: str, outcome: str, state: str
+) -> None:
+    pipeline.put(topics.INBOX, placed("asked"), paid("asked", amount=1))
+    pipeline.all_stages()
+    (parked,) = pipeline.rows(
+        "UPDATE parked SET state = 'replayed', replay = 'r-1', replayed_at = now() - %s::interval RETURNING id",
+        age,
+    )
+    pipeline.rows(
+        "INSERT INTO operator_actions (id, request, kind, order_id, parked_id, by, outcome, occurred_at)"
+        " VALUES ('r-1', 'r', 'replayed', 'asked', %s, 'ada', 'done', now()) RETURNING 1",
+        parked["id"],
+    )
+    if outcome:
+        pipeline.rows(f"UPDATE ledger SET {outcome} WHERE kind = 'paid' RETURNING 1")
+    report = run_audit(pipeline)
+    assert [row["state"] for row in pipeline.rows("SELECT state FROM parked")] == [state]
+    assert any("no outcome for 15 minutes" in note for note in report.notes) is (state == "open")
