@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         async def read(self, arrivals: Sequence[Arrival]) -> list[Snapshot]: ...
         async def write(self, plans: Sequence[Plan]) -> list[int]: ...
         def expired(self, limit: int) -> AbstractAsyncContextManager[list[CloudEvent]]: ...
+        async def remove_unplaced(self, limit: int) -> int: ...
 
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,8 @@ class Tracker:
         async with self._store.expired(MAX_SWEPT) as events:
             parked = [decision.expired(event, self._revision) for event in events]
             await self._publisher.publish(topics.PARKED, parked)
-            return len(parked)
+        await self._store.remove_unplaced(MAX_SWEPT)
+        return len(parked)
 
     async def _run(self, items: Sequence[_Item]) -> None:
         arrivals = [item.arrival for item in items]

@@ -61,7 +61,9 @@ WITH written AS (
     FROM written WHERE lock = 0 AND changed
     ON CONFLICT DO NOTHING RETURNING 1
 ), awaited AS (
-    INSERT INTO orders (order_id, lock, decided) SELECT order_id, 1, decided FROM written WHERE lock = 0 AND NOT changed
+    INSERT INTO orders (order_id, lock, decided)
+    -- A row that was removed and comes again has another lock, so that no reader of the first one writes to the second.
+    SELECT order_id, 1 + (random() * 1000000000)::integer, decided FROM written WHERE lock = 0 AND NOT changed
     ON CONFLICT DO NOTHING RETURNING 1
 ), moved AS (
     UPDATE orders o
@@ -144,6 +146,27 @@ UPDATE ledger l SET outcome = 'parked', reason = %(reason)s, revision = %(revisi
 FROM gone WHERE l.source = gone.source AND l.id = gone.id
 """
 
+UNPLACED: Final = """
+SELECT o.order_id, o.lock FROM orders o
+WHERE o.status = 'awaited' AND o.updated_at < now() - interval '1 day'
+  AND NOT EXISTS (SELECT FROM waiting w WHERE w.order_id = o.order_id)
+LIMIT %(limit)s
+"""
+"""Orders that were never placed, and that nothing waits for any more."""
+
+REMOVE_UNPLACED: Final = """
+WITH removed AS (
+    DELETE FROM orders o USING unnest(%(order_id)s::text[], %(lock)s::int[]) AS e (order_id, lock)
+    WHERE o.order_id = e.order_id AND o.lock = e.lock AND o.status = 'awaited'
+      AND NOT EXISTS (SELECT FROM waiting w WHERE w.order_id = o.order_id)
+    RETURNING o.order_id
+), forgotten AS (
+    DELETE FROM order_search s USING removed r WHERE s.order_id = r.order_id
+)
+SELECT count(*) AS removed FROM removed
+"""
+"""A statement of its own after UNPLACED: whoever begins to wait in between changes the lock, or is seen."""
+
 
 class OrderStore:
     """The ledger, the orders, their history and the waiting events, as track needs them."""
@@ -179,6 +202,17 @@ class OrderStore:
                 keys = {"source": [row["source"] for row in rows], "id": [row["id"] for row in rows]}
                 reason = json.dumps(_reason_row(WAITED_TOO_LONG))
                 await connection.execute(EXPIRE, keys | {"reason": reason, "revision": self._revision})
+
+    async def remove_unplaced(self, limit: int) -> int:
+        """Removes the rows of orders that were never placed, a day after the last event for them came. Returns how
+        many. Their events stay in the ledger."""
+        async with self._database.connection() as connection:
+            rows = await (await connection.execute(UNPLACED, {"limit": limit})).fetchall()
+            if not rows:
+                return 0
+            keys = {name: [row[name] for row in rows] for name in ("order_id", "lock")}
+            row = await (await connection.execute(REMOVE_UNPLACED, keys)).fetchone()
+        return row["removed"] if row else 0
 
 
 def read_values(arrivals: Sequence[Arrival]) -> Row:

@@ -235,6 +235,37 @@ def test_what_waits_too_long_is_parked(database: str) -> None:
     assert rows(database, "SELECT 1 FROM waiting WHERE order_id = %s", "vain") == []
 
 
+def test_an_order_that_was_never_placed_leaves_no_row_a_day_after_its_last_event(database: str) -> None:
+    def known() -> set[str]:
+        return {
+            name
+            for name in ("never", "lately", "still")
+            if rows(database, "SELECT 1 FROM orders WHERE order_id = %s", name)
+        }
+
+    async def wait_in_vain(store: OrderStore) -> None:
+        hasty = OrderStore(store._database, revision="r", waiting=Waiting(hours=0.0000001))
+        tracker = Tracker(hasty, RecordingPublisher(), places(), "r")
+        for name in ("never", "lately", "still"):
+            await tracker.handle(validated(paid(name)))
+        await tracker.sweep()
+        patient = Tracker(store, RecordingPublisher(), places(), "r")
+        await patient.handle(validated(event("packed", "still")))
+        for name in ("never", "still"):
+            rows(
+                database,
+                "UPDATE orders SET updated_at = now() - interval '2 days' WHERE order_id = %s RETURNING 1",
+                name,
+            )
+        await tracker.sweep()
+        assert known() == {"lately", "still"}
+        assert rows(database, "SELECT 1 FROM order_search WHERE order_id = %s", "never") == []
+        await patient.handle(validated(placed("never")))
+
+    asyncio.run(with_store(database, wait_in_vain))
+    assert end(database, "never") == ("accepted", "unpaid")
+
+
 def test_a_mended_replay_takes_effect_once_and_what_waited_for_it_follows(database: str) -> None:
     publisher = RecordingPublisher()
     wrong = paid("mended", amount=1)

@@ -101,6 +101,9 @@ class Worker:
         self.fault.strike("after commit")
         return serials
 
+    async def remove_unplaced(self, most: int) -> int:
+        return await self._store.remove_unplaced(most)
+
     @asynccontextmanager
     async def expired(self, most: int) -> AsyncIterator[list[CloudEvent]]:
         self.fault.strike("before read")

@@ -40,6 +40,10 @@ class Rows:
             raise self.failures.pop(0)
         return []
 
+    async def remove_unplaced(self, most: int) -> int:
+        self.calls.append("removed")
+        return 0
+
     @asynccontextmanager
     async def expired(self, most: int) -> AsyncIterator[list[CloudEvent]]:
         self.calls.append("locked")
@@ -110,7 +114,7 @@ async def test_the_sweep_parks_before_it_deletes_and_deletes_nothing_that_it_cou
     rows = Rows(calls)
     rows.early = [validated(event("packed", "o-1"))]
     assert await Tracker(rows, Topics(calls), places(), "r").sweep() == 1
-    assert calls == ["locked", f"{topics.PARKED} o-1", "deleted"]
+    assert calls == ["locked", f"{topics.PARKED} o-1", "deleted", "removed"]
     calls.clear()
     with pytest.raises(TransientError):
         await Tracker(rows, Topics(calls, refuses=topics.PARKED), places(), "r").sweep()
