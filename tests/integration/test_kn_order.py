@@ -304,7 +304,7 @@ def test_the_last_audit_is_shown_and_its_state_is_the_exit_code(shop: Flow) -> N
         "started_at": "2026-11-24T10:00:00Z",
         "finished_at": "2026-11-24T10:00:01Z",
         "records": 1,
-        "topics": {"orders.inbox.v1": TopicReport(read=1).as_dict()},
+        "topics": {"orders.inbox.v1": TopicReport(judged=1).as_dict()},
         "changes": 0,
         "waits_expired": 0,
         "missing_count": 0,

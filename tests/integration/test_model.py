@@ -21,7 +21,7 @@ from orderflow.errors import TransientError
 from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.validate.handler import validate
 
-PROFILES = {"quick": (400, 30), "deep": (10_000, 50)}
+PROFILES = {"quick": (150, 30), "deep": (10_000, 50)}
 """Examples and steps of each profile. HYPOTHESIS_PROFILE selects one."""
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "quick")
 

@@ -20,7 +20,7 @@ from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.notify import due
 from orderflow.notify.settings import NotificationSettings
 
-PROFILES = {"quick": (250, 20), "deep": (5000, 40)}
+PROFILES = {"quick": (120, 20), "deep": (5000, 40)}
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "quick")
 LEASE_SECONDS = 600.0
 

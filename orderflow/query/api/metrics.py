@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from orderflow.domain.attention import STUCK_CODES
 from orderflow.domain.deadlines import SEQUENCE_GAP, WAITING_EXPIRES
+from orderflow.messaging.parked_event import TOPIC_OF
 from orderflow.query.store.statistics import Need
 
 if TYPE_CHECKING:
@@ -129,13 +130,17 @@ def of_audit(run: dict[str, Any] | None) -> str:
 
 
 def of_places(unaccounted: Sequence[Unaccounted]) -> str:
+    """Every stage has a sample: a missing sample would look the same as no data."""
+    counts = dict.fromkeys(TOPIC_OF.items(), 0) | {
+        (each.stage, each.topic): each.count for each in unaccounted
+    }
     return _text(
         "orderflow",
         [
             (
                 "unaccounted_records",
                 "Records since the last audit that are not handled while a later one of their partition is.",
-                [({"stage": each.stage, "topic": each.topic}, each.count) for each in unaccounted],
+                [({"stage": stage, "topic": topic}, count) for (stage, topic), count in counts.items()],
             )
         ],
     )

@@ -16,9 +16,15 @@ UNACCOUNTED: Final = """
 SELECT h.stage, h.topic, sum(greatest(0, upper(h.offsets) - a.judged) - (
            SELECT coalesce(sum(upper(r) - lower(r)), 0)
            FROM unnest(h.offsets * int8multirange(int8range(a.judged, NULL))) AS r))::bigint AS count
-FROM handled h JOIN audit_logs a USING (topic_id, partition) GROUP BY 1, 2 ORDER BY 1, 2
+FROM handled h
+LEFT JOIN LATERAL (
+    SELECT coalesce(max(l.judged), 0) AS judged FROM audit_logs l
+    WHERE l.topic_id = h.topic_id AND l.partition = h.partition
+) AS a ON true
+GROUP BY 1, 2 ORDER BY 1, 2
 """
-"""Above what the last audit has judged. A record that is on its way while a later one is done counts too."""
+"""Above what the last audit has judged; all where there was no audit. A record that is on its way while a later one is
+done counts too."""
 
 
 @dataclass(frozen=True, slots=True)
