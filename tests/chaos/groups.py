@@ -62,6 +62,19 @@ class Groups:
             for answer in requests.values():
                 answer.result(_SECONDS)
 
+    def set_offset(self, stage: str, partition: int, offset: int) -> None:
+        """Nobody may be a member of the group."""
+        place = TopicPartition(STAGES[stage], partition, offset)
+        request = ConsumerGroupTopicPartitions(f"orderflow-{stage}", [place])
+        for answer in self._admin.alter_consumer_group_offsets([request], request_timeout=_SECONDS).values():
+            answer.result(_SECONDS)
+
+    def end_of(self, stage: str, partition: int) -> int:
+        return self._ends(STAGES[stage])[partition]
+
+    def committed_by(self, stage: str) -> dict[int, int]:
+        return self._committed(stage, list(self._ends(STAGES[stage])))
+
     async def until_settled(self, seconds: float) -> None:
         """Until every stage has had all there is. Raises NotSettledError, with the lag of each stage."""
         deadline = asyncio.get_running_loop().time() + seconds

@@ -54,6 +54,37 @@ async def stops_and_wakes_up_late(run: Run) -> None:
                 run.missed.append("the late writer met no conflict")
 
 
+async def die_again_and_again(run: Run) -> None:
+    """Nothing else fails. The audit runs all the time. It looks again at places that a killed process had not
+    written, and none of them is missing."""
+    ended = asyncio.Event()
+    auditing = asyncio.create_task(_audit_again_and_again(run, ended))
+    try:
+        await run.mid_load()
+        with run.fault():
+            for _ in range(run.scenario.runs):
+                await pause(run.rolls.uniform(0.3, 2.0))
+                stages = [
+                    each for each in ("validate", "track", "notify", "shelve") if run.shop.instances(each)
+                ]
+                if stages:
+                    process_id, _ = run.rolls.choice(run.shop.instances(run.rolls.choice(stages)))
+                    end(process_id)
+    finally:
+        ended.set()
+        await auditing
+    await run.settle()
+    await run.audit()
+    if not sum(each.looked_at for each in run.findings):
+        run.missed.append("every place had been written, so that the audit had nothing to look at again")
+
+
+async def _audit_again_and_again(run: Run, ended: asyncio.Event) -> None:
+    while not ended.is_set():
+        await run.audit()
+        await pause(2.0)
+
+
 async def eight_at_once(run: Run) -> None:
     """Every event of the topic goes to eight processes at one moment, and to one of them through the delivery."""
     await run.shop.apply("track", processes=_WORKERS)
@@ -140,6 +171,7 @@ SCENARIOS = [
         2,
         IN_FLIGHT,
     ),
+    Scenario("stages-die", "kill -9 of a stage, again and again", die_again_and_again, 24, IN_FLIGHT),
     Scenario("track-late-writer", "SIGSTOP of track past the timeout", stops_and_wakes_up_late, 2),
     Scenario("eight-workers", "every event to 8 workers at once", eight_at_once, kinds=_COUNTED),
 ]
