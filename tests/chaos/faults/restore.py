@@ -11,12 +11,12 @@ from psycopg import sql
 
 from tests.chaos import manifests
 from tests.chaos.errors import FaultError
-from tests.chaos.scenario import Run, Scenario, pause
+from tests.chaos.scenario import Run, Scenario
+from tests.chaos.waiting import until
 
 _PROGRAMS = POSTGRES_VERSIONS[max(POSTGRES_VERSIONS)]
 _SINCE_THE_BACKUP = 60
-_IDLE_SECONDS = 3.0
-"""Until the stages have written the places of what they handled last."""
+_WRITERS = ("validate", "track", "notify", "shelve")
 _NOTIFIED = "SELECT count(*) FROM notifications WHERE finished_at IS NOT NULL"
 
 
@@ -28,7 +28,7 @@ async def database_is_restored(run: Run) -> None:
     await run.load.until_sent(_SINCE_THE_BACKUP)
     with run.fault():
         await shop.delivery.stop_all()
-        await pause(_IDLE_SECONDS)
+        await until(lambda: not any(map(shop.instances, _WRITERS)), "stages without processes", seconds=120)
         before = _notified(shop.database)
         await asyncio.to_thread(_make_empty, shop.database)
         await _restore(shop.database, backup)
