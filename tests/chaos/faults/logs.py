@@ -119,7 +119,8 @@ def made_anew(topic: str, away: tuple[str, ...]) -> Callable[[Run], Awaitable[No
 
 
 def _delete(bootstrap: str, topic: str) -> None:
-    for future in admin_client(bootstrap).delete_topics([topic]).values():
+    admin = admin_client(bootstrap)
+    for future in admin.delete_topics([topic], operation_timeout=_SECONDS).values():
         future.result(_SECONDS)
 
 
