@@ -1,6 +1,7 @@
 """How far the stages have come, read from Kafka, because the process that delivers may be dead."""
 
 import asyncio
+import time
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -83,7 +84,15 @@ class Groups:
             answer.result(_SECONDS)
 
     def end_of(self, stage: str, partition: int) -> int:
-        return self._ends(STAGES[stage])[partition]
+        """Raises KafkaException where Kafka does not answer in time; a broker that has just started asks for patience."""
+        deadline = time.monotonic() + _SECONDS
+        while True:
+            try:
+                return self._ends(STAGES[stage])[partition]
+            except KafkaException:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_LOOK_SECONDS)
 
     def committed_by(self, stage: str) -> dict[int, int]:
         return self._committed(stage, list(self._ends(STAGES[stage])))
