@@ -84,7 +84,7 @@ class Groups:
             answer.result(_SECONDS)
 
     def end_of(self, stage: str, partition: int) -> int:
-        """Raises KafkaException where Kafka does not answer in time; a broker that has just started asks for patience."""
+        """Raises KafkaException where Kafka does not answer in time. A broker that has just started is asked again."""
         deadline = time.monotonic() + _SECONDS
         while True:
             try:
