@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.chaos.faults import delivery, poison, servers, shapes, stages
+from tests.chaos.faults import delivery, logs, poison, restore, servers, shapes, stages
 from tests.chaos.runner import Result, execute
 from tests.chaos.scenario import Scenario
 from tests.chaos.shop import Shop
@@ -25,6 +25,8 @@ SCENARIOS = [
     *delivery.SCENARIOS,
     *servers.SCENARIOS,
     *shapes.SCENARIOS,
+    *logs.SCENARIOS,
+    *restore.SCENARIOS,
     *poison.SCENARIOS,
 ]
 _SEEDS = 1_000_000

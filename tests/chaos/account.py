@@ -55,6 +55,9 @@ _EFFECTS = {
         SELECT h.source || ' ' || h.id FROM history h
         WHERE NOT EXISTS (
             SELECT 1 FROM ledger l WHERE l.source = h.source AND l.id = h.id AND l.outcome = 'applied')""",
+    "decided though nobody sent it": """
+        SELECT source || ' ' || id FROM ledger l
+        WHERE NOT EXISTS (SELECT 1 FROM sent s WHERE s.source = l.source AND s.id = l.id)""",
     "versions not in sequence": """
         SELECT o.order_id FROM orders o LEFT JOIN history h USING (order_id) GROUP BY o.order_id
         HAVING o.version <> count(h.version) OR (count(h.version) > 0
@@ -81,6 +84,7 @@ class Account:
     losses: int = 0
     effects_twice: int = 0
     sent_twice: int = 0
+    most_sent: int = 0
     parks_due: int = 0
     parks_found: int = 0
     parked_wrongly: int = 0
@@ -103,6 +107,7 @@ def account(journal: Journal, database: str, prefix: str, before: list[str]) -> 
     result.sent_twice = journal.number("SELECT sum(times - 1) FROM received") + _count(
         journal, _UNASKED, result
     )
+    result.most_sent = journal.number("SELECT max(times) FROM received")
     result.parks_due = journal.number("SELECT sum(parks) FROM scenarios") + journal.number(
         "SELECT count(*) FROM poison"
     )

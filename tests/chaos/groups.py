@@ -1,11 +1,13 @@
 """How far the stages have come, read from Kafka, because the process that delivers may be dead."""
 
 import asyncio
+import time
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from orderflow.adapters.kafka.log import committed_offsets
+from orderflow.adapters.kafka.log import Log, committed_offsets
+from orderflow.errors import TransientError
 from orderflow.messaging import topics
 from tests.chaos.errors import NotSettledError
 
@@ -18,18 +20,30 @@ STAGES = {
 """In the order of the way: a stage that is at its end after the one before it was, has had everything."""
 _SECONDS = 10.0
 _LOOK_SECONDS = 0.25
+_FEW = 50
 
 
 class Groups:
     def __init__(self, bootstrap: str) -> None:
         self._config = {"bootstrap.servers": bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 500}
         self._admin = AdminClient(self._config)
+        self._log = Log(self._config)
 
     def lag(self, stage: str) -> int:
-        """Records of the stage's topic that its group has not confirmed. Raises KafkaException."""
-        ends = self._ends(STAGES[stage])
+        """Records of the stage's topic that its group has not confirmed. Raises KafkaException, TransientError.
+
+        A group never confirms the marker of a transaction at the end of a log, because no record follows it. So where
+        few offsets are left, the records at them are counted.
+        """
+        topic = STAGES[stage]
+        ends = self._ends(topic)
         committed = self._committed(stage, list(ends))
-        return sum(end - max(committed.get(partition, 0), 0) for partition, end in ends.items())
+        behind = {p: (first, end) for p, end in ends.items() if (first := max(committed.get(p, 0), 0)) < end}
+        offsets = sum(end - first for first, end in behind.values())
+        stable = {p: each.end for p, each in self._log.offset_ranges(topic).items()} if behind else {}
+        if offsets > _FEW or any(end > stable[p] for p, (_, end) in behind.items()):
+            return offsets
+        return sum(len(messages) for messages in self._log.read(topic, behind)) if behind else 0
 
     def _ends(self, topic: str) -> dict[int, int]:
         partitions = self._admin.list_topics(topic, timeout=_SECONDS).topics[topic].partitions
@@ -62,6 +76,27 @@ class Groups:
             for answer in requests.values():
                 answer.result(_SECONDS)
 
+    def set_offset(self, stage: str, partition: int, offset: int) -> None:
+        """Nobody may be a member of the group."""
+        place = TopicPartition(STAGES[stage], partition, offset)
+        request = ConsumerGroupTopicPartitions(f"orderflow-{stage}", [place])
+        for answer in self._admin.alter_consumer_group_offsets([request], request_timeout=_SECONDS).values():
+            answer.result(_SECONDS)
+
+    def end_of(self, stage: str, partition: int) -> int:
+        """Raises KafkaException where Kafka does not answer in time. A broker that has just started is asked again."""
+        deadline = time.monotonic() + _SECONDS
+        while True:
+            try:
+                return self._ends(STAGES[stage])[partition]
+            except KafkaException:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_LOOK_SECONDS)
+
+    def committed_by(self, stage: str) -> dict[int, int]:
+        return self._committed(stage, list(self._ends(STAGES[stage])))
+
     async def until_settled(self, seconds: float) -> None:
         """Until every stage has had all there is. Raises NotSettledError, with the lag of each stage."""
         deadline = asyncio.get_running_loop().time() + seconds
@@ -70,6 +105,8 @@ class Groups:
                 lags = await asyncio.to_thread(self.lags)
             except KafkaException as error:
                 lags = {error.args[0].name(): 1}
+            except TransientError as error:
+                lags = {str(error): 1}
             if not any(lags.values()):
                 return
             if asyncio.get_running_loop().time() > deadline:

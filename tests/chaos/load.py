@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+from collections import deque
 from collections.abc import Iterator
 
 import aiohttp
@@ -22,6 +23,8 @@ _AGAIN_SECONDS = 0.2
 _AT_ONCE = 500
 """Scenarios side by side. While intake does not accept, no more are begun."""
 _PATIENCE_SECONDS = 180.0
+_REMEMBERED = 5000
+"""Messages that can be sent again."""
 
 
 class Load:
@@ -37,10 +40,16 @@ class Load:
     ) -> None:
         self.scenario_count = 0
         self.paused = False
+        self.connected = asyncio.Event()
+        """While it is not set, producers wait before they send or repeat anything."""
+        self.connected.set()
+        self._recent: deque[tuple[float, str, Message]] = deque(maxlen=_REMEMBERED)
         self._intake = intake
         self._journal = journal
         self._scenarios = scenarios
         self._pause = 1 / per_second
+        self._always = asyncio.Event()
+        self._always.set()
         self._ending = False
         self._open_scenarios = 0
         self._publisher = KafkaPublisher(KafkaSettings(kafka_bootstrap=bootstrap, k_revision="storefront"))
@@ -76,34 +85,51 @@ class Load:
         await until(lambda: self.scenario_count >= target, f"{more} more orders", seconds=_PATIENCE_SECONDS)
 
     async def send(self, scenario: OrderScenario) -> None:
-        self._begin(scenario)
+        self.expect(scenario)
         for message in scenario.messages:
             began = now()
             identity = await self._send(message)
             self._journal.confirm(identity, scenario.order_id, began)
+            self._recent.append((began, scenario.order_id, message))
+
+    async def send_again(self, since: float) -> None:
+        """Sends everything confirmed since then once more, with the same ids and in the sequence of each order, as
+        docs/how-to/backup.md asks producers to. Those that are not connected go on only after it."""
+        messages: dict[str, list[Message]] = {}
+        for began, order_id, message in list(self._recent):
+            if began >= since:
+                messages.setdefault(order_id, []).append(message)
+        await asyncio.gather(*(self._repeat(each) for each in messages.values()))
+
+    async def _repeat(self, messages: list[Message]) -> None:
+        for message in messages:
+            await self._send(message, self._always)
 
     async def send_at_once(self, scenarios: list[OrderScenario]) -> None:
         """Publishes all events to the inbox topic at once. Kafka keeps the sequence of an order's events."""
         for scenario in scenarios:
-            self._begin(scenario)
+            self.expect(scenario)
         events = [message.event for scenario in scenarios for message in scenario.messages]
         began = now()
         await self._publish([event.with_extensions(partitionkey=event.subject) for event in events])
         for event in events:
             self._journal.confirm((event.source, event.id), event.subject, began)
 
-    def _begin(self, scenario: OrderScenario) -> None:
+    def expect(self, scenario: OrderScenario) -> None:
+        """Its order has to end where the scenario says."""
         self.scenario_count += 1
         self._journal.add_scenario(scenario, _recipient(scenario))
 
-    async def _send(self, message: Message) -> tuple[str, str]:
+    async def _send(self, message: Message, connected: asyncio.Event | None = None) -> tuple[str, str]:
+        connected = connected or self.connected
         event = message.event
         if message.transport is Transport.KAFKA:
-            await self._publish([event.with_extensions(partitionkey=event.subject)])
+            await self._publish([event.with_extensions(partitionkey=event.subject)], connected)
             return event.source, event.id
         path, body, headers, identity = request_of(message)
         deadline = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
         while asyncio.get_running_loop().time() < deadline:
+            await connected.wait()
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                 async with self._http.post(f"{self._intake}{path}", data=body, headers=headers) as answer:
                     if answer.status == ACCEPTED:
@@ -113,9 +139,10 @@ class Load:
             await asyncio.sleep(_AGAIN_SECONDS)
         raise FaultError(f"intake did not take an event of {event.subject}")
 
-    async def _publish(self, events: list) -> None:
+    async def _publish(self, events: list, connected: asyncio.Event | None = None) -> None:
         deadline = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
         while True:
+            await (connected or self.connected).wait()
             try:
                 await self._publisher.publish(topics.INBOX, events)
             except TransientError:

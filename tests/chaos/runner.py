@@ -11,30 +11,32 @@ from tests.chaos.endless_scenarios import endless_scenarios
 from tests.chaos.groups import Groups
 from tests.chaos.journal import Journal
 from tests.chaos.load import Load
-from tests.chaos.scenario import Run, Scenario
+from tests.chaos.scenario import AUDITS, Run, Scenario
 from tests.chaos.shop import Shop
 
 ORDERS_PER_SECOND = 10.0
 _AFTER = 20
 """Orders that are sent once the fault is over."""
-_AUDITS = 8
 
 
 @dataclass
 class Result:
-    """faults are sentences: why the scenario did not pass. republished is what the audit made good."""
+    """faults are sentences: why the scenario did not pass. republished is what the audit made good, false_alarms what
+    it called missing although the effect was there."""
 
     scenario: Scenario
     account: Account = field(default_factory=Account)
     recovered: float | None = None
     republished: int = 0
+    false_alarms: int = 0
+    notified_again: int = 0
     faults: list[str] = field(default_factory=list)
     hung: bool = False
 
     @property
     def allowed(self) -> int:
         """Notifications that may have gone out twice."""
-        return self.scenario.copies * self.scenario.runs
+        return self.scenario.copies * self.scenario.runs + self.notified_again
 
     @property
     def passed(self) -> bool:
@@ -72,6 +74,8 @@ async def examine(run: Run, result: Result, before: list[str]) -> None:
     result.account = account(run.journal, run.shop.database, run.prefix, before)
     if run.times:
         result.recovered = max(recovered_after(run.journal, *times) for times in run.times)
+    result.notified_again = run.notified_again
+    _judge_audits(run, result)
     _judge(result)
     result.faults += run.missed
 
@@ -97,23 +101,35 @@ async def _under_load(run: Run) -> None:
 
 async def _audit(run: Run, result: Result) -> None:
     """Runs the audit until it finds nothing missing; where nothing can have been dropped, at once."""
-    for _ in range(_AUDITS):
-        finding = await audit.run(run.shop)
-        if finding.code == audit.COMPLETE:
-            return
-        if finding.code == audit.MISSING:
-            result.republished += finding.missing
-            if not run.scenario.mends:
-                named = [
-                    f"{each['topic']} {each['reason']} {each['id']}" for each in finding.report["missing"]
-                ]
-                result.faults.append(f"the audit found missing: {', '.join(named[:5])}")
-        elif not finding.report:
-            result.faults.append(f"the audit ended with {finding.code}: {finding.trouble}")
+    for _ in range(AUDITS):
+        finding = await run.audit()
+        if finding.code == audit.COMPLETE or not finding.report:
             return
         await run.groups.until_settled(run.scenario.settle_seconds)
-    state = finding.report.get("state")
-    result.faults.append(f"after {_AUDITS} runs the audit still says {state}: {finding.report.get('notes')}")
+    result.faults.append(f"after {AUDITS} runs the audit still says {finding.state}: {finding.notes}")
+
+
+def _judge_audits(run: Run, result: Result) -> None:
+    """Every run of the audit, those under load too."""
+    scenario = run.scenario
+    for finding in run.findings:
+        if not finding.report:
+            result.faults.append(f"the audit ended with {finding.code}: {finding.trouble}")
+        result.republished += finding.missing
+        if finding.missing and not scenario.mends:
+            missing = [f"{each['topic']} {each['reason']} {each['id']}" for each in finding.report["missing"]]
+            result.faults.append(f"the audit found missing: {', '.join(missing[:5])}")
+        if finding.state == "unjudged" and not scenario.names:
+            result.faults.append(f"the audit could not judge everything: {finding.notes}")
+    result.false_alarms = len(run.false_alarms)
+    if run.false_alarms:
+        result.faults.append(
+            f"{len(run.false_alarms)} falsely called missing: {', '.join(run.false_alarms[:5])}"
+        )
+    naming = [each for each in run.findings if any(scenario.names in note for note in each.notes)]
+    if scenario.names and (len(naming) != 1 or naming[0].code == audit.COMPLETE):
+        states = ", ".join(f"{each.state} {each.notes}" for each in run.findings)
+        result.faults.append(f"one run of the audit should have named '{scenario.names}': {states}")
 
 
 def _judge(result: Result) -> None:
@@ -124,6 +140,8 @@ def _judge(result: Result) -> None:
         result.faults.append(f"{totals.effects_twice} effects doubled")
     if totals.sent_twice > result.allowed:
         result.faults.append(f"{totals.sent_twice} notifications twice, where {result.allowed} may be")
+    if result.notified_again and totals.most_sent > 2:
+        result.faults.append(f"a notification went out {totals.most_sent} times, where once more may be")
     if totals.parked_wrongly or totals.parks_found != totals.parks_due:
         result.faults.append(f"{totals.parks_found} parked, where {totals.parks_due} are due")
     if result.scenario.mends and not result.republished:

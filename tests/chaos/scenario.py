@@ -8,6 +8,9 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
+from tests.chaos import audit
+from tests.chaos.audit import Finding
+from tests.chaos.errors import FaultError
 from tests.chaos.groups import Groups
 from tests.chaos.journal import Journal, now
 from tests.chaos.load import Load
@@ -33,17 +36,21 @@ KINDS = frozenset(
     }
 )
 """Scenarios of orderflow_sandbox.scenarios whose end does not depend on how often anything is sent."""
-MENDABLE = KINDS - {"cancelled after it left", "same id, other content"}
-"""Those that end the same where any of their events comes after all others."""
+MENDABLE = KINDS - {"cancelled after it left", "same id, other content", "out of order"}
+"""Those that end the same where any of their events comes after all others. What a producer itself sends out of order
+does not: an event that was dropped and published again after a later one of its source is parked as overtaken."""
 SHORTEST, LONGEST = 15, 45
 """Orders that are told before a fault strikes."""
 STRUCK_SECONDS = 90.0
+AUDITS = 8
+"""Runs of the audit in which it has to become complete."""
 
 
 @dataclass(frozen=True)
 class Scenario:
     """copies is how many notifications one run may send twice, where the other side's protocol allows no better.
-    mends: the audit has to find something missing, and to make it good."""
+    mends: the audit has to find something missing, and to make it good. names: what one run of the audit has to name
+    in its notes, and what it then cannot judge; no other scenario may leave it anything unjudged."""
 
     name: str
     fault: str
@@ -52,6 +59,7 @@ class Scenario:
     copies: int = 0
     kinds: frozenset[str] = KINDS
     mends: bool = False
+    names: str = ""
     brokers: int = 1
     settle_seconds: float = 180.0
     needs_root: bool = False
@@ -71,6 +79,11 @@ class Run:
     times: list[tuple[float, float]] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
     """What a fault should have shown and did not, in sentences."""
+    findings: list[Finding] = field(default_factory=list)
+    false_alarms: list[str] = field(default_factory=list)
+    """What the audit called missing although its effect was there."""
+    notified_again: int = 0
+    """Notifications that may go out once more, in all runs together."""
 
     async def mid_load(self) -> None:
         await self.load.until_sent(self.rolls.randint(SHORTEST, LONGEST))
@@ -80,6 +93,22 @@ class Run:
         self.load.paused = True
         await self.groups.until_settled(self.scenario.settle_seconds)
         self.load.paused = False
+
+    async def audit(self) -> Finding:
+        """One run of the audit, judged at the end of the scenario."""
+        finding = await audit.run(self.shop)
+        self.findings.append(finding)
+        self.false_alarms += await asyncio.to_thread(audit.false_alarms, finding, self.shop.database)
+        return finding
+
+    async def audit_until_complete(self) -> None:
+        """Lets the audit learn the logs as they are now."""
+        await self.settle()
+        for _ in range(AUDITS):
+            await pause(audit.GRACE_SECONDS + 0.5)
+            if (await self.audit()).code == audit.COMPLETE:
+                return
+        raise FaultError("the audit was not complete before the fault")
 
     @contextlib.contextmanager
     def fault(self) -> Iterator[None]:

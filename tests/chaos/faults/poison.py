@@ -13,6 +13,7 @@ from orderflow.messaging import topics
 from orderflow.settings import KafkaSettings
 from tests.chaos.endless_scenarios import endless_scenarios
 from tests.chaos.errors import FaultError
+from tests.chaos.groups import STAGES
 from tests.chaos.journal import now
 from tests.chaos.scenario import Run, Scenario, pause
 
@@ -26,6 +27,8 @@ class Poison:
     headers: Headers | None = None
     key: bytes = b"poisoned"
     topic: str = topics.INBOX
+    mark: str = ""
+    """The end of its event id."""
 
     @property
     def event_id(self) -> str:
@@ -49,13 +52,9 @@ def _event(kind: str = "paid", *more: tuple[str, bytes | None], **changes: bytes
 def _with_ids(poisons: Iterable[Poison], prefix: str) -> list[Poison]:
     """Gives each CloudEvent an id of its own."""
     return [
-        Poison(
-            each.name,
-            each.value,
-            [("ce_id", f"{prefix}-{number}".encode()), *each.headers] if each.headers else each.headers,
-            each.key,
-            each.topic,
-        )
+        replace(each, headers=[("ce_id", f"{prefix}-{number}{each.mark}".encode()), *each.headers])
+        if each.headers
+        else each
         for number, each in enumerate(poisons)
     ]
 
@@ -87,11 +86,25 @@ POISONS = [
     Poison("another order's data", b'{"order_id":"other"}', _event("placed")),
     Poison("nested too deeply", b'{"amount":' + b"[" * 50_000 + b"]" * 50_000 + b"}", _event()),
     Poison("structured, not JSON", b"{not json", [("content-type", b"application/cloudevents+json")]),
+    Poison("an id beyond Latin-1", b"{not json", _event(), mark="-\u65e5\u672c\u8a9e"),
+    Poison(
+        "a source and a subject beyond Latin-1",
+        b"{}",
+        _event(source="/\u043c\u0438\u0440".encode(), subject="\u20ac-1".encode()),
+    ),
     Poison("events: without an origin", b"{}", _event(), topic=topics.EVENTS),
     Poison("events: no CloudEvent", b"\x00", topic=topics.EVENTS),
     Poison("status: not announced by track", b"{}", _event(), topic=topics.STATUS),
     Poison("status: NUL in the key", b"{}", _event(), key=b"\x00", topic=topics.STATUS),
 ]
+
+
+_OTHERS = 8
+"""Poisons that are not in POISONS: a paid and a placed order, a transaction, and 5 records that are put one by one."""
+_UNPACKED_BYTES = 300_000_000
+"""More than librdkafka's receive.message.max.bytes."""
+_TOO_LARGE_BYTES = 2_500_000
+_SECONDS = 60
 
 
 async def poisoned(run: Run) -> None:
@@ -103,8 +116,14 @@ async def poisoned(run: Run) -> None:
         for place in await asyncio.to_thread(_produce, run.shop.bootstrap, run.prefix):
             run.journal.add_poison(*place)
         await _pay_with_a_nul_in_the_key(run)
+        await _place_with_a_null_header(run)
+        await asyncio.to_thread(_abort, run.shop.bootstrap, run.prefix)
+        await asyncio.to_thread(_refused_unpacked, run.shop.bootstrap)
+        run.journal.add_poison(*await asyncio.to_thread(_too_large_to_be_sent_again, run.shop.bootstrap))
         await pause(1.0)
     await run.load.until_sent(30)
+    await _what_no_client_can_read(run)
+    await run.load.until_sent(10)
     await run.settle()
     await run.shop.delivery.restart()
 
@@ -126,8 +145,120 @@ async def _pay_with_a_nul_in_the_key(run: Run) -> None:
     run.journal.confirm(("/chaos", f"{order_id}-paid"), order_id, began)
 
 
-def _producer(bootstrap: str) -> Producer:
-    return Producer(producer_config(KafkaSettings(kafka_bootstrap=bootstrap, k_revision="poisoner")))
+async def _place_with_a_null_header(run: Run) -> None:
+    """KafkaSource drops a record with a null-valued header, though the order is good: the audit places it."""
+    scenario = next(
+        endless_scenarios(run.rolls.randrange(2**32), f"{run.prefix}h", frozenset({"not paid yet"}))
+    )
+    began = now()
+    producer = _producer(run.shop.bootstrap)
+    for message in scenario.messages:
+        headers: Headers = [*message.event.kafka_headers(), ("trace", None)]
+        producer.produce(topics.INBOX, message.event.data, scenario.order_id.encode(), headers=headers)
+    if await asyncio.to_thread(producer.flush, _SECONDS):
+        raise FaultError("Kafka did not take the order")
+    run.load.expect(scenario)
+    for message in scenario.messages:
+        run.journal.confirm((message.event.source, message.event.id), scenario.order_id, began)
+
+
+def _abort(bootstrap: str, prefix: str) -> None:
+    """None of these may be parked."""
+    producer = _producer(bootstrap, **{"transactional.id": f"{prefix}-poison"})
+    producer.init_transactions(_SECONDS)
+    producer.begin_transaction()
+    for each in _with_ids(POISONS, f"{prefix}-aborted"):
+        producer.produce(each.topic, each.value, each.key, headers=each.headers)
+    producer.flush(_SECONDS)
+    producer.abort_transaction(_SECONDS)
+
+
+def _refused_unpacked(bootstrap: str) -> None:
+    """The inbox's broker looks at the size unpacked, so that it takes nothing that its readers cannot unpack."""
+    producer = _producer(bootstrap, **_PACKED)
+    errors: list[str] = []
+    producer.produce(
+        topics.INBOX,
+        b"x" * _TOO_LARGE_BYTES,
+        partition=0,
+        on_delivery=lambda error, _: errors.append(error.name() if error else "taken"),
+    )
+    producer.flush(_SECONDS)
+    if errors != ["MSG_SIZE_TOO_LARGE"]:
+        raise FaultError(f"the inbox answered {errors} to a record that is too large unpacked")
+
+
+def _too_large_to_be_sent_again(bootstrap: str) -> tuple[str, str, str, int, int]:
+    """KafkaSource drops it for its null-valued header, and only packed it is small enough for the topic."""
+    value = b'{"x":"' + b"x" * _TOO_LARGE_BYTES + b'"}'
+    headers: Headers = [("ce_id", b"too-large"), *_event("paid", ("trace", None))]
+    return _put(
+        "events: too large to be sent again", _producer(bootstrap, **_PACKED), topics.EVENTS, value, headers
+    )
+
+
+async def _what_no_client_can_read(run: Run) -> None:
+    """librdkafka's binding ends the process at a header whose name is no UTF-8, and does not unpack a record that is
+    too large. The sandbox's delivery uses librdkafka, so the groups are moved past the records: they are dropped."""
+    load, groups, bootstrap = run.load, run.groups, run.shop.bootstrap
+    load.paused = True
+    await groups.until_settled(run.scenario.settle_seconds)
+    load.connected.clear()
+    await groups.until_settled(run.scenario.settle_seconds)
+    await run.shop.delivery.stop_all()
+    for stage, topic in (("validate", topics.INBOX), ("track", topics.EVENTS)):
+        await _put_without_utf8(bootstrap, topic)
+        await _drop_last(run, stage, f"{stage}: a header whose name is no UTF-8")
+    packed = _producer(bootstrap, **_PACKED)
+    await asyncio.to_thread(_put, "", packed, topics.EVENTS, b"x" * _UNPACKED_BYTES, None)
+    await _drop_last(run, "track", "events: too large unpacked")
+    await run.shop.delivery.start("hasty")
+    load.connected.set()
+    load.paused = False
+
+
+async def _drop_last(run: Run, stage: str, name: str) -> None:
+    """The last record of partition 0, which is the only one that the stage has not had."""
+    end = await asyncio.to_thread(run.groups.end_of, stage, 0)
+    await asyncio.to_thread(run.groups.set_offset, stage, 0, end)
+    run.journal.add_poison(name, "", STAGES[stage], 0, end - 1)
+
+
+async def _put_without_utf8(bootstrap: str, topic: str) -> None:
+    """With kcat, because librdkafka's binding takes no such name."""
+    command = ("kcat", "-P", "-b", bootstrap, "-t", topic, "-p", "0", "-H", b"\xff\xfe=1")
+    process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
+    await process.communicate(b"unreadable\n")
+    if process.returncode:
+        raise FaultError(f"kcat ended with {process.returncode}")
+
+
+def _put(
+    name: str, producer: Producer, topic: str, value: bytes, headers: Headers | None
+) -> tuple[str, str, str, int, int]:
+    """Into partition 0. Name, no event id, topic, partition and offset. Raises FaultError where Kafka takes it not."""
+    places: list[tuple[str, str, str, int, int]] = []
+    producer.produce(
+        topic,
+        value,
+        headers=headers,
+        partition=0,
+        on_delivery=lambda error, message: (
+            None if error else places.append((name, "", topic, 0, message.offset()))
+        ),
+    )
+    producer.flush(2 * _SECONDS)
+    if not places:
+        raise FaultError(f"Kafka did not take '{name}'")
+    return places[0]
+
+
+_PACKED = {"compression.type": "zstd", "message.max.bytes": 400_000_000}
+
+
+def _producer(bootstrap: str, **more: object) -> Producer:
+    settings = KafkaSettings(kafka_bootstrap=bootstrap, k_revision="poisoner")
+    return Producer(producer_config(settings) | more)
 
 
 def _produce(bootstrap: str, prefix: str) -> list[tuple[str, str, str, int, int]]:
@@ -151,4 +282,4 @@ def _produce(bootstrap: str, prefix: str) -> list[tuple[str, str, str, int, int]
     return placed
 
 
-SCENARIOS = [Scenario("poison", "every poison there is", poisoned, runs=len(POISONS), mends=True)]
+SCENARIOS = [Scenario("poison", "every poison there is", poisoned, runs=len(POISONS) + _OTHERS, mends=True)]

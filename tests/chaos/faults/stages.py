@@ -18,6 +18,10 @@ SINK_TIMEOUT_SECONDS = 6
 FENCED_SECONDS = 15.0
 _WORKERS = 8
 _EVENTS = 200
+_KILLED = ("validate", "track", "track", "notify", "shelve")
+"""Track comes twice: it records the places of two topics."""
+_DELIVERIES_BETWEEN_KILLS = (20, 120)
+"""So that stages have handled something, however long their processes take to start."""
 _COUNTED = frozenset({"returned, refunded in two parts", "cancelled after it left"})
 """Scenarios that do not end the same where any of their events takes effect twice: half a refund is one."""
 IN_FLIGHT = PARTITIONS * 2
@@ -52,6 +56,36 @@ async def stops_and_wakes_up_late(run: Run) -> None:
                 await until(fenced.exists, "a conflict", seconds=FENCED_SECONDS)
             except FaultError:
                 run.missed.append("the late writer met no conflict")
+
+
+async def die_again_and_again(run: Run) -> None:
+    """Nothing else fails. The audit runs all the time. It looks again at places that a killed process had not
+    written, and none of them is missing."""
+    ended = asyncio.Event()
+    auditing = asyncio.create_task(_audit_again_and_again(run, ended))
+    try:
+        await run.mid_load()
+        with run.fault():
+            for _ in range(run.scenario.runs):
+                target = run.shop.deliveries() + run.rolls.randint(*_DELIVERIES_BETWEEN_KILLS)
+                await until(lambda least=target: run.shop.deliveries() >= least, "deliveries", seconds=90)
+                stages = [each for each in _KILLED if run.shop.instances(each)]
+                if stages:
+                    process_id, _ = run.rolls.choice(run.shop.instances(run.rolls.choice(stages)))
+                    end(process_id)
+    finally:
+        ended.set()
+        await auditing
+    await run.settle()
+    await run.audit()
+    if not sum(each.looked_at for each in run.findings):
+        run.missed.append("every place had been written, so that the audit had nothing to look at again")
+
+
+async def _audit_again_and_again(run: Run, ended: asyncio.Event) -> None:
+    while not ended.is_set():
+        await run.audit()
+        await pause(2.0)
 
 
 async def eight_at_once(run: Run) -> None:
@@ -140,6 +174,7 @@ SCENARIOS = [
         2,
         IN_FLIGHT,
     ),
+    Scenario("stages-die", "kill -9 of a stage, again and again", die_again_and_again, 16, IN_FLIGHT),
     Scenario("track-late-writer", "SIGSTOP of track past the timeout", stops_and_wakes_up_late, 2),
     Scenario("eight-workers", "every event to 8 workers at once", eight_at_once, kinds=_COUNTED),
 ]
