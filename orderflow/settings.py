@@ -6,6 +6,7 @@ import os
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError
 from pydantic_core import PydanticCustomError
@@ -21,8 +22,14 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def _database_url(url: SecretStr) -> SecretStr:
-    if not url.get_secret_value().startswith(("postgresql://", "postgres://")):
+    address = url.get_secret_value()
+    if not address.startswith(("postgresql://", "postgres://")):
         raise PydanticCustomError("database_url", "it must begin with postgresql://")
+    try:
+        # libpq takes several hosts, of which urlsplit reads no port.
+        _ = "," in urlsplit(address).netloc or urlsplit(address).port
+    except ValueError:
+        raise PydanticCustomError("database_url", "its host or port is no address") from None
     return url
 
 

@@ -88,4 +88,6 @@ def main(outbox: Path) -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or "INTAKE" not in os.environ:  # noqa: PLR2004 - the program and its argument
+        sys.exit("usage: INTAKE=http://HOST:PORT python http_orders.py FOLDER")
     sys.exit(main(Path(sys.argv[1])))

@@ -74,4 +74,6 @@ def main(outbox: Path) -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or "KAFKA_BOOTSTRAP" not in os.environ:  # noqa: PLR2004 - the program and its argument
+        sys.exit("usage: KAFKA_BOOTSTRAP=HOST:PORT python kafka_orders.py FOLDER")
     sys.exit(main(Path(sys.argv[1])))

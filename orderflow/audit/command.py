@@ -41,7 +41,9 @@ def main(build: Callable[[], AuditRun], arguments: Sequence[str] | None = None) 
         sys.stderr.write(f"audit: {error}; try again when it is available\n")
         return _NOT_RUN
     if report is None:
-        sys.stderr.write("audit: another run is under way; try again when it has ended\n")
+        sys.stderr.write(
+            "audit: another run, or the command resume, is under way; try again when it has ended\n"
+        )
         return _NOT_RUN
     document = report.as_dict()
     text = to_json(document, indent=2).decode() + "\n" if options.json else table.table(document)

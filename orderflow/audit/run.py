@@ -90,7 +90,7 @@ class Audit:
         the next run judges again what this one has not saved."""
         report = self._report
         if killed := await self._store.begin(report):
-            report.notes.append(f"{killed} earlier runs did not come to their end")
+            report.notes.append(f"earlier runs that did not come to their end: {killed}")
         report.waits_expired = await self._expire_waits()
         disabled_endpoints = await self._store.disabled_endpoints()
         # Topics downstream first: if track lost a validated event, its inbox event is not missing too.

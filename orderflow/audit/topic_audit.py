@@ -209,9 +209,10 @@ class TopicAudit:
         if oldest is None:
             return
         self.report.behind = True
-        seconds = round((now - oldest).total_seconds())
+        written_at, place = oldest
+        seconds = round((now - written_at).total_seconds())
         self.report.notes.append(
-            f"{topic}: the oldest record that {stage} has not confirmed is {seconds} s old"
+            f"{topic}: the oldest record that {stage} has not confirmed is {seconds} s old, at {place}"
             if committed
             else f"{topic}: the group of {stage} has never confirmed a record; the oldest is {seconds} s old"
         )
@@ -355,12 +356,16 @@ def _last_digests(log: Log, topic: str, ranges: Mapping[int, tuple[int, int]]) -
     }
 
 
-def _oldest(log: Log, topic: str, ranges: Mapping[int, tuple[int, int]]) -> datetime | None:
-    """The earliest time among the first records of the ranges. None where the ranges have no record."""
-    first: dict[int, int] = {}
+def _oldest(log: Log, topic: str, ranges: Mapping[int, tuple[int, int]]) -> tuple[datetime, str] | None:
+    """The earliest time among the first records of the ranges, and where that record is. None where the ranges have no
+    record."""
+    first: dict[int, tuple[int, int]] = {}
     for messages in log.read(topic, ranges):
         for message in messages:
-            first.setdefault(message.partition() or 0, message.timestamp()[1])
+            first.setdefault(message.partition() or 0, (message.timestamp()[1], message.offset() or 0))
         if first:
             break
-    return datetime.fromtimestamp(min(first.values()) / 1000, UTC) if first else None
+    if not first:
+        return None
+    partition, (written_at, offset) = min(first.items(), key=lambda each: each[1])
+    return datetime.fromtimestamp(written_at / 1000, UTC), f"partition {partition}, offset {offset}"

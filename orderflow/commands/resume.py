@@ -11,7 +11,7 @@ import argparse
 import asyncio
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient
 from orderflow import settings, startup
 from orderflow.adapters.kafka.log import Log
 from orderflow.adapters.kafka.producer import client_config
+from orderflow.adapters.postgres.schema import check_schema
 from orderflow.audit.store import AuditStore
 from orderflow.errors import TransientError
 from orderflow.messaging.parked_event import TOPIC_OF
@@ -109,27 +110,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add_option(parser)
     options = parser.parse_args(arguments)
-    config = startup.or_exit(lambda: settings.load(ResumeSettings))
+    config, kafka = startup.or_exit(_configure)
     try:
-        points = asyncio.run(_points(config))
+        points = asyncio.run(_points(config, Log(kafka)))
         moving = [point for point in points if point.moves]
         sys.stdout.write(table(points))
         if options.set and moving:
-            set_offsets(AdminClient(client_config(config)), moving)
+            set_offsets(AdminClient(kafka), moving)
             sys.stdout.write(f"{len(moving)} offsets set; start the sources again\n")
         elif moving:
             sys.stdout.write("nothing was changed; --set moves the groups\n")
+        elif options.set:
+            sys.stdout.write("nothing was set: no group is further than the database\n")
     except (TransientError, GroupInUseError) as error:
         sys.stderr.write(f"resume: {error}\n")
         return _NOT_POSSIBLE
     return 0
 
 
-async def _points(config: ResumeSettings) -> list[ResumePoint]:
+def _configure() -> tuple[ResumeSettings, dict[str, Any]]:
+    """The settings, and librdkafka's properties. Raises BadSettingsError, SchemaOutdatedError."""
+    config = settings.load(ResumeSettings)
+    kafka = client_config(config)
+    check_schema(config)
+    return config, kafka
+
+
+async def _points(config: ResumeSettings, log: Log) -> list[ResumePoint]:
     async with AuditStore.open(config) as store:
         if store is None:
-            raise TransientError("a run of the audit is under way; try again when it has ended")
-        return await resume_points(store, Log(client_config(config)))
+            raise TransientError(
+                "a run of the audit or of this command is under way; try again when it has ended"
+            )
+        return await resume_points(store, log)
 
 
 def table(points: Sequence[ResumePoint]) -> str:

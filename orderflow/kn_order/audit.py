@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from orderflow.audit import table
 from orderflow.kn_order.client import path_of
-from orderflow.kn_order.errors import OperatorError
+from orderflow.kn_order.errors import NotFoundError, OperatorError
 from orderflow.kn_order.output import Output, plain, timestamp, write_json, write_names
 
 if TYPE_CHECKING:
@@ -22,7 +22,10 @@ def show(session: Session, output: Output, *, run: bool) -> None:
             report: Json = session.client.post(path_of("audits"), {})
         last = {"state": report["state"], "report": report}
     else:
-        last = session.client.get(path_of("audits", "last"))
+        try:
+            last = session.client.get(path_of("audits", "last"))
+        except NotFoundError:
+            raise OperatorError("no audit has run yet; `kn order audit --run` makes a run") from None
     if output is Output.JSON:
         write_json(last)
     elif output is Output.NAME:
@@ -32,7 +35,7 @@ def show(session: Session, output: Output, *, run: bool) -> None:
         text = f"audit of {finished} UTC\n\n{table.table(last['report'])}"
         session.out.print(plain(text), end="", soft_wrap=True)
     if last["state"] != "complete":
-        raise OperatorError(f"the audit is {last['state']}{_advice(last['state'], run=run)}")
+        raise OperatorError(f"the state of the audit is {last['state']}{_advice(last['state'], run=run)}")
 
 
 def _advice(state: str, *, run: bool) -> str:

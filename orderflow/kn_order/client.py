@@ -9,7 +9,13 @@ from uuid import uuid4
 
 import httpx
 
-from orderflow.kn_order.errors import NotAllowedError, OperatorError, UnreachableError, WrongUsageError
+from orderflow.kn_order.errors import (
+    NotAllowedError,
+    NotFoundError,
+    OperatorError,
+    UnreachableError,
+    WrongUsageError,
+)
 from orderflow.version import user_agent
 
 if TYPE_CHECKING:
@@ -124,6 +130,8 @@ def _error(status: int, problem: Json) -> OperatorError:
         return NotAllowedError(text)
     if status in {httpx.codes.BAD_REQUEST, httpx.codes.REQUEST_ENTITY_TOO_LARGE}:
         return WrongUsageError(text)
+    if status == httpx.codes.NOT_FOUND:
+        return NotFoundError(text)
     if status == httpx.codes.SERVICE_UNAVAILABLE:
         return UnreachableError(f"{text}; try again")
     return OperatorError(text)

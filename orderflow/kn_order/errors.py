@@ -19,3 +19,7 @@ class UnreachableError(OperatorError):
 
 class NotAllowedError(OperatorError):
     code = 4
+
+
+class NotFoundError(OperatorError):
+    """There is no order, event or run with this id."""

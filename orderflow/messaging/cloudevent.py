@@ -240,7 +240,10 @@ def _check_extensions(extensions: dict[str, str], size: int) -> None:
             and value.isprintable()
             and len(value) <= MAX_EXTENSION_LENGTH
         ):
-            raise _unusable(name, "extension names are [a-z0-9], values printable ASCII")
+            raise _unusable(
+                name,
+                f"extension names are [a-z0-9], values printable ASCII of at most {MAX_EXTENSION_LENGTH} characters",
+            )
         if name in _ADDED_ON_THE_WAY:
             continue
         count += 1

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NOT_FOUND: Final = "There is nothing at this address"
+NOT_FOUND: Final = "There is nothing at this address or with this id"
 _TITLES: Final = {
     404: NOT_FOUND,
     405: "This address can only be read",

