@@ -183,7 +183,8 @@ def resume(pipeline: Pipeline, *options: str, **variables: str) -> tuple[int, st
 def test_what_is_wrong_with_the_settings_of_resume_is_said_without_a_stack_trace(
     pipeline: Pipeline, variables: dict[str, str], code: int, text: str
 ) -> None:
-    empty = pipeline.url.rpartition("/")[0] + "/postgres"
+    with psycopg.connect(pipeline.url) as connection:
+        empty = pipeline.url.replace(f"/{connection.info.dbname}", "/postgres", 1)
     wrong = {name: value.replace("{empty}", empty) for name, value in variables.items()}
     ended, output = resume(pipeline, **wrong)
     assert (ended, "Traceback" in output) == (code, False)
