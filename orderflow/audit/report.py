@@ -59,8 +59,9 @@ class Remedy(StrEnum):
 @dataclass(slots=True)
 class TopicReport:
     """Counts of offsets. judged is how many this run judged: handled are those that their stage has recorded, and the
-    statuses are those of the others, which the run had to read. in_flight counts the records that their stage has not
-    confirmed yet, removed those that are gone without anybody knowing whether they were handled."""
+    statuses are those of the others, which the run had to read. in_flight counts those that their stage has not
+    confirmed yet or that are too young to be judged, removed those whose record is gone without anybody knowing whether
+    it was handled."""
 
     judged: int = 0
     handled: int = 0

@@ -188,7 +188,7 @@ class TopicAudit:
             if before is not None and before.seen_at < now - self.tools.grace:
                 end = max(end, before.log_end)
             ends[partition] = min(end, committed.get(partition, seen.start), seen.end)
-            self.counts.in_flight += seen.end - max(committed.get(partition, 0), seen.start)
+            self.counts.in_flight += seen.end - max(ends[partition], seen.start)
         return ends
 
     async def _note_what_is_stuck(self, topic_log: TopicLog, committed: Mapping[int, int]) -> None:

@@ -1,12 +1,14 @@
 """The places that a stage has handled, collected and written to the database in batches.
 
 A place is added after the effects of its record are durable. What is not written when a process dies is not lost: the
-audit finds a gap there, reads the record and finds its effects.
+audit finds a gap there, reads the record and finds its effects. A database that was restored, or that a replica took
+over, may lack effects of the last moment: then the places of that moment are not written.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import threading
@@ -48,8 +50,12 @@ class Log:
 class Store(Protocol):
     """orderflow.adapters.postgres.handled_store implements it."""
 
+    async def watch(self) -> None:
+        """Remembers the database as it is now, so that add() notices another one. Raises TransientError."""
+
     async def add(self, ranges: Sequence[tuple[Log, Sequence[tuple[int, int]]]]) -> None:
-        """ranges are pairs of a first offset and the offset after the last. Raises TransientError."""
+        """ranges are pairs of a first offset and the offset after the last. Writes nothing where the database is not
+        the one of before: it may lack the effects. Raises TransientError."""
 
 
 def ranges_of(offsets: Iterable[int]) -> list[tuple[int, int]]:
@@ -95,6 +101,8 @@ class HandledPlaces:
             self._catch_signals()
 
     async def _flush_soon(self) -> None:
+        with contextlib.suppress(TransientError, ConflictError):
+            await self._store.watch()
         while self._pending:
             await asyncio.sleep(self._flush_seconds)
             await self.flush()

@@ -185,7 +185,7 @@ class Stages:
 
     def __init__(self, pipeline: Pipeline, database: Database) -> None:
         self._pipeline = pipeline
-        self._database = database
+        self.database = database
         self._publisher = pipeline.publisher
         self._log = Log({"bootstrap.servers": pipeline.bootstrap})
         self._places = HandledPlaces(HandledStore(database))
@@ -244,20 +244,20 @@ class Stages:
             case "validate":
                 await publisher.publish(topics.EVENTS, [validate(event, Rules())])
             case "track":
-                store = OrderStore(self._database, revision="r", waiting=Waiting())
+                store = OrderStore(self.database, revision="r", waiting=Waiting())
                 await Tracker(store, publisher, self._places, "r").handle(event)
             case "notify":
-                claims = ClaimStore(self._database, revision="r", lease_seconds=60)
+                claims = ClaimStore(self.database, revision="r", lease_seconds=60)
                 channels = {EMAIL: self._pipeline.mailbox}
                 await Notifier(NOTIFICATIONS, channels, claims, lease_seconds=60).handle(event)
             case "shelve":
-                parked_events, actions = ParkedEventStore(self._database), ActionStore(self._database)
+                parked_events, actions = ParkedEventStore(self.database), ActionStore(self.database)
                 await ActionHandler(parked_events, actions, publisher, self._places).handle(event)
 
     async def audit(
         self, grace: float, publisher: Publisher | None, options: dict[str, Any], log: Log | None = None
     ) -> Report | None:
-        orders = OrderStore(self._database, revision="audit", waiting=Waiting())
+        orders = OrderStore(self.database, revision="audit", waiting=Waiting())
         through = publisher or self._publisher
         values = {
             "grace": timedelta(seconds=grace),
@@ -274,9 +274,9 @@ class Stages:
                 log=log or self._log,
                 reader=reader,
                 store=store,
-                places=HandledStore(self._database),
+                places=HandledStore(self.database),
                 publisher=through,
-                parked_events=ParkedEventStore(self._database),
+                parked_events=ParkedEventStore(self.database),
                 sweep=Tracker(orders, through, self._places, "audit-00001").sweep,
                 has_due_notification=partial(due.is_due, settings=NOTIFICATIONS),
                 options=AuditOptions(**values),

@@ -11,6 +11,9 @@ class PlacesStore:
     def __init__(self) -> None:
         self.ranges: dict[Log, list[tuple[int, int]]] = {}
 
+    async def watch(self) -> None:
+        pass
+
     async def add(self, ranges: Sequence[tuple[Log, Sequence[tuple[int, int]]]]) -> None:
         for log, pairs in ranges:
             self.ranges.setdefault(log, []).extend(pairs)

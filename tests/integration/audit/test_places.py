@@ -1,25 +1,32 @@
 """What the audit knows of records by their places alone: transactions, poison that ends a process, topics made anew,
 clocks that jump, places that nobody recorded."""
 
+import asyncio
+import contextlib
 import subprocess
 from dataclasses import replace
 
 import psycopg
 import pytest
 from confluent_kafka import Producer
+from psycopg import sql
 from support.events import event, paid, placed
-from support.pipeline import PARTITIONS, Pipeline
+from support.pipeline import PARTITIONS, Pipeline, Stages
 from support.programs import program
 from support.waiting import until
 
 from orderflow.adapters.kafka.log import Log, partition_of
+from orderflow.adapters.postgres.handled_store import HandledStore
+from orderflow.adapters.postgres.schema import migrate
 from orderflow.audit.gap_process import Gap
 from orderflow.audit.gap_reader import GapReader
 from orderflow.audit.kafka_record import KafkaRecord
 from orderflow.audit.report import Remedy, Report, State
+from orderflow.errors import TransientError
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import CloudEvent
-from orderflow.messaging.handled_places import HISTORY
+from orderflow.messaging.handled_places import HISTORY, HandledPlaces
+from orderflow.messaging.places import Place
 from orderflow.query.store.places import unaccounted
 from orderflow_sandbox.sandbox import create_order_topics
 from orderflow_sandbox.servers.topics import admin_client
@@ -371,3 +378,28 @@ def test_a_replay_without_an_outcome_opens_its_parked_event_again(
     report = run_audit(pipeline)
     assert [row["state"] for row in pipeline.rows("SELECT state FROM parked")] == [state]
     assert any("no outcome for 15 minutes" in note for note in report.notes) is (state == "open")
+
+
+def test_places_whose_effects_a_restart_may_have_lost_are_left_to_the_audit(pipeline: Pipeline) -> None:
+    """As after a restore, or where a replica takes over that lacks the last commits."""
+    place = Place("topic", 0, 7)
+
+    async def record(stages: Stages) -> None:
+        places = HandledPlaces(HandledStore(stages.database), flush_seconds=60)
+        places.add("track", topics.EVENTS, place)
+        await asyncio.sleep(0.5)
+        with psycopg.connect(pipeline.url.replace(f"/{name}", "/postgres", 1), autocommit=True) as connection:
+            for statement in ("DROP DATABASE {} WITH (FORCE)", "CREATE DATABASE {} TEMPLATE template0"):
+                connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
+        migrate(pipeline.url)
+        for _ in range(3):
+            with contextlib.suppress(TransientError):
+                await places.flush()
+        assert pipeline.rows("SELECT 1 FROM handled") == []
+        places.add("track", topics.EVENTS, place)
+        await places.flush()
+        assert len(pipeline.rows("SELECT 1 FROM handled")) == 1
+
+    with psycopg.connect(pipeline.url) as connection:
+        name = connection.info.dbname
+    pipeline.run(record)
