@@ -47,7 +47,7 @@ class Finding:
 
 async def run(shop: Shop) -> Finding:
     environment = shop.environment() | {
-        "AUDITGRACE_SECONDS": str(GRACE_SECONDS),
+        "AUDIT_GRACE_SECONDS": str(GRACE_SECONDS),
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(manifests.ROOT),
     }
