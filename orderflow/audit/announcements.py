@@ -101,7 +101,12 @@ class Announcements:
         changes = await self._store.changes(part, size(part))
         events = [status_event(each.order_id, each.document, each.change) for each in changes]
         known_to_notify = await self._store.claimed([event.id for event in events])
-        lagging = await self._lagging() if len(known_to_notify) < len(events) else {}
+        lagging: set[int] = set()
+        partitions = 1
+        if len(known_to_notify) < len(events):
+            track = await self._consumer_lag.lagging("track", topics.EVENTS)
+            lagging = track | await self._consumer_lag.lagging("notify", topics.STATUS)
+            partitions = await self._consumer_lag.partition_count(topics.STATUS)
         serials = {each.serial for each in changes}
         done: list[int] = []
         if all_ended:
@@ -109,25 +114,13 @@ class Announcements:
         for change, event in zip(changes, events, strict=True):
             if event.id in known_to_notify:
                 done.append(change.serial)
-            elif self._may_be_on_its_way(event, lagging):
+            elif partition_of(event.key, partitions) in lagging:
                 report.changes_postponed += 1
             else:
                 await self._announce(report, change, event)
                 done.append(change.serial)
         if done:
             await self._places.add([(_LOG, ranges_of(done))])
-
-    async def _lagging(self) -> dict[str, set[int]]:
-        return {
-            stage: await self._consumer_lag.lagging(stage, topic)
-            for stage, topic in (("track", topics.EVENTS), ("notify", topics.STATUS))
-        } | {"partitions": set(await self._consumer_lag.partitions(topics.STATUS))}
-
-    def _may_be_on_its_way(self, event: CloudEvent, lagging: dict[str, set[int]]) -> bool:
-        if not lagging:
-            return False
-        partition = partition_of(event.key, len(lagging["partitions"]))
-        return partition in lagging["track"] or partition in lagging["notify"]
 
     async def _announce(self, report: Report, change: UnannouncedChange, event: CloudEvent) -> None:
         """A status event that nobody is to be sent anything of may have been announced. To announce it again changes

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Final
 from orderflow.messaging.topics import consumer_group
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from orderflow.adapters.kafka.log import Log
 
 _PAUSE_SECONDS: Final = 0.5
@@ -26,7 +24,7 @@ class ConsumerLag:
         self._log = log
         self._wait_seconds = wait_seconds
         self._lagging: dict[str, set[int]] = {}
-        self._partitions: dict[str, list[int]] = {}
+        self._partition_counts: dict[str, int] = {}
 
     async def lagging(self, stage: str, topic: str) -> set[int]:
         """The partitions whose end, at the time of the first call, the stage's group has not passed within
@@ -36,10 +34,10 @@ class ConsumerLag:
             await asyncio.sleep(min(self._wait_seconds, _FLUSH_SECONDS))
         return self._lagging[topic]
 
-    async def partitions(self, topic: str) -> Iterable[int]:
-        if topic not in self._partitions:
-            self._partitions[topic] = list(await asyncio.to_thread(self._log.offset_ranges, topic))
-        return self._partitions[topic]
+    async def partition_count(self, topic: str) -> int:
+        if topic not in self._partition_counts:
+            self._partition_counts[topic] = len(await asyncio.to_thread(self._log.offset_ranges, topic))
+        return self._partition_counts[topic]
 
     async def _wait(self, stage: str, topic: str) -> set[int]:
         ranges = await asyncio.to_thread(self._log.offset_ranges, topic)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from orderflow.audit.gap_process import UNAVAILABLE, UNREADABLE, Gap, GapAnswer, GapRequest
+from orderflow.audit.gaps import size
 from orderflow.audit.kafka_record import KafkaRecord
 from orderflow.errors import TransientError
 
@@ -109,7 +110,7 @@ def _check(code: int, output: bytes) -> None:
 
 def _halves(gaps: Sequence[Gap]) -> tuple[list[Gap], list[Gap]]:
     """The second half is empty where the gaps have only one offset."""
-    middle = sum(gap.end - gap.first for gap in gaps) // 2
+    middle = size(gaps) // 2
     first: list[Gap] = []
     second: list[Gap] = []
     for gap in gaps:

@@ -80,17 +80,19 @@ class TopicAudit:
         ranges = {p: (start.first, max(start.first, ends[p])) for p, start in starts.items()}
         await self._note_what_is_stuck(topic_log, committed)
         self.counts.judged = sum(end - first for first, end in ranges.values())
-        gaps = await tools.store.gaps(self.check.stage, topic_log.topic_id, ranges)
+        gaps = await self._gaps(topic_log.topic_id, ranges)
         if gaps:
             # What is on its way through the stages behind is recorded a moment later.
-            await self._lagging()
-            gaps = await tools.store.gaps(self.check.stage, topic_log.topic_id, ranges)
-            self.counts.handled = self.counts.judged - size(gaps)
-            await self._judge(gaps, topic_log.topic_id)
-            gaps = await tools.store.gaps(self.check.stage, topic_log.topic_id, ranges)
-        else:
-            self.counts.handled = self.counts.judged
+            track, shelve = await self._lagging()
+            gaps = await self._gaps(topic_log.topic_id, ranges)
+        self.counts.handled = self.counts.judged - size(gaps)
+        if gaps:
+            await self._judge(gaps, topic_log.topic_id, track, shelve)
+            gaps = await self._gaps(topic_log.topic_id, ranges)
         await self._save(topic_log, known, starts, ranges, gaps)
+
+    async def _gaps(self, topic_id: str, ranges: Mapping[int, tuple[int, int]]) -> list[Gap]:
+        return await self.tools.store.gaps(self.check.stage, topic_id, ranges)
 
     async def _known(self, topic_log: TopicLog) -> dict[int, KnownLog]:
         """By partition. What is known of an earlier topic of this name is put into the report and removed."""
@@ -100,7 +102,7 @@ class TopicAudit:
         for topic_id in sorted({each.topic_id for each in earlier}):
             logs = [each for each in earlier if each.topic_id == topic_id]
             ranges = {each.partition: (each.judged, each.log_end) for each in logs}
-            lost = size(await store.gaps(self.check.stage, topic_id, ranges))
+            lost = size(await self._gaps(topic_id, ranges))
             self.counts.removed += lost
             self.report.unknown = True
             self.report.notes.append(
@@ -128,7 +130,8 @@ class TopicAudit:
         for partition, seen in topic_log.partitions.items():
             where = f"{self.check.topic} partition {partition}"
             start = log_changes.start_of(where, known.get(partition), seen, same_until.get(partition))
-            if partition not in known and await self._is_accounted(topic_log, partition, (0, seen.start)):
+            before = {partition: (0, seen.start)}
+            if partition not in known and not await self._gaps(topic_log.topic_id, before):
                 start.notes.clear()
             starts[partition] = start
             self.report.notes += start.notes
@@ -138,14 +141,10 @@ class TopicAudit:
                 await self.tools.store.forget(self.check.stage, topic_log.topic_id, partition, start.forget)
         return starts
 
-    async def _is_accounted(self, topic_log: TopicLog, partition: int, offsets: tuple[int, int]) -> bool:
-        return not await self.tools.store.gaps(self.check.stage, topic_log.topic_id, {partition: offsets})
-
     async def _count_lost(self, topic_log: TopicLog, partition: int, start: Start) -> None:
         if start.lost is None:
             return
-        gaps = await self.tools.store.gaps(self.check.stage, topic_log.topic_id, {partition: start.lost})
-        if lost := size(gaps):
+        if lost := size(await self._gaps(topic_log.topic_id, {partition: start.lost})):
             self.counts.removed += lost
             self.report.notes.append(
                 f"{self.check.topic} partition {partition}: {lost} records that were never accounted for are gone"
@@ -203,7 +202,7 @@ class TopicAudit:
             for p, seen in topic_log.partitions.items()
             if (first := max(committed.get(p, 0), seen.start)) < min(old[p], seen.end)
         }
-        gaps = await tools.store.gaps(stage, topic_log.topic_id, waiting) if waiting else []
+        gaps = await self._gaps(topic_log.topic_id, waiting) if waiting else []
         first_gaps = {gap.partition: (gap.first, gap.end) for gap in reversed(gaps)}
         oldest = await asyncio.to_thread(_oldest, tools.log, topic, first_gaps) if gaps else None
         if oldest is None:
@@ -218,17 +217,15 @@ class TopicAudit:
         )
 
     async def _lagging(self) -> tuple[set[int], set[int]]:
-        """The partitions in which track and shelve lag, as far as that matters to this topic."""
+        """Waits for track and shelve. The partitions in which they still lag, as far as that matters to this topic."""
         lag, topic = self.tools.consumer_lag, self.check.topic
         track = await lag.lagging("track", topics.EVENTS) if topic == topics.INBOX else set()
-        shelve = await lag.lagging("shelve", topics.PARKED) if topic != topics.PARKED else set()
-        if topic == topics.PARKED:
-            await lag.lagging("shelve", topics.PARKED)
-        return track, shelve
+        shelve = await lag.lagging("shelve", topics.PARKED)
+        return track, shelve if topic != topics.PARKED else set()
 
-    async def _judge(self, gaps: Sequence[Gap], topic_id: str) -> None:
-        track, shelve = await self._lagging()
-        partitions = len(list(await self.tools.consumer_lag.partitions(topics.EVENTS)))
+    async def _judge(self, gaps: Sequence[Gap], topic_id: str, track: set[int], shelve: set[int]) -> None:
+        """track and shelve are the partitions in which these stages lag."""
+        partitions = await self.tools.consumer_lag.partition_count(topics.EVENTS)
         put_off = [gap for gap in gaps if gap.partition in track]
         self.counts.statuses[RecordStatus.POSTPONED] += size(put_off)
         for part in parts([gap for gap in gaps if gap.partition not in track], _PART):
