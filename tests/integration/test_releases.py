@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from typing import Any
 
 import functions_framework
@@ -18,6 +19,7 @@ from werkzeug.test import Client
 
 from orderflow.adapters.postgres.pool import Database
 from orderflow.adapters.postgres.schema import migrate
+from orderflow.audit.report import RecordStatus, TopicReport
 from orderflow.domain.rules import Rules, Waiting
 from orderflow.settings import DatabaseSettings
 from orderflow.track.handler import Tracker
@@ -142,8 +144,10 @@ def test_track_is_judged_by_its_own_revision(query: Client, fresh_database: str)
 
 def test_events_that_only_the_audit_misses_are_worse(query: Client, fresh_database: str) -> None:
     with psycopg.connect(fresh_database) as connection:
-        for minutes, missing in ((5, 30), (120, 0)):
-            topics = {"orders.status.v1": {"read": 100, "missing": missing}}
+        recent = TopicReport(judged=100, statuses=Counter({RecordStatus.MISSING: 30}))
+        of_the_last_release = {"read": 100, "missing": 0}
+        for minutes, report in ((5, recent.as_dict()), (120, of_the_last_release)):
+            topics = {"orders.status.v1": report}
             connection.execute(
                 "INSERT INTO audit_runs (id, started_at, finished_at, state, report) VALUES "
                 "(gen_random_uuid(), now() - make_interval(mins => %s), now(), 'missing', %s)",

@@ -108,7 +108,8 @@ FROM ({handled} ORDER BY at DESC LIMIT %(limit)s) handled JOIN orders o USING (o
 _MISSING: Final = """
 SELECT started_at > now() - make_interval(mins => %(minutes)s) AS recent,
        sum((report -> 'topics' -> %(topic)s ->> 'missing')::bigint) AS bad,
-       sum((report -> 'topics' -> %(topic)s ->> 'read')::bigint) AS total
+       sum(coalesce(report -> 'topics' -> %(topic)s ->> 'judged',
+                    report -> 'topics' -> %(topic)s ->> 'read', '0')::bigint) AS total
 FROM audit_runs
 WHERE finished_at IS NOT NULL AND started_at > now() - make_interval(hours => %(hours)s)
   AND report -> 'topics' -> %(topic)s IS NOT NULL
@@ -155,7 +156,8 @@ def orders_handled_by(
 def missing_events(connection: Connection, stage: str, minutes: int, hours: int) -> Evidence:
     """The events of a stage's input topic that the audit found missing: in the last minutes, and in the hours before.
 
-    A revision that takes events and does nothing leaves no rows of its own; only the audit finds that.
+    A revision that takes events and does nothing leaves no rows of its own; only the audit finds that. The release
+    before this one wrote `read` where this one writes `judged`.
     """
     values = {"topic": INPUT_TOPICS[stage], "minutes": minutes, "hours": hours}
     rows = connection.cursor(row_factory=dict_row).execute(_MISSING, values).fetchall()
