@@ -11,8 +11,10 @@ import functions_framework.aio as functions_framework
 
 from orderflow import startup
 from orderflow.adapters.http.api_keys import ApiKeys
+from orderflow.adapters.http.liveness import Liveness
 from orderflow.domain.rules import Rules
 from orderflow.intake.handler import Intake
+from orderflow.messaging.deadline import EVENT_SECONDS
 from orderflow.settings import IntakeSettings, read_toml
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ def build() -> Endpoint:
     telemetry = startup.telemetry(settings, "intake")
     publisher = startup.kafka_publisher(settings, telemetry)
     handler = Intake(publisher, rules, api_keys, settings.public_url)
-    return telemetry.endpoint(handler, *handler.routes)
+    return Liveness(telemetry.endpoint(handler, *handler.routes), EVENT_SECONDS)
 
 
 endpoint = startup.or_exit(build)

@@ -11,6 +11,7 @@ import functions_framework.aio as functions_framework
 
 from orderflow import startup
 from orderflow.adapters.http.event_endpoint import EventEndpoint
+from orderflow.adapters.http.liveness import Liveness
 from orderflow.adapters.telemetry.noop import NoopTelemetry
 from orderflow.messaging import topics
 from orderflow.messaging.handled_places import records_places
@@ -37,19 +38,23 @@ def build() -> Endpoint:
     notifications = notify_settings.load(settings.notifications_file, settings.smtp_url)
     lease = settings.claim_seconds
     database = startup.database(settings)
-    claims = ClaimStore(database, revision=settings.k_revision, lease_seconds=lease)
+    claims = ClaimStore(database, revision=settings.k_revision, lease_seconds=lease, seconds=settings.event_seconds)
     telemetry = startup.telemetry(settings, "notify")
     channels = _channels(notifications, settings.notifications_file.parent)
     if not isinstance(telemetry, NoopTelemetry):
         from orderflow.notify.tracing import traced
 
         channels = traced(channels, telemetry)
-    notifier = Notifier(notifications, channels, claims, lease_seconds=lease)
+    notifier = Notifier(
+        notifications, channels, claims, lease_seconds=lease, event_seconds=settings.event_seconds
+    )
     publisher = startup.kafka_publisher(settings, telemetry)
     places = startup.handled_places(database)
     handle = hold_back(records_places(notifier.handle, places, "notify"), settings.hold_from_partition)
     topic_ids = startup.topic_ids(settings, topics.STATUS)
-    return telemetry.endpoint(EventEndpoint("notify", settings.k_revision, handle, publisher, topic_ids))
+    seconds = settings.event_seconds
+    endpoint = EventEndpoint("notify", settings.k_revision, handle, publisher, topic_ids, seconds=seconds)
+    return Liveness(telemetry.endpoint(endpoint), seconds)
 
 
 def _channels(notifications: NotificationSettings, folder: Path) -> dict[str, Channel]:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import functions_framework.aio as functions_framework
 
 from orderflow import startup
+from orderflow.adapters.http.liveness import Liveness
 from orderflow.messaging import topics
+from orderflow.messaging.deadline import EVENT_SECONDS
 from orderflow.park.handler import DeadLetterSink
 from orderflow.settings import KafkaSettings
 
@@ -25,9 +27,8 @@ def build() -> Endpoint:
     settings = startup.configure(KafkaSettings, "park")
     telemetry = startup.telemetry(settings, "park")
     publisher = startup.kafka_publisher(settings, telemetry)
-    return telemetry.endpoint(
-        DeadLetterSink(settings.k_revision, publisher, startup.topic_ids(settings, *topics.ALL))
-    )
+    sink = DeadLetterSink(settings.k_revision, publisher, startup.topic_ids(settings, *topics.ALL))
+    return Liveness(telemetry.endpoint(sink), EVENT_SECONDS)
 
 
 endpoint = startup.or_exit(build)

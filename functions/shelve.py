@@ -11,6 +11,7 @@ import functions_framework.aio as functions_framework
 
 from orderflow import startup
 from orderflow.adapters.http.event_endpoint import EventEndpoint
+from orderflow.adapters.http.liveness import Liveness
 from orderflow.messaging import topics
 from orderflow.messaging.handled_places import records_places
 from orderflow.messaging.partition_hold import hold_back
@@ -35,7 +36,9 @@ def build() -> Endpoint:
     handler = ActionHandler(ParkedEventStore(database), ActionStore(database), publisher, places)
     handle = hold_back(records_places(handler.handle, places, "shelve"), settings.hold_from_partition)
     topic_ids = startup.topic_ids(settings, topics.PARKED)
-    return telemetry.endpoint(EventEndpoint("shelve", settings.k_revision, handle, publisher, topic_ids))
+    seconds = settings.event_seconds
+    endpoint = EventEndpoint("shelve", settings.k_revision, handle, publisher, topic_ids, seconds=seconds)
+    return Liveness(telemetry.endpoint(endpoint), seconds)
 
 
 endpoint = startup.or_exit(build)

@@ -11,6 +11,7 @@ import functions_framework.aio as functions_framework
 
 from orderflow import startup
 from orderflow.adapters.http.event_endpoint import EventEndpoint
+from orderflow.adapters.http.liveness import Liveness
 from orderflow.domain.rules import Rules
 from orderflow.messaging import topics
 from orderflow.messaging.handled_places import records_places
@@ -34,10 +35,12 @@ def build() -> Endpoint:
     database = startup.database(settings)
     places = startup.handled_places(database)
     store = OrderStore(database, revision=settings.k_revision, waiting=rules.waiting)
-    tracker = Tracker(store, publisher, places, settings.k_revision)
+    tracker = Tracker(store, publisher, places, settings.k_revision, seconds=settings.event_seconds)
     handle = hold_back(records_places(tracker.handle, places, "track"), settings.hold_from_partition)
     topic_ids = startup.topic_ids(settings, topics.EVENTS)
-    return telemetry.endpoint(EventEndpoint("track", settings.k_revision, handle, publisher, topic_ids))
+    seconds = settings.event_seconds
+    endpoint = EventEndpoint("track", settings.k_revision, handle, publisher, topic_ids, seconds=seconds)
+    return Liveness(telemetry.endpoint(endpoint), seconds)
 
 
 endpoint = startup.or_exit(build)

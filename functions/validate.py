@@ -11,6 +11,7 @@ import functions_framework.aio as functions_framework
 
 from orderflow import startup
 from orderflow.adapters.http.event_endpoint import EventEndpoint
+from orderflow.adapters.http.liveness import Liveness
 from orderflow.domain.rules import Rules
 from orderflow.messaging import topics
 from orderflow.messaging.partition_hold import hold_back
@@ -32,7 +33,9 @@ def build() -> Endpoint:
     validator = Validator(rules, publisher, settings.k_revision)
     handle = hold_back(validator.handle, settings.hold_from_partition)
     topic_ids = startup.topic_ids(settings, topics.INBOX)
-    return telemetry.endpoint(EventEndpoint("validate", settings.k_revision, handle, publisher, topic_ids))
+    seconds = settings.event_seconds
+    endpoint = EventEndpoint("validate", settings.k_revision, handle, publisher, topic_ids, seconds=seconds)
+    return Liveness(telemetry.endpoint(endpoint), seconds)
 
 
 endpoint = startup.or_exit(build)

@@ -99,6 +99,9 @@ class SourceSettings(KafkaSettings):
 
     hold_from_partition: Annotated[int, Field(ge=1)] | None = None
     """Events of this partition and of higher ones get a 503 (docs/how-to/add-partitions.md)."""
+    event_seconds: Annotated[float, Field(gt=0, le=600)] = 20
+    """How long the stage may take for one event. It must be less than `delivery.timeout` of the stage's KafkaSource,
+    so that the stage has given an event up before the event comes again."""
 
 
 class DatabaseSettings(StageSettings):
@@ -106,6 +109,12 @@ class DatabaseSettings(StageSettings):
     """Or DATABASE_URL_FILE, a file that has the URL."""
     database_pool_size: Annotated[int, Field(ge=1, le=100)] = 4
     database_wait_seconds: Annotated[float, Field(gt=0, le=60)] = 5
+    """How long to wait for a connection."""
+    database_statement_seconds: Annotated[float, Field(gt=0, le=600)] = 10
+    """How long one use of a connection may take. The server ends the statement. Where the server does not answer, the
+    stage closes the connection two seconds later."""
+    database_prepared_statements: bool = True
+    """false for a PgBouncer in transaction mode that is older than 1.22."""
 
 
 class ApiKeySettings(StageSettings):
@@ -135,6 +144,8 @@ class ShelveSettings(DatabaseSettings, SourceSettings):
 
 
 class NotifySettings(DatabaseSettings, SourceSettings):
+    event_seconds: Annotated[float, Field(gt=0, le=600)] = 45
+    """As for the other stages; mail servers and webhooks may be slow."""
     notifications_file: Path
     claim_seconds: Annotated[float, Field(gt=0, le=3600)] = 60
     """The lease of a claim. After it, another process may take over a notification that was not confirmed."""
@@ -161,7 +172,7 @@ class QuerySettings(ApiKeySettings, DatabaseSettings, KafkaSettings):
     """The address of the audit's Service, for audits that operators start."""
     rollouts: bool = False
     """Show the rollouts of releases and let operators control them; needs the packages and rights of argo/console."""
-    statement_seconds: Annotated[float, Field(gt=0, le=300)] = 5
+    database_statement_seconds: Annotated[float, Field(gt=0, le=600)] = 5
     """The database's time limit for one statement."""
     threads: Annotated[int, Field(ge=1)] = Field(default_factory=lambda: (os.cpu_count() or 1) * 4)
     """How many requests the Functions Framework answers at the same time. The variable and the default are its own."""

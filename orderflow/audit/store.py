@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -10,6 +11,7 @@ import psycopg
 from psycopg.rows import dict_row
 from pydantic_core import to_json
 
+from orderflow.adapters.postgres.connection import ABORT_SECONDS, abort, parameters
 from orderflow.audit.gap_process import Gap
 from orderflow.audit.kafka_record import identity
 from orderflow.audit.log_changes import KnownLog
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 RUN_LOCK: Final = 0x0F11
 """For pg_advisory_lock: only its holder audits. PostgreSQL releases it when the process dies."""
+_STATEMENT_SECONDS: Final = 120
 
 Row = dict[str, Any]
 
@@ -151,10 +154,11 @@ class AuditStore:
         """Yields None where another run is under way."""
         try:
             async with await psycopg.AsyncConnection.connect(
-                settings.database_url.get_secret_value(),
+                **parameters(
+                    settings, statement_seconds=_STATEMENT_SECONDS, application_name="orderflow-audit"
+                ),
                 autocommit=True,
                 row_factory=dict_row,
-                application_name="orderflow-audit",
             ) as connection:
                 store = cls(connection)
                 lock = await store._rows("SELECT pg_try_advisory_lock(%(lock)s) AS ours", {"lock": RUN_LOCK})
@@ -167,8 +171,13 @@ class AuditStore:
             raise TransientError(f"the database is not available: {type(error).__name__}") from error
 
     async def _rows(self, statement: str, values: Mapping[str, object] | None = None) -> list[Row]:
-        cursor = await self._connection.execute(statement.encode(), values)
-        return await cursor.fetchall() if cursor.description else []
+        limit = _STATEMENT_SECONDS + ABORT_SECONDS
+        bound = asyncio.get_running_loop().call_later(limit, abort, self._connection)
+        try:
+            cursor = await self._connection.execute(statement.encode(), values)
+            return await cursor.fetchall() if cursor.description else []
+        finally:
+            bound.cancel()
 
     async def ledger(self, identities: Sequence[Identity]) -> list[LedgerEntry | None]:
         """The ledger's entry of each originating event, in the order of the identities."""

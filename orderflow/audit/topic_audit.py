@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _PART: Final = 5000
 """Offsets that are read, judged and repaired at once."""
 _CHECKPOINT_REACH: Final = 20
-"""How far below the end of what is judged a record is looked for that becomes a checkpoint."""
+"""How far below the end of a partition a record is looked for that becomes a checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,10 +281,11 @@ class TopicAudit:
         gaps: Sequence[Gap],
     ) -> None:
         first_gap = {gap.partition: gap.first for gap in reversed(gaps)}
+        # At the log's end, not where judging ended: a cut below what this run has seen is then always noticed.
         reach = {
-            p: (max(starts[p].first, end - _CHECKPOINT_REACH), end)
-            for p, (first, end) in ranges.items()
-            if first < end
+            p: (max(seen.start, seen.end - _CHECKPOINT_REACH), seen.end)
+            for p, seen in topic_log.partitions.items()
+            if seen.start < seen.end and (p not in known or known[p].log_end != seen.end or starts[p].unknown)
         }
         digests: dict[int, dict[int, str]] = {}
         if reach:

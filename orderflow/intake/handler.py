@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 MAX_BODY: Final = 256 * 1024
 KEY_LENGTH: Final = 255
+BODY_SECONDS: Final = 10.0
 
 
 class Intake:
@@ -74,6 +76,9 @@ class Intake:
         except PoisonError as error:
             title = "the request was not taken; errors names each field at fault"
             return problems.problem(400, error.reasons[0].code, title, error.reasons)
+        except TimeoutError:
+            text = f"the body did not come within {BODY_SECONDS:g} s"
+            return problems.problem(408, "body_too_slow", text)
         except TooLargeError:
             return problems.problem(413, "too_large", f"a body may have {MAX_BODY} bytes at most")
         except TransientError:
@@ -136,8 +141,9 @@ def _forbidden(text: str) -> Response:
 
 
 async def _body(request: Request) -> bytes:
-    """Reads MAX_BODY bytes at most, whatever Content-Length says. Raises TooLargeError."""
+    """Reads MAX_BODY bytes at most, whatever Content-Length says. Raises TooLargeError, TimeoutError."""
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > MAX_BODY:
         raise TooLargeError
-    return await read_body(request, MAX_BODY)
+    async with asyncio.timeout(BODY_SECONDS):
+        return await read_body(request, MAX_BODY)

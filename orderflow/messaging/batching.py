@@ -8,6 +8,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from orderflow.errors import TransientError
+from orderflow.messaging.deadline import EVENT_SECONDS, time_limit
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Sequence
@@ -20,7 +21,8 @@ class Batcher(Generic[T]):
 
     Two items of one key are never in flight together, so the items of one key take effect in the order of submission.
     A batch that fails runs again item by item, so that one bad item cannot fail its neighbours. A batch that fails with
-    TransientError does not run again: that trouble concerns every item.
+    TransientError does not run again: that trouble concerns every item. A batch that is not done within its time limit
+    fails with TransientError too, and frees its keys.
     """
 
     def __init__(
@@ -28,12 +30,17 @@ class Batcher(Generic[T]):
         run: Callable[[Sequence[T]], Awaitable[None]],
         key: Callable[[T], Hashable],
         *,
+        seconds: float = EVENT_SECONDS,
         max_items: int = 200,
+        max_pending: int = 2000,
         parallel: int = 2,
     ) -> None:
+        """seconds is the time limit of a batch, max_pending how many items may wait."""
         self._run = run
         self._key = key
+        self._seconds = seconds
         self._max_items = max_items
+        self._max_pending = max_pending
         self._parallel = parallel
         self._pending: deque[tuple[T, asyncio.Future[None]]] = deque()
         self._busy: set[Hashable] = set()
@@ -41,7 +48,10 @@ class Batcher(Generic[T]):
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def submit(self, item: T) -> None:
-        """Returns when the item's effect is done; raises the error that its handling raised."""
+        """Returns when the item's effect is done; raises the error that its handling raised, and TransientError where
+        too many items wait. An item whose caller has been cancelled while it waits is left out."""
+        if len(self._pending) >= self._max_pending:
+            raise TransientError("too many events wait")
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pending.append((item, future))
         if self._running < self._parallel:
@@ -70,6 +80,8 @@ class Batcher(Generic[T]):
         skipped_keys: set[Hashable] = set()
         while self._pending and len(batch) < self._max_items:
             entry = self._pending.popleft()
+            if entry[1].done():
+                continue
             key = self._key(entry[0])
             if key in self._busy or key in skipped_keys:
                 skipped_keys.add(key)
@@ -82,16 +94,21 @@ class Batcher(Generic[T]):
 
     async def _settle(self, batch: list[tuple[T, asyncio.Future[None]]]) -> None:
         try:
-            await self._run([item for item, _ in batch])
+            async with time_limit(self._seconds, "the batch"):
+                await self._run([item for item, _ in batch])
         except Exception as error:  # noqa: BLE001 - submit() raises it
             if len(batch) > 1 and not isinstance(error, TransientError):
                 for entry in batch:
                     await self._settle([entry])
                 return
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(error)
+            _fail(batch, error)
             return
         for _, future in batch:
             if not future.done():
                 future.set_result(None)
+
+
+def _fail(batch: Sequence[tuple[T, asyncio.Future[None]]], error: Exception) -> None:
+    for _, future in batch:
+        if not future.done():
+            future.set_exception(error)

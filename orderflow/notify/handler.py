@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
 from orderflow.errors import PoisonError, Reason, TransientError
+from orderflow.messaging.deadline import EVENT_SECONDS
 from orderflow.notify import due
 from orderflow.notify.model import Delivery, DeliveryResult
 
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 LEASE_USED: Final = 0.8
 """The part of a lease in which to send. The rest is for recording the result."""
+RECORD_SECONDS: Final = 5.0
+"""The part of an event's time limit that is kept for recording the result."""
 RECORD_ATTEMPTS: Final = 4
 RECORD_PAUSE_SECONDS: Final = 0.2
 
@@ -88,11 +91,13 @@ class Notifier:
         claims: Claims,
         *,
         lease_seconds: float,
+        event_seconds: float = EVENT_SECONDS,
     ) -> None:
+        """event_seconds is the time limit for one event."""
         self._settings = settings
         self._channels = channels
         self._claims = claims
-        self._lease_seconds = lease_seconds
+        self._send_seconds = min(lease_seconds * LEASE_USED, max(event_seconds - RECORD_SECONDS, event_seconds / 2))
 
     async def handle(self, event: CloudEvent) -> str:
         """Returns `sent`, `duplicate` where every notification had been sent before, or `nothing_due`.
@@ -104,7 +109,7 @@ class Notifier:
         notifications = due.notifications(event, self._settings)
         if not notifications:
             return "nothing_due"
-        deadline = time.monotonic() + self._lease_seconds * LEASE_USED
+        deadline = time.monotonic() + self._send_seconds
         claims = await self._claims.claim(notifications, retry_failed="replay" in event.extensions)
         results = await asyncio.gather(
             *(self._deliver(claim, deadline) for claim in claims), return_exceptions=True

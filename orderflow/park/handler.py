@@ -9,11 +9,13 @@ from orderflow.adapters.http.body import read as read_body
 from orderflow.adapters.http.endpoint import EVENT, OUTCOME, answers_every_error, posts_only
 from orderflow.adapters.http.event_endpoint import DONE
 from orderflow.messaging import parked_event
+from orderflow.messaging.deadline import EVENT_SECONDS, time_limit
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from orderflow.messaging.cloudevent import CloudEvent
     from orderflow.messaging.places import TopicIds
     from orderflow.messaging.publisher import Publisher
 
@@ -32,15 +34,19 @@ class DeadLetterSink:
     async def handle(self, request: Request) -> Response:
         if request.method != "POST":
             return posts_only("events are POSTed here")
+        async with time_limit(EVENT_SECONDS, "the event"):
+            event = await self._park(request)
+        request.scope[EVENT], request.scope[OUTCOME] = event, "parked"
+        log.warning("dead letter parked", extra={"order_id": event.subject, "parked_id": event.id})
+        return DONE
+
+    async def _park(self, request: Request) -> CloudEvent:
         received = parked_event.ReceivedEvent.of_request(request.scope["headers"], await read_body(request))
         topic = parked_event.TOPIC_OF.get(parked_event.failed_stage(received))
         topic_id = await self._topic_ids.id_of(topic) if topic else ""
-        event = await parked_event.publish(
+        return await parked_event.publish(
             self._publisher,
             lambda max_payload: parked_event.dead_letter(
                 received, self._revision, topic_id=topic_id, max_payload=max_payload
             ),
         )
-        request.scope[EVENT], request.scope[OUTCOME] = event, "parked"
-        log.warning("dead letter parked", extra={"order_id": event.subject, "parked_id": event.id})
-        return DONE

@@ -12,6 +12,7 @@ from orderflow import logs
 from orderflow.errors import ConflictError, TransientError
 from orderflow.messaging import topics
 from orderflow.messaging.batching import Batcher
+from orderflow.messaging.deadline import EVENT_SECONDS
 from orderflow.track import decision
 
 if TYPE_CHECKING:
@@ -57,12 +58,21 @@ class Tracker:
     delivery finds the rows and announces again. Parked events are in their topic before the ledger says `parked`.
     """
 
-    def __init__(self, store: Store, publisher: Publisher, places: HandledPlaces, revision: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        publisher: Publisher,
+        places: HandledPlaces,
+        revision: str,
+        *,
+        seconds: float = EVENT_SECONDS,
+    ) -> None:
+        """seconds is the time limit of a batch."""
         self._store = store
         self._publisher = publisher
         self._places = places
         self._revision = revision
-        self._batcher = Batcher(self._run, lambda item: item.arrival.order_id)
+        self._batcher = Batcher(self._run, lambda item: item.arrival.order_id, seconds=seconds)
         self._swept_at = time.monotonic()
         self._sweeping: asyncio.Task[None] | None = None
 

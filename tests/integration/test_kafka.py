@@ -2,12 +2,10 @@
 
 import asyncio
 import json
-import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import psycopg
 import pytest
 from confluent_kafka import KafkaError, Producer
 from support.events import event, order, paid, placed
+from support.freezing import frozen
 from support.stage import Stage
 from support.topics import Tap
 
@@ -40,15 +39,9 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
         yield server
 
 
-@contextmanager
-def stopped(kafka: EmbeddedKafka) -> Iterator[None]:
-    """Freezes the broker: its connections stay open, and it acknowledges nothing."""
+def server_pid(kafka: EmbeddedKafka) -> int:
     assert kafka.pid is not None
-    os.kill(kafka.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(kafka.pid, signal.SIGCONT)
+    return kafka.pid
 
 
 def publisher_of(kafka: EmbeddedKafka, seconds: float) -> KafkaPublisher:
@@ -116,7 +109,7 @@ async def test_as_long_as_the_broker_does_not_confirm_nothing_counts_as_publishe
 ) -> None:
     publisher = publisher_of(kafka, 30)
     await publisher.publish(topics.INBOX, [paid("before")])
-    with stopped(kafka):
+    with frozen(server_pid(kafka)):
         publishing = asyncio.create_task(publisher.publish(topics.INBOX, [paid("unconfirmed")]))
         done, _ = await asyncio.wait({publishing}, timeout=1)
         assert not done
@@ -130,7 +123,7 @@ async def test_what_is_not_confirmed_in_time_is_told_and_the_next_event_is_publi
 ) -> None:
     publisher = publisher_of(kafka, 1)
     await publisher.publish(topics.INBOX, [paid("before")])
-    with stopped(kafka), pytest.raises(TransientError):
+    with frozen(server_pid(kafka)), pytest.raises(TransientError):
         await publisher.publish(topics.INBOX, [paid("lost")])
     await publish_with_retries(publisher, paid("later"))
     publisher.close()
@@ -152,7 +145,7 @@ async def test_what_is_sent_twice_because_the_broker_was_slow_to_answer_is_in_it
     settings = KafkaSettings(kafka_bootstrap=kafka.bootstrap, kafka_ack_seconds=60)
     publisher = KafkaPublisher(settings, lambda config: Producer(config | short_timeout))
     await publish_with_retries(publisher, paid("sent-twice", id="first"))
-    with stopped(kafka):
+    with frozen(server_pid(kafka)):
         publishing = asyncio.create_task(publisher.publish(topics.INBOX, [paid("sent-twice", id="second")]))
         assert await asyncio.to_thread(timed_out.wait, DEADLINE_SECONDS)
     await publishing
@@ -192,7 +185,7 @@ def test_intake_answers_503_while_the_broker_sleeps_and_202_when_it_is_back(
                 assert time.monotonic() < deadline
 
         post_until_accepted()
-        with stopped(kafka):
+        with frozen(server_pid(kafka)):
             assert post() == 503
         post_until_accepted()
 
@@ -206,7 +199,7 @@ def test_a_process_killed_between_commit_and_announcement_leaves_nothing_unannou
     warm = validate(placed("warm"), Rules())
     with Stage("track", tmp_path / "first.log", **environment) as first:
         assert first.binary(warm).status_code == 204
-        with stopped(kafka):
+        with frozen(server_pid(kafka)):
             unanswered = asyncio.run(kill_after_commit(first, sent, fresh_database))
         assert unanswered, "it was answered although nothing was announced"
     with Stage("track", tmp_path / "second.log", K_REVISION="track-00002", **environment) as second:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
+from orderflow.adapters.http.liveness import PATH as LIVENESS_PATH
 from orderflow.notify.handler import LEASE_USED
-from orderflow.settings import NotifySettings
+from orderflow.settings import NotifySettings, SourceSettings
 from orderflow_sandbox.delivery.manifest import KafkaSource
 from tests.manifests.building import Document
 
@@ -129,8 +130,18 @@ def functions_that_only_take_post_are_not_asked_by_get(documents: Sequence[Docum
     for service in of_kind(documents, SERVICE):
         for container in service["spec"]["template"]["spec"]["containers"]:
             for probe in ("readinessProbe", "livenessProbe", "startupProbe"):
-                if service["metadata"]["name"] != "query" and "httpGet" in container.get(probe, {}):
+                path = container.get(probe, {}).get("httpGet", {}).get("path")
+                if service["metadata"]["name"] != "query" and path not in {None, LIVENESS_PATH}:
                     yield f"{named(service)}: {probe} is a GET, which the function answers with an error"
+
+
+def stages_that_finish_nothing_are_restarted(documents: Sequence[Document]) -> Iterator[str]:
+    for service in of_kind(documents, SERVICE):
+        if service["metadata"]["name"] in {"query", "audit"}:
+            continue
+        for container in service["spec"]["template"]["spec"]["containers"]:
+            if container.get("livenessProbe", {}).get("httpGet", {}).get("path") != LIVENESS_PATH:
+                yield f"{named(service)}: no livenessProbe asks {LIVENESS_PATH}"
 
 
 def only_the_doors_are_open(documents: Sequence[Document]) -> Iterator[str]:
@@ -180,6 +191,20 @@ def sources_give_up_before_the_service(documents: Sequence[Document]) -> Iterato
         sink = source.spec.sink.ref.name if source.spec.sink.ref else ""
         if sink in limits and timeout >= timedelta(seconds=limits[sink]):
             yield f"KafkaSource {source.metadata.name}: it waits {timeout.seconds} s, the Service {limits[sink]} s"
+
+
+def stages_give_up_before_the_source(documents: Sequence[Document]) -> Iterator[str]:
+    services = {each["metadata"]["name"]: each for each in of_kind(documents, SERVICE)}
+    for source in _read(documents):
+        sink = source.spec.sink.ref.name if source.spec.sink.ref else ""
+        if sink not in services:
+            continue
+        (container,) = services[sink]["spec"]["template"]["spec"]["containers"]
+        set_here = {each["name"]: each.get("value", "") for each in container.get("env", [])}
+        settings = NotifySettings if sink == "notify" else SourceSettings
+        seconds = float(set_here.get("EVENT_SECONDS") or settings.model_fields["event_seconds"].default)
+        if seconds >= source.spec.delivery.timeout.total_seconds():
+            yield f"KafkaSource {source.metadata.name}: {sink} takes {seconds:g} s for an event, longer than a try lasts"
 
 
 def a_lease_fits_between_tries(documents: Sequence[Document]) -> Iterator[str]:
@@ -237,8 +262,10 @@ ALWAYS: Final[tuple[Rule, ...]] = (
     secrets_are_files_from_elsewhere,
     nothing_comes_or_goes_unless_allowed,
     functions_that_only_take_post_are_not_asked_by_get,
+    stages_that_finish_nothing_are_restarted,
     only_the_doors_are_open,
     sources_say_everything,
     sources_give_up_before_the_service,
+    stages_give_up_before_the_source,
     a_lease_fits_between_tries,
 )

@@ -151,6 +151,11 @@ BAD: list[tuple[rules.Rule, Change, str]] = [
         for probe in ("readinessProbe", "livenessProbe", "startupProbe")
     ),
     (
+        rules.stages_that_finish_nothing_are_restarted,
+        field(*TRACK, f"{CONTAINER}.livenessProbe"),
+        "Service track: no livenessProbe",
+    ),
+    (
         rules.only_the_doors_are_open,
         field(*TRACK, "metadata.labels"),
         "Service track: it can be called from outside",

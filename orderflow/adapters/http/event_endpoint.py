@@ -14,6 +14,7 @@ from orderflow.adapters.http.body import read as read_body
 from orderflow.adapters.http.endpoint import EVENT, OUTCOME, REASON, answers_every_error, posts_only
 from orderflow.errors import PoisonError
 from orderflow.messaging import cloudevent, parked_event
+from orderflow.messaging.deadline import time_limit
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -45,18 +46,27 @@ class EventEndpoint:
         handle: Callable[[CloudEvent], Awaitable[str]],
         publisher: Publisher,
         topic_ids: TopicIds,
+        *,
+        seconds: float,
     ) -> None:
+        """seconds is the time limit for one event, from its body to the confirmation of what is published."""
         self._stage = stage
         self._revision = revision
         self._handle = handle
         self._publisher = publisher
         self._topic_ids = topic_ids
+        self._seconds = seconds
         self._topic = parked_event.TOPIC_OF[stage]
 
     @answers_every_error("the stage failed; the event comes again")
     async def handle(self, request: Request) -> Response:
         if request.method != "POST":
             return posts_only("events are POSTed here")
+        async with time_limit(self._seconds, "the event"):
+            await self._handle_event(request)
+        return DONE
+
+    async def _handle_event(self, request: Request) -> None:
         headers: list[tuple[bytes, bytes]] = request.scope["headers"]
         body = await read_body(request)
         topic_id = await self._topic_ids.id_of(self._topic)
@@ -68,7 +78,6 @@ class EventEndpoint:
             await self._park(parked_event.ReceivedEvent.of_request(headers, body), topic_id, error.reasons)
             request.scope[OUTCOME] = "parked"
             request.scope[REASON] = error.reasons[0].code
-        return DONE
 
     async def _park(
         self, received: parked_event.ReceivedEvent, topic_id: str, reasons: Sequence[Reason]

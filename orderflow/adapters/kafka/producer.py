@@ -24,6 +24,10 @@ log = logging.getLogger(__name__)
 
 _POLL_SECONDS: Final = 0.5
 _QUEUE_MESSAGES: Final = 100_000
+_QUEUE_KBYTES: Final = 65_536
+_REQUESTS_PER_ACK: Final = 3
+"""How many requests fit into the time that a confirmation may take. A connection that swallows packets is then given up,
+and the event is sent again over a new one, before its time is over."""
 
 
 class _Delivery:
@@ -170,6 +174,12 @@ def producer_config(settings: KafkaSettings) -> dict[str, Any]:
         "linger.ms": 0.5,
         "batch.size": 32768,
         "queue.buffering.max.messages": _QUEUE_MESSAGES,
+        "queue.buffering.max.kbytes": _QUEUE_KBYTES,
+        "socket.keepalive.enable": True,
+        "socket.timeout.ms": max(int(settings.kafka_ack_seconds * 1000 / _REQUESTS_PER_ACK), 100),
+        "socket.connection.setup.timeout.ms": max(
+            int(settings.kafka_ack_seconds * 1000 / _REQUESTS_PER_ACK), 1000
+        ),
         "message.max.bytes": topics.MAX_BYTES,
         "delivery.timeout.ms": int(settings.kafka_ack_seconds * 1000),
         "request.timeout.ms": int(settings.kafka_ack_seconds * 1000),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from orderflow.errors import ConflictError, TransientError
+from orderflow.adapters.postgres.connection import ABORT_SECONDS, abort, parameters
+from orderflow.errors import ConflictError, OrderflowError, PoisonError, Reason, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,6 +22,12 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 Connection = psycopg.AsyncConnection[Row]
+
+CHECK_SECONDS: Final = 5.0
+"""A connection that was idle for longer is checked before it is used: a firewall may have forgotten it."""
+_POISON_CLASSES: Final = frozenset({"22", "23", "54"})
+"""SQLSTATE classes of errors that a statement's values cause: data exceptions, integrity constraints, program limits.
+No repetition helps."""
 
 
 class Database:
@@ -29,19 +38,27 @@ class Database:
         self._settings = settings
         self._pool: AsyncConnectionPool[Connection] | None = None
         self._open_lock = asyncio.Lock()
+        self._returned_at: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """Raises ConflictError where a statement collided with another transaction's change, TransientError where
-        the database is away, overloaded or out of space. Any other error is a fault of ours and is not translated."""
+        """Raises ConflictError where a statement collided with another transaction's change, PoisonError where the
+        database refuses the values of a statement, TransientError where the database is away, overloaded or out of
+        space, or does not answer in time. Any other error is a fault of ours and is not translated."""
         pool = self._pool or await self._open()
+        seconds = self._settings.database_statement_seconds + ABORT_SECONDS
         try:
             async with pool.connection() as connection:
-                yield connection
-        except (psycopg.errors.SerializationFailure, psycopg.errors.UniqueViolation) as error:
-            raise ConflictError(type(error).__name__) from error
-        except (PoolTimeout, psycopg.OperationalError, psycopg.InternalError) as error:
-            raise TransientError(f"the database is not available: {type(error).__name__}") from error
+                bound = asyncio.get_running_loop().call_later(seconds, abort, connection)
+                try:
+                    yield connection
+                finally:
+                    bound.cancel()
+                    self._returned_at[connection] = time.monotonic()
+        except (PoolTimeout, psycopg.Error) as error:
+            if (translation := translated(error)) is None:
+                raise
+            raise translation from error
 
     async def connect(self) -> None:
         """Opens the pool before it is needed. Raises nothing where the database is away."""
@@ -50,20 +67,37 @@ class Database:
     async def _open(self) -> AsyncConnectionPool[Connection]:
         async with self._open_lock:
             if self._pool is None:
+                settings = self._settings
+                # Every statement of the stages looks rows up by key. A plan from the time when a table was small may
+                # scan the whole table until autovacuum has analysed it: with 20,000 rows in the ledger that is ten
+                # times the work.
+                arguments = parameters(
+                    settings, statement_seconds=settings.database_statement_seconds, enable_seqscan="off"
+                )
                 pool = AsyncConnectionPool(
-                    self._settings.database_url.get_secret_value(),
+                    "",
                     connection_class=psycopg.AsyncConnection[Row],
-                    kwargs={"autocommit": True, "row_factory": dict_row, "application_name": "orderflow"},
+                    kwargs=arguments | {"autocommit": True, "row_factory": dict_row},
                     min_size=1,
-                    max_size=self._settings.database_pool_size,
-                    timeout=self._settings.database_wait_seconds,
-                    reconnect_timeout=self._settings.database_wait_seconds,
-                    configure=_disable_sequential_scans,
+                    max_size=settings.database_pool_size,
+                    timeout=settings.database_wait_seconds,
+                    reconnect_timeout=settings.database_wait_seconds,
+                    check=self._check,
                     open=False,
                 )
                 await pool.open()
                 self._pool = pool
         return self._pool
+
+    async def _check(self, connection: Connection) -> None:
+        """Raises psycopg.OperationalError where the connection is broken. The pool then takes another one."""
+        if time.monotonic() - self._returned_at.get(connection, time.monotonic()) < CHECK_SECONDS:
+            return
+        bound = asyncio.get_running_loop().call_later(ABORT_SECONDS, abort, connection)
+        try:
+            await AsyncConnectionPool.check_connection(connection)
+        finally:
+            bound.cancel()
 
     async def close(self) -> None:
         if self._pool is not None:
@@ -71,7 +105,15 @@ class Database:
             self._pool = None
 
 
-async def _disable_sequential_scans(connection: Connection) -> None:
-    """Every statement of the stages looks rows up by key. A plan from the time when a table was small may scan the
-    whole table until autovacuum has analysed the table: with 20,000 rows in the ledger that is ten times the work."""
-    await connection.execute("SET enable_seqscan = off")
+def translated(error: Exception) -> OrderflowError | None:
+    """The stages' error for an error of psycopg or of its pool; None where it is a fault of ours."""
+    if isinstance(error, psycopg.errors.SerializationFailure | psycopg.errors.UniqueViolation):
+        return ConflictError(type(error).__name__)
+    sqlstate = getattr(error, "sqlstate", None) or ""
+    if sqlstate[:2] in _POISON_CLASSES:
+        return PoisonError(
+            Reason("not_storable", "", f"the database does not store this event: {type(error).__name__}")
+        )
+    if isinstance(error, PoolTimeout | psycopg.OperationalError | psycopg.InternalError):
+        return TransientError(f"the database is not available: {type(error).__name__}")
+    return None

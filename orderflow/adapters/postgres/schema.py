@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
+from orderflow.adapters.postgres.connection import parameters
 from orderflow.errors import SchemaOutdatedError
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ MIGRATION_LOCK: Final = 0x0F10
 """Key of pg_advisory_lock: any number that no other program uses in this database."""
 RETRY_SECONDS: Final = 0.1
 LOCK_SECONDS: Final = 2
-MIN_CONNECT_SECONDS: Final = 2
-"""libpq's connect_timeout is in whole seconds: 0 means no limit, and libpq treats 1 as 2."""
 
 log = logging.getLogger(__name__)
 
@@ -51,12 +50,8 @@ def check_schema(settings: DatabaseSettings) -> None:
     database then fails.
     """
     try:
-        with psycopg.connect(
-            settings.database_url.get_secret_value(),
-            autocommit=True,
-            connect_timeout=max(MIN_CONNECT_SECONDS, round(settings.database_wait_seconds)),
-            application_name="orderflow",
-        ) as connection:
+        limits = parameters(settings, statement_seconds=settings.database_statement_seconds)
+        with psycopg.connect(**limits, autocommit=True) as connection:
             missing = missing_migrations(connection)
     except psycopg.Error as error:
         log.warning("the schema was not checked", extra={"error": type(error).__name__})

@@ -207,6 +207,24 @@ def test_a_log_that_was_cut_and_grew_again_is_named_and_what_is_new_in_it_is_fou
     assert run_audit(pipeline).state is State.COMPLETE
 
 
+def test_the_cut_of_a_record_that_an_audit_saw_and_did_not_judge_yet_is_named(pipeline: Pipeline) -> None:
+    """As above, the digest of what was seen is changed."""
+    partition = partition_of(b"seen", PARTITIONS)
+    pipeline.put(topics.INBOX, placed("seen"))
+    assert run_audit(pipeline).topics[topics.INBOX].in_flight == 1
+    pipeline.all_stages()
+    changed = pipeline.rows(
+        "UPDATE audit_logs SET checkpoints = '[[0, \"another\"]]' "
+        "WHERE topic = %s AND partition = %s AND checkpoints::text LIKE '[[0, %%' RETURNING 1",
+        topics.INBOX,
+        partition,
+    )
+    assert len(changed) == 1
+    report = run_audit(pipeline)
+    assert report.state is State.UNJUDGED
+    assert any("the log was cut; from 0 on it is another one" in note for note in report.notes)
+
+
 def test_places_that_a_killed_process_had_not_recorded_are_looked_at_again_and_are_not_missing(
     pipeline: Pipeline,
 ) -> None:
