@@ -38,7 +38,7 @@ def pgbench(lab: Lab, work: Workload, batch: int, *, read: bool, seconds: int) -
     plans = [decision.plan(arrival, decision.Snapshot(), "pgbench") for arrival in arrivals]
     script = "\\set n random(1, 9000000000000000)\n"
     if read:
-        script += _with_literals(READ, read_values(arrivals)) + ";\n"
+        script += _with_literals(READ, read_values(arrivals, Waiting().per_order)) + ";\n"
     script += _with_literals(WRITE, write_values(plans, "pgbench", Waiting(), datetime.now(UTC))) + ";\n"
     file = lab.folder / f"pgbench-{batch}-{read}.sql"
     file.write_text(script)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,6 +49,7 @@ datasource = SQLAlchemyDatasource.create(
     engine_kwargs={"pool_size": POOL, "connect_args": {"options": "-c enable_seqscan=off"}},
 )
 producer = Producer(producer_config(config))
+PER_ORDER = Waiting().per_order
 
 
 @datasource.transaction(isolation_level="READ COMMITTED")
@@ -56,9 +58,14 @@ def apply(attributes: dict[str, str], data: str) -> list[dict[str, Any]]:
     that is resumed."""
     arrival = decision.read(_cloudevent(dict(attributes), data.encode()))
     connection = datasource.sql_session().connection()
-    rows = connection.exec_driver_sql(store.READ, store.read_values([arrival])).mappings().all()
-    (snapshot,) = store.snapshots([arrival], [dict(row) for row in rows])
+    rows = connection.exec_driver_sql(store.READ, store.read_values([arrival], PER_ORDER)).mappings().all()
+    (snapshot,) = store.snapshots([arrival], [dict(row) for row in rows], PER_ORDER)
     plan = decision.plan(arrival, snapshot, REVISION)
+    if plan.changes and snapshot.waits:
+        values = {"order_id": [arrival.order_id]}
+        rows = connection.exec_driver_sql(store.READ_WAITING, values).mappings().all()
+        waiting = store.arrivals_by_order([dict(row) for row in rows])
+        plan = decision.plan(arrival, replace(snapshot, waiting=waiting[arrival.order_id]), REVISION)
     if plan.writes:
         connection.exec_driver_sql(
             store.WRITE, store.write_values([plan], REVISION, Waiting(), datetime.now(UTC))

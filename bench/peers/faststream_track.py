@@ -22,6 +22,7 @@ from orderflow.domain.rules import Waiting
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.track import decision
+from orderflow.track.handler import plan_all
 from orderflow.track.store import OrderStore
 
 if TYPE_CHECKING:
@@ -81,8 +82,7 @@ async def _by_statement(arrivals: list[Arrival]) -> None:
     async def handle_order(order: list[Arrival]) -> None:
         for arrival in order:
             async with slots:
-                (snapshot,) = await store.read([arrival])
-                plan = decision.plan(arrival, snapshot, REVISION)
+                _, (plan,) = await plan_all(store, [arrival], REVISION)
                 if plan.writes:
                     await store.write([plan])
             await _publish([plan])
@@ -96,11 +96,7 @@ async def _by_rows(arrivals: list[Arrival]) -> None:
         first_of: dict[str, Arrival] = {}
         later = [each for each in pending if first_of.setdefault(each.order_id, each) is not each]
         batch = list(first_of.values())
-        snapshots = await store.read(batch)
-        plans = [
-            decision.plan(arrival, snapshot, REVISION)
-            for arrival, snapshot in zip(batch, snapshots, strict=True)
-        ]
+        _, plans = await plan_all(store, batch, REVISION)
         if writing := [plan for plan in plans if plan.writes]:
             await store.write(writing)
         await _publish(plans)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -46,7 +47,8 @@ SELECT EXISTS (
     SELECT FROM parked p WHERE p.topic = %(topic)s AND p.topic_id IN ('', %(topic_id)s) AND p.partition = e.partition
                            AND p."offset" = e."offset"
 ) OR EXISTS (
-    SELECT FROM parked p WHERE p.source = e.source AND p.event_id = e.id AND sha256(p.payload) = e.digest
+    SELECT FROM parked p WHERE md5(p.source || chr(31) || p.event_id) = md5(e.source || chr(31) || e.id)
+                           AND p.source = e.source AND p.event_id = e.id AND sha256(p.payload) = e.digest
                            AND (e.replay = '' OR p.returned = e.replay)
 ) AS is_parked
 FROM unnest(%(source)s::text[], %(id)s::text[], %(replay)s::text[], %(digest)s::bytea[], %(partition)s::int[],
@@ -279,8 +281,12 @@ class AuditStore:
         await self._rows(_FORGET, values)
 
     async def times_republished(self, topic: str, identity: Identity) -> int:
-        """Records that the event is published again. Returns how often it has been, this time included."""
-        values = {"topic": topic, "source": identity[0], "id": identity[1]}
+        """Records that the event is published again. Returns how often it has been, this time included.
+
+        The row has a digest of the identity, because an index has no room for a source and id of any length.
+        """
+        digest = sha256("\x1f".join(identity).encode(errors="surrogatepass")).hexdigest()
+        values = {"topic": topic, "source": "", "id": digest}
         return int((await self._rows(_REPUBLISHED, values))[0]["times"])
 
     async def reopen(self, age: timedelta) -> list[str]:

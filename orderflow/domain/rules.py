@@ -36,9 +36,11 @@ class Article(Frozen):
 
 class Waiting(Frozen):
     """How many hours an event waits for the event that must come before it, until it is parked. by_kind overrides
-    hours for some kinds of event."""
+    hours for some kinds of event. per_order is how many events may wait for one order; further ones are parked at
+    once."""
 
     hours: Hours = 72.0
+    per_order: Annotated[int, Field(ge=1, le=10_000)] = 100
     by_kind: dict[str, Hours] = Field(default_factory=dict)
 
     @field_validator("by_kind")

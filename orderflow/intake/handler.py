@@ -42,7 +42,17 @@ class Intake:
     once, however often the client repeats it.
     """
 
-    def __init__(self, publisher: Publisher, rules: Rules, api_keys: ApiKeys, public_url: str) -> None:
+    def __init__(
+        self,
+        publisher: Publisher,
+        rules: Rules,
+        api_keys: ApiKeys,
+        public_url: str,
+        *,
+        body_seconds: float = BODY_SECONDS,
+    ) -> None:
+        """body_seconds is how long a client may take to send a body."""
+        self._body_seconds = body_seconds
         self._publisher = publisher
         self._rules = rules
         self._api_keys = api_keys
@@ -77,7 +87,7 @@ class Intake:
             title = "the request was not taken; errors names each field at fault"
             return problems.problem(400, error.reasons[0].code, title, error.reasons)
         except TimeoutError:
-            text = f"the body did not come within {BODY_SECONDS:g} s"
+            text = f"the body did not come within {self._body_seconds:g} s"
             return problems.problem(408, "body_too_slow", text)
         except TooLargeError:
             return problems.problem(413, "too_large", f"a body may have {MAX_BODY} bytes at most")
@@ -87,7 +97,9 @@ class Intake:
             return Response(status_code=499)
 
     async def _event(self, request: Request, client: Principal) -> Response:
-        event = cloudevent.from_http(request.scope["headers"], await _body(request), percent_encoded=True)
+        event = cloudevent.from_http(
+            request.scope["headers"], await self._body(request), percent_encoded=True
+        )
         event = event.without_extensions(*OWN_EXTENSIONS)
         if not client.may_send(event.source):
             return _forbidden("this API key may not send events of this source")
@@ -107,7 +119,7 @@ class Intake:
         source = f"/storefront/{client.name}"
         if not client.may_send(source):
             return _forbidden(f"this API key may not send events of the source {source}, as an order is")
-        body = await _body(request)
+        body = await self._body(request)
         order = parse(OrderPlaced, body)
         event = CloudEvent(
             type=type_of("placed"),
@@ -120,7 +132,7 @@ class Intake:
         return await self._publish(event, request)
 
     async def _dry_run(self, request: Request, _client: Principal) -> Response:
-        order = parse(OrderPlaced, await _body(request))
+        order = parse(OrderPlaced, await self._body(request))
         verdict = self._rules.judge(Order.model_construct(**order.__dict__))
         reasons = [{"code": each.code, "field": each.field, "text": each.text} for each in verdict.reasons]
         return JSONResponse({"would_be": verdict.kind, "reasons": reasons})
@@ -135,15 +147,14 @@ class Intake:
         body = {"order_id": event.subject, "event_id": event.id, "status_url": location}
         return Response(json.dumps(body), 202, {"Location": location}, "application/json")
 
+    async def _body(self, request: Request) -> bytes:
+        """Reads MAX_BODY bytes at most, whatever Content-Length says. Raises TooLargeError, TimeoutError."""
+        declared = request.headers.get("content-length", "")
+        if declared.isdigit() and int(declared) > MAX_BODY:
+            raise TooLargeError
+        async with asyncio.timeout(self._body_seconds):
+            return await read_body(request, MAX_BODY)
+
 
 def _forbidden(text: str) -> Response:
     return problems.problem(403, "source_forbidden", text, [Reason("source_forbidden", "source", text)])
-
-
-async def _body(request: Request) -> bytes:
-    """Reads MAX_BODY bytes at most, whatever Content-Length says. Raises TooLargeError, TimeoutError."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > MAX_BODY:
-        raise TooLargeError
-    async with asyncio.timeout(BODY_SECONDS):
-        return await read_body(request, MAX_BODY)

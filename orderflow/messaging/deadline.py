@@ -1,5 +1,5 @@
-"""The time limit for one event. It is shorter than KafkaSource's, so that a stage has given an event up before the event
-comes again."""
+"""The time limit for one event. It is shorter than KafkaSource's: a stage has given an event up before the event comes
+again."""
 
 from __future__ import annotations
 

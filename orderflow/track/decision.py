@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 STAGE: Final = "track"
 WAITED_TOO_LONG: Final = Reason("waited_too_long", "type", "what this event needs to come first never came")
+TOO_MANY_WAIT: Final = Reason(
+    "too_many_wait", "subject", "too many events wait for this order; a replay tries this event again"
+)
 _ORDER_MEMBER: Final = re.compile(rb'"order"\s*:')
 """Finds a member of that name only: within a JSON string, every quote is escaped."""
 _REPLAYABLE: Final = frozenset({Outcome.PARKED, Outcome.REFUSED})
@@ -102,7 +105,8 @@ class Snapshot:
     """What the database holds that matters to one arrival.
 
     entry is the ledger's row of the arrival itself, changes are the history rows that the arrival brought about,
-    waiting are the order's events that came too early, document is the order as JSON. decided is, by source, how far
+    waits: events wait for this order; waiting are these events, where they have been read. may_wait is False where so
+    many wait that no further one may. document is the order as JSON. decided is, by source, how far
     the order's events are decided. lock counts the writes to the order (0: the order has no row); a write names the
     count that its reader saw.
     """
@@ -112,13 +116,16 @@ class Snapshot:
     document: str = ""
     entry: LedgerEntry | None = None
     changes: tuple[Change, ...] = ()
+    waits: bool = False
+    may_wait: bool = True
     waiting: tuple[Arrival, ...] = ()
     decided: Mapping[str, Decided] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Plan:
-    """What to write, in one transaction, and what to publish after the commit."""
+    """What to write, in one transaction, and what to publish after the commit. poison is the error of an arrival that
+    leaves no trace in the ledger."""
 
     arrival: Arrival
     lock: int = 0
@@ -129,6 +136,7 @@ class Plan:
     waits: bool = False
     announced: list[CloudEvent] = field(default_factory=list)
     parked: list[CloudEvent] = field(default_factory=list)
+    poison: PoisonError | None = None
 
     @property
     def writes(self) -> bool:
@@ -186,6 +194,9 @@ def plan(arrival: Arrival, snapshot: Snapshot, revision: str) -> Plan:
         result.document = arrival.fact.order.model_dump_json(exclude_none=True)
     decision = lifecycle.decide(snapshot.state, arrival.fact, arrival.digest, arrival.content_digest)
     decision = _parked_if_overtaken(decision, arrival, snapshot.decided)
+    if decision.outcome is Outcome.WAITING and not snapshot.may_wait:
+        result.poison = PoisonError(TOO_MANY_WAIT)
+        return result
     _record(
         result, arrival, decision, revision, previous_outcome=entry.outcome if entry is not None else None
     )

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from contextvars import Context
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from orderflow import logs
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from typing import Protocol
 
+    from orderflow.errors import PoisonError
     from orderflow.messaging.cloudevent import CloudEvent
     from orderflow.messaging.handled_places import HandledPlaces
     from orderflow.messaging.publisher import Publisher
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
         """orderflow.track.store.OrderStore implements it and says more."""
 
         async def read(self, arrivals: Sequence[Arrival]) -> list[Snapshot]: ...
+        async def read_waiting(self, order_ids: Sequence[str]) -> dict[str, tuple[Arrival, ...]]: ...
         async def write(self, plans: Sequence[Plan]) -> list[int]: ...
         def expired(self, limit: int) -> AbstractAsyncContextManager[list[CloudEvent]]: ...
         async def remove_unplaced(self, limit: int) -> int: ...
@@ -44,11 +47,12 @@ MAX_SWEPT: Final = 500
 class _Item:
     """One arrival in a batch, and its outcome."""
 
-    __slots__ = ("arrival", "outcome")
+    __slots__ = ("arrival", "outcome", "poison")
 
     def __init__(self, arrival: Arrival) -> None:
         self.arrival = arrival
         self.outcome = ""
+        self.poison: PoisonError | None = None
 
 
 class Tracker:
@@ -87,6 +91,8 @@ class Tracker:
             self._swept_at = time.monotonic()
             # The sweep gets a context of its own, so that its log lines do not name this event.
             self._sweeping = asyncio.create_task(self._sweep_quietly(), context=Context())
+        if item.poison is not None:
+            raise item.poison
         return item.outcome
 
     async def _sweep_quietly(self) -> None:
@@ -108,11 +114,7 @@ class Tracker:
     async def _run(self, items: Sequence[_Item]) -> None:
         arrivals = [item.arrival for item in items]
         for attempt in range(1, MAX_ATTEMPTS + 1):
-            snapshots = await self._store.read(arrivals)
-            plans = [
-                decision.plan(arrival, snapshot, self._revision)
-                for arrival, snapshot in zip(arrivals, snapshots, strict=True)
-            ]
+            snapshots, plans = await plan_all(self._store, arrivals, self._revision)
             # Before the commit: a waiting event left its topic long ago, and once its row is gone, nothing could
             # park it again.
             await self._publisher.publish(topics.PARKED, [event for plan in plans for event in plan.parked])
@@ -128,7 +130,28 @@ class Tracker:
         await self._publisher.publish(topics.STATUS, [event for plan in plans for event in plan.announced])
         self._places.add_announced(serials + _repeated(plans, snapshots))
         for item, plan in zip(items, plans, strict=True):
-            item.outcome = plan.outcome
+            item.outcome, item.poison = plan.outcome, plan.poison
+
+
+async def plan_all(
+    store: Store, arrivals: Sequence[Arrival], revision: str
+) -> tuple[list[Snapshot], list[Plan]]:
+    """One snapshot and one plan for each arrival. No two arrivals are of one order.
+
+    The events that wait for an order are read only where the arrival changes the order.
+    """
+    snapshots = await store.read(arrivals)
+    plans = [
+        decision.plan(arrival, snapshot, revision)
+        for arrival, snapshot in zip(arrivals, snapshots, strict=True)
+    ]
+    followed = [n for n, plan in enumerate(plans) if plan.changes and snapshots[n].waits]
+    if followed:
+        waiting = await store.read_waiting([arrivals[n].order_id for n in followed])
+        for n in followed:
+            snapshots[n] = replace(snapshots[n], waiting=waiting.get(arrivals[n].order_id, ()))
+            plans[n] = decision.plan(arrivals[n], snapshots[n], revision)
+    return snapshots, plans
 
 
 def _repeated(plans: Sequence[Plan], snapshots: Sequence[Snapshot]) -> list[int]:

@@ -27,13 +27,14 @@ SELECT e.n, l.kind, l.digest, l.outcome, l.reason, l.first_version, l.last_versi
        l.content_digest, l.replays, l.former_digests,
        o.lock, o.status, o.payment, o.resumes, o.currency, o.total, o.captured, o.refunded, o.version,
        o.digest AS order_digest, o.content_digest AS order_content_digest, o.document::text AS document, o.decided,
-       w.waiting, h.changes
+       w.waiting_count, h.changes
 FROM unnest(%(source)s::text[], %(id)s::text[], %(order_id)s::text[]) WITH ORDINALITY AS e (source, id, order_id, n)
 LEFT JOIN ledger l ON l.source = e.source AND l.id = e.id
 LEFT JOIN orders o ON o.order_id = e.order_id
 LEFT JOIN LATERAL (
-    SELECT json_agg(w) AS waiting FROM waiting w WHERE w.order_id = e.order_id AND o.order_id IS NOT NULL
-) w ON true
+    SELECT count(*) AS waiting_count
+    FROM (SELECT FROM waiting w WHERE w.order_id = e.order_id LIMIT %(most_waiting)s) w
+) w ON o.order_id IS NOT NULL
 LEFT JOIN LATERAL (
     SELECT json_agg(h ORDER BY h.version) AS changes FROM history h
     WHERE h.order_id = e.order_id AND h.version BETWEEN l.first_version AND l.last_version
@@ -41,6 +42,10 @@ LEFT JOIN LATERAL (
 ORDER BY e.n
 """
 """What the database holds of a batch of arrivals: one row for each, in their order."""
+
+READ_WAITING: Final = """
+SELECT order_id, source, id, attributes, data FROM waiting WHERE order_id = ANY (%(order_id)s)
+"""
 
 WRITE: Final = """
 WITH written AS (
@@ -179,8 +184,16 @@ class OrderStore:
     async def read(self, arrivals: Sequence[Arrival]) -> list[Snapshot]:
         """One snapshot for each arrival, in their order."""
         async with self._database.connection() as connection:
-            rows = await (await connection.execute(READ, read_values(arrivals))).fetchall()
-        return snapshots(arrivals, rows)
+            rows = await (
+                await connection.execute(READ, read_values(arrivals, self._waiting.per_order))
+            ).fetchall()
+        return snapshots(arrivals, rows, self._waiting.per_order)
+
+    async def read_waiting(self, order_ids: Sequence[str]) -> dict[str, tuple[Arrival, ...]]:
+        """The events that wait for each order. WRITE fails where they have changed since read()."""
+        async with self._database.connection() as connection:
+            rows = await (await connection.execute(READ_WAITING, {"order_id": list(order_ids)})).fetchall()
+        return arrivals_by_order(rows)
 
     async def write(self, plans: Sequence[Plan]) -> list[int]:
         """Commits all plans or none. Returns the serials of the changes.
@@ -215,18 +228,27 @@ class OrderStore:
         return row["removed"] if row else 0
 
 
-def read_values(arrivals: Sequence[Arrival]) -> Row:
-    """The parameters of READ."""
+def read_values(arrivals: Sequence[Arrival], per_order: int) -> Row:
+    """The parameters of READ. per_order is how many events may wait for one order."""
     return {
+        "most_waiting": per_order,
         "source": [arrival.source for arrival in arrivals],
         "id": [arrival.id for arrival in arrivals],
         "order_id": [arrival.order_id for arrival in arrivals],
     }
 
 
-def snapshots(arrivals: Sequence[Arrival], rows: Sequence[Row]) -> list[Snapshot]:
+def snapshots(arrivals: Sequence[Arrival], rows: Sequence[Row], per_order: int) -> list[Snapshot]:
     """The rows of READ as one snapshot for each arrival."""
-    return [_snapshot(arrival, row) for arrival, row in zip(arrivals, rows, strict=True)]
+    return [_snapshot(arrival, row, per_order) for arrival, row in zip(arrivals, rows, strict=True)]
+
+
+def arrivals_by_order(rows: Sequence[Row]) -> dict[str, tuple[Arrival, ...]]:
+    """The rows of READ_WAITING."""
+    waiting: dict[str, list[Arrival]] = {}
+    for row in rows:
+        waiting.setdefault(row["order_id"], []).append(read(_cloudevent(row)))
+    return {order_id: tuple(arrivals) for order_id, arrivals in waiting.items()}
 
 
 def write_values(plans: Sequence[Plan], revision: str, waiting: Waiting, now: datetime) -> Row:
@@ -330,7 +352,7 @@ def _reason_row(reason: Reason | None) -> Row | None:
     return {"code": reason.code, "field": reason.field, "text": reason.text} if reason else None
 
 
-def _snapshot(arrival: Arrival, row: Row) -> Snapshot:
+def _snapshot(arrival: Arrival, row: Row, per_order: int) -> Snapshot:
     state = None
     if row["version"]:
         state = OrderState(
@@ -351,7 +373,8 @@ def _snapshot(arrival: Arrival, row: Row) -> Snapshot:
         document=row["document"] or "",
         entry=_ledger_entry(arrival, row),
         changes=_changes(row["changes"] or (), state),
-        waiting=tuple(read(_cloudevent(each)) for each in row["waiting"] or ()),
+        waits=bool(row["waiting_count"]),
+        may_wait=(row["waiting_count"] or 0) < per_order,
         decided={source: Decided.from_json(each) for source, each in (row["decided"] or {}).items()},
     )
 

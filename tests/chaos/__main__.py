@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.chaos.faults import delivery, logs, poison, restore, servers, shapes, stages
+from tests.chaos.faults import delivery, logs, network, poison, restore, servers, shapes, stages
 from tests.chaos.runner import Result, execute
 from tests.chaos.scenario import Scenario
 from tests.chaos.shop import Shop
@@ -24,6 +24,7 @@ SCENARIOS = [
     *stages.SCENARIOS,
     *delivery.SCENARIOS,
     *servers.SCENARIOS,
+    *network.SCENARIOS,
     *shapes.SCENARIOS,
     *logs.SCENARIOS,
     *restore.SCENARIOS,

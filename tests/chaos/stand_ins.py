@@ -52,6 +52,15 @@ class StandIns:
         self._hooks_read = 0
         self._last_mail = ""
 
+    @property
+    def ports(self) -> dict[str, int]:
+        """By channel."""
+        return {"smtp": self._smtp, "webhook": self._port}
+
+    @property
+    def pid(self) -> int | None:
+        return self._child.pid
+
     async def __aenter__(self) -> Self:
         self.state.mkdir(parents=True)
         text = _NOTIFICATIONS.format(http=self._http, smtp=self._smtp, state=self.state, endpoint=ENDPOINT)

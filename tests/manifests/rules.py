@@ -204,7 +204,7 @@ def stages_give_up_before_the_source(documents: Sequence[Document]) -> Iterator[
         settings = NotifySettings if sink == "notify" else SourceSettings
         seconds = float(set_here.get("EVENT_SECONDS") or settings.model_fields["event_seconds"].default)
         if seconds >= source.spec.delivery.timeout.total_seconds():
-            yield f"KafkaSource {source.metadata.name}: {sink} takes {seconds:g} s for an event, longer than a try lasts"
+            yield f"KafkaSource {source.metadata.name}: {sink} takes {seconds:g} s for an event, longer than a try"
 
 
 def a_lease_fits_between_tries(documents: Sequence[Document]) -> Iterator[str]:

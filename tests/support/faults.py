@@ -95,6 +95,9 @@ class Worker:
         self.fault.strike("after read")
         return stored
 
+    async def read_waiting(self, order_ids: Sequence[str]) -> dict[str, tuple[Arrival, ...]]:
+        return await self._store.read_waiting(order_ids)
+
     async def write(self, plans: Sequence[Plan]) -> list[int]:
         self.fault.strike("before commit")
         serials = await self._store.write(plans)

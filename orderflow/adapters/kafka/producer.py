@@ -26,7 +26,7 @@ _POLL_SECONDS: Final = 0.5
 _QUEUE_MESSAGES: Final = 100_000
 _QUEUE_KBYTES: Final = 65_536
 _REQUESTS_PER_ACK: Final = 3
-"""How many requests fit into the time that a confirmation may take. A connection that swallows packets is then given up,
+"""How many requests fit into the time that a confirmation may take. So a connection that swallows packets is given up,
 and the event is sent again over a new one, before its time is over."""
 
 

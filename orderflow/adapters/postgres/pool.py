@@ -24,7 +24,7 @@ Row = dict[str, Any]
 Connection = psycopg.AsyncConnection[Row]
 
 CHECK_SECONDS: Final = 5.0
-"""A connection that was idle for longer is checked before it is used: a firewall may have forgotten it."""
+"""A firewall may have forgotten a connection that was idle for longer."""
 _POISON_CLASSES: Final = frozenset({"22", "23", "54"})
 """SQLSTATE classes of errors that a statement's values cause: data exceptions, integrity constraints, program limits.
 No repetition helps."""
@@ -34,8 +34,10 @@ class Database:
     """A pool of connections in autocommit mode. It opens with connect() or at first use, in the worker, because
     connections do not survive a fork."""
 
-    def __init__(self, settings: DatabaseSettings) -> None:
+    def __init__(self, settings: DatabaseSettings, *, check_seconds: float = CHECK_SECONDS) -> None:
+        """A connection that was idle for longer than check_seconds is checked before it is used."""
         self._settings = settings
+        self._check_seconds = check_seconds
         self._pool: AsyncConnectionPool[Connection] | None = None
         self._open_lock = asyncio.Lock()
         self._returned_at: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
@@ -91,7 +93,8 @@ class Database:
 
     async def _check(self, connection: Connection) -> None:
         """Raises psycopg.OperationalError where the connection is broken. The pool then takes another one."""
-        if time.monotonic() - self._returned_at.get(connection, time.monotonic()) < CHECK_SECONDS:
+        now = time.monotonic()
+        if now - self._returned_at.get(connection, now) < self._check_seconds:
             return
         bound = asyncio.get_running_loop().call_later(ABORT_SECONDS, abort, connection)
         try:

@@ -122,3 +122,42 @@ async def test_what_is_submitted_in_the_moment_in_which_the_last_batch_ends_does
 
     # The worker of the first item runs right before the second is submitted, and has not been tidied away yet.
     await asyncio.wait_for(asyncio.gather(coalescer.submit(("a", 1)), a_moment_later()), 5)
+
+
+async def test_a_batch_that_hangs_fails_in_time_and_frees_its_key_and_its_slot() -> None:
+    work = Work()
+    batcher = Batcher(work.run, lambda item: item[0], parallel=1, seconds=0.05)
+    with pytest.raises(TransientError, match="was not done within"):
+        await batcher.submit(("a", 1))
+    work.open.release()
+    await batcher.submit(("a", 2))
+    assert work.batches == [[("a", 1)], [("a", 2)]]
+
+
+async def test_an_item_whose_caller_has_given_up_while_it_waited_is_left_out() -> None:
+    work = Work()
+    batcher = Batcher(work.run, lambda item: item[0], parallel=1)
+    tasks = submitted(batcher, [("a", 1)])
+    await settled()
+    given_up, *others = submitted(batcher, [("b", 1), ("c", 1)])
+    await settled()
+    given_up.cancel()
+    await settled()
+    for _ in range(2):
+        work.open.release()
+    await asyncio.gather(*tasks, *others)
+    assert work.batches == [[("a", 1)], [("c", 1)]]
+
+
+async def test_where_too_many_items_wait_a_further_one_is_refused() -> None:
+    work = Work()
+    batcher = Batcher(work.run, lambda item: item[0], parallel=1, max_pending=2)
+    tasks = submitted(batcher, [("a", 1)])
+    await settled()
+    tasks += submitted(batcher, [("b", 1), ("c", 1)])
+    await settled()
+    with pytest.raises(TransientError, match="too many"):
+        await batcher.submit(("d", 1))
+    for _ in range(2):
+        work.open.release()
+    await asyncio.gather(*tasks)
