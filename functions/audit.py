@@ -28,7 +28,7 @@ from orderflow.audit.store import AuditStore
 from orderflow.domain.rules import Waiting
 from orderflow.notify import due
 from orderflow.notify import settings as notify_settings
-from orderflow.settings import AuditSettings
+from orderflow.settings import AuditSettings, load_with_session
 from orderflow.shelve.parked_store import ParkedEventStore
 from orderflow.track.handler import Tracker
 from orderflow.track.store import OrderStore
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 def build() -> AuditRun:
-    settings = startup.configure(AuditSettings, "audit")
+    settings = startup.configure(AuditSettings, "audit", load_with_session)
     notifications = notify_settings.load(settings.notifications_file)
     options = AuditOptions(
         grace=timedelta(seconds=settings.audit_grace_seconds),

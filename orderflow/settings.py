@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound=BaseSettings)
 M = TypeVar("M", bound=BaseModel)
+D = TypeVar("D", bound="DatabaseSettings")
 
 
 def _database_url(url: SecretStr) -> SecretStr:
@@ -113,8 +114,9 @@ class DatabaseSettings(StageSettings):
     database_statement_seconds: Annotated[float, Field(gt=0, le=600)] = 10
     """How long one use of a connection may take. The server ends the statement. Where the server does not answer, the
     stage closes the connection two seconds later."""
-    database_prepared_statements: bool = True
-    """false for a PgBouncer in transaction mode that is older than 1.22."""
+    database_transaction_pooling: bool = False
+    """The URL leads to a pool that gives a connection for one transaction only, as PgBouncer does in transaction mode.
+    The audit and the migrations need a URL that does not: their lock belongs to a session."""
 
 
 class ApiKeySettings(StageSettings):
@@ -191,6 +193,18 @@ def load(kind: type[S]) -> S:
         faults = error.errors(include_input=False, include_url=False)
         parts = (f"{'.'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in faults)
         raise BadSettingsError("bad settings: " + "; ".join(parts)) from None
+
+
+def load_with_session(kind: type[D]) -> D:
+    """As load(), for what takes a lock of a database session. Raises BadSettingsError also where the database is behind
+    a transaction pool, which would give the lock to somebody else."""
+    config = load(kind)
+    if config.database_transaction_pooling:
+        raise BadSettingsError(
+            "bad settings: DATABASE_TRANSACTION_POOLING: this needs a lock of its session; give it a DATABASE_URL"
+            " that leads to PostgreSQL itself, or to a pool of sessions"
+        )
+    return config
 
 
 def read_toml(kind: type[M], path: Path, setting: str) -> M:

@@ -44,9 +44,9 @@ def or_exit(build: Callable[[], T]) -> T:
         raise SystemExit(2 if isinstance(error, BadSettingsError) else 3) from None
 
 
-def configure(kind: type[S], stage: str) -> S:
+def configure(kind: type[S], stage: str, load: Callable[[type[S]], S] = environment.load) -> S:
     """The stage's settings. From here on, every log line has the stage and its revision."""
-    settings = environment.load(kind)
+    settings = load(kind)
     logs.configure(settings.log_level, stage=stage, revision=settings.k_revision)
     return settings
 

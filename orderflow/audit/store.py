@@ -12,7 +12,7 @@ import psycopg
 from psycopg.rows import dict_row
 from pydantic_core import to_json
 
-from orderflow.adapters.postgres.connection import ABORT_SECONDS, abort, parameters
+from orderflow.adapters.postgres.connection import ABORT_SECONDS, abort, limits, parameters
 from orderflow.audit.gap_process import Gap
 from orderflow.audit.kafka_record import identity
 from orderflow.audit.log_changes import KnownLog
@@ -156,13 +156,11 @@ class AuditStore:
         """Yields None where another run is under way."""
         try:
             async with await psycopg.AsyncConnection.connect(
-                **parameters(
-                    settings, statement_seconds=_STATEMENT_SECONDS, application_name="orderflow-audit"
-                ),
-                autocommit=True,
-                row_factory=dict_row,
+                **parameters(settings, "orderflow-audit"), autocommit=True, row_factory=dict_row
             ) as connection:
                 store = cls(connection)
+                if (statement := limits(settings, _STATEMENT_SECONDS)) is not None:
+                    await connection.execute(*statement)
                 lock = await store._rows("SELECT pg_try_advisory_lock(%(lock)s) AS ours", {"lock": RUN_LOCK})
                 try:
                     yield store if lock[0]["ours"] else None

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="only list the missing migrations")
     add_option(parser)
     options = parser.parse_args(arguments)
-    config = or_exit(lambda: settings.load(settings.DatabaseSettings))
+    config = or_exit(lambda: settings.load_with_session(settings.DatabaseSettings))
     logs.configure(config.log_level, stage="migrate", revision=config.k_revision)
     url = config.database_url.get_secret_value()
     try:

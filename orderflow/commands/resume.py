@@ -130,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _configure() -> tuple[ResumeSettings, dict[str, Any]]:
     """The settings, and librdkafka's properties. Raises BadSettingsError, SchemaOutdatedError."""
-    config = settings.load(ResumeSettings)
+    config = settings.load_with_session(ResumeSettings)
     kafka = client_config(config)
     check_schema(config)
     return config, kafka

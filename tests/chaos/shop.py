@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from orderflow.adapters.postgres.schema import migrate
+from orderflow_sandbox.address import free_port
 from orderflow_sandbox.sandbox import create_order_topics
 from orderflow_sandbox.servers.kafka import EmbeddedKafka
 from orderflow_sandbox.servers.nodes import Quorum, choose_ports, new_cluster_id
@@ -32,7 +33,10 @@ class Shop:
         self.partitions = partitions
         self.triggers = state / "triggers"
         self.brokers = _cluster(state / "kafka", brokers)
-        self.postgres = EmbeddedPostgres(state / "postgres")
+        self._database_port = free_port()
+        self.postgres = EmbeddedPostgres(
+            state / "postgres", settings={"listen_addresses": "127.0.0.1", "port": str(self._database_port)}
+        )
         self.stand_ins = StandIns(state / "stand_ins")
         self.serving: Serving
         self.delivery: Delivery
@@ -45,7 +49,8 @@ class Shop:
 
     @property
     def database(self) -> str:
-        return self.postgres.url
+        """Over TCP, as in a cluster: packets can vanish there."""
+        return f"postgresql://postgres@127.0.0.1:{self._database_port}/orderflow"
 
     async def __aenter__(self) -> Self:
         self.triggers.mkdir(parents=True)

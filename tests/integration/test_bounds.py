@@ -10,8 +10,9 @@ import random
 import signal
 import string
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,16 @@ def through(wire: Wire, postgres: EmbeddedPostgres) -> str:
         return f"postgresql://{connection.info.user}@127.0.0.1:{wire.port}/{connection.info.dbname}"
 
 
-def settings(url: str) -> DatabaseSettings:
-    return DatabaseSettings(
+@asynccontextmanager
+async def pool(url: str, **options: float) -> AsyncIterator[Database]:
+    settings = DatabaseSettings(
         database_url=SecretStr(url), database_statement_seconds=1, database_wait_seconds=10
     )
+    database = Database(settings, **options)
+    try:
+        yield database
+    finally:
+        await database.close()
 
 
 def rows(postgres: EmbeddedPostgres, statement: str, *values: object) -> list[dict[str, Any]]:
@@ -85,61 +92,56 @@ async def one(database: Database, statement: str = "SELECT 1 AS one") -> Any:
 async def test_a_statement_over_a_connection_that_goes_nowhere_fails_and_the_next_one_works(
     postgres: EmbeddedPostgres, wire: Wire
 ) -> None:
-    database = Database(settings(through(wire, postgres)))
-    assert await one(database) == 1
-    assert wire.swallow() > 0
-    with pytest.raises(TransientError):
-        await one(database)
-    assert await one(database) == 1
-    await database.close()
+    async with pool(through(wire, postgres)) as database:
+        assert await one(database) == 1
+        assert wire.swallow() > 0
+        with pytest.raises(TransientError):
+            await one(database)
+        assert await one(database) == 1
 
 
 async def test_a_connection_that_was_forgotten_while_idle_is_not_given_to_anybody(
     postgres: EmbeddedPostgres, wire: Wire
 ) -> None:
-    database = Database(settings(through(wire, postgres)), check_seconds=0)
-    assert await one(database) == 1
-    assert wire.swallow() > 0
-    assert await one(database) == 1
-    await database.close()
+    async with pool(through(wire, postgres), check_seconds=0) as database:
+        assert await one(database) == 1
+        assert wire.swallow() > 0
+        assert await one(database) == 1
 
 
 async def test_a_statement_of_a_frozen_server_fails_and_the_server_is_used_again_afterwards(
     postgres: EmbeddedPostgres,
 ) -> None:
-    database = Database(settings(postgres.url))
-    assert await one(database) == 1
-    assert postgres.pid is not None
-    with frozen(postgres.pid), pytest.raises(TransientError):
-        await one(database)
-    assert await one(database) == 1
-    await database.close()
+    async with pool(postgres.url) as database:
+        assert await one(database) == 1
+        assert postgres.pid is not None
+        with frozen(postgres.pid), pytest.raises(TransientError):
+            await one(database)
+        assert await one(database) == 1
 
 
 async def test_the_server_ends_what_takes_too_long_and_what_waits_for_a_lock(
     postgres: EmbeddedPostgres,
 ) -> None:
-    database = Database(settings(postgres.url))
-    with pytest.raises(TransientError, match="QueryCanceled"):
-        await one(database, "SELECT pg_sleep(60)")
-    limits = [
-        await one(database, f"SELECT current_setting('{name}')")
-        for name in (
-            "statement_timeout",
-            "lock_timeout",
-            "idle_in_transaction_session_timeout",
-            "enable_seqscan",
-        )
-    ]
-    assert limits == ["1s", "5s", "1s", "off"]
-    await database.close()
+    async with pool(postgres.url) as database:
+        with pytest.raises(TransientError, match="QueryCanceled"):
+            await one(database, "SELECT pg_sleep(60)")
+        limits = [
+            await one(database, f"SELECT current_setting('{name}')")
+            for name in (
+                "statement_timeout",
+                "lock_timeout",
+                "idle_in_transaction_session_timeout",
+                "enable_seqscan",
+            )
+        ]
+        assert limits == ["1s", "5s", "1s", "off"]
 
 
 async def test_what_the_url_says_takes_precedence(postgres: EmbeddedPostgres) -> None:
-    database = Database(settings(f"{postgres.url}&options=-c%20statement_timeout%3D7s&application_name=mine"))
-    assert await one(database, "SELECT current_setting('statement_timeout')") == "7s"
-    assert await one(database, "SELECT current_setting('application_name')") == "mine"
-    await database.close()
+    async with pool(f"{postgres.url}&options=-c%20statement_timeout%3D7s&application_name=mine") as database:
+        assert await one(database, "SELECT current_setting('statement_timeout')") == "7s"
+        assert await one(database, "SELECT current_setting('application_name')") == "mine"
 
 
 @pytest.mark.parametrize(
@@ -155,11 +157,10 @@ async def test_what_the_url_says_takes_precedence(postgres: EmbeddedPostgres) ->
 async def test_values_that_the_database_never_takes_are_poison(
     postgres: EmbeddedPostgres, statement: str
 ) -> None:
-    database = Database(settings(postgres.url))
-    with pytest.raises(PoisonError) as poison:
-        await one(database, statement)
-    assert poison.value.reasons[0].code == "not_storable"
-    await database.close()
+    async with pool(postgres.url) as database:
+        with pytest.raises(PoisonError) as poison:
+            await one(database, statement)
+        assert poison.value.reasons[0].code == "not_storable"
 
 
 @pytest.mark.parametrize(
@@ -167,10 +168,9 @@ async def test_values_that_the_database_never_takes_are_poison(
     ["SELECT pg_terminate_backend(pg_backend_pid())", "SET transaction_read_only = on; CREATE TABLE t ()"],
 )
 async def test_what_time_cures_is_no_poison(postgres: EmbeddedPostgres, statement: str) -> None:
-    database = Database(settings(postgres.url))
-    with pytest.raises(TransientError):
-        await one(database, statement)
-    await database.close()
+    async with pool(postgres.url) as database:
+        with pytest.raises(TransientError):
+            await one(database, statement)
 
 
 def judged(sent: CloudEvent) -> CloudEvent:
@@ -190,9 +190,9 @@ def test_a_stage_whose_connections_go_nowhere_takes_every_order_again_soon(
     orders = [f"nowhere-{number}" for number in range(12)]
     with (
         Stage("track", tmp_path / "track.log", DATABASE_URL=url, KAFKA_BOOTSTRAP=kafka, **SHORT) as track,
-        ThreadPoolExecutor(12) as pool,
+        ThreadPoolExecutor(12) as threads,
     ):
-        first = list(pool.map(lambda order: track.binary(judged(placed(order))).status_code, orders))
+        first = list(threads.map(lambda order: track.binary(judged(placed(order))).status_code, orders))
         assert set(first) == {204}
         assert wire.swallow() > 0
 
@@ -204,7 +204,7 @@ def test_a_stage_whose_connections_go_nowhere_takes_every_order_again_soon(
                 assert len(answers) < 12, answers
             return answers
 
-        answers = list(pool.map(delivered, orders))
+        answers = list(threads.map(delivered, orders))
     assert {code for each in answers for code in each} <= {204, 503}
     assert any(503 in each for each in answers)
     for order in orders:
@@ -233,8 +233,8 @@ def test_sigterm_under_load_ends_or_refuses_what_is_in_flight_and_nothing_takes_
         except httpx.TransportError:
             return 0
 
-    with track, ThreadPoolExecutor(32) as pool:
-        answers = pool.map(delivered, events)
+    with track, ThreadPoolExecutor(32) as threads:
+        answers = threads.map(delivered, events)
         assert next(answers) == 204
         os.kill(track.pid, signal.SIGTERM)
         track.stop(signal.SIGTERM)
@@ -293,10 +293,10 @@ def test_a_client_that_does_not_send_its_body_is_refused(kafka: str, tmp_path: P
         async def half() -> bytes:
             reader, writer = await asyncio.open_connection("127.0.0.1", intake.port)
             writer.write(
-                b"POST /orders HTTP/1.1\r\nHost: x\r\nIdempotency-Key: slow\r\nContent-Length: 500\r\n\r\n{"
+                b"POST /orders HTTP/1.1\r\nHost: x\r\nConnection: close\r\nIdempotency-Key: slow\r\nContent-Length: 500\r\n\r\n{"
             )
             await writer.drain()
-            answer = await reader.read(4096)
+            answer = await reader.read()
             writer.close()
             return answer
 

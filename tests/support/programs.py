@@ -16,6 +16,7 @@ PACKAGES = {
     "chromium": "apt-get install chromium",
     "kcat": "apt-get install kcat",
     "kn": "make test-tools",
+    "pgbouncer": "apt-get install pgbouncer",
     "prometheus": "apt-get install prometheus, or make test-tools",
     "promtool": "apt-get install prometheus, or make test-tools",
 }

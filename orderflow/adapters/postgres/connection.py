@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -10,12 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 from psycopg.conninfo import conninfo_to_dict
 
 if TYPE_CHECKING:
+    from typing import LiteralString
+
     import psycopg
 
     from orderflow.settings import DatabaseSettings
 
 _MIN_CONNECT_SECONDS: Final = 2
 """libpq's connect_timeout is in whole seconds: 0 means no limit, and libpq treats 1 as 2."""
+_PREPARE_THRESHOLD: Final = 5
 ABORT_SECONDS: Final = 2.0
 """How much longer than the server's own limit a use of a connection may take."""
 _TCP: Final = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2}
@@ -23,43 +27,57 @@ _TCP: Final = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5,
 hours."""
 _USER_TIMEOUT_MS: Final = 10_000
 """How long sent data may stay without a TCP acknowledgement. Linux alone would repeat it for a quarter of an hour."""
-_LOCK_MS: Final = 5_000
-_SERVER: Final = {
-    "tcp_keepalives_idle": 10,
-    "tcp_keepalives_interval": 5,
-    "tcp_keepalives_count": 2,
-    "tcp_user_timeout": _USER_TIMEOUT_MS,
-    "client_connection_check_interval": 5_000,
+_SESSION: Final = {
+    "lock_timeout": "5s",
+    "tcp_keepalives_idle": "10s",
+    "tcp_keepalives_interval": "5s",
+    "tcp_keepalives_count": "2",
+    "tcp_user_timeout": "10s",
+    "client_connection_check_interval": "5s",
 }
-"""The server's side of the same: so that a client that vanished holds no lock for long."""
+"""Lets the server notice a client that vanished, so that it holds no lock for long."""
+_OPTION: Final = re.compile(r"-c\s*(\w+)=|--([\w-]+)=")
+_SET: Final = (
+    "SELECT count(set_config(name, value, false)) FROM unnest(%s::text[], %s::text[]) AS s (name, value)"
+)
 
 
-def parameters(
-    settings: DatabaseSettings,
-    *,
-    statement_seconds: float | None = None,
-    application_name: str = "orderflow",
-    **session: object,
-) -> dict[str, Any]:
-    """The arguments of psycopg's connect(). Whatever the URL says takes precedence; its `options` replace all of ours.
-
-    statement_seconds is the server's limit for one statement. session has further settings of the session, by name.
-    """
-    url = settings.database_url.get_secret_value()
-    limits: dict[str, object] = {"lock_timeout": _LOCK_MS}
-    if statement_seconds is not None:
-        milliseconds = int(statement_seconds * 1000)
-        limits |= {"statement_timeout": milliseconds, "idle_in_transaction_session_timeout": milliseconds}
-    server = _SERVER | limits | session
+def parameters(settings: DatabaseSettings, application_name: str = "orderflow") -> dict[str, Any]:
+    """The arguments of psycopg's connect(). What the URL says takes precedence."""
     return {
         "connect_timeout": max(_MIN_CONNECT_SECONDS, round(settings.database_wait_seconds)),
         "tcp_user_timeout": _USER_TIMEOUT_MS,
         "application_name": application_name,
-        "options": " ".join(f"-c {name}={value}" for name, value in server.items()),
-        "prepare_threshold": 5 if settings.database_prepared_statements else None,
+        # A server connection of a transaction pool does not know the statements that another one has prepared.
+        "prepare_threshold": None if settings.database_transaction_pooling else _PREPARE_THRESHOLD,
         **_TCP,
-        **conninfo_to_dict(url),
+        **_given(settings),
     }
+
+
+def limits(
+    settings: DatabaseSettings, statement_seconds: float, **session: str
+) -> tuple[LiteralString, tuple[list[str], list[str]]] | None:
+    """A statement, with its values, that sets the server's limits for a new connection, and further settings of the
+    session by name. The `options` of the URL take precedence. None in a transaction pool, where a setting would pass to
+    other clients: there the role has the limits (docs/how-to/operating.md).
+    """
+    if settings.database_transaction_pooling:
+        return None
+    milliseconds = str(int(statement_seconds * 1000))
+    values = _SESSION | {
+        "statement_timeout": milliseconds,
+        "idle_in_transaction_session_timeout": milliseconds,
+        **session,
+    }
+    options = _OPTION.findall(str(_given(settings).get("options", "")))
+    by_url = {(short or long).replace("-", "_") for short, long in options}
+    names = [name for name in values if name not in by_url]
+    return _SET, (names, [values[name] for name in names])
+
+
+def _given(settings: DatabaseSettings) -> dict[str, Any]:
+    return conninfo_to_dict(settings.database_url.get_secret_value())
 
 
 def abort(connection: psycopg.AsyncConnection[Any] | psycopg.Connection[Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -12,7 +13,7 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from orderflow.adapters.postgres.connection import ABORT_SECONDS, abort, parameters
+from orderflow.adapters.postgres.connection import ABORT_SECONDS, abort, limits, parameters
 from orderflow.errors import ConflictError, OrderflowError, PoisonError, Reason, TransientError
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class Database:
         self._check_seconds = check_seconds
         self._pool: AsyncConnectionPool[Connection] | None = None
         self._open_lock = asyncio.Lock()
-        self._returned_at: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
+        self._used_at: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
+        self._failed_at = -math.inf
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -51,12 +53,12 @@ class Database:
         seconds = self._settings.database_statement_seconds + ABORT_SECONDS
         try:
             async with pool.connection() as connection:
-                bound = asyncio.get_running_loop().call_later(seconds, abort, connection)
+                bound = asyncio.get_running_loop().call_later(seconds, self._abort, connection)
                 try:
                     yield connection
                 finally:
                     bound.cancel()
-                    self._returned_at[connection] = time.monotonic()
+                    self._used_at[connection] = time.monotonic()
         except (PoolTimeout, psycopg.Error) as error:
             if (translation := translated(error)) is None:
                 raise
@@ -70,20 +72,15 @@ class Database:
         async with self._open_lock:
             if self._pool is None:
                 settings = self._settings
-                # Every statement of the stages looks rows up by key. A plan from the time when a table was small may
-                # scan the whole table until autovacuum has analysed it: with 20,000 rows in the ledger that is ten
-                # times the work.
-                arguments = parameters(
-                    settings, statement_seconds=settings.database_statement_seconds, enable_seqscan="off"
-                )
                 pool = AsyncConnectionPool(
                     "",
                     connection_class=psycopg.AsyncConnection[Row],
-                    kwargs=arguments | {"autocommit": True, "row_factory": dict_row},
+                    kwargs=parameters(settings) | {"autocommit": True, "row_factory": dict_row},
                     min_size=1,
                     max_size=settings.database_pool_size,
                     timeout=settings.database_wait_seconds,
                     reconnect_timeout=settings.database_wait_seconds,
+                    configure=self._configure,
                     check=self._check,
                     open=False,
                 )
@@ -91,16 +88,29 @@ class Database:
                 self._pool = pool
         return self._pool
 
+    async def _configure(self, connection: Connection) -> None:
+        # Every statement of the stages looks rows up by key. A plan from the time when a table was small may scan the
+        # whole table until autovacuum has analysed it: with 20,000 rows in the ledger that is ten times the work.
+        statement = limits(self._settings, self._settings.database_statement_seconds, enable_seqscan="off")
+        if statement is not None:
+            await connection.execute(*statement)
+        self._used_at[connection] = time.monotonic()
+
     async def _check(self, connection: Connection) -> None:
         """Raises psycopg.OperationalError where the connection is broken. The pool then takes another one."""
-        now = time.monotonic()
-        if now - self._returned_at.get(connection, now) < self._check_seconds:
+        used_at = self._used_at.get(connection, -math.inf)
+        if used_at > max(self._failed_at, time.monotonic() - self._check_seconds):
             return
         bound = asyncio.get_running_loop().call_later(ABORT_SECONDS, abort, connection)
         try:
             await AsyncConnectionPool.check_connection(connection)
         finally:
             bound.cancel()
+
+    def _abort(self, connection: Connection) -> None:
+        """What happened to one connection may have happened to all: from now on each is checked at its next use."""
+        self._failed_at = time.monotonic()
+        abort(connection)
 
     async def close(self) -> None:
         if self._pool is not None:

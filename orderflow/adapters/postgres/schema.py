@@ -50,8 +50,7 @@ def check_schema(settings: DatabaseSettings) -> None:
     database then fails.
     """
     try:
-        limits = parameters(settings, statement_seconds=settings.database_statement_seconds)
-        with psycopg.connect(**limits, autocommit=True) as connection:
+        with psycopg.connect(**parameters(settings), autocommit=True) as connection:
             missing = missing_migrations(connection)
     except psycopg.Error as error:
         log.warning("the schema was not checked", extra={"error": type(error).__name__})

@@ -13,7 +13,7 @@ from psycopg.rows import class_row
 from psycopg.sql import SQL, Composed
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from orderflow.adapters.postgres.connection import ABORT_SECONDS, abort, parameters
+from orderflow.adapters.postgres.connection import ABORT_SECONDS, abort, limits, parameters
 from orderflow.errors import TransientError
 
 if TYPE_CHECKING:
@@ -81,12 +81,8 @@ class SnapshotPool:
                 self._pool = ConnectionPool(
                     "",
                     connection_class=psycopg.Connection[tuple[Any, ...]],
-                    kwargs=parameters(
-                        self._settings,
-                        statement_seconds=self._settings.database_statement_seconds,
-                        application_name="orderflow-query",
-                    ),
-                    configure=_configure,
+                    kwargs=parameters(self._settings, "orderflow-query"),
+                    configure=self._configure,
                     check=self._check,
                     min_size=1,
                     max_size=self._settings.database_pool_size,
@@ -96,6 +92,14 @@ class SnapshotPool:
                 )
                 threading.Thread(target=self._watch, name="database-watch", daemon=True).start()
         return self._pool
+
+    def _configure(self, connection: Connection) -> None:
+        statement = limits(self._settings, self._settings.database_statement_seconds)
+        if statement is not None:
+            connection.execute(*statement)
+            connection.commit()
+        connection.read_only = True
+        connection.isolation_level = IsolationLevel.REPEATABLE_READ
 
     def _check(self, connection: Connection) -> None:
         with self._bounded(connection, 0):
@@ -107,11 +111,6 @@ class SnapshotPool:
                 self._closed.set()
                 self._pool.close()
                 self._pool = None
-
-
-def _configure(connection: Connection) -> None:
-    connection.read_only = True
-    connection.isolation_level = IsolationLevel.REPEATABLE_READ
 
 
 def _time_limit(seconds: float) -> Composed:
