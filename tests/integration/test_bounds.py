@@ -293,7 +293,8 @@ def test_a_client_that_does_not_send_its_body_is_refused(kafka: str, tmp_path: P
         async def half() -> bytes:
             reader, writer = await asyncio.open_connection("127.0.0.1", intake.port)
             writer.write(
-                b"POST /orders HTTP/1.1\r\nHost: x\r\nConnection: close\r\nIdempotency-Key: slow\r\nContent-Length: 500\r\n\r\n{"
+                b"POST /orders HTTP/1.1\r\nHost: x\r\nConnection: close\r\nIdempotency-Key: slow\r\n"
+                b"Content-Length: 500\r\n\r\n{"
             )
             await writer.drain()
             answer = await reader.read()

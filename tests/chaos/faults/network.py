@@ -81,7 +81,7 @@ def _swallow(shop: Shop, server: str, stack: contextlib.ExitStack) -> None:
     both_ways = ", ".join(f"{a} . {b}, {b} . {a}" for a, b in pairs)
     _nft(
         f"table inet {_TABLE} {{ chain output {{ type filter hook output priority 0; "
-        f'oifname "lo" tcp sport . tcp dport {{ {both_ways} }} drop; }} }}'
+        f'oifname "lo" tcp sport . tcp dport {{ {both_ways} }} drop; }}\n}}'
     )
     stack.callback(_nft, f"delete table inet {_TABLE}")
 
