@@ -46,3 +46,10 @@ def strike(point: str) -> None:
     except FileNotFoundError:
         return
     os.kill(os.getpid(), signal.Signals[f"SIG{struck.read_text()}"])
+
+
+def innermost(endpoint: Any) -> Any:
+    """The stage's own endpoint, without what is around it, such as its liveness."""
+    while hasattr(endpoint, "_endpoint"):
+        endpoint = endpoint._endpoint
+    return endpoint

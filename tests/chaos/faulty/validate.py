@@ -8,7 +8,7 @@ from functions.validate import endpoint
 from orderflow.messaging import topics
 from tests.chaos.faulty import points
 
-publisher = endpoint._publisher
+publisher = points.innermost(endpoint)._publisher
 publisher.publish = points.around(
     publisher.publish,
     before="before publish",
