@@ -15,6 +15,7 @@ import threading
 from collections import defaultdict
 from contextvars import Context
 from dataclasses import dataclass
+from functools import wraps
 from typing import TYPE_CHECKING, Final, Protocol
 
 from orderflow.errors import ConflictError, TransientError
@@ -145,6 +146,7 @@ def records_places(
     """handle, which adds an event's place once it is handled, and the place of the inbox record it was made of."""
     topic = TOPIC_OF[stage]
 
+    @wraps(handle)
     async def handle_and_record(event: CloudEvent) -> str:
         outcome = await handle(event)
         places.add(stage, topic, event.place)

@@ -6,6 +6,7 @@ back is answered 503, so KafkaSource sends it again and its partition keeps its 
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import TYPE_CHECKING, Final
 
 from orderflow.errors import TransientError
@@ -30,6 +31,7 @@ def hold_back(handle: Handle, first_partition: int | None) -> Handle:
     if first_partition is None:
         return handle
 
+    @wraps(handle)
     async def handle_or_hold_back(event: CloudEvent) -> str:
         partition = event.extensions.get("knativekafkapartition", "")
         if partition.isdecimal() and len(partition) <= _MAX_DIGITS and int(partition) >= first_partition:

@@ -7,7 +7,7 @@ from starlette.responses import Response
 from functions.notify import endpoint
 from tests.chaos.faulty import points
 
-notifier = points.innermost(endpoint)._handle.__self__
+notifier = points.handler(endpoint)
 claims = notifier._claims
 claims.claim = points.around(claims.claim, after="after claim")
 claims.confirm = points.around(claims.confirm, after="after record")

@@ -5,6 +5,7 @@ strikes one process. Without triggers a faulty stage is the real one.
 """
 
 import functools
+import inspect
 import os
 import signal
 from collections.abc import Awaitable, Callable
@@ -53,3 +54,8 @@ def innermost(endpoint: Any) -> Any:
     while hasattr(endpoint, "_endpoint"):
         endpoint = endpoint._endpoint
     return endpoint
+
+
+def handler(endpoint: Any) -> Any:
+    """The object whose method handles the stage's events, without what is around the method."""
+    return inspect.unwrap(innermost(endpoint)._handle).__self__

@@ -8,7 +8,7 @@ from functions.track import endpoint
 from orderflow.messaging import topics
 from tests.chaos.faulty import points
 
-tracker = points.innermost(endpoint)._handle.__self__
+tracker = points.handler(endpoint)
 store, publisher = tracker._store, tracker._publisher
 store.read = points.around(store.read, after="after read")
 store.write = points.around(store.write, before="before commit", after="after commit")
