@@ -5,7 +5,7 @@ import signal
 from collections.abc import Awaitable, Callable
 
 import aiohttp
-from confluent_kafka import OFFSET_END, Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, Message, TopicPartition
 
 from orderflow.messaging import topics
 from tests.chaos.errors import FaultError
@@ -92,7 +92,10 @@ async def eight_at_once(run: Run) -> None:
     """Every event of the topic goes to eight processes at one moment, and to one of them through the delivery."""
     await run.shop.apply("track", processes=_WORKERS)
     try:
-        doubler = Doubler(run.shop.bootstrap, [port for _, port in run.shop.instances("track")])
+        # What the delivery has not brought yet comes in its sequence too: an event that came before an earlier one of
+        # its source would overtake it.
+        begin = await asyncio.to_thread(run.groups.committed_by, "track")
+        doubler = Doubler(run.shop.bootstrap, [port for _, port in run.shop.instances("track")], begin)
         task = asyncio.create_task(doubler.run())
         try:
             with run.fault():
@@ -107,12 +110,13 @@ async def eight_at_once(run: Run) -> None:
 class Doubler:
     """Reads the events topic as it grows, and sends every event to all processes at once."""
 
-    def __init__(self, bootstrap: str, ports: list[int]) -> None:
+    def __init__(self, bootstrap: str, ports: list[int], begin: dict[int, int]) -> None:
+        """begin has the first offset to read, by partition."""
         self.sent = 0
         self.ending = False
         self._ports = ports
         self._consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "chaos-doubler"})
-        places = [TopicPartition(topics.EVENTS, number, OFFSET_END) for number in range(PARTITIONS)]
+        places = [TopicPartition(topics.EVENTS, number, begin.get(number, 0)) for number in range(PARTITIONS)]
         self._consumer.assign(places)
 
     async def run(self) -> None:
