@@ -22,7 +22,13 @@ settings.load_profile("orderflow")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of several tests with the same node id, pytest-xdist runs only one."""
+    """Gives each test a node id of its own: of several tests with the same one, pytest-xdist runs only one.
+
+    Schemathesis 4 names its tests after operations, and since 9.2 pytest leaves that out of their node ids."""
+    for item in items:
+        operation = getattr(item, "operation_label", None)
+        if operation is not None:
+            item._id = item.id.with_params(operation)
     assert len({item.nodeid for item in items}) == len(items), "two tests have the same node id"
 
 

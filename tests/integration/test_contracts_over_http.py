@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
@@ -12,11 +12,7 @@ import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, assume, settings
-from schemathesis import Case
 from schemathesis.checks import CHECKS, load_all_checks
-from schemathesis.generation.feedback import FeedbackSources
-from schemathesis.pytest._test_builder import build_operation_test
-from schemathesis.schemas import APIOperation, BaseSchema
 from support.console import NO_KEEPALIVE, console
 from support.described import must_be_as_described
 from support.events import order, paid
@@ -59,30 +55,6 @@ query_described = schemathesis.openapi.from_dict(QUERY).exclude(
 )
 
 
-def operations(described: BaseSchema) -> dict[str, APIOperation]:
-    """By label, such as `POST /orders`."""
-    return {
-        operation.label: operation for operation in (each.ok() for each in described.get_all_operations())
-    }
-
-
-def call_each_case(
-    operation: APIOperation, address: str, *, skip: Callable[[Case], bool] = lambda _: False
-) -> None:
-    """Builds the operation's cases and calls them. Schemathesis' own way to parametrize a test builds the cases of all
-    operations while pytest collects the tests, in each of its processes: 12 s of CPU time each."""
-
-    @drawn
-    def call(case: Case) -> None:
-        assume(not skip(case))
-        case.call_and_validate(base_url=address, checks=HELD, timeout=30)
-
-    config = operation.schema.config
-    build_operation_test(
-        config=config, operation=operation, test_func=call, given_kwargs={}, feedback=FeedbackSources()
-    )()
-
-
 @pytest.fixture(scope="module")
 def intake(kafka_bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     create_order_topics(kafka_bootstrap, 4)
@@ -104,19 +76,18 @@ def query(kafka_bootstrap: str, database_url: str, tmp_path_factory: pytest.Temp
     drop_database(database_url, name)
 
 
-@pytest.mark.parametrize("label", operations(intake_described))
-def test_whatever_is_sent_to_intake_is_answered_as_described(label: str, intake: Stage) -> None:
-    call_each_case(operations(intake_described)[label], f"http://127.0.0.1:{intake.port}")
+@intake_described.parametrize()
+@drawn
+def test_whatever_is_sent_to_intake_is_answered_as_described(case: Any, intake: Stage) -> None:
+    case.call_and_validate(base_url=f"http://127.0.0.1:{intake.port}", checks=HELD, timeout=30)
 
 
-@pytest.mark.parametrize("label", operations(query_described))
-def test_whatever_query_is_asked_is_answered_as_described(label: str, query: str) -> None:
+@query_described.parametrize()
+@drawn
+def test_whatever_query_is_asked_is_answered_as_described(case: Any, query: str) -> None:
     # The Functions Framework's own router, which is before ours, knows no address with a line break.
-    call_each_case(
-        operations(query_described)[label],
-        query,
-        skip=lambda case: any("\n" in unquote(str(value)) for value in (case.path_parameters or {}).values()),
-    )
+    assume(not any("\n" in unquote(str(value)) for value in (case.path_parameters or {}).values()))
+    case.call_and_validate(base_url=query, checks=HELD, timeout=30)
 
 
 def must_fit(described: dict[str, Any], operation: str, answer: httpx.Response) -> Any:
