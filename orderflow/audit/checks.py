@@ -55,7 +55,23 @@ class InboxCheck:
         ]
         _mark_duplicates([identity(record) for record in records], statuses)
         await _mark_parked(self._store, topic_id, records, statuses)
+        await self._mark_parked_by_track(events, statuses)
         return statuses
+
+    async def _mark_parked_by_track(
+        self, events: Sequence[CloudEvent | None], statuses: list[RecordStatus]
+    ) -> None:
+        """Track parks the validated event, which has another identity and another payload than the inbox event."""
+        missing = [
+            (index, event, digests)
+            for index, event in enumerate(events)
+            if event and statuses[index] is RecordStatus.MISSING and (digests := _digests(event)).origin
+        ]
+        if missing:
+            parked = await self._store.parked_by_track([(event, digests) for _, event, digests in missing])
+            for (index, _, _), is_parked in zip(missing, parked, strict=True):
+                if is_parked:
+                    statuses[index] = RecordStatus.PARKED
 
 
 class EventsCheck:

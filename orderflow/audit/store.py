@@ -19,7 +19,7 @@ from orderflow.audit.log_changes import KnownLog
 from orderflow.domain.digests import Digests
 from orderflow.domain.lifecycle import Outcome
 from orderflow.errors import TransientError
-from orderflow.messaging import topics
+from orderflow.messaging import inbox_event, topics
 from orderflow.messaging.status_event import change_from_row
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from orderflow.audit.kafka_record import Identity, KafkaRecord
     from orderflow.audit.report import Report
+    from orderflow.messaging.cloudevent import CloudEvent
     from orderflow.messaging.status_event import Change
     from orderflow.settings import DatabaseSettings
 
@@ -53,6 +54,18 @@ SELECT EXISTS (
 ) AS is_parked
 FROM unnest(%(source)s::text[], %(id)s::text[], %(replay)s::text[], %(digest)s::bytea[], %(partition)s::int[],
             %(offset)s::bigint[]) WITH ORDINALITY AS e (source, id, replay, digest, partition, "offset", n)
+ORDER BY e.n
+"""
+_PARKED_BY_TRACK: Final = """
+SELECT EXISTS (
+    SELECT FROM parked p WHERE md5(p.source || chr(31) || p.event_id) = md5(%(source)s || chr(31) || e.id)
+                           AND p.source = %(source)s AND p.event_id = e.id
+                           AND (p.attributes ->> 'origindigest' = e.digest
+                                OR p.attributes ->> 'contentdigest' = e.content_digest)
+                           AND (e.replay = '' OR p.returned = e.replay)
+) AS is_parked
+FROM unnest(%(id)s::text[], %(digest)s::text[], %(content_digest)s::text[], %(replay)s::text[])
+    WITH ORDINALITY AS e (id, digest, content_digest, replay, n)
 ORDER BY e.n
 """
 _SHELVED: Final = """
@@ -209,6 +222,17 @@ class AuditStore:
             "offset": [record.offset for record in records],
         }
         return [row["is_parked"] for row in await self._rows(_PARKED, values)]
+
+    async def parked_by_track(self, events: Sequence[tuple[CloudEvent, Digests]]) -> list[bool]:
+        """Whether what validate made of each inbox event, with these digests, is stored as a parked event."""
+        values = {
+            "source": inbox_event.VALIDATED_SOURCE,
+            "id": [inbox_event.validated_id(event.source, event.id) for event, _ in events],
+            "digest": [digests.origin for _, digests in events],
+            "content_digest": [digests.content for _, digests in events],
+            "replay": [event.extensions.get("replay", "") for event, _ in events],
+        }
+        return [row["is_parked"] for row in await self._rows(_PARKED_BY_TRACK, values)]
 
     async def shelved(self, ids: Sequence[str]) -> set[str]:
         """Those events of the parked topic that shelve has stored."""

@@ -228,16 +228,23 @@ def test_the_cut_of_a_record_that_an_audit_saw_and_did_not_judge_yet_is_named(pi
 def test_places_that_a_killed_process_had_not_recorded_are_looked_at_again_and_are_not_missing(
     pipeline: Pipeline,
 ) -> None:
+    first = paid("killed")
+    other_content = replace(first, data=paid("killed", amount=2800).data)
     pipeline.put(
-        topics.INBOX, placed("killed"), paid("killed"), paid("killed", amount=1), event("shipped", "early")
+        topics.INBOX,
+        placed("killed"),
+        first,
+        paid("killed", amount=1),
+        event("shipped", "early"),
+        other_content,
     )
     pipeline.all_stages()
     pipeline.rows("DELETE FROM handled RETURNING 1")
     report = run_audit(pipeline)
     assert (report.state, report.missing) == (State.COMPLETE, 0)
     assert (report.topics[topics.EVENTS].statuses.total(), report.topics[topics.PARKED].statuses.total()) == (
-        4,
-        1,
+        5,
+        2,
     )
     assert run_audit(pipeline).records == 0
     pipeline.rows("DELETE FROM handled RETURNING 1")
