@@ -215,7 +215,7 @@ def test_the_cut_of_a_record_that_an_audit_saw_and_did_not_judge_yet_is_named(pi
     pipeline.all_stages()
     changed = pipeline.rows(
         "UPDATE audit_logs SET checkpoints = '[[0, \"another\"]]' "
-        "WHERE topic = %s AND partition = %s AND checkpoints::text LIKE '[[0, %%' RETURNING 1",
+        "WHERE topic = %s AND partition = %s AND checkpoints::text LIKE '[[0,%%' RETURNING 1",
         topics.INBOX,
         partition,
     )
