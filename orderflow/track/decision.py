@@ -61,6 +61,10 @@ class Arrival:
         """The id of the operator's action that sent the event again."""
         return self.event.extensions.get("replay")
 
+    def without_replay(self) -> Arrival:
+        event = self.event.without_extensions("replay")
+        return replace(self, event=event, position=Position.of(event.extensions))
+
     @property
     def validated_by(self) -> str | None:
         """The revision of validate that made this event."""
@@ -103,7 +107,8 @@ class Snapshot:
 
     entry is the ledger's row of the arrival itself, changes are the history rows that the arrival brought about,
     waiting are the order's events that came too early, document is the order as JSON. decided is, by source, how far
-    the order's events are decided. lock counts the writes to the order (0: the order has no row); a write names the
+    the order's events are decided. replay_known: the operators' table has the arrival's replay as one of this event.
+    lock counts the writes to the order (0: the order has no row); a write names the
     count that its reader saw.
     """
 
@@ -114,6 +119,7 @@ class Snapshot:
     changes: tuple[Change, ...] = ()
     waiting: tuple[Arrival, ...] = ()
     decided: Mapping[str, Decided] = field(default_factory=dict)
+    replay_known: bool = False
 
 
 @dataclass(slots=True)
@@ -175,8 +181,11 @@ def plan(arrival: Arrival, snapshot: Snapshot, revision: str) -> Plan:
     and the events that waited for it follow in sequence.
 
     An event that was parked or refused and that an operator replays (extension `replay`) is decided anew, once for each
-    replay, with the content that the replayed event has: the operator may have edited it.
+    replay, with the content that the replayed event has: the operator may have edited it. A replay that the operators'
+    table does not know is one that anybody may have written, and counts for nothing.
     """
+    if arrival.replay is not None and not snapshot.replay_known:
+        arrival = arrival.without_replay()
     result = Plan(arrival, snapshot.lock, snapshot.document, dict(snapshot.decided))
     entry = snapshot.entry
     if entry is not None and not _is_decided_anew(arrival, entry):
