@@ -61,7 +61,7 @@ class TrackedOrder:
             self.entries[each.source, each.id] = each
             self.waiting.pop((each.source, each.id), None)
         if plan.waits:
-            self.waiting[key] = arrival
+            self.waiting[key] = plan.arrival
         self.changes += plan.changes
         if plan.writes:
             self.snapshot = after(plan, self.snapshot)
