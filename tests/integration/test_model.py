@@ -77,6 +77,8 @@ class Pipeline(RuleBasedStateMachine):
         cloudevent = validate(inbox_event(event), RULES)
         event = replace(event, digest=cloudevent.extensions["origindigest"])
         self.cloudevents[event] = cloudevent
+        if event.replay:
+            self.bench.execute(RECORD_REPLAY, [event.replay, event.order_id, *event.key])
         return event
 
     @rule(
