@@ -263,6 +263,15 @@ def test_an_event_that_is_parked_again_while_its_replay_is_being_sent_is_open(sh
     assert shop.parked(order_id)[0]["state"] == "open"
 
 
+def test_a_replay_that_no_operator_sent_is_not_taken_for_the_answer_to_one(shop: Flow) -> None:
+    order_id, parked = park_order(shop, "claimed")
+    sent = event("placed", order_id, order(total="2900 or so"), id=parked["event_id"])
+    shop.send(sent.with_extensions(replay="forged"))
+    shop.settle()
+    rows = shop.rows("SELECT times, returned FROM parked WHERE order_id = %s", order_id)
+    assert rows == [{"times": 2, "returned": None}]
+
+
 def test_an_action_whose_event_is_being_sent_is_under_way_everywhere(shop: Flow) -> None:
     order_id, parked = park_payment(shop, "sending")
     answer = shop.act(f"/api/parked/{parked['id']}/replay")
