@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 LIFE: Final = ("placed", "paid", "shipped", "delivered")
 """The kinds of the four events of each order; each changes the order."""
+_SOURCES: Final = {
+    "placed": "/shop/bench",
+    "paid": "/payments/bench",
+    "shipped": "/warehouse/bench",
+    "delivered": "/warehouse/bench",
+}
 
 _WAVE: Final = 512
 """How many orders are in the same phase. The next event of an order comes that many events later."""
@@ -94,7 +100,7 @@ def _event(order_id: str, number: int, kind: str, phase: int) -> CloudEvent:
         data = {"carrier": "Parcel Post", "tracking": f"TRACK-{number:012}"}
     return CloudEvent(
         type=type_of(kind),
-        source=f"/shop/{kind}",
+        source=_SOURCES[kind],
         id=f"{order_id}-{phase}",
         subject=order_id,
         time=f"2026-11-23T10:{phase:02}:00.000Z",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def build() -> Endpoint:
     settings = startup.configure(IntakeSettings, "intake")
     rules = read_toml(Rules, settings.rules_file, "RULES_FILE")
-    api_keys = ApiKeys.from_settings(settings, "intake")
+    api_keys = ApiKeys.from_settings(settings, "intake", rules.authority.owner_names)
     telemetry = startup.telemetry(settings, "intake")
     publisher = startup.kafka_publisher(settings, telemetry)
     handler = Intake(publisher, rules, api_keys, settings.public_url)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, TypeVar
 
 from pydantic import Field, StringConstraints
 
+from orderflow.domain.authority import OPERATORS
 from orderflow.domain.events import UPDATES, parse, type_of
 from orderflow.domain.orders import Frozen, Text
 from orderflow.errors import PoisonError, Reason
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound=Frozen)
 
-SOURCE: Final = "/orderflow/operators"
+SOURCE: Final = OPERATORS
 ORDER_KINDS: Final = {"hold": "held", "release": "released", "cancel": "cancelled"}
 """By verb, the kind of the order's event. These actions are ordinary events of an order."""
 MAX_HOURS: Final = 24 * 365

@@ -49,9 +49,10 @@ class InboxCheck:
     async def statuses(self, records: Sequence[KafkaRecord], topic_id: str) -> list[RecordStatus]:
         events = [_event(record) for record in records]
         entries = await self._store.ledger([(each.source, each.id) if each else ("", "") for each in events])
+        replays = await self._store.replays(records)
         statuses = [
-            _ledger_status(record, event, entry, _digests(event)) if event else RecordStatus.MISSING
-            for record, event, entry in zip(records, events, entries, strict=True)
+            _ledger_status(record, replay, entry, _digests(event)) if event else RecordStatus.MISSING
+            for record, event, replay, entry in zip(records, events, replays, entries, strict=True)
         ]
         _mark_duplicates([identity(record) for record in records], statuses)
         await _mark_parked(self._store, topic_id, records, statuses)
@@ -88,9 +89,10 @@ class EventsCheck:
         events = [_event(record) for record in records]
         origins = [(each.attribute("originsource"), each.attribute("originid")) for each in records]
         entries = await self._store.ledger(origins)
+        replays = await self._store.replays(records)
         statuses = [
-            _ledger_status(record, event, entry, _origin_digests(record)) if event else RecordStatus.MISSING
-            for record, event, entry in zip(records, events, entries, strict=True)
+            _ledger_status(record, replay, entry, _origin_digests(record)) if event else RecordStatus.MISSING
+            for record, event, replay, entry in zip(records, events, replays, entries, strict=True)
         ]
         _mark_duplicates(origins, statuses)
         await _mark_parked(self._store, topic_id, records, statuses)
@@ -167,9 +169,10 @@ def _event(record: KafkaRecord) -> CloudEvent | None:
 
 
 def _ledger_status(
-    record: KafkaRecord, event: CloudEvent, entry: LedgerEntry | None, digests: Digests
+    record: KafkaRecord, replay: str, entry: LedgerEntry | None, digests: Digests
 ) -> RecordStatus:
-    """The status of an event by the ledger's entry of its identity.
+    """The status of an event by the ledger's entry of its identity. replay is the operators' action that sent the
+    event, empty where none did.
 
     An entry of another content says nothing about the event. A replay is decided where the entry names it; an event
     that has taken effect or waits needs no replay. A record that is younger than its event's entry was written after
@@ -179,7 +182,6 @@ def _ledger_status(
         digests.same_content(entry.digests) or entry.former_digests.intersection(filter(None, digests))
     ):
         return RecordStatus.MISSING
-    replay = event.extensions.get("replay")
     if entry.outcome in {Outcome.PARKED, Outcome.REFUSED} and replay and replay not in entry.replays:
         return RecordStatus.MISSING
     if entry.outcome in {Outcome.APPLIED, Outcome.REFUSED} and record.written_at > entry.recorded_at:

@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final, cast
 
 from orderflow.errors import PoisonError, Reason
-from orderflow.messaging import cloudevent, parked_event
+from orderflow.messaging import cloudevent, parked_event, topics
 
 if TYPE_CHECKING:
     from typing import Self
@@ -124,6 +124,21 @@ def identity(record: KafkaRecord) -> Identity | None:
     except PoisonError:
         return None
     return event.source, event.id
+
+
+def replay(record: KafkaRecord) -> tuple[Identity, str]:
+    """The identity of the event as it was first sent, and the value of its extension `replay`; texts are empty where
+    the record has none."""
+    if record.topic == topics.EVENTS:
+        origin = record.attribute("originsource"), record.attribute("originid")
+    else:
+        origin = identity(record) or ("", "")
+    if not record.structured:
+        return origin, record.attribute("replay")
+    try:
+        return origin, read(record).extensions.get("replay", "")
+    except PoisonError:
+        return origin, ""
 
 
 def received_event(record: KafkaRecord) -> parked_event.ReceivedEvent:

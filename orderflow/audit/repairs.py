@@ -94,7 +94,9 @@ class Repairs:
         if times > MAX_REPUBLISHED:
             return await self._park(record, topic_id, _UNDELIVERABLE)
         try:
-            await self._publisher.publish(record.topic, [_again(record, topic_id, event)])
+            is_replay = bool((await self._store.replays([record]))[0])
+            again = _again(record, topic_id, event, is_replay=is_replay)
+            await self._publisher.publish(record.topic, [again])
         except PoisonError as error:
             return await self._park(record, topic_id, error.reasons[0])
         return _missing(record, event.subject, _LOST, Remedy.REPUBLISHED)
@@ -117,13 +119,13 @@ class Repairs:
         return _missing(record, event.subject, _LOST, Remedy.SHELVED)
 
 
-def _again(record: KafkaRecord, topic_id: str, event: CloudEvent) -> CloudEvent:
+def _again(record: KafkaRecord, topic_id: str, event: CloudEvent, *, is_replay: bool) -> CloudEvent:
     """The event to publish again, with its first place, which says where in the sequence it belongs.
 
-    A replay without one stays so: an operator has decided that the event takes effect now.
+    An operator's replay without one stays so: the operator has decided that the event takes effect now.
     """
     event = trace_context.relink(event)
-    if FIRST_PLACE in event.extensions or "replay" in event.extensions:
+    if FIRST_PLACE in event.extensions or is_replay:
         return event
     if record.topic == topics.INBOX:
         place = str(Place(topic_id, record.partition, record.offset))

@@ -12,7 +12,9 @@ import psycopg
 from psycopg.rows import dict_row
 from pydantic_core import to_json
 
+from orderflow.actions import known_replay
 from orderflow.adapters.postgres.connection import ABORT_SECONDS, abort, limits, parameters
+from orderflow.audit import kafka_record
 from orderflow.audit.gap_process import Gap
 from orderflow.audit.kafka_record import identity
 from orderflow.audit.log_changes import KnownLog
@@ -43,6 +45,11 @@ SELECT l.outcome, l.digest, l.content_digest, l.replays, l.former_digests, l.rec
 FROM unnest(%(source)s::text[], %(id)s::text[]) WITH ORDINALITY AS e (source, id, n)
 LEFT JOIN ledger l ON l.source = e.source AND l.id = e.id ORDER BY e.n
 """
+_KNOWN_REPLAYS: Final = f"""
+SELECT {known_replay.IS_KNOWN} AS is_known
+FROM unnest(%(source)s::text[], %(id)s::text[], %(replay)s::text[]) WITH ORDINALITY AS e (source, id, replay, n)
+ORDER BY e.n
+"""  # noqa: S608 - a constant condition
 _PARKED: Final = """
 SELECT EXISTS (
     SELECT FROM parked p WHERE p.topic = %(topic)s AND p.topic_id IN ('', %(topic_id)s) AND p.partition = e.partition
@@ -69,8 +76,10 @@ FROM unnest(%(id)s::text[], %(digest)s::text[], %(content_digest)s::text[], %(re
 ORDER BY e.n
 """
 _SHELVED: Final = """
-SELECT id FROM parked WHERE id = ANY (%(ids)s) UNION ALL SELECT id FROM operator_actions WHERE id = ANY (%(ids)s)
+SELECT id FROM parked WHERE id = ANY (%(ids)s)
+UNION ALL SELECT id FROM operator_actions WHERE id = ANY (%(ids)s) AND outcome <> 'sending'
 """
+"""Of an action that is `sending` nobody knows whether Kafka has its event: shelve has to get it again."""
 _NOTIFIED: Final = """
 SELECT event_id FROM notifications WHERE event_id = ANY (%(ids)s)
 GROUP BY event_id HAVING bool_and(state IN ('sent', 'failed'))
@@ -208,6 +217,15 @@ class AuditStore:
             for row in rows
         ]
 
+    async def replays(self, records: Sequence[KafkaRecord]) -> list[str]:
+        """The operators' replay or edit that sent each record; empty where none did, whatever the record says."""
+        claimed = [kafka_record.replay(record) for record in records]
+        if not any(each for _, each in claimed):
+            return [""] * len(claimed)
+        values = _columns([origin for origin, _ in claimed]) | {"replay": [each for _, each in claimed]}
+        rows = await self._rows(_KNOWN_REPLAYS, values)
+        return [each if row["is_known"] else "" for (_, each), row in zip(claimed, rows, strict=True)]
+
     async def parked(self, topic_id: str, records: Sequence[KafkaRecord]) -> list[bool]:
         """Whether each record has been parked. The records are of one topic, which has this id."""
         if not records:
@@ -216,7 +234,7 @@ class AuditStore:
         values = _columns(identities) | {
             "topic": records[0].topic,
             "topic_id": topic_id,
-            "replay": [record.attribute("replay") for record in records],
+            "replay": await self.replays(records),
             "digest": [record.payload_digest for record in records],
             "partition": [record.partition for record in records],
             "offset": [record.offset for record in records],

@@ -7,6 +7,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from orderflow.adapters.http.api_keys import new_key, toml
+from orderflow.domain.authority import ROLES
+from orderflow.domain.events import INBOX
 from orderflow.version import add_option
 
 if TYPE_CHECKING:
@@ -26,6 +28,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="pattern of the CloudEvent sources that the key may send, such as /shop/*",
     )
     parser.add_argument(
+        "--kind",
+        action="append",
+        choices=tuple(INBOX),
+        metavar="KIND",
+        help="kind of event that the key may send, such as paid; default: every kind",
+    )
+    parser.add_argument(
+        "--role",
+        choices=tuple(ROLES),
+        help="the kinds that such a client sends: "
+        + "; ".join(f"{role}: {', '.join(kinds)}" for role, kinds in ROLES.items()),
+    )
+    parser.add_argument(
+        "--owner", help="the owner in the rules' [authority] whose orders the key may send for"
+    )
+    parser.add_argument(
         "--act",
         action="store_true",
         help="query: the key may replay, edit, hold and so on; without it, only read",
@@ -34,12 +52,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if any('"' in source or "\\" in source or not source.isprintable() for source in options.source or ()):
         parser.error("a source has no quotes, backslashes or control characters")
+    kinds = dict.fromkeys([*ROLES.get(options.role, ()), *(options.kind or ())])
     try:
         key, entry = new_key(
-            options.name, options.stage or ("intake", "query"), options.source, act=options.act
+            options.name,
+            options.stage or ("intake", "query"),
+            options.source,
+            kinds=tuple(kinds) or None,
+            owner=options.owner,
+            act=options.act,
         )
     except ValueError:
-        parser.error("a name is 1 to 64 letters, digits, dots, _ or -")
+        parser.error("a name, and an owner's name, is 1 to 64 letters, digits, dots, _ or -")
     sys.stdout.write(toml(entry))
     sys.stdout.flush()
     sys.stderr.write(f"\nThe key of {entry.name}; it is stored nowhere, so copy it now:\n{key}\n")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from orderflow.adapters.http.idempotency_key import MAX_LENGTH
 from orderflow.contracts.answers import DryRun, EventAccepted
 from orderflow.contracts.components import REF
 from orderflow.contracts.operations import JSON, Answer, Body, Operation, Parameter, problem
 from orderflow.domain.events import INBOX, OrderPlaced, type_of
-from orderflow.intake.handler import KEY_LENGTH, MAX_BODY
+from orderflow.intake.handler import MAX_BODY
 from orderflow.messaging import cloudevent
 
 _DATA: Final[dict[str, Any]] = {"anyOf": [{"$ref": REF + model.__name__} for model in INBOX.values()]}
@@ -49,8 +50,9 @@ _ATTRIBUTES: Final = (
 _KEY: Final = Parameter(
     "Idempotency-Key",
     "header",
-    {"type": "string", "minLength": 1, "maxLength": KEY_LENGTH, "pattern": "^[\\x20-\\x7e]+$"},
-    "One value per order: a repeated request with the same value places the same order.",
+    {"type": "string", "minLength": 1, "maxLength": MAX_LENGTH, "pattern": "^[\\x20-\\x7e]+$"},
+    "One value per order: a repeated request of the same client with the same value places the same order. A client is "
+    'the name of its API key. `"k"` and `k` are the same value.',
     required=True,
 )
 
@@ -59,7 +61,11 @@ _ACCEPTED: Final = Answer(
 )
 _BAD: Final = problem(400, "Refused; errors names each invalid field.")
 _NO_KEY: Final = problem(401, "No valid API key.", ("WWW-Authenticate", "How to send a key."))
-_FORBIDDEN: Final = problem(403, "The key may not send as this source.")
+_FORBIDDEN: Final = problem(
+    403,
+    "No authority: the key may not send as this source (`source_forbidden`), or the key or the shop's rules do not let "
+    "it send this kind of event for this order's owner (`not_authorised`).",
+)
 _TOO_LARGE: Final = problem(413, f"A body may have at most {MAX_BODY} bytes.")
 _FAILED: Final = problem(500, "A fault of intake; send the same again.")
 _UNAVAILABLE: Final = problem(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, field_validator
 
+from orderflow.domain.authority import Authority
 from orderflow.domain.deadlines import GapLimits, StuckLimits
 from orderflow.domain.events import UPDATES, OrderAccepted, OrderRejected, OrderReviewed, Verdict
 from orderflow.domain.money import MAX_AMOUNT, Amount, Currency, show
@@ -66,6 +67,7 @@ class Rules(Frozen):
     waiting: Waiting = Waiting()
     stuck: StuckLimits = StuckLimits()
     gaps: GapLimits = GapLimits()
+    authority: Authority = Authority()
 
     def judge(self, order: Order) -> Verdict:
         """Accepts the order, rejects it with every reason, or holds it for review."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
-from orderflow.adapters.http import problems
+from orderflow.adapters.http import idempotency_key, problems
 from orderflow.adapters.http.body import TooLargeError
 from orderflow.adapters.http.body import read as read_body
 from orderflow.adapters.http.endpoint import EVENT, answers_every_error, posts_only
@@ -19,7 +19,6 @@ from orderflow.domain.orders import Order
 from orderflow.errors import PoisonError, Reason, TransientError
 from orderflow.messaging import cloudevent, inbox_event, kafka_source, topics, trace_context
 from orderflow.messaging.cloudevent import CloudEvent, derived_id, now
-from orderflow.messaging.places import OWN_EXTENSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from orderflow.messaging.publisher import Publisher
 
 MAX_BODY: Final = 256 * 1024
-KEY_LENGTH: Final = 255
 BODY_SECONDS: Final = 10.0
 
 
@@ -100,36 +98,53 @@ class Intake:
         event = cloudevent.from_http(
             request.scope["headers"], await self._body(request), percent_encoded=True
         )
-        event = event.without_extensions(*OWN_EXTENSIONS)
+        event = inbox_event.as_from_outside(event)
         if not client.may_send(event.source):
-            return _forbidden("this API key may not send events of this source")
-        inbox_event.read(event)
+            return _source_forbidden("this API key may not send events of this source")
+        if event.source.startswith(inbox_event.OWN_SOURCES):
+            return _source_forbidden("only our own stages send events of this source")
+        fact = inbox_event.read(event)
+        if refusal := self._refusal(client, event.source, fact.kind, event.subject):
+            return _forbidden(refusal)
         kafka_source.check(event)
         return await self._publish(event, request)
 
     async def _order(self, request: Request, client: Principal) -> Response:
-        key = request.headers.get("idempotency-key", "")
-        if not 1 <= len(key) <= KEY_LENGTH or not key.isascii() or not key.isprintable():
-            reason = Reason(
-                "idempotency_key_missing" if not key else "idempotency_key_invalid",
-                "Idempotency-Key",
-                "this header makes a repeated request safe: 1 to 255 printable ASCII characters, one value per order",
-            )
-            raise PoisonError(reason)
+        text = "this header makes a repeated request safe: 1 to 255 printable ASCII characters, one value per order"
+        key = idempotency_key.read(request.headers.get("idempotency-key", ""), text)
+        if not key:
+            raise PoisonError(Reason("idempotency_key_missing", "Idempotency-Key", text))
         source = f"/storefront/{client.name}"
         if not client.may_send(source):
-            return _forbidden(f"this API key may not send events of the source {source}, as an order is")
+            return _source_forbidden(
+                f"this API key may not send events of the source {source}, as an order is"
+            )
         body = await self._body(request)
         order = parse(OrderPlaced, body)
         event = CloudEvent(
             type=type_of("placed"),
             source=source,
             id=derived_id("intake", source, key),
-            subject=order.order_id or derived_id("order", source, key),
+            subject=order.order_id or self._order_id(client, source, key),
             time=now(),
             data=body,
         )
+        if refusal := self._refusal(client, source, "placed", event.subject):
+            return _forbidden(refusal)
         return await self._publish(event, request)
+
+    def _order_id(self, client: Principal, source: str, key: str) -> str:
+        """Raises PoisonError where the id could be that of several owners' orders."""
+        try:
+            prefix = self._rules.authority.prefix_for(source, client.owner)
+        except LookupError:
+            text = "this client places orders for several owners, so that an order needs an id with its owner's prefix"
+            raise PoisonError(Reason("order_id_missing", "order_id", text)) from None
+        return prefix + derived_id("order", source, key)
+
+    def _refusal(self, client: Principal, source: str, kind: str, order_id: str) -> Reason | None:
+        authority = self._rules.authority
+        return client.refusal(kind, authority.owner_of(order_id)) or authority.refusal(source, kind, order_id)
 
     async def _dry_run(self, request: Request, _client: Principal) -> Response:
         order = parse(OrderPlaced, await self._body(request))
@@ -156,5 +171,9 @@ class Intake:
             return await read_body(request, MAX_BODY)
 
 
-def _forbidden(text: str) -> Response:
-    return problems.problem(403, "source_forbidden", text, [Reason("source_forbidden", "source", text)])
+def _source_forbidden(text: str) -> Response:
+    return _forbidden(Reason("source_forbidden", "source", text))
+
+
+def _forbidden(reason: Reason) -> Response:
+    return problems.problem(403, reason.code, reason.text, [reason])

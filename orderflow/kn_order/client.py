@@ -90,11 +90,12 @@ class Client:
 
 
 def _is_finished(action: Json) -> bool:
-    """Refusals, discards and extensions have no later outcome, and the ledger has no events for notify and shelve. Each
-    other event gets an outcome in the ledger, or its parked event is open again."""
+    """Refusals, discards and extensions have no later outcome. The ledger has no events for notify and shelve, so those
+    are finished once they are sent. Each other event gets an outcome in the ledger, or its parked event is open
+    again."""
     if action["outcome"] == "refused" or action["kind"] in {"discarded", "extended"}:
         return True
-    if action["parked_stage"] in {"notify", "shelve"}:
+    if action["outcome"] == "done" and action["parked_stage"] in {"notify", "shelve"}:
         return True
     return action["event_outcome"] in _FINAL_OUTCOMES or action["parked_state"] == "open"
 

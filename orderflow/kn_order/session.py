@@ -116,6 +116,8 @@ def outcome_of(action: Json) -> tuple[str, str]:
         return action["event_outcome"], reason_text(action["event_reason"])
     if action["parked_state"] == "open":
         return "parked", "the event was parked again"
+    if action["outcome"] == "sending":
+        return UNDER_WAY, "it is being sent"
     return ("sent", "") if action["parked_stage"] in {"notify", "shelve"} else (UNDER_WAY, "")
 
 

@@ -10,6 +10,7 @@ from orderflow.domain.digests import Digests
 from orderflow.domain.events import INBOX, OrderPlaced, kind_of, parse
 from orderflow.errors import PoisonError, Reason
 from orderflow.messaging.cloudevent import derived_id
+from orderflow.messaging.places import OWN_EXTENSIONS
 
 if TYPE_CHECKING:
     from orderflow.domain.events import Update
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
 
 VALIDATED_SOURCE: Final = "/orderflow/validate"
 """The CloudEvent source of every event that validate publishes."""
+OWN_SOURCES: Final = "/orderflow/"
+"""What the CloudEvent sources of our own stages begin with."""
+_OWN_EXTENSIONS: Final = frozenset(
+    {*OWN_EXTENSIONS, "originsource", "originid", "origindigest", "contentdigest", "validatedby"}
+)
+_DELIVERY: Final = "knative"
+"""What the extensions that KafkaSource sets begin with."""
 _CONTENT_FORM: Final = "2"
 """The version of the form that content_digest() covers. origindigest, without a version, was the first."""
 
@@ -32,6 +40,12 @@ def read(event: CloudEvent) -> OrderPlaced | Update:
     if isinstance(fact, OrderPlaced) and fact.order_id not in {None, event.subject}:
         raise PoisonError(Reason("order_id_mismatch", "order_id", "this differs from the event's subject"))
     return fact
+
+
+def as_from_outside(event: CloudEvent) -> CloudEvent:
+    """The event without the extensions that only our own stages and KafkaSource set."""
+    own = [name for name in event.extensions if name in _OWN_EXTENSIONS or name.startswith(_DELIVERY)]
+    return event.without_extensions(*own)
 
 
 def normalised(fact: OrderPlaced | Update) -> bytes:

@@ -41,6 +41,7 @@ SEVERITIES: Final = {
     # actions of operators
     "done": "success",
     "asked": "warning",
+    "sending": "warning",
     "replayed": "info",
     # releases
     "Healthy": "success",
@@ -172,6 +173,8 @@ def outcome_of(action: ActionResult) -> tuple[str, str]:
         return action.event_outcome, f"{text}: {reason['text']}" if reason else text
     if action.parked_state == "open":
         return "parked", _EVENT_OUTCOMES["parked"]
+    if action.outcome == "sending":
+        return "under way", "it is being sent"
     if action.parked_stage in {"notify", "shelve"}:
         return "sent", "it was sent again; if it fails again, it is parked again"
     return "under way", "it was sent"

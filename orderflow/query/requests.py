@@ -12,6 +12,7 @@ from pydantic import Field
 
 from orderflow.actions.events import MAX_HOURS, ActionRequest, Operator
 from orderflow.actions.service import Selection
+from orderflow.adapters.http import idempotency_key
 from orderflow.domain.events import parse
 from orderflow.domain.orders import Frozen, Text
 from orderflow.errors import ForbiddenError, PoisonError, Reason
@@ -29,7 +30,6 @@ OPERATOR: Final = "Orderflow-Operator"
 MAX_BODY_BYTES: Final = 64 * 1024
 MAX_EDITED_BYTES: Final = 1024 * 1024
 """An edited event may be as large as an event in the inbox."""
-_MAX_KEY_LENGTH: Final = 255
 
 
 class OptionalReason(Frozen):
@@ -123,9 +123,7 @@ def parse_body(model: type[M]) -> M:
 
 def action_request(reason: str | None) -> ActionRequest:
     """The request's identity: the same client with the same Idempotency-Key makes the same request."""
-    key = request.headers.get("Idempotency-Key") or request.form.get("key", "")
-    if len(key) > _MAX_KEY_LENGTH or not key.isascii() or not key.isprintable():
-        text = "1 to 255 printable ASCII characters, one value per request"
-        raise PoisonError(Reason("idempotency_key_invalid", "Idempotency-Key", text))
+    value = request.headers.get("Idempotency-Key") or request.form.get("key", "")
+    key = idempotency_key.read(value, "1 to 255 printable ASCII characters, one value per request")
     identity = ce.derived_id("request", g.operator, request.path, key) if key else str(uuid4())
     return ActionRequest(identity, g.operator, ce.now(), reason)

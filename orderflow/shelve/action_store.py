@@ -14,6 +14,7 @@ from orderflow.actions.events import (
     ParkedEventEdited,
     WaitingExtended,
 )
+from orderflow.errors import TransientError
 from orderflow.messaging import cloudevent
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from orderflow.errors import Reason
     from orderflow.messaging.cloudevent import CloudEvent
 
-IS_RECORDED: Final = "SELECT EXISTS (SELECT FROM operator_actions WHERE id = %(id)s) AS recorded"
+OUTCOME: Final = "SELECT outcome FROM operator_actions WHERE id = %(id)s"
 INSERT: Final = """
 INSERT INTO operator_actions (id, request, kind, order_id, parked_id, by, reason, detail, outcome, refusal, occurred_at)
 VALUES (%(id)s, %(request)s, %(kind)s, %(order_id)s, %(parked_id)s, %(by)s, %(reason)s, %(detail)s, %(outcome)s,
@@ -31,12 +32,19 @@ VALUES (%(id)s, %(request)s, %(kind)s, %(order_id)s, %(parked_id)s, %(by)s, %(re
 ON CONFLICT DO NOTHING RETURNING id
 """
 MARK_REPLAYED: Final = """
-UPDATE parked SET replays = replays + 1, replay = %(id)s, replayed_at = now(),
-       state = CASE WHEN returned = %(id)s THEN 'open' ELSE 'replayed' END
-WHERE id = %(parked_id)s
+UPDATE parked SET replays = replays + 1, replay = %(id)s, replayed_at = now(), state = 'replayed'
+WHERE id = %(parked_id)s AND state = 'open' RETURNING id
 """
-"""If the replayed event was parked again before this statement, the replay failed: the parked event stays open."""
+"""Before the event is published: where the replay fails, the event is parked again, which opens it again."""
+MARK_NOT_REPLAYED: Final = """
+UPDATE parked SET replays = replays - 1, state = 'open' WHERE id = %(parked_id)s AND replay = %(id)s
+"""
 MARK_DISCARDED: Final = "UPDATE parked SET state = 'discarded' WHERE id = %(parked_id)s"
+MARK_SENT: Final = "UPDATE operator_actions SET outcome = 'done' WHERE id = %(id)s AND outcome = 'sending'"
+MARK_REFUSED: Final = """
+UPDATE operator_actions SET outcome = 'refused', refusal = %(refusal)s WHERE id = %(id)s AND outcome = 'sending'
+RETURNING id
+"""
 EXTEND_WAITING: Final = """
 UPDATE waiting SET expires_at = greatest(expires_at, now()) + make_interval(secs => %(hours)s * 3600)
 WHERE order_id = %(order_id)s
@@ -48,53 +56,75 @@ class ActionStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def find(self, action_id: str, parked_id: str) -> tuple[bool, ParkedEvent | None]:
-        """Whether the action is recorded, and its parked event, if the action has one and the event is known."""
+    async def find(self, action_id: str, parked_id: str) -> tuple[str, ParkedEvent | None]:
+        """The outcome of the action, empty where it is not recorded, and its parked event, if the action has one and
+        the event is known."""
         async with self._database.connection() as connection:
-            answer = await (await connection.execute(IS_RECORDED, {"id": action_id})).fetchone()
-            recorded = bool(answer and answer["recorded"])
+            answer = await (await connection.execute(OUTCOME, {"id": action_id})).fetchone()
+            outcome = answer["outcome"] if answer else ""
             if not parked_id:
-                return recorded, None
+                return outcome, None
             rows = await connection.execute(f"{parked_event.SELECT} WHERE id = %(id)s", {"id": parked_id})
             row = await rows.fetchone()
-        return recorded, parked_event.from_row(row) if row else None
+        return outcome, parked_event.from_row(row) if row else None
+
+    async def begin(self, event: CloudEvent, action: ParkedEventAction, sent: CloudEvent) -> None:
+        """Records that the action sends an event, before it is sent: from here on, track believes the replay.
+
+        Raises TransientError where another action has taken the parked event meanwhile.
+        """
+        detail: dict[str, Any] = {"source": sent.source, "event_id": sent.id}
+        if isinstance(action, ParkedEventEdited):
+            detail = {"fields": action.fields} | detail
+        values = _values(event, action, "sending", detail=detail)
+        async with self._database.connection() as connection, connection.transaction():
+            inserted = await (await connection.execute(INSERT, values)).fetchone()
+            if inserted and await (await connection.execute(MARK_REPLAYED, values)).fetchone() is None:
+                raise TransientError("another action has taken the parked event")
+
+    async def finish(self, action_id: str) -> None:
+        """Records that Kafka has confirmed what the action sends."""
+        async with self._database.connection() as connection:
+            await connection.execute(MARK_SENT, {"id": action_id})
+
+    async def fail(self, action_id: str, parked_id: str, refusal: Reason) -> None:
+        """Records that the action can never be sent. Its parked event is open again."""
+        values = {"id": action_id, "parked_id": parked_id, "refusal": json.dumps(asdict(refusal))}
+        async with self._database.connection() as connection, connection.transaction():
+            if await (await connection.execute(MARK_REFUSED, values)).fetchone() is not None:
+                await connection.execute(MARK_NOT_REPLAYED, values)
 
     async def record(self, event: CloudEvent, action: Action, refusal: Reason | None) -> None:
-        """Writes the action and what it changes. Does nothing where the action is already recorded."""
-        values = _values(event, action, refusal)
+        """Writes an action that sends nothing, and what it changes. Does nothing where it is already recorded."""
+        outcome, detail = "done", dict[str, Any]()
+        if isinstance(action, OrderActionAsked):
+            outcome, detail = "asked", {"event_id": action.event_id}
+        values = _values(event, action, "refused" if refusal else outcome, detail=detail, refusal=refusal)
         async with self._database.connection() as connection, connection.transaction():
             inserted = await connection.execute(INSERT, values)
             if await inserted.fetchone() is None or refusal is not None:
                 return
             if isinstance(action, WaitingExtended):
                 extended = await connection.execute(EXTEND_WAITING, values | {"hours": action.hours})
-                detail = json.dumps({"hours": action.hours, "events": extended.rowcount})
-                await connection.execute(SET_DETAIL, values | {"detail": detail})
+                detail = {"hours": action.hours, "events": extended.rowcount}
+                await connection.execute(SET_DETAIL, values | {"detail": json.dumps(detail)})
             elif isinstance(action, ParkedEventDiscarded):
                 await connection.execute(MARK_DISCARDED, values)
-            elif isinstance(action, ParkedEventAction):
-                await connection.execute(MARK_REPLAYED, values)
 
 
-def _values(event: CloudEvent, action: Action, refusal: Reason | None) -> dict[str, Any]:
-    kind, outcome = action.kind, "done"
-    detail: dict[str, Any] = {}
-    if isinstance(action, OrderActionAsked):
-        kind, outcome, detail = action.asked, "asked", {"event_id": action.event_id}
-    elif isinstance(action, ParkedEventEdited):
-        # The ledger will store the edited event under this source and id.
-        edited = action.event
-        detail = {"fields": action.fields, "source": edited.get("source"), "event_id": edited.get("id")}
+def _values(
+    event: CloudEvent, action: Action, outcome: str, *, detail: dict[str, Any], refusal: Reason | None = None
+) -> dict[str, Any]:
     return {
         "id": event.id,
         "request": action.request,
-        "kind": kind,
+        "kind": action.asked if isinstance(action, OrderActionAsked) else action.kind,
         "order_id": event.subject,
         "parked_id": action.parked_id if isinstance(action, ParkedEventAction) else "",
         "by": action.by,
         "reason": action.reason,
         "detail": json.dumps(detail),
-        "outcome": "refused" if refusal else outcome,
+        "outcome": outcome,
         "refusal": json.dumps(asdict(refusal)) if refusal else None,
         "occurred_at": cloudevent.moment(event.time),
     }

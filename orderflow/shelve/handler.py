@@ -1,10 +1,10 @@
-"""Stores parked events, and executes operators' actions: publishes what an action sends, then records the action."""
+"""Stores parked events, and executes operators' actions: records an action, then publishes what it sends."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from orderflow.actions import events, resend
 from orderflow.actions.events import ParkedEventAction, ParkedEventDiscarded, ParkedEventEdited
@@ -31,11 +31,17 @@ if TYPE_CHECKING:
     class Actions(Protocol):
         """The port to orderflow.shelve.action_store."""
 
-        async def find(self, action_id: str, parked_id: str) -> tuple[bool, ParkedEvent | None]: ...
+        async def find(self, action_id: str, parked_id: str) -> tuple[str, ParkedEvent | None]: ...
+        async def begin(self, event: CloudEvent, action: ParkedEventAction, sent: CloudEvent) -> None: ...
+        async def finish(self, action_id: str) -> None: ...
+        async def fail(self, action_id: str, parked_id: str, refusal: Reason) -> None: ...
         async def record(self, event: CloudEvent, action: Action, refusal: Reason | None) -> None: ...
 
 
 log = logging.getLogger(__name__)
+
+SENDING: Final = "sending"
+"""The outcome of an action whose event Kafka has not confirmed yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +53,14 @@ class Command:
     refusal: Reason | None = None
 
 
-def decide(action: Action, action_id: str, parked: ParkedEvent | None) -> Command:
-    """parked is the action's parked event, None where it is not known."""
+def decide(action: Action, action_id: str, parked: ParkedEvent | None, *, has_begun: bool = False) -> Command:
+    """parked is the action's parked event, None where it is not known. has_begun: an earlier delivery recorded that the
+    action sends its event, and may not have sent it."""
     if not isinstance(action, ParkedEventAction):
         return Command()
     if parked is None:
         return Command(refusal=Reason("letter_unknown", "parked_id", "there is no such parked event"))
-    if parked.state != "open":
+    if parked.state != "open" and not (has_begun and parked.state == "replayed"):
         return Command(refusal=not_open(parked))
     if isinstance(action, ParkedEventDiscarded):
         return Command()
@@ -68,8 +75,9 @@ def decide(action: Action, action_id: str, parked: ParkedEvent | None) -> Comman
 class ActionHandler:
     """Handles the events of the parked topic.
 
-    An action's event is published before the action is recorded. If the process dies in between, the next delivery
-    publishes the event again under the same id, and it takes effect once.
+    An action is recorded as `sending` before its event is published, because track believes a replay only if the
+    operators' table has it. If the process dies in between, the next delivery publishes the event again under the same
+    id, and it takes effect once.
     """
 
     def __init__(
@@ -93,18 +101,34 @@ class ActionHandler:
             return "shelved"
         action = events.read(event)
         parked_id = action.parked_id if isinstance(action, ParkedEventAction) else ""
-        recorded, parked_row = await self._actions.find(event.id, parked_id)
-        if recorded:
+        outcome, parked_row = await self._actions.find(event.id, parked_id)
+        if outcome not in {"", SENDING}:
             return "duplicate"
-        command = decide(action, event.id, parked_row)
-        if command.event is not None:
-            # The event continues the operator's trace and links to the trace in which it was parked.
-            await self._publisher.publish(command.topic, [trace_context.relink(command.event, event)])
-        await self._actions.record(event, action, command.refusal)
+        command = decide(action, event.id, parked_row, has_begun=outcome == SENDING)
+        refusal = command.refusal
+        if isinstance(action, ParkedEventAction) and command.event is not None:
+            refusal = await self._send(event, action, command.topic, command.event)
+        elif outcome == SENDING and refusal is not None:
+            await self._actions.fail(event.id, parked_id, refusal)
+        else:
+            await self._actions.record(event, action, refusal)
         extra = {"order_id": event.subject, "action_id": event.id, "by": action.by, "parked_id": parked_id}
-        text = f"{action.kind} by an operator" if command.refusal is None else "refused"
-        log.info("%s", text, extra=extra)
-        return "done" if command.refusal is None else "refused"
+        log.info("%s", f"{action.kind} by an operator" if refusal is None else "refused", extra=extra)
+        return "done" if refusal is None else "refused"
+
+    async def _send(
+        self, event: CloudEvent, action: ParkedEventAction, topic: str, sent: CloudEvent
+    ) -> Reason | None:
+        """Records the action, and publishes the event that it sends. Returns why Kafka takes no such event."""
+        await self._actions.begin(event, action, sent)
+        try:
+            # The event continues the operator's trace and links to the trace in which it was parked.
+            await self._publisher.publish(topic, [trace_context.relink(sent, event)])
+        except PoisonError as error:
+            await self._actions.fail(event.id, action.parked_id, error.reasons[0])
+            return error.reasons[0]
+        await self._actions.finish(event.id)
+        return None
 
     def _add_places(self, parked: Parked) -> None:
         """A parked record has come to its end. So has the inbox record that it was made of."""

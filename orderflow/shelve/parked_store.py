@@ -16,14 +16,15 @@ INSERT INTO parked (id, order_id, stage, reasons, code, event_type, source, even
                     "offset", http_code, attributes, payload, parked_at, revision, returned)
 VALUES (%(id)s, %(order_id)s, %(stage)s, %(reasons)s, %(code)s, %(event_type)s, %(source)s, %(event_id)s,
         %(topic)s, %(topic_id)s, %(partition)s, %(offset)s, %(http_code)s, %(attributes)s, %(payload)s,
-        %(parked_at)s, %(revision)s, %(replay)s)
+        %(parked_at)s, %(revision)s, (SELECT a.id FROM operator_actions a WHERE a.id = %(replay)s))
 ON CONFLICT (id) DO UPDATE
 SET times = parked.times + 1, seen_at = now(), revision = %(revision)s,
-    returned = coalesce(%(replay)s, parked.returned),
+    returned = coalesce(excluded.returned, parked.returned),
     state = CASE WHEN parked.state = 'replayed' AND parked.replay = %(replay)s THEN 'open' ELSE parked.state END
 """
 """Counts how often the same event was parked. The state that an operator's action gave it stays, except where the
-operators' last replay was parked again: then the parked event is open again."""
+operators' last replay was parked again: then the parked event is open again. A replay that is not an operator's says
+nothing."""
 
 
 class ParkedEventStore:

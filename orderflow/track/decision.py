@@ -64,6 +64,10 @@ class Arrival:
         """The id of the operator's action that sent the event again."""
         return self.event.extensions.get("replay")
 
+    def without_replay(self) -> Arrival:
+        event = self.event.without_extensions("replay")
+        return replace(self, event=event, position=Position.of(event.extensions))
+
     @property
     def validated_by(self) -> str | None:
         """The revision of validate that made this event."""
@@ -104,11 +108,11 @@ class LedgerEntry:
 class Snapshot:
     """What the database holds that matters to one arrival.
 
-    entry is the ledger's row of the arrival itself, changes are the history rows that the arrival brought about,
-    waits: events wait for this order; waiting are these events, where they have been read. may_wait is False where so
-    many wait that no further one may. document is the order as JSON. decided is, by source, how far
-    the order's events are decided. lock counts the writes to the order (0: the order has no row); a write names the
-    count that its reader saw.
+    entry is the ledger's row of the arrival itself, changes are the history rows that the arrival brought about. waits:
+    events wait for this order; waiting are these events, where they have been read. may_wait is False where so many wait
+    that no further one may. document is the order as JSON. decided is, by source, how far the order's events are decided.
+    replay_known: the operators' table has the arrival's replay as one of this event. lock counts the writes to the order
+    (0: the order has no row); a write names the count that its reader saw.
     """
 
     lock: int = 0
@@ -120,6 +124,7 @@ class Snapshot:
     may_wait: bool = True
     waiting: tuple[Arrival, ...] = ()
     decided: Mapping[str, Decided] = field(default_factory=dict)
+    replay_known: bool = False
 
 
 @dataclass(slots=True)
@@ -183,8 +188,11 @@ def plan(arrival: Arrival, snapshot: Snapshot, revision: str) -> Plan:
     and the events that waited for it follow in sequence.
 
     An event that was parked or refused and that an operator replays (extension `replay`) is decided anew, once for each
-    replay, with the content that the replayed event has: the operator may have edited it.
+    replay, with the content that the replayed event has: the operator may have edited it. A replay that the operators'
+    table does not know is one that anybody may have written, and counts for nothing.
     """
+    if arrival.replay is not None and not snapshot.replay_known:
+        arrival = arrival.without_replay()
     result = Plan(arrival, snapshot.lock, snapshot.document, dict(snapshot.decided))
     entry = snapshot.entry
     if entry is not None and not _is_decided_anew(arrival, entry):

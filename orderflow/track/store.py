@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic_core import to_json
 
+from orderflow.actions import known_replay
 from orderflow.domain.lifecycle import OrderState, Outcome, Payment, Status
 from orderflow.errors import Reason
 from orderflow.messaging.cloudevent import CloudEvent
@@ -22,13 +23,14 @@ if TYPE_CHECKING:
     from orderflow.adapters.postgres.pool import Database, Row
     from orderflow.domain.rules import Waiting
 
-READ: Final = """
+READ: Final = f"""
 SELECT e.n, l.kind, l.digest, l.outcome, l.reason, l.first_version, l.last_version, l.occurred_at,
        l.content_digest, l.replays, l.former_digests,
        o.lock, o.status, o.payment, o.resumes, o.currency, o.total, o.captured, o.refunded, o.version,
        o.digest AS order_digest, o.content_digest AS order_content_digest, o.document::text AS document, o.decided,
-       w.waiting_count, h.changes
-FROM unnest(%(source)s::text[], %(id)s::text[], %(order_id)s::text[]) WITH ORDINALITY AS e (source, id, order_id, n)
+       w.waiting_count, h.changes, {known_replay.IS_KNOWN} AS replay_known
+FROM unnest(%(source)s::text[], %(id)s::text[], %(order_id)s::text[], %(replay)s::text[])
+     WITH ORDINALITY AS e (source, id, order_id, replay, n)
 LEFT JOIN ledger l ON l.source = e.source AND l.id = e.id
 LEFT JOIN orders o ON o.order_id = e.order_id
 LEFT JOIN LATERAL (
@@ -40,7 +42,7 @@ LEFT JOIN LATERAL (
     WHERE h.order_id = e.order_id AND h.version BETWEEN l.first_version AND l.last_version
 ) h ON l.first_version IS NOT NULL
 ORDER BY e.n
-"""
+"""  # noqa: S608 - a constant condition
 """What the database holds of a batch of arrivals: one row for each, in their order."""
 
 READ_WAITING: Final = """
@@ -235,6 +237,7 @@ def read_values(arrivals: Sequence[Arrival], per_order: int) -> Row:
         "source": [arrival.source for arrival in arrivals],
         "id": [arrival.id for arrival in arrivals],
         "order_id": [arrival.order_id for arrival in arrivals],
+        "replay": [arrival.replay for arrival in arrivals],
     }
 
 
@@ -376,6 +379,7 @@ def _snapshot(arrival: Arrival, row: Row, per_order: int) -> Snapshot:
         waits=bool(row["waiting_count"]),
         may_wait=(row["waiting_count"] or 0) < per_order,
         decided={source: Decided.from_json(each) for source, each in (row["decided"] or {}).items()},
+        replay_known=row["replay_known"],
     )
 
 

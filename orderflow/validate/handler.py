@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from orderflow.domain.events import OrderPlaced, kind_of, type_of
 from orderflow.domain.orders import Order
+from orderflow.errors import PoisonError
 from orderflow.messaging import inbox_event, topics
 from orderflow.messaging.cloudevent import CloudEvent, now
 from orderflow.messaging.places import FIRST_PLACE, INBOX_PLACE
@@ -29,7 +30,8 @@ class Validator:
     async def handle(self, event: CloudEvent) -> str:
         """Returns the kind of the published event, such as `accepted` or `paid`.
 
-        Raises PoisonError for an event that is not well-formed, TransientError where Kafka does not confirm.
+        Raises PoisonError for an event that is not well-formed or that its source may not send, TransientError where
+        Kafka does not confirm.
         """
         validated = validate(event, self._rules, self._revision)
         await self._publisher.publish(topics.EVENTS, [validated])
@@ -39,9 +41,14 @@ class Validator:
 def validate(event: CloudEvent, rules: Rules, revision: str = "") -> CloudEvent:
     """The event for the events topic. Its id follows from the inbox event's id, its content from the rules too.
 
+    Raises PoisonError where the event is not well-formed, or where its source may not send it.
+
     revision is the validate revision that decides; it is stored so that canary analysis can compare revisions.
     """
     fact = inbox_event.read(event)
+    refusal = rules.authority.refusal(event.source, fact.kind, event.subject)
+    if refusal is not None:
+        raise PoisonError(refusal)
     content = inbox_event.normalised(fact)
     kind, data = fact.kind, content
     if isinstance(fact, OrderPlaced):

@@ -21,6 +21,12 @@ from orderflow.errors import TransientError
 from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.validate.handler import validate
 
+RECORD_REPLAY = """
+INSERT INTO operator_actions (id, request, kind, order_id, by, detail, outcome, occurred_at)
+VALUES (%s, 'r', 'replayed', %s, 'anna', json_build_object('source', %s::text, 'event_id', %s::text), 'sending', now())
+ON CONFLICT DO NOTHING
+"""
+"""What shelve records before it sends an event again."""
 PROFILES = {"quick": (150, 30), "deep": (10_000, 50)}
 """Examples and steps of each profile. HYPOTHESIS_PROFILE selects one."""
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "quick")
@@ -77,6 +83,8 @@ class Pipeline(RuleBasedStateMachine):
         cloudevent = validate(inbox_event(event), RULES)
         event = replace(event, digest=cloudevent.extensions["origindigest"])
         self.cloudevents[event] = cloudevent
+        if event.replay:
+            self.bench.execute(RECORD_REPLAY, [event.replay, event.order_id, *event.key])
         return event
 
     @rule(

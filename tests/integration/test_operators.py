@@ -219,17 +219,74 @@ def test_an_action_that_is_delivered_again_is_done_once(shop: Flow) -> None:
     assert len([event for event in events if "replay" in event.extensions]) == 1
 
 
-def test_an_event_that_is_parked_again_before_its_replay_is_recorded_is_open(shop: Flow) -> None:
+def test_an_action_that_was_recorded_and_perhaps_not_sent_is_sent_again_and_takes_effect_once(
+    shop: Flow,
+) -> None:
+    """Shelve dies after it has recorded that it sends the event, and before or after Kafka has it."""
+    order_id, parked = park_order(shop, "died")
+    answer = shop.act(f"/api/parked/{parked['id']}/edit", {"set": {"data.total": 2900}})
+    (action,) = shop.tap.until(lambda _, event: event.subject == order_id and "edited" in event.type)
+    shop.settle()
+    for _ in range(2):
+        shop.rows("UPDATE operator_actions SET outcome = 'sending' WHERE id = %s RETURNING 1", action.id)
+        assert shop.stages["shelve"].binary(action).status_code == 204
+        shop.settle()
+    sent = [
+        each
+        for topic, each in shop.tap.seen
+        if topic == topics.INBOX and each.extensions.get("replay") == action.id
+    ]
+    assert len(sent) == 3
+    assert len({each.data for each in sent}) == 1
+    assert [change["kind"] for change in shop.order(order_id)["history"]] == ["accepted", "paid"]
+    assert [(each["outcome"], each["event_outcome"]) for each in shop.results(answer)] == [
+        ("done", "applied")
+    ]
+    assert [each["state"] for each in shop.parked(order_id)] == ["replayed"]
+
+
+def test_an_event_that_is_parked_again_while_its_replay_is_being_sent_is_open(shop: Flow) -> None:
     order_id, parked = park_payment(shop, "overtaken")
     (first,) = parked_events(shop, order_id)
-    shop.act(f"/api/parked/{parked['id']}/replay")
+    answer = shop.act(f"/api/parked/{parked['id']}/replay")
     (action,) = shop.tap.until(lambda _, event: event.subject == order_id and "replayed" in event.type)
+    assert shop.stages["shelve"].binary(action).status_code == 204
+    shop.rows("UPDATE operator_actions SET outcome = 'sending' WHERE id = %s RETURNING 1", action.id)
     data = json.loads(first.data)
     data["attributes"]["replay"] = action.id
     parked_again = replace(first, data=json.dumps(data).encode())
     for delivery in (parked_again, action):
         assert shop.stages["shelve"].binary(delivery).status_code == 204
     assert shop.parked(order_id)[0]["state"] == "open"
+    assert shop.results(answer)[0]["outcome"] == "done"
+    shop.settle()
+    assert shop.parked(order_id)[0]["state"] == "open"
+
+
+def test_a_replay_that_no_operator_sent_is_not_taken_for_the_answer_to_one(shop: Flow) -> None:
+    order_id, parked = park_order(shop, "claimed")
+    sent = event("placed", order_id, order(total="2900 or so"), id=parked["event_id"])
+    shop.send(sent.with_extensions(replay="forged"))
+    shop.settle()
+    rows = shop.rows("SELECT times, returned FROM parked WHERE order_id = %s", order_id)
+    assert rows == [{"times": 2, "returned": None}]
+
+
+def test_an_action_whose_event_is_being_sent_is_under_way_everywhere(shop: Flow) -> None:
+    order_id, parked = park_payment(shop, "sending")
+    answer = shop.act(f"/api/parked/{parked['id']}/replay")
+    (action,) = shop.tap.until(lambda _, event: event.subject == order_id and "replayed" in event.type)
+    assert shop.stages["shelve"].binary(action).status_code == 204
+    shop.rows("UPDATE operator_actions SET outcome = 'sending' WHERE id = %s RETURNING 1", action.id)
+    shop.rows("UPDATE parked SET stage = 'notify' WHERE id = %s RETURNING 1", parked["id"])
+    (result,) = shop.results(answer)
+    assert (result["outcome"], result["event_outcome"]) == ("sending", None)
+    page = shop.query.get(f"/parked/{parked['id']}").text
+    assert "under way" in page
+    assert "being sent" in page
+    (entry,) = [each for each in shop.order(order_id)["timeline"] if each["kind"] == "replayed"]
+    assert entry["outcome"] == "sending"
+    shop.rows("UPDATE parked SET stage = 'track' WHERE id = %s RETURNING 1", parked["id"])
     shop.settle()
 
 

@@ -21,7 +21,7 @@ import pytest
 from psycopg.rows import dict_row
 from support.console import console
 from support.earlier import Release, unpacked
-from support.stage import ROOT, Stage
+from support.stage import ROOT, Stage, rules_file
 from support.stand_ins import StandIns
 from support.topics import Tap
 
@@ -233,7 +233,7 @@ def _both_can_read(earlier: Release, database: str, order_id: str, folder: Path)
     for release, code in {OLD: {"root": earlier.root, "python": earlier.python}, NEW: {}}.items():
         log = folder / f"{release}-query.log"
         with (
-            console(database, log, RULES_FILE=str(ROOT / "examples/rules.toml"), **code) as url,  # type: ignore[arg-type]
+            console(database, log, RULES_FILE=str(rules_file()), **code) as url,  # type: ignore[arg-type]
             httpx.Client(base_url=url, timeout=30) as query,
         ):
             for path in ("/", "/orders", f"/orders/{order_id}", "/parked", "/api/orders", "/metrics"):

@@ -45,7 +45,7 @@ def made_keys() -> tuple[dict[str, str], str]:
     """A key for each part that the collection plays, by its name in the environment; and the file that knows them."""
     made = {
         "intakeKey": new_key("postman", ["intake"]),
-        "boundKey": new_key("bound", ["intake"], ["/shop/bound/*"]),
+        "boundKey": new_key("bound", ["intake"], ["/payments/bound/*"]),
         "queryKey": new_key("operator", ["query"], act=True),
         "readKey": new_key("reader", ["query"]),
     }

@@ -30,6 +30,8 @@ class TrackedOrder:
         self.entries: dict[tuple[str, str], LedgerEntry] = {}
         self.waiting: dict[tuple[str, str], Arrival] = {}
         self.changes: list[Change] = []
+        self.forged: set[str] = set()
+        """The values of `replay` that the operators' table does not have."""
         self._last = 0
 
     def take(self, sent: CloudEvent, offset: int | None = None, **extensions: str) -> Plan:
@@ -52,13 +54,14 @@ class TrackedOrder:
             entry=entry,
             changes=tuple(self.changes[first - 1 : last]),
             waiting=tuple(self.waiting.values()),
+            replay_known=arrival.replay is not None and arrival.replay not in self.forged,
         )
         plan = decision.plan(arrival, known, "r")
         for each in plan.entries:
             self.entries[each.source, each.id] = each
             self.waiting.pop((each.source, each.id), None)
         if plan.waits:
-            self.waiting[key] = arrival
+            self.waiting[key] = plan.arrival
         self.changes += plan.changes
         if plan.writes:
             self.snapshot = after(plan, self.snapshot)

@@ -4,8 +4,12 @@
     name = "storefront"
     sha256 = "64 hexadecimal digits"
     stages = ["intake"]
-    sources = ["/shop/*"]   # CloudEvent sources that this key may send as; without it: any source
-    act = true              # query: may replay, edit, hold and so on; without it: may only read
+    sources = ["/shop/*"]             # CloudEvent sources that this key may send as; without it: any source
+    kinds = ["placed", "cancelled"]   # kinds of event that this key may send; without it: any kind
+    owner = "shop-1"                  # sends for this owner's orders only; without it: for all orders
+    act = true                        # query: may replay, edit, hold and so on; without it: may only read
+
+A client is a name. While a key is replaced, a client has two keys: entries of one name that differ in sha256 alone.
 
 A plain SHA-256 is enough. A key is 256 random bits, so nobody can guess it, however fast the hash is; a password that
 a person chose would need a slow hash. A slow hash would only add cost to every request.
@@ -24,11 +28,13 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from pydantic import Field, StringConstraints
 
 from orderflow import settings
+from orderflow.domain.authority import CODE as NOT_AUTHORISED
+from orderflow.domain.authority import Kinds, OwnerName
 from orderflow.domain.orders import Frozen
-from orderflow.errors import BadSettingsError
+from orderflow.errors import BadSettingsError, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 SETTING: Final = "API_KEYS_FILE"
 CHALLENGE: Final = 'Basic realm="Orderflow", charset="UTF-8", Bearer realm="Orderflow"'
@@ -46,6 +52,8 @@ class Key(Frozen):
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     stages: Annotated[tuple[Literal["intake", "query"], ...], Field(min_length=1)]
     sources: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    kinds: Kinds | None = None
+    owner: OwnerName | None = None
     act: bool = False
 
 
@@ -55,16 +63,29 @@ class KeyFile(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The caller of a request. sources are fnmatch patterns, None allows any source. act: the caller may do what
-    operators do; without it, the caller may only read."""
+    """The caller of a request. sources are fnmatch patterns, None allows any source. kinds are kinds of event, None
+    allows any kind. owner is whose orders the caller may send events for, None allows all orders. act: the caller may
+    do what operators do; without it, the caller may only read."""
 
     name: str
     sources: tuple[str, ...] | None = None
     act: bool = False
+    kinds: tuple[str, ...] | None = None
+    owner: str | None = None
 
     def may_send(self, source: str) -> bool:
         """Whether this caller may send events of that CloudEvent source."""
         return self.sources is None or any(fnmatchcase(source, pattern) for pattern in self.sources)
+
+    def refusal(self, kind: str, owner: str | None) -> Reason | None:
+        """Why this caller may not send events of this kind for orders of this owner (None: of no owner); None where it
+        may. The shop's rules may refuse more."""
+        if self.kinds is not None and kind not in self.kinds:
+            return Reason(NOT_AUTHORISED, "type", f"this API key may not send {kind}")
+        if self.owner is not None and owner != self.owner:
+            text = f"this API key may send {kind} for orders of {self.owner} only"
+            return Reason(NOT_AUTHORISED, "subject", text)
+        return None
 
 
 LOCAL: Final = Principal("local", act=True)
@@ -78,8 +99,14 @@ class ApiKeys:
         self._keys = keys
 
     @classmethod
-    def from_settings(cls, config: settings.ApiKeySettings, stage: str) -> ApiKeys:
-        """Raises BadSettingsError where the key file is missing or unreadable, or has no key for that stage."""
+    def from_settings(
+        cls, config: settings.ApiKeySettings, stage: str, owners: Collection[str] | None = None
+    ) -> ApiKeys:
+        """owners are those of the shop's rules; None does not check the owners of keys.
+
+        Raises BadSettingsError where the key file is missing or unreadable, where a key of it cannot be right, or where
+        no key is for that stage.
+        """
         if config.api_keys_file is None:
             if config.local_run:
                 return cls(None)
@@ -88,9 +115,8 @@ class ApiKeys:
                 " (LOCAL_RUN=true serves without keys, on one's own machine only)"
             )
         keys = settings.read_toml(KeyFile, config.api_keys_file, SETTING).keys
-        for field, values in (("name", [key.name for key in keys]), ("sha256", [key.sha256 for key in keys])):
-            if len(set(values)) < len(values):
-                raise BadSettingsError(f"{SETTING}: {config.api_keys_file}: two keys have the same {field}")
+        if fault := _fault(keys) or _unknown_owner(keys, owners):
+            raise BadSettingsError(f"{SETTING}: {config.api_keys_file}: {fault}")
         stage_keys = [key for key in keys if stage in key.stages]
         if not stage_keys:
             raise BadSettingsError(f"{SETTING}: {config.api_keys_file}: no key is for {stage}")
@@ -112,8 +138,28 @@ class ApiKeys:
         # The loop compares every key, also after a match, so that the time of the answer reveals nothing.
         for key in self._keys:
             if hmac.compare_digest(key.sha256, digest) and name in {None, key.name}:
-                principal = Principal(key.name, key.sources, key.act)
+                principal = Principal(key.name, key.sources, key.act, key.kinds, key.owner)
         return principal
+
+
+def _fault(keys: Sequence[Key]) -> str:
+    """What cannot be right, for an error message; empty where all is well."""
+    if len({key.sha256 for key in keys}) < len(keys):
+        return "two keys have the same sha256"
+    of_client: dict[str, Key] = {}
+    for key in keys:
+        first = of_client.setdefault(key.name, key)
+        for field in Key.model_fields:
+            if field != "sha256" and getattr(key, field) != getattr(first, field):
+                return f"two keys of the name {key.name} differ in {field}; keys of one client differ in sha256 only"
+    return ""
+
+
+def _unknown_owner(keys: Sequence[Key], owners: Collection[str] | None) -> str:
+    for key in keys:
+        if owners is not None and key.owner is not None and key.owner not in owners:
+            return f"the key {key.name}: owner: the rules have no owner {key.owner} in [authority]"
+    return ""
 
 
 def _credentials(headers: Mapping[str, str]) -> tuple[str | None, str]:
@@ -134,13 +180,27 @@ def _credentials(headers: Mapping[str, str]) -> tuple[str | None, str]:
 
 
 def new_key(
-    name: str, stages: Sequence[str], sources: Sequence[str] | None = None, *, act: bool = False
+    name: str,
+    stages: Sequence[str],
+    sources: Sequence[str] | None = None,
+    *,
+    kinds: Sequence[str] | None = None,
+    owner: str | None = None,
+    act: bool = False,
 ) -> tuple[str, Key]:
-    """A key and its entry for the key file. Raises pydantic's ValidationError for an invalid name or stage."""
+    """A key and its entry for the key file. Raises pydantic's ValidationError for an invalid name, stage, kind or
+    owner."""
     key = _PREFIX + secrets.token_urlsafe(_KEY_BYTES)
-    digest = hashlib.sha256(key.encode()).hexdigest()
-    entry = {"name": name, "sha256": digest, "stages": tuple(stages), "sources": sources and tuple(sources)}
-    return key, Key.model_validate(entry | {"act": act})
+    entry = {
+        "name": name,
+        "sha256": hashlib.sha256(key.encode()).hexdigest(),
+        "stages": tuple(stages),
+        "sources": sources and tuple(sources),
+        "kinds": kinds and tuple(kinds),
+        "owner": owner,
+        "act": act,
+    }
+    return key, Key.model_validate(entry)
 
 
 def toml(key: Key) -> str:
@@ -150,6 +210,10 @@ def toml(key: Key) -> str:
     lines = ["[[keys]]", f'name = "{key.name}"', f'sha256 = "{key.sha256}"', f"stages = {array(key.stages)}"]
     if key.sources is not None:
         lines.append(f"sources = {array(key.sources)}")
+    if key.kinds is not None:
+        lines.append(f"kinds = {array(key.kinds)}")
+    if key.owner is not None:
+        lines.append(f'owner = "{key.owner}"')
     if key.act:
         lines.append("act = true")
     return "\n".join(lines) + "\n"

@@ -65,7 +65,8 @@ SELECT concat_ws(' ',
      FROM notifications n WHERE n.order_id = %(order_id)s),
     (SELECT concat_ws(' ', count(*), sum(p.times), count(*) FILTER (WHERE p.state = 'open'))
      FROM parked p WHERE p.order_id = %(order_id)s),
-    (SELECT count(*) FROM operator_actions a WHERE a.order_id = %(order_id)s))
+    (SELECT concat_ws(' ', count(*), count(*) FILTER (WHERE a.outcome = 'sending'))
+     FROM operator_actions a WHERE a.order_id = %(order_id)s))
 """
 
 

@@ -91,8 +91,8 @@ class Notification:
 
 @dataclass(frozen=True, slots=True)
 class ActionDone:
-    """An operator's action. outcome is `done`, `refused` or `asked`; with `asked`, the ledger has the outcome of the
-    event whose id is in detail as `event_id`."""
+    """An operator's action. outcome is `sending` until Kafka has confirmed the event that the action sends, then
+    `done`; or `refused`; or `asked`: the ledger has the outcome of the event whose id is in detail as `event_id`."""
 
     id: str
     request: str

@@ -41,7 +41,7 @@ def _event(kind: str = "paid", *more: tuple[str, bytes | None], **changes: bytes
     named = {
         "specversion": b"1.0",
         "type": type_of(kind).encode(),
-        "source": b"/chaos",
+        "source": b"/payments/chaos",
         "subject": b"poisoned",
         "time": b"2026-11-23T10:00:00Z",
     } | changes
@@ -142,7 +142,7 @@ async def _pay_with_a_nul_in_the_key(run: Run) -> None:
     producer.produce(topics.INBOX, paid, f"{order_id}\0".encode(), headers=headers)
     if await asyncio.to_thread(producer.flush, 30):
         raise FaultError("Kafka did not take the payment")
-    run.journal.confirm(("/chaos", f"{order_id}-paid"), order_id, began)
+    run.journal.confirm(("/payments/chaos", f"{order_id}-paid"), order_id, began)
 
 
 async def _place_with_a_null_header(run: Run) -> None:

@@ -15,6 +15,8 @@ from support.pipeline import PARTITIONS, Pipeline, Stages
 from support.programs import program
 from support.waiting import until
 
+from orderflow.actions import parked_event
+from orderflow.actions.events import ActionRequest, replay
 from orderflow.adapters.kafka.log import Log, partition_of
 from orderflow.adapters.postgres.handled_store import HandledStore
 from orderflow.adapters.postgres.schema import migrate
@@ -284,6 +286,10 @@ def test_a_replay_that_is_lost_on_its_way_is_missing_although_its_event_is_parke
     pipeline.put(topics.INBOX, wrong, placed("replayed"))
     pipeline.all_stages()
     assert [row["stage"] for row in pipeline.rows("SELECT stage FROM parked")] == ["track"]
+    pipeline.rows(
+        "INSERT INTO operator_actions (id, request, kind, order_id, by, outcome, occurred_at)"
+        " VALUES ('operator-1', 'r', 'replayed', 'replayed', 'ada', 'done', now()) RETURNING 1"
+    )
     pipeline.put(topics.INBOX, wrong.with_extensions(replay="operator-1"))
     if stage == "track":
         pipeline.deliver("validate")
@@ -295,6 +301,60 @@ def test_a_replay_that_is_lost_on_its_way_is_missing_although_its_event_is_parke
     )
     pipeline.all_stages()
     assert run_audit(pipeline).missing == 0
+
+
+@pytest.mark.parametrize("stage", ["validate", "track"])
+def test_a_replay_that_no_operator_sent_is_not_missing_where_its_event_is_parked(
+    pipeline: Pipeline, stage: str
+) -> None:
+    """Its place was not recorded. It is judged as the duplicate that it is, and not published again for ever."""
+    wrong = paid("forged", amount=1)
+    pipeline.put(topics.INBOX, placed("forged"), wrong)
+    pipeline.all_stages()
+    pipeline.put(topics.INBOX, wrong.with_extensions(replay="forged"))
+    if stage == "track":
+        pipeline.deliver("validate")
+    pipeline.deliver(stage, drop=any_record)
+    report = run_audit(pipeline)
+    assert (report.state, report.named) == (State.COMPLETE, [])
+
+
+def test_an_event_with_a_forged_replay_that_was_lost_keeps_its_place_in_the_sequence(
+    pipeline: Pipeline,
+) -> None:
+    """Only an operator's replay takes effect whatever came before it."""
+    held, released = event("held", "late"), event("released", "late")
+    pipeline.put(topics.INBOX, placed("late"), held.with_extensions(replay="forged"))
+    pipeline.deliver("validate", drop=lambda record: record.attribute("replay") != "")
+    pipeline.put(topics.INBOX, released)
+    pipeline.all_stages()
+    assert [(each.id, each.remedy) for each in run_audit(pipeline).named] == [(held.id, Remedy.REPUBLISHED)]
+    pipeline.all_stages()
+    assert kinds(pipeline, "late") == ["accepted"]
+    assert [row["code"] for row in pipeline.rows("SELECT code FROM parked")] == ["overtaken"]
+
+
+def test_an_action_that_was_recorded_and_perhaps_not_sent_is_sent_to_shelve_again(pipeline: Pipeline) -> None:
+    pipeline.put(topics.INBOX, placed("half"), paid("half", amount=1))
+    pipeline.all_stages()
+    (row,) = pipeline.rows(f"{parked_event.SELECT}")
+    action = replay(parked_event.from_row(row), ActionRequest("r-1", "ada", "2026-11-29T10:00:00Z"))
+    pipeline.put(topics.PARKED, action)
+    pipeline.deliver("shelve", drop=any_record)
+    pipeline.rows(
+        "INSERT INTO operator_actions (id, request, kind, order_id, parked_id, by, outcome, occurred_at)"
+        " VALUES (%s, 'r-1', 'replayed', 'half', %s, 'ada', 'sending', now()) RETURNING 1",
+        action.id,
+        row["id"],
+    )
+    pipeline.rows(
+        "UPDATE parked SET state = 'replayed', replay = %s, replayed_at = now() RETURNING 1", action.id
+    )
+    assert [(each.id, each.remedy) for each in run_audit(pipeline).named] == [(action.id, Remedy.REPUBLISHED)]
+    pipeline.all_stages()
+    assert [row["outcome"] for row in pipeline.rows("SELECT outcome FROM operator_actions")] == ["done"]
+    assert pipeline.rows("SELECT replays FROM ledger WHERE kind = 'paid'") == [{"replays": [action.id]}]
+    assert run_audit(pipeline).state is State.COMPLETE
 
 
 @pytest.mark.parametrize("hours", [-5, 5])

@@ -108,7 +108,7 @@ def test_a_local_run_with_a_key_file_asks_for_keys_all_the_same(settings: ApiKey
         ("", "no key is for query"),
         ("[[keys]", "not TOML"),
         ('[[keys]]\nname = "a:b"\nsha256 = "00"\nstages = ["track"]', "keys.0.name"),
-        (api_keys.toml(OTHER_ENTRY) * 2, "the same name"),
+        (api_keys.toml(OTHER_ENTRY) * 2, "the same sha256"),
         (
             api_keys.toml(OTHER_ENTRY) + api_keys.toml(OTHER_ENTRY).replace("desk", "bench"),
             "the same sha256",
@@ -146,3 +146,101 @@ def test_a_new_key_is_shown_once_apart_from_its_entry(
 def test_a_key_that_could_not_be_read_back_is_not_made(arguments: list[str]) -> None:
     with pytest.raises(SystemExit):
         api_keys_command.main(arguments)
+
+
+def principal_of(entry: api_keys.Key, key: str, tmp_path: Path) -> api_keys.Principal:
+    path = tmp_path / "keys.toml"
+    path.write_text(api_keys.toml(entry))
+    owners = ["shop-1", "shop-2"]
+    principal = ApiKeys.from_settings(ApiKeySettings(api_keys_file=path), "intake", owners).authenticate(
+        {"x-api-key": key}
+    )
+    assert principal is not None
+    return principal
+
+
+def test_a_key_sends_only_its_kinds_and_only_for_its_owners_orders(tmp_path: Path) -> None:
+    key, entry = api_keys.new_key("psp", ["intake"], kinds=["paid", "declined"], owner="shop-1")
+    psp = principal_of(entry, key, tmp_path)
+    assert psp.refusal("paid", "shop-1") is None
+    refusals = [
+        psp.refusal(kind, owner) for kind, owner in (("placed", "shop-1"), ("paid", "shop-2"), ("paid", None))
+    ]
+    assert [(each.code, each.field, each.text) for each in refusals if each] == [
+        ("not_authorised", "type", "this API key may not send placed"),
+        ("not_authorised", "subject", "this API key may send paid for orders of shop-1 only"),
+        ("not_authorised", "subject", "this API key may send paid for orders of shop-1 only"),
+    ]
+    key, entry = api_keys.new_key("any", ["intake"])
+    assert principal_of(entry, key, tmp_path).refusal("released", None) is None
+
+
+def test_an_owner_that_the_rules_do_not_know_keeps_intake_from_starting(tmp_path: Path) -> None:
+    _, entry = api_keys.new_key("shop-3", ["intake"], owner="shop-3")
+    path = tmp_path / "keys.toml"
+    path.write_text(api_keys.toml(entry))
+    with pytest.raises(BadSettingsError, match=r"the key shop-3: owner: the rules have no owner shop-3"):
+        ApiKeys.from_settings(ApiKeySettings(api_keys_file=path), "intake", ["shop-1"])
+
+
+def test_an_unknown_kind_in_a_key_file_keeps_a_stage_from_starting(tmp_path: Path) -> None:
+    path = tmp_path / "keys.toml"
+    path.write_text(api_keys.toml(ENTRY) + 'kinds = ["payed"]\n')
+    with pytest.raises(BadSettingsError, match=r"keys\.0\.kinds: payed is no kind of event"):
+        ApiKeys.from_settings(ApiKeySettings(api_keys_file=path), "intake")
+
+
+def test_while_a_key_is_replaced_the_old_and_the_new_one_are_one_client(tmp_path: Path) -> None:
+    new_key, new_entry = api_keys.new_key("storefront", ["intake"], ["/shop/*"])
+    path = tmp_path / "keys.toml"
+    path.write_text(api_keys.toml(ENTRY) + api_keys.toml(new_entry))
+    keys = ApiKeys.from_settings(ApiKeySettings(api_keys_file=path), "intake")
+    assert keys.authenticate({"x-api-key": KEY}) == keys.authenticate({"x-api-key": new_key})
+    assert keys.authenticate(basic("storefront", new_key)) is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"stages": ["intake", "query"]}, "stages"),
+        ({"sources": ["/shop/other"]}, "sources"),
+        ({"kinds": ["placed"]}, "kinds"),
+        ({"owner": "shop-1"}, "owner"),
+        ({"act": True}, "act"),
+    ],
+)
+def test_two_keys_of_one_client_that_may_do_different_things_keep_a_stage_from_starting(
+    changes: dict[str, object], field: str, tmp_path: Path
+) -> None:
+    other = api_keys.new_key("storefront", ["intake"], ["/shop/*"])[1].model_copy(
+        update={name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
+    )
+    path = tmp_path / "keys.toml"
+    path.write_text(api_keys.toml(ENTRY) + api_keys.toml(other))
+    with pytest.raises(BadSettingsError, match=f"two keys of the name storefront differ in {field}"):
+        ApiKeys.from_settings(ApiKeySettings(api_keys_file=path), "intake")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kinds"),
+    [
+        (["--role", "storefront"], ("placed", "cancelled")),
+        (["--role", "payment"], ("authorised", "paid", "declined", "refunded")),
+        (["--role", "warehouse"], ("packed", "shipped", "delivered", "returned")),
+        (["--kind", "paid", "--kind", "declined"], ("paid", "declined")),
+        (["--role", "storefront", "--kind", "placed", "--kind", "held"], ("placed", "cancelled", "held")),
+        ([], None),
+    ],
+)
+def test_a_new_key_has_the_kinds_of_its_role_and_an_owner(
+    arguments: list[str], kinds: tuple[str, ...] | None, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert api_keys_command.main(["shop", "--stage", "intake", "--owner", "shop-1", *arguments]) == 0
+    output = capsys.readouterr()
+    path = tmp_path / "keys.toml"
+    path.write_text(output.out)
+    principal = ApiKeys.from_settings(ApiKeySettings(api_keys_file=path), "intake", ["shop-1"]).authenticate(
+        {"x-api-key": output.err.strip().splitlines()[-1]}
+    )
+    assert principal is not None
+    assert (principal.kinds, principal.owner) == (kinds, "shop-1")

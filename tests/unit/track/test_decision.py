@@ -79,7 +79,8 @@ def test_a_parked_event_that_is_replayed_is_decided_anew_with_the_content_it_has
     first = decision.plan(arrival(wrong), order_state, "r1")
     assert [record.outcome for record in first.entries] == [Outcome.PARKED]
     corrected = replace(wrong, data=paid("o-1").data, extensions={"replay": "a-1"})
-    second = decision.plan(arrival(corrected), replace(order_state, entry=first.entries[0]), "r2")
+    known = replace(order_state, entry=first.entries[0], replay_known=True)
+    second = decision.plan(arrival(corrected), known, "r2")
     assert [(entry.outcome, entry.previous_outcome) for entry in second.entries] == [
         (Outcome.APPLIED, Outcome.PARKED)
     ]
@@ -93,7 +94,8 @@ def test_a_replay_that_fails_again_is_parked_again_and_says_which_replay_it_was(
     wrong = paid("o-1", amount=1)
     first = decision.plan(arrival(wrong), order_state, "r1")
     again = arrival(wrong.with_extensions(replay="a-1"))
-    second = decision.plan(again, replace(order_state, entry=first.entries[0]), "r2")
+    known = replace(order_state, entry=first.entries[0], replay_known=True)
+    second = decision.plan(again, known, "r2")
     assert [(entry.outcome, entry.previous_outcome) for entry in second.entries] == [
         (Outcome.PARKED, Outcome.PARKED)
     ]
@@ -289,6 +291,32 @@ def test_a_replay_of_what_track_never_had_is_remembered_too() -> None:
     known.take_late(late, 5, replay="a-2")
     assert known.entries[late.source, late.id].replays == ("a-2",)
     assert known.take_late(late, 5, replay="a-2").outcome == "duplicate"
+
+
+def test_a_replay_that_no_operator_sent_changes_nothing() -> None:
+    """T5 and T5b: other content under a used id took effect, and what was refused was decided anew."""
+    known = TrackedOrder()
+    known.forged = {"1"}
+    known.take(placed("o-1"))
+    wrong = paid("o-1", amount=1)
+    known.take(wrong)
+    before = known.snapshot.state
+    other = replace(wrong, data=paid("o-1").data)
+    assert codes(known.take(other, replay="1")) == ["event_id_reused"]
+    assert codes(known.take(wrong, replay="1")) == ["amount_mismatch"]
+    assert (known.snapshot.state, known.entries[wrong.source, wrong.id].replays) == (before, ())
+
+
+def test_what_a_forged_replay_overtook_stays_overtaken_and_no_row_names_it() -> None:
+    known = TrackedOrder()
+    known.forged = {"1"}
+    known.take(placed("o-1"))
+    held, released = event("held", "o-1"), event("released", "o-1")
+    known.take(released.with_extensions(sequence="2"))
+    plan = known.take(held.with_extensions(sequence="1"), replay="1")
+    assert codes(plan) == ["overtaken"]
+    assert "replay" not in json.loads(plan.parked[0].data)["attributes"]
+    assert known.entries[held.source, held.id].replays == ()
 
 
 def test_an_operator_applies_an_overtaken_event_by_replaying_it() -> None:

@@ -4,6 +4,7 @@ Two sources write the order's events into one partition: a shop, whose events ch
 events change the payment. Each source's events have one true sequence: the shop's that of the log, the bank's that of
 its numbers, which the log may have the other way round. Events are delivered in the log's sequence, or dropped and
 published again later; they are delivered twice; parked ones are replayed and edited, and those are delivered twice too.
+Some producers write `replay` into their events, which counts for nothing.
 """
 
 import json
@@ -62,6 +63,7 @@ class LateEvents(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.order = TrackedOrder()
+        self.order.forged = {"forged"}
         self.log: list[Record] = []
         self.next = 0
         self.deliveries: list[Delivery] = []
@@ -101,12 +103,16 @@ class LateEvents(RuleBasedStateMachine):
             self._append(sent.with_extensions(sequence=str(turn)), turn)
 
     @precondition(lambda self: self.next < len(self.log))
-    @rule(dropped=st.sampled_from((False, False, True)), count=st.sampled_from((1, 1, 2, 4)))
-    def deliver(self, count: int, *, dropped: bool) -> None:
+    @rule(
+        dropped=st.sampled_from((False, False, True)),
+        count=st.sampled_from((1, 1, 2, 4)),
+        more=st.sampled_from(({}, {}, {"replay": "forged"})),
+    )
+    def deliver(self, count: int, more: dict[str, str], *, dropped: bool) -> None:
         for record in self.log[self.next : self.next + count]:
             self.next += 1
             if not dropped:
-                self._take(record, record.content, record.offset)
+                self._take(record, record.content, record.offset, **more)
 
     @precondition(lambda self: any(not each.delivered for each in self.log[: self.next]))
     @rule(data=st.data())
@@ -150,6 +156,16 @@ class LateEvents(RuleBasedStateMachine):
             more["firstplace"] = self._place(record)
         for _ in range(times):
             self._take(record, content, self._end(), **more)
+
+    @precondition(lambda self: self.deliveries)
+    @rule(data=st.data(), mended=st.booleans())
+    def forge_a_replay(self, data: st.DataObject, *, mended: bool) -> None:
+        sent, _, _ = data.draw(st.sampled_from(self.deliveries))
+        if mended and b"amount" in sent.data:
+            sent = replace(sent, data=json.dumps({"amount": 1, "currency": "EUR"}).encode())
+        before = self.order.snapshot
+        plan = self.order.take(sent, self._end(), replay="forged")
+        assert (plan.outcome, self.order.snapshot) == ("duplicate", before)
 
     def _end(self) -> int:
         """Behind everything that is in the log."""
