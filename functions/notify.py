@@ -38,7 +38,9 @@ def build() -> Endpoint:
     notifications = notify_settings.load(settings.notifications_file, settings.smtp_url)
     lease = settings.claim_seconds
     database = startup.database(settings)
-    claims = ClaimStore(database, revision=settings.k_revision, lease_seconds=lease, seconds=settings.event_seconds)
+    claims = ClaimStore(
+        database, revision=settings.k_revision, lease_seconds=lease, seconds=settings.event_seconds
+    )
     telemetry = startup.telemetry(settings, "notify")
     channels = _channels(notifications, settings.notifications_file.parent)
     if not isinstance(telemetry, NoopTelemetry):
@@ -54,7 +56,7 @@ def build() -> Endpoint:
     topic_ids = startup.topic_ids(settings, topics.STATUS)
     seconds = settings.event_seconds
     endpoint = EventEndpoint("notify", settings.k_revision, handle, publisher, topic_ids, seconds=seconds)
-    return Liveness(telemetry.endpoint(endpoint), seconds)
+    return Liveness(telemetry.endpoint(startup.authenticated(endpoint, settings)), seconds)
 
 
 def _channels(notifications: NotificationSettings, folder: Path) -> dict[str, Channel]:
