@@ -414,7 +414,10 @@ def test_a_database_that_is_away_is_a_503_without_a_long_wait(monkeypatch: pytes
 def reader(own_shop: str) -> Iterator[Reader]:
     opened = Reader(
         QuerySettings(
-            database_url=SecretStr(own_shop), kafka_bootstrap=NO_KAFKA, database_statement_seconds=0.2, threads=2
+            database_url=SecretStr(own_shop),
+            kafka_bootstrap=NO_KAFKA,
+            database_statement_seconds=0.2,
+            threads=2,
         )
     )
     yield opened
