@@ -6,6 +6,10 @@
     stages = ["intake"]
     sources = ["/shop/*"]   # CloudEvent sources that this key may send as; without it: any source
     act = true              # query: may replay, edit, hold and so on; without it: may only read
+    requests_per_second = 50     # intake: limits of this client in each pod; without one of them: no such limit
+    burst = 100                  # requests at once, after a pause; default: those of one second
+    bytes_per_second = 1000000   # of bodies
+    in_flight = 100              # requests at the same time
 
 A plain SHA-256 is enough. A key is 256 random bits, so nobody can guess it, however fast the hash is; a password that
 a person chose would need a slow hash. A slow hash would only add cost to every request.
@@ -17,13 +21,15 @@ import base64
 import hashlib
 import hmac
 import secrets
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from orderflow import settings
+from orderflow.adapters.http.quotas import Quota
 from orderflow.domain.orders import Frozen
 from orderflow.errors import BadSettingsError
 
@@ -47,6 +53,21 @@ class Key(Frozen):
     stages: Annotated[tuple[Literal["intake", "query"], ...], Field(min_length=1)]
     sources: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     act: bool = False
+    requests_per_second: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] | None = None
+    burst: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    bytes_per_second: Annotated[int, Field(ge=1, le=10**12)] | None = None
+    in_flight: Annotated[int, Field(ge=1, le=100_000)] | None = None
+
+    @model_validator(mode="after")
+    def _burst_has_a_rate(self) -> Self:
+        if self.burst is not None and self.requests_per_second is None:
+            raise PydanticCustomError("burst", "burst needs requests_per_second")
+        return self
+
+    @property
+    def quota(self) -> Quota | None:
+        limits = (self.requests_per_second, self.burst, self.bytes_per_second, self.in_flight)
+        return None if not any(limits) else Quota(*limits)
 
 
 class KeyFile(Frozen):
@@ -61,6 +82,7 @@ class Principal:
     name: str
     sources: tuple[str, ...] | None = None
     act: bool = False
+    quota: Quota | None = None
 
     def may_send(self, source: str) -> bool:
         """Whether this caller may send events of that CloudEvent source."""
@@ -112,7 +134,7 @@ class ApiKeys:
         # The loop compares every key, also after a match, so that the time of the answer reveals nothing.
         for key in self._keys:
             if hmac.compare_digest(key.sha256, digest) and name in {None, key.name}:
-                principal = Principal(key.name, key.sources, key.act)
+                principal = Principal(key.name, key.sources, key.act, quota=key.quota)
         return principal
 
 
@@ -134,13 +156,19 @@ def _credentials(headers: Mapping[str, str]) -> tuple[str | None, str]:
 
 
 def new_key(
-    name: str, stages: Sequence[str], sources: Sequence[str] | None = None, *, act: bool = False
+    name: str,
+    stages: Sequence[str],
+    sources: Sequence[str] | None = None,
+    *,
+    act: bool = False,
+    quota: Quota | None = None,
 ) -> tuple[str, Key]:
-    """A key and its entry for the key file. Raises pydantic's ValidationError for an invalid name or stage."""
+    """A key and its entry for the key file. Raises pydantic's ValidationError for an invalid name, stage or limit."""
     key = _PREFIX + secrets.token_urlsafe(_KEY_BYTES)
     digest = hashlib.sha256(key.encode()).hexdigest()
     entry = {"name": name, "sha256": digest, "stages": tuple(stages), "sources": sources and tuple(sources)}
-    return key, Key.model_validate(entry | {"act": act})
+    limits = {} if quota is None else asdict(quota)
+    return key, Key.model_validate(entry | {"act": act} | limits)
 
 
 def toml(key: Key) -> str:
@@ -152,4 +180,11 @@ def toml(key: Key) -> str:
         lines.append(f"sources = {array(key.sources)}")
     if key.act:
         lines.append("act = true")
+    if key.quota is not None:
+        limits = asdict(key.quota)
+        lines += [
+            f"{name} = {limit:g}" if isinstance(limit, float) else f"{name} = {limit}"
+            for name, limit in limits.items()
+            if limit is not None
+        ]
     return "\n".join(lines) + "\n"
