@@ -1,9 +1,9 @@
 """`python -m bench.flood [--seconds N]`: what a flood by one API key costs the orders of another one at intake.
 
-One intake process gets orders of the key `steady` at an even pace. In turn, the key `flood` sends nothing, or sends orders
-over as many connections as `containerConcurrency` lets in, each as soon as the last one is answered; without a quota, and
-with one. The time of an order is from the moment in which it is due to its 202, so that an order that had to wait for the
-one before it counts in full. Everything shares all cores, as on a small node.
+One intake process gets orders of the key `steady` at an even pace. In turn, the key `flood` sends nothing, or sends
+orders over as many connections as `containerConcurrency` lets in, each as soon as the last one is answered; first without a
+quota, then with one. The time of an order runs from the moment in which it is due to its 202, so that an order that had
+to wait for the one before it counts in full. Everything shares all cores, as on a small node.
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(uvloop.run(_flood(int(port), key, options.connections, options.seconds))))
         return 0
     print(hardware())
-    print(f"{'quota':>6} {'flood':>6} {'orders':>7} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8}  answers to the flood, each second")
+    print(
+        f"{'quota':>6} {'flood':>6} {'orders':>7} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8}"
+        "  answers to the flood, each second"
+    )
     with (
         tempfile.TemporaryDirectory(prefix="orderflow-flood-") as name,
         EmbeddedKafka(Path(name) / "kafka") as kafka,
@@ -192,9 +195,7 @@ def _headers(key: str, idempotency_key: str) -> dict[str, str]:
     }
 
 
-def _print(
-    orders: Responses, answers: Counter[str], seconds: float, *, quota: bool, flooded: bool
-) -> None:
+def _print(orders: Responses, answers: Counter[str], seconds: float, *, quota: bool, flooded: bool) -> None:
     if set(orders.statuses) != {202}:
         raise RuntimeError(f"not every order of the other key was taken: {dict(orders.statuses)}")
     rates = ", ".join(f"{status}: {count / seconds:,.0f}" for status, count in sorted(answers.items()))
