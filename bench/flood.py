@@ -1,9 +1,9 @@
 """`python -m bench.flood [--seconds N]`: what a flood by one API key costs the orders of another one at intake.
 
 One intake process gets orders of the key `steady` at an even pace. In turn, the key `flood` sends nothing, or sends
-orders over as many connections as `containerConcurrency` lets in, each as soon as the last one is answered; first without a
-quota, then with one. The time of an order runs from the moment in which it is due to its 202, so that an order that had
-to wait for the one before it counts in full. Everything shares all cores, as on a small node.
+orders over as many connections as `containerConcurrency` lets in, each as soon as the last one is answered. It does so
+first without a quota, then with one. The time of an order runs from the moment in which it is due to its 202, so that
+an order that had to wait for the one before it counts in full. Everything shares all cores, as on a small node.
 """
 
 from __future__ import annotations
