@@ -44,6 +44,8 @@ PARTITIONS: Final = 32
 _START_SECONDS: Final = 60.0
 _ANSWER_SECONDS: Final = 30.0
 _WARM_UP_SECONDS: Final = 2.0
+_BEGUN: Final = "begun\n"
+"""What the flood's process prints when it begins."""
 _BODY: Final = json.dumps(SMALL_ORDER).encode()
 
 
@@ -135,15 +137,20 @@ def _flooding(port: int, key: str, options: argparse.Namespace) -> Iterator[subp
     command = [sys.executable, "-m", "bench.flood", "--flood", str(port), key]
     command += ["--connections", str(options.connections), "--seconds", str(options.seconds)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None  # noqa: S101 - it is a pipe
+        if process.stdout.readline() != _BEGUN:
+            raise RuntimeError("the flood did not begin")
         yield process
 
 
 async def _flood(port: int, key: str, connections: int, seconds: float) -> dict[str, int]:
     """How often each status was answered."""
     statuses: Counter[str] = Counter()
-    deadline = time.monotonic() + seconds
     loop = asyncio.get_running_loop()
+    deadline = time.monotonic() + seconds
     clients = [_FloodConnection(key, f"flood-{number}", deadline, statuses) for number in range(connections)]
+    sys.stdout.write(_BEGUN)
+    sys.stdout.flush()
     await asyncio.gather(*(loop.create_connection(lambda c=each: c, "127.0.0.1", port) for each in clients))
     await asyncio.gather(*(each.done.wait() for each in clients))
     return dict(statuses)
