@@ -56,7 +56,7 @@ def build() -> Endpoint:
     topic_ids = startup.topic_ids(settings, topics.STATUS)
     seconds = settings.event_seconds
     endpoint = EventEndpoint("notify", settings.k_revision, handle, publisher, topic_ids, seconds=seconds)
-    return Liveness(telemetry.endpoint(endpoint), seconds)
+    return Liveness(telemetry.endpoint(startup.authenticated(endpoint, settings)), seconds)
 
 
 def _channels(notifications: NotificationSettings, folder: Path) -> dict[str, Channel]:

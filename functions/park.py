@@ -14,7 +14,7 @@ from orderflow.adapters.http.liveness import Liveness
 from orderflow.messaging import topics
 from orderflow.messaging.deadline import EVENT_SECONDS
 from orderflow.park.handler import DeadLetterSink
-from orderflow.settings import KafkaSettings
+from orderflow.settings import ParkSettings
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 def build() -> Endpoint:
-    settings = startup.configure(KafkaSettings, "park")
+    settings = startup.configure(ParkSettings, "park")
     telemetry = startup.telemetry(settings, "park")
     publisher = startup.kafka_publisher(settings, telemetry)
     sink = DeadLetterSink(settings.k_revision, publisher, startup.topic_ids(settings, *topics.ALL))
-    return Liveness(telemetry.endpoint(sink), EVENT_SECONDS)
+    return Liveness(telemetry.endpoint(startup.authenticated(sink, settings)), EVENT_SECONDS)
 
 
 endpoint = startup.or_exit(build)

@@ -38,7 +38,7 @@ def build() -> Endpoint:
     topic_ids = startup.topic_ids(settings, topics.PARKED)
     seconds = settings.event_seconds
     endpoint = EventEndpoint("shelve", settings.k_revision, handle, publisher, topic_ids, seconds=seconds)
-    return Liveness(telemetry.endpoint(endpoint), seconds)
+    return Liveness(telemetry.endpoint(startup.authenticated(endpoint, settings)), seconds)
 
 
 endpoint = startup.or_exit(build)

@@ -35,7 +35,7 @@ def build() -> Endpoint:
     topic_ids = startup.topic_ids(settings, topics.INBOX)
     seconds = settings.event_seconds
     endpoint = EventEndpoint("validate", settings.k_revision, handle, publisher, topic_ids, seconds=seconds)
-    return Liveness(telemetry.endpoint(endpoint), seconds)
+    return Liveness(telemetry.endpoint(startup.authenticated(endpoint, settings)), seconds)
 
 
 endpoint = startup.or_exit(build)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -95,7 +96,63 @@ class KafkaSettings(StageSettings):
     kafka_ack_seconds: Annotated[float, Field(ge=0.1, le=60)] = 10
 
 
-class SourceSettings(KafkaSettings):
+@dataclass(frozen=True, slots=True)
+class TokenRules:
+    """Which OIDC tokens a stage accepts, and where the issuer's keys are."""
+
+    issuer: str
+    audience: str
+    subjects: frozenset[str]
+    jwks_url: str | None
+    ca_file: Path | None
+    token_file: Path | None
+
+
+class SenderSettings(StageSettings):
+    """For the stages that KafkaSource sends events to. Without OIDC settings a stage takes events from any sender."""
+
+    oidc_issuer: Annotated[str, AfterValidator(_http_url)] | None = None
+    """Exactly as the tokens name it (`iss`)."""
+    oidc_audience: str | None = None
+    oidc_subjects: str | None = None
+    """The service accounts that may send, separated by spaces."""
+    oidc_jwks_url: Annotated[str, AfterValidator(_http_url)] | None = None
+    """Default: what the issuer's discovery document names."""
+    oidc_ca_file: Path | None = None
+    """The CA of the server that has the keys. Default: the CAs of the system."""
+    oidc_token_file: Path | None = None
+    """The token that the stage sends when it fetches the keys. Read at each request."""
+
+    def token_rules(self) -> TokenRules | None:
+        """None where no OIDC setting is set. Raises BadSettingsError, which names what is missing."""
+        required = {
+            "OIDC_ISSUER": self.oidc_issuer,
+            "OIDC_AUDIENCE": self.oidc_audience,
+            "OIDC_SUBJECTS": self.oidc_subjects and self.oidc_subjects.split(),
+        }
+        optional = (self.oidc_jwks_url, self.oidc_ca_file, self.oidc_token_file)
+        if not any((*required.values(), *optional)):
+            return None
+        missing = [name for name, value in required.items() if not value]
+        if missing:
+            raise BadSettingsError(
+                f"bad settings: {', '.join(missing)}: required with the other OIDC settings"
+            )
+        return TokenRules(
+            issuer=self.oidc_issuer or "",
+            audience=self.oidc_audience or "",
+            subjects=frozenset((self.oidc_subjects or "").split()),
+            jwks_url=self.oidc_jwks_url,
+            ca_file=self.oidc_ca_file,
+            token_file=self.oidc_token_file,
+        )
+
+
+class ParkSettings(SenderSettings, KafkaSettings):
+    pass
+
+
+class SourceSettings(SenderSettings, KafkaSettings):
     """For the stages that a KafkaSource feeds."""
 
     hold_from_partition: Annotated[int, Field(ge=1)] | None = None

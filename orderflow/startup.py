@@ -19,12 +19,13 @@ from orderflow.errors import BadSettingsError, SchemaOutdatedError
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from orderflow.adapters.http.endpoint import Endpoint
     from orderflow.adapters.postgres.pool import Database
     from orderflow.adapters.telemetry.traces import Telemetry
     from orderflow.messaging.handled_places import HandledPlaces
     from orderflow.messaging.places import TopicIds
     from orderflow.messaging.publisher import Publisher
-    from orderflow.settings import DatabaseSettings, KafkaSettings, StageSettings
+    from orderflow.settings import DatabaseSettings, KafkaSettings, SenderSettings, StageSettings
 
 S = TypeVar("S", bound="StageSettings")
 T = TypeVar("T")
@@ -58,6 +59,21 @@ def telemetry(settings: StageSettings, stage: str) -> NoopTelemetry | Telemetry:
     from orderflow.adapters.telemetry.traces import Telemetry
 
     return Telemetry(settings, settings.otel_exporter_otlp_endpoint, stage)
+
+
+def authenticated(endpoint: Endpoint, settings: SenderSettings) -> Endpoint:
+    """The endpoint behind the check of the sender's token, where the OIDC settings are set. Imports PyJWT only there,
+    because the import makes a cold start slower.
+
+    Raises BadSettingsError where only some of the settings are set, or OIDC_CA_FILE cannot be read.
+    """
+    rules = settings.token_rules()
+    if rules is None:
+        return endpoint
+    from orderflow.adapters.http.oidc import Authenticated
+    from orderflow.adapters.http.token_verifier import KeySetClient, SigningKeys, TokenVerifier
+
+    return Authenticated(endpoint, TokenVerifier(rules, SigningKeys(KeySetClient(rules).fetch)))
 
 
 def kafka_publisher(settings: KafkaSettings, traces: NoopTelemetry | Telemetry) -> Publisher:

@@ -67,11 +67,18 @@ _FORBIDDEN: Final = problem(
     "it send this kind of event for this order's owner (`not_authorised`).",
 )
 _TOO_LARGE: Final = problem(413, f"A body may have at most {MAX_BODY} bytes.")
+_QUOTA_EXCEEDED: Final = problem(
+    429,
+    "The key has used up its quota; nothing is stored, send the same again.",
+    ("Retry-After", "Seconds until then."),
+    ("RateLimit-Policy", "The key's quotas."),
+    ("RateLimit", "What is left of each quota."),
+)
 _FAILED: Final = problem(500, "A fault of intake; send the same again.")
 _UNAVAILABLE: Final = problem(
     503, "Kafka did not confirm; send the same again.", ("Retry-After", "Seconds until then.")
 )
-_REFUSALS: Final = (_BAD, _NO_KEY, _FORBIDDEN, _TOO_LARGE, _FAILED, _UNAVAILABLE)
+_REFUSALS: Final = (_BAD, _NO_KEY, _FORBIDDEN, _TOO_LARGE, _QUOTA_EXCEEDED, _FAILED, _UNAVAILABLE)
 
 
 def _event(path: str, name: str) -> Operation:
@@ -107,7 +114,14 @@ OPERATIONS: Final = (
         "tryOrder",
         "The verdict that an order would get; nothing is stored",
         "orders",
-        (Answer(200, "The verdict by the shop's rules.", DryRun), _BAD, _NO_KEY, _TOO_LARGE, _FAILED),
+        (
+            Answer(200, "The verdict by the shop's rules.", DryRun),
+            _BAD,
+            _NO_KEY,
+            _TOO_LARGE,
+            _QUOTA_EXCEEDED,
+            _FAILED,
+        ),
         body=Body({JSON: OrderPlaced}),
     ),
     _event("/", "sendEvent"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from starlette.requests import ClientDisconnect
@@ -14,6 +15,7 @@ from orderflow.adapters.http import idempotency_key, problems
 from orderflow.adapters.http.body import TooLargeError
 from orderflow.adapters.http.body import read as read_body
 from orderflow.adapters.http.endpoint import EVENT, answers_every_error, posts_only
+from orderflow.adapters.http.quotas import Quotas
 from orderflow.domain.events import OrderPlaced, parse, type_of
 from orderflow.domain.orders import Order
 from orderflow.errors import PoisonError, Reason, TransientError
@@ -54,6 +56,7 @@ class Intake:
         self._publisher = publisher
         self._rules = rules
         self._api_keys = api_keys
+        self._quotas = Quotas(MAX_BODY)
         self._public_url = public_url.rstrip("/")
         self._routes: dict[str, Callable[[Request, Principal], Awaitable[Response]]] = {
             "/": self._event,
@@ -80,7 +83,9 @@ class Intake:
             headers = {"WWW-Authenticate": 'Bearer realm="orderflow"'}
             return problems.problem(401, "unauthorised", "this needs a valid API key", headers=headers)
         try:
-            return await route(request, client)
+            return await self._quotas.answer(
+                client.name, client.quota, request, partial(route, request, client)
+            )
         except PoisonError as error:
             title = "the request was not taken; errors names each field at fault"
             return problems.problem(400, error.reasons[0].code, title, error.reasons)

@@ -108,11 +108,11 @@ class LedgerEntry:
 class Snapshot:
     """What the database holds that matters to one arrival.
 
-    entry is the ledger's row of the arrival itself, changes are the history rows that the arrival brought about. waits:
-    events wait for this order; waiting are these events, where they have been read. may_wait is False where so many wait
-    that no further one may. document is the order as JSON. decided is, by source, how far the order's events are decided.
-    replay_known: the operators' table has the arrival's replay as one of this event. lock counts the writes to the order
-    (0: the order has no row); a write names the count that its reader saw.
+    entry is the ledger's row of the arrival itself, changes are the history rows that the arrival brought about.
+    waits: events wait for this order; waiting are these events, where they have been read. may_wait is False where so
+    many wait that no further one may. document is the order as JSON. decided is, by source, how far the order's events
+    are decided. replay_known: the operators' table has the arrival's replay as one of this event. lock counts the
+    writes to the order (0: the order has no row); a write names the count that its reader saw.
     """
 
     lock: int = 0

@@ -66,10 +66,11 @@ class Reference(_Part):
 
 
 class Destination(_Part):
-    """A sink: `ref`, `uri`, or `ref` with a `uri` relative to it."""
+    """A sink: `ref`, `uri`, or `ref` with a `uri` relative to it. audience: Eventing sends a token for it."""
 
     ref: Reference | None = None
     uri: str | None = None
+    audience: str | None = None
 
     @model_validator(mode="after")
     def _addresses_something(self) -> Self:

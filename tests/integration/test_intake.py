@@ -1,6 +1,7 @@
 """Intake over HTTP, as a real process on a real broker."""
 
 import json
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from support.stage import Stage, binary_headers
 from support.topics import Tap
 
 from orderflow.adapters.http.api_keys import new_key, toml
+from orderflow.adapters.http.quotas import Quota
 from orderflow.messaging import topics
 from orderflow_sandbox.address import free_port
 from orderflow_sandbox.sandbox import create_order_topics
@@ -353,3 +355,30 @@ def test_without_kafkas_word_the_answer_is_503_with_a_time_to_come_again(tmp_pat
         assert (
             stage.http.post("/", content=paid("x").data, headers=binary_headers(paid("x"))).status_code == 503
         )
+
+
+def test_a_key_that_has_used_up_its_quota_gets_a_429_before_its_body_is_read_and_others_go_on(
+    kafka_bootstrap: str, tmp_path: Path
+) -> None:
+    limited, limited_entry = new_key("limited", ["intake"], quota=Quota(requests_per_second=0.001, burst=2))
+    other, other_entry = new_key("other", ["intake"])
+    keys = tmp_path / "keys.toml"
+    keys.write_text(toml(limited_entry) + toml(other_entry))
+    settings = {"KAFKA_BOOTSTRAP": kafka_bootstrap, "LOCAL_RUN": "false", "API_KEYS_FILE": str(keys)}
+    with Stage("intake", tmp_path / "log", **settings) as stage:
+        answers = [post(stage, order(), f"q-{number}", **{"X-API-Key": limited}) for number in range(3)]
+        assert [answer.status_code for answer in answers] == [202, 202, 429]
+        assert answers[2].json()["code"] == "quota_exceeded"
+        assert int(answers[2].headers["Retry-After"]) > 0
+        assert '"requests";r=0' in answers[2].headers["RateLimit"]
+        assert '"requests";r=1' in answers[0].headers["RateLimit"]
+        # Only the head is sent: the answer does not wait for the body.
+        with socket.create_connection(("127.0.0.1", stage.port), 10) as connection:
+            head = (
+                f"POST /orders HTTP/1.1\r\nHost: x\r\nX-API-Key: {limited}\r\nContent-Length: 100000\r\n\r\n"
+            )
+            connection.sendall(head.encode())
+            assert connection.recv(4096).startswith(b"HTTP/1.1 429")
+        answer = post(stage, order(), "q-0", **{"X-API-Key": other})
+        assert answer.status_code == 202
+        assert "RateLimit" not in answer.headers

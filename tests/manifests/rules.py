@@ -26,6 +26,8 @@ RESTRICTED: Final = {
     "capabilities": {"drop": ["ALL"]},
     "seccompProfile": {"type": "RuntimeDefault"},
 }
+SENT_TO: Final = frozenset({"validate", "track", "notify", "shelve", "park"})
+"""The stages that KafkaSource sends events to."""
 _DIGEST: Final = re.compile(r".+@sha256:[0-9a-f]{64}")
 _PODS: Final = {
     "Pod": ("spec",),
@@ -181,6 +183,48 @@ def sinks_exist(documents: Sequence[Document]) -> Iterator[str]:
                 yield f"{named(source)}: {field}: there is no Service {reference.get('name')}"
 
 
+def senders_and_stages_agree(documents: Sequence[Document]) -> Iterator[str]:
+    """Every sink of a source that sends a token expects that audience, and takes it from that source's service account.
+    A stage that verifies tokens gets one from each of its sources."""
+    settings = {
+        each["metadata"]["name"]: _environment(each, documents) for each in of_kind(documents, SERVICE)
+    }
+    for source in of_kind(documents, KAFKA_SOURCE):
+        name, namespace = source["metadata"]["name"], source["metadata"].get("namespace", "default")
+        sender = f"system:serviceaccount:{namespace}:{name}-oidc-sources.knative.dev-kafkasource"
+        letters = source["spec"].get("delivery", {}).get("deadLetterSink", {})
+        for field, sink in (("sink", source["spec"]["sink"]), ("delivery.deadLetterSink", letters)):
+            stage = sink.get("ref", {}).get("name", "")
+            if stage not in settings:
+                continue
+            audience, expected = sink.get("audience"), settings[stage].get("OIDC_AUDIENCE")
+            if audience != expected:
+                yield f"{named(source)}: {field}.audience is {audience}, {stage} expects {expected}"
+            if expected and sender not in settings[stage].get("OIDC_SUBJECTS", "").split():
+                yield f"{named(source)}: {stage} does not take events from {sender}"
+
+
+def stages_verify_or_do_not(documents: Sequence[Document]) -> Iterator[str]:
+    """A part of the OIDC settings keeps a stage from starting."""
+    for service in of_kind(documents, SERVICE):
+        known = _environment(service, documents)
+        missing = [name for name in ("OIDC_ISSUER", "OIDC_AUDIENCE", "OIDC_SUBJECTS") if not known.get(name)]
+        if service["metadata"]["name"] in SENT_TO and len(missing) in {1, 2}:
+            yield f"{named(service)}: {', '.join(missing)} is missing"
+
+
+def _environment(service: Document, documents: Sequence[Document]) -> dict[str, str]:
+    """The variables of a Service's container, those of its ConfigMaps included."""
+    maps = {
+        each["metadata"]["name"]: each.get("data", {}) for each in of_kind(documents, ("v1", "ConfigMap"))
+    }
+    (container,) = service["spec"]["template"]["spec"]["containers"]
+    known: dict[str, str] = {}
+    for source in container.get("envFrom", ()):
+        known |= maps.get(source.get("configMapRef", {}).get("name", ""), {})
+    return known | {each["name"]: each.get("value", "") for each in container.get("env", ())}
+
+
 def sources_give_up_before_the_service(documents: Sequence[Document]) -> Iterator[str]:
     limits = {
         each["metadata"]["name"]: each["spec"]["template"]["spec"].get("timeoutSeconds", 300)
@@ -265,6 +309,8 @@ ALWAYS: Final[tuple[Rule, ...]] = (
     stages_that_finish_nothing_are_restarted,
     only_the_doors_are_open,
     sources_say_everything,
+    senders_and_stages_agree,
+    stages_verify_or_do_not,
     sources_give_up_before_the_service,
     stages_give_up_before_the_source,
     a_lease_fits_between_tries,

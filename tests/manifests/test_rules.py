@@ -184,6 +184,31 @@ BAD: list[tuple[rules.Rule, Change, str]] = [
         "KafkaSource track: ordering is not ordered",
     ),
     (
+        rules.senders_and_stages_agree,
+        field("KafkaSource", "track", "spec.sink.audience"),
+        "KafkaSource track: sink.audience is None, track expects orderflow/track",
+    ),
+    (
+        rules.senders_and_stages_agree,
+        field("KafkaSource", "track", f"{DELIVERY}.deadLetterSink.audience", "orderflow/track"),
+        "delivery.deadLetterSink.audience is orderflow/track, park expects orderflow/park",
+    ),
+    (
+        rules.senders_and_stages_agree,
+        field(*TRACK, f"{CONTAINER}.env", []),
+        "KafkaSource track: sink.audience is orderflow/track, track expects None",
+    ),
+    (
+        rules.senders_and_stages_agree,
+        field("KafkaSource", "track", "metadata.namespace", "other"),
+        "track does not take events from system:serviceaccount:other:track-oidc-sources.knative.dev-kafkasource",
+    ),
+    (
+        rules.stages_verify_or_do_not,
+        field("ConfigMap", "orderflow", "data.OIDC_ISSUER"),
+        "Service park: OIDC_ISSUER is missing",
+    ),
+    (
         rules.sinks_exist,
         field("KafkaSource", "track", "spec.sink.ref.name", "tracks"),
         "KafkaSource track: sink: there is no Service tracks",

@@ -13,6 +13,7 @@ from tests.cluster.servers import Servers
 
 PULL_SECRET: Final = "registry"
 """The Secret with which the nodes pull images."""
+_VERIFIED: Final = ROOT / "knative/components/verified-senders"
 _SMALL: Final = {"cpu": "5m", "memory": "64Mi"}
 _STARTS_IN_SECONDS: Final = 300
 
@@ -49,6 +50,7 @@ def _overlay(environment: Environment) -> dict[str, Any]:
         "KAFKA_BOOTSTRAP": environment.servers.bootstrap,
         # The Kafka of this run has neither TLS nor users.
         "KAFKA_CONFIG_FILE": None,
+        "OIDC_ISSUER": None,
         "PUBLIC_URL": f"http://query.{environment.namespace}.svc.cluster.local",
     }
     configmap = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "orderflow"}, "data": settings}
@@ -74,11 +76,27 @@ def _overlay(environment: Environment) -> dict[str, Any]:
             ("replace", "/spec/schedule", "* * * * *"),
         ),
     ]
+    if environment.name == "production":
+        patches += [_without_verification(file.stem) for file in sorted(_VERIFIED.glob("[!ik]*.yaml"))]
     return _kustomization(
         namespace=environment.namespace,
         resources=[f"../../knative/overlays/{environment.name}"],
         patches=patches,
     )
+
+
+def _without_verification(stage: str) -> dict[str, Any]:
+    """This cluster has no Eventing that could send tokens. The component's variables are behind those of the base."""
+    base = yaml.safe_load((ROOT / f"knative/base/{stage}.yaml").read_text())
+    first = len(base["spec"]["template"]["spec"]["containers"][0]["env"])
+    added = [
+        each
+        for each in yaml.safe_load((_VERIFIED / f"{stage}.yaml").read_text())
+        if each["path"].endswith("/env/-")
+    ]
+    steps = [{"op": "remove", "path": f"/spec/template/spec/containers/0/env/{first}"} for _ in added]
+    target = {"group": "serving.knative.dev", "kind": "Service", "name": stage}
+    return {"target": target, "patch": yaml.safe_dump(steps)}
 
 
 def _audit_url() -> str:

@@ -105,7 +105,7 @@ def must_arrive_once(shop: Shop, order_ids: list[str]) -> None:
 
 @dataclass
 class Unsteady:
-    """A proxy in front of intake. It answers the first attempt of each event with 503, loses intake's answer to the
+    """A proxy in front of intake. It answers the first attempt of each event with 429, loses intake's answer to the
     second attempt, and forwards every further attempt. With always, it answers every attempt with 503."""
 
     intake: str
@@ -122,7 +122,7 @@ class Unsteady:
                 event = self.headers.get("Idempotency-Key") or self.headers["ce-id"]
                 unsteady.attempts[event] += 1
                 if unsteady.always or unsteady.attempts[event] == 1:
-                    self.answer(503, {"Retry-After": "1"}, b"{}")
+                    self.answer(503 if unsteady.always else 429, {"Retry-After": "1"}, b"{}")
                     return
                 headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
                 answer = httpx.post(unsteady.intake + self.path, content=body, headers=headers, timeout=30)

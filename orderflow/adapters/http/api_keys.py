@@ -8,6 +8,10 @@
     kinds = ["placed", "cancelled"]   # kinds of event that this key may send; without it: any kind
     owner = "shop-1"                  # sends for this owner's orders only; without it: for all orders
     act = true                        # query: may replay, edit, hold and so on; without it: may only read
+    requests_per_second = 50          # intake: limits of this client in each pod; without one of them: no such limit
+    burst = 100                       # requests at once, after a pause; default: those of one second
+    bytes_per_second = 1000000        # of bodies
+    in_flight = 100                   # requests at the same time
 
 A client is a name. While a key is replaced, a client has two keys: entries of one name that differ in sha256 alone.
 
@@ -21,13 +25,15 @@ import base64
 import hashlib
 import hmac
 import secrets
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from orderflow import settings
+from orderflow.adapters.http.quotas import Quota
 from orderflow.domain.authority import CODE as NOT_AUTHORISED
 from orderflow.domain.authority import Kinds, OwnerName
 from orderflow.domain.orders import Frozen
@@ -55,6 +61,21 @@ class Key(Frozen):
     kinds: Kinds | None = None
     owner: OwnerName | None = None
     act: bool = False
+    requests_per_second: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] | None = None
+    burst: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    bytes_per_second: Annotated[int, Field(ge=1, le=10**12)] | None = None
+    in_flight: Annotated[int, Field(ge=1, le=100_000)] | None = None
+
+    @model_validator(mode="after")
+    def _burst_has_a_rate(self) -> Self:
+        if self.burst is not None and self.requests_per_second is None:
+            raise PydanticCustomError("burst", "burst needs requests_per_second")
+        return self
+
+    @property
+    def quota(self) -> Quota | None:
+        limits = (self.requests_per_second, self.burst, self.bytes_per_second, self.in_flight)
+        return None if not any(limits) else Quota(*limits)
 
 
 class KeyFile(Frozen):
@@ -72,6 +93,7 @@ class Principal:
     act: bool = False
     kinds: tuple[str, ...] | None = None
     owner: str | None = None
+    quota: Quota | None = None
 
     def may_send(self, source: str) -> bool:
         """Whether this caller may send events of that CloudEvent source."""
@@ -138,7 +160,7 @@ class ApiKeys:
         # The loop compares every key, also after a match, so that the time of the answer reveals nothing.
         for key in self._keys:
             if hmac.compare_digest(key.sha256, digest) and name in {None, key.name}:
-                principal = Principal(key.name, key.sources, key.act, key.kinds, key.owner)
+                principal = Principal(key.name, key.sources, key.act, key.kinds, key.owner, key.quota)
         return principal
 
 
@@ -187,9 +209,10 @@ def new_key(
     kinds: Sequence[str] | None = None,
     owner: str | None = None,
     act: bool = False,
+    quota: Quota | None = None,
 ) -> tuple[str, Key]:
-    """A key and its entry for the key file. Raises pydantic's ValidationError for an invalid name, stage, kind or
-    owner."""
+    """A key and its entry for the key file. Raises pydantic's ValidationError for an invalid name, stage, kind, owner or
+    limit."""
     key = _PREFIX + secrets.token_urlsafe(_KEY_BYTES)
     entry = {
         "name": name,
@@ -200,7 +223,7 @@ def new_key(
         "owner": owner,
         "act": act,
     }
-    return key, Key.model_validate(entry)
+    return key, Key.model_validate(entry | ({} if quota is None else asdict(quota)))
 
 
 def toml(key: Key) -> str:
@@ -216,4 +239,11 @@ def toml(key: Key) -> str:
         lines.append(f'owner = "{key.owner}"')
     if key.act:
         lines.append("act = true")
+    if key.quota is not None:
+        limits = asdict(key.quota)
+        lines += [
+            f"{name} = {limit:g}" if isinstance(limit, float) else f"{name} = {limit}"
+            for name, limit in limits.items()
+            if limit is not None
+        ]
     return "\n".join(lines) + "\n"

@@ -7,6 +7,7 @@ import pytest
 
 from orderflow.adapters.http import api_keys
 from orderflow.adapters.http.api_keys import ApiKeys
+from orderflow.adapters.http.quotas import Quota
 from orderflow.commands import api_keys as api_keys_command
 from orderflow.errors import BadSettingsError
 from orderflow.settings import ApiKeySettings
@@ -244,3 +245,34 @@ def test_a_new_key_has_the_kinds_of_its_role_and_an_owner(
     )
     assert principal is not None
     assert (principal.kinds, principal.owner) == (kinds, "shop-1")
+
+
+def test_the_command_writes_a_quota_that_the_key_then_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits = [
+        "--requests-per-second",
+        "0.5",
+        "--burst",
+        "7",
+        "--bytes-per-second",
+        "1000",
+        "--in-flight",
+        "3",
+    ]
+    assert api_keys_command.main(["storefront", "--stage", "intake", *limits]) == 0
+    entry, key = capsys.readouterr()
+    path = tmp_path / "keys.toml"
+    path.write_text(entry)
+    principal = ApiKeys.from_settings(ApiKeySettings(api_keys_file=path), "intake").authenticate(
+        {"x-api-key": key.split()[-1]}
+    )
+    assert principal is not None
+    assert principal.quota == Quota(0.5, 7, 1000, 3)
+
+
+@pytest.mark.parametrize("limits", [["--burst", "1"], ["--requests-per-second", "0"], ["--in-flight", "-1"]])
+def test_a_limit_that_means_nothing_is_refused(limits: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        api_keys_command.main(["storefront", *limits])
+    assert "a limit is greater than zero" in capsys.readouterr().err
