@@ -38,7 +38,9 @@ def build() -> Endpoint:
     notifications = notify_settings.load(settings.notifications_file, settings.smtp_url)
     lease = settings.claim_seconds
     database = startup.database(settings)
-    claims = ClaimStore(database, revision=settings.k_revision, lease_seconds=lease, seconds=settings.event_seconds)
+    claims = ClaimStore(
+        database, revision=settings.k_revision, lease_seconds=lease, seconds=settings.event_seconds
+    )
     telemetry = startup.telemetry(settings, "notify")
     channels = _channels(notifications, settings.notifications_file.parent)
     if not isinstance(telemetry, NoopTelemetry):

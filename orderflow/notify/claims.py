@@ -101,13 +101,19 @@ class ClaimStore:
     No notification to an endpoint in `webhook_endpoints_gone` is claimed until the endpoint's row is deleted.
     """
 
-    def __init__(self, database: Database, *, revision: str, lease_seconds: float, seconds: float = EVENT_SECONDS) -> None:
+    def __init__(
+        self, database: Database, *, revision: str, lease_seconds: float, seconds: float = EVENT_SECONDS
+    ) -> None:
         """seconds is the time limit of a batch."""
         self._database = database
         self._revision = revision
         self._lease_seconds = lease_seconds
-        self._claims = Batcher(self._claim, lambda request: request.notifications[0].event.id, seconds=seconds)
-        self._confirmations = Batcher(self._confirm, lambda each: _key(each.claim.notification), seconds=seconds)
+        self._claims = Batcher(
+            self._claim, lambda request: request.notifications[0].event.id, seconds=seconds
+        )
+        self._confirmations = Batcher(
+            self._confirm, lambda each: _key(each.claim.notification), seconds=seconds
+        )
 
     async def claim(self, notifications: Sequence[Notification], *, retry_failed: bool) -> list[Claim]:
         """Claims those notifications of one event that are free. With retry_failed, notifications that failed for

@@ -97,7 +97,9 @@ class Notifier:
         self._settings = settings
         self._channels = channels
         self._claims = claims
-        self._send_seconds = min(lease_seconds * LEASE_USED, max(event_seconds - RECORD_SECONDS, event_seconds / 2))
+        self._send_seconds = min(
+            lease_seconds * LEASE_USED, max(event_seconds - RECORD_SECONDS, event_seconds / 2)
+        )
 
     async def handle(self, event: CloudEvent) -> str:
         """Returns `sent`, `duplicate` where every notification had been sent before, or `nothing_due`.
