@@ -1,4 +1,4 @@
-"""An OpenID Connect issuer on loopback. It checks client, redirect address, code and PKCE, and signs what a test wants."""
+"""An OpenID Connect issuer on loopback: it checks client, redirect address, code and PKCE, and signs any claims."""
 
 import base64
 import contextlib
