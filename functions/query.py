@@ -43,9 +43,12 @@ def build() -> Flask:
 
         rollouts = Rollouts.connect()
     streams = EventStreams(settings.live_streams)
-    api_keys = ApiKeys.from_settings(settings, "query")
+    login = settings.login()
+    # Where people log in, query needs no keys, and a local run does not let everybody in.
+    only_people = login is not None and settings.api_keys_file is None
+    api_keys = ApiKeys(()) if only_people else ApiKeys.from_settings(settings, "query")
     check_schema(settings)
-    app = create_app(reader, api_keys, streams, actions, _contracts, settings.audit_url, rollouts)
+    app = create_app(reader, api_keys, streams, actions, _contracts, settings.audit_url, rollouts, login)
     if not isinstance(telemetry, NoopTelemetry):
         from orderflow.query.tracing import trace_requests
 

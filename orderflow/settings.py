@@ -6,10 +6,10 @@ import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, Json, SecretStr, ValidationError
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound=BaseSettings)
 M = TypeVar("M", bound=BaseModel)
 D = TypeVar("D", bound="DatabaseSettings")
+
+_MIN_SECRET_LENGTH: Final = 32
 
 
 def _database_url(url: SecretStr) -> SecretStr:
@@ -43,7 +45,7 @@ class _SecretFiles(PydanticBaseSettingsSource):
         """Raises BadSettingsError where the file cannot be read, or the secret is in the environment as well."""
         name = field_name.upper()
         path = os.environ.get(f"{name}_FILE")
-        if field.annotation is not SecretStr or not path:
+        if field.annotation not in {SecretStr, SecretStr | None} or not path:
             return None, field_name, False
         if os.environ.get(name):
             raise BadSettingsError(f"bad settings: {name}: {name}_FILE is set as well; unset one of them")
@@ -224,6 +226,28 @@ class AuditSettings(DatabaseSettings, KafkaSettings):
     audit_republish_per_second: Annotated[int, Field(ge=1, le=10_000)] = 100
 
 
+Permission = Literal["read", "act", "reveal", "release"]
+"""What a caller of query may do: see orders and parked events with personal data masked, do what operators do, see
+personal data, control releases."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoginSettings:
+    """How people log in at the console. public_url has no slash at its end. roles: the permissions by the value of the
+    claim. A claim's name may be a path with dots. secure: the console is served over HTTPS."""
+
+    issuer: str
+    client_id: str
+    client_secret: SecretStr
+    public_url: str
+    session_secret: SecretStr
+    roles: dict[str, tuple[Permission, ...]]
+    roles_claim: str
+    scopes: str
+    session_hours: float
+    secure: bool
+
+
 class QuerySettings(ApiKeySettings, DatabaseSettings, KafkaSettings):
     rules_file: Path | None = None
     """Has the limits after which an order counts as stuck. Without it, the default limits hold."""
@@ -233,6 +257,21 @@ class QuerySettings(ApiKeySettings, DatabaseSettings, KafkaSettings):
     """Show the rollouts of releases and let operators control them; needs the packages and rights of argo/console."""
     database_statement_seconds: Annotated[float, Field(gt=0, le=600)] = 5
     """The database's time limit for one statement."""
+    public_url: Annotated[str, AfterValidator(_http_url)] | None = None
+    """The address at which people open the console. The issuer sends them back to it."""
+    console_oidc_issuer: Annotated[str, AfterValidator(_http_url)] | None = None
+    """The OpenID Connect issuer at which people log in. Without it, the console takes API keys only."""
+    console_oidc_client_id: str | None = None
+    console_oidc_client_secret: SecretStr | None = None
+    """Or CONSOLE_OIDC_CLIENT_SECRET_FILE."""
+    console_oidc_roles: Json[dict[str, tuple[Permission, ...]]] | None = None
+    """Which permissions each value of the claim gives, in JSON: {"support": ["read"], "operators": ["act"]}."""
+    console_oidc_roles_claim: Annotated[str, Field(min_length=1)] = "roles"
+    console_oidc_scopes: str = "openid email profile"
+    console_session_secret: SecretStr | None = None
+    """Signs the session cookies: at least 32 characters. Or CONSOLE_SESSION_SECRET_FILE."""
+    console_session_hours: Annotated[float, Field(gt=0, le=168)] = 8
+    """How long a login lasts. A role that the issuer takes away ends with it."""
     threads: Annotated[int, Field(ge=1)] = Field(default_factory=lambda: (os.cpu_count() or 1) * 4)
     """How many requests the Functions Framework answers at the same time. The variable and the default are its own."""
 
@@ -240,6 +279,47 @@ class QuerySettings(ApiKeySettings, DatabaseSettings, KafkaSettings):
     def live_streams(self) -> int:
         """How many streams may stay open: half of the threads, so that a thread is always free for a page."""
         return self.threads // 2
+
+    def login(self) -> LoginSettings | None:
+        """None where nobody logs in. Raises BadSettingsError where some settings of the login are missing or unsafe."""
+        issuer, public_url, secret = self.console_oidc_issuer, self.public_url, self.console_session_secret
+        client_id, client_secret = self.console_oidc_client_id, self.console_oidc_client_secret
+        roles = self.console_oidc_roles
+        if not (issuer or client_id or client_secret or roles or secret):
+            return None
+        if not (issuer and client_id and client_secret and roles and secret and public_url):
+            values = {
+                "CONSOLE_OIDC_ISSUER": issuer,
+                "CONSOLE_OIDC_CLIENT_ID": client_id,
+                "CONSOLE_OIDC_CLIENT_SECRET": client_secret,
+                "CONSOLE_OIDC_ROLES": roles,
+                "CONSOLE_SESSION_SECRET": secret,
+                "PUBLIC_URL": public_url,
+            }
+            missing = [
+                f"{name}: required for logins at the console" for name, value in values.items() if not value
+            ]
+            raise BadSettingsError("bad settings: " + "; ".join(missing))
+        if len(secret.get_secret_value()) < _MIN_SECRET_LENGTH:
+            text = f"it must have at least {_MIN_SECRET_LENGTH} characters"
+            raise BadSettingsError(f"bad settings: CONSOLE_SESSION_SECRET: {text}")
+        for name, address in (("CONSOLE_OIDC_ISSUER", issuer), ("PUBLIC_URL", public_url)):
+            if not (self.local_run or address.startswith("https://")):
+                raise BadSettingsError(f"bad settings: {name}: it must begin with https://")
+        if "openid" not in self.console_oidc_scopes.split():
+            raise BadSettingsError("bad settings: CONSOLE_OIDC_SCOPES: openid is missing")
+        return LoginSettings(
+            issuer=issuer,
+            client_id=client_id,
+            client_secret=client_secret,
+            public_url=public_url.rstrip("/"),
+            session_secret=secret,
+            roles=roles,
+            roles_claim=self.console_oidc_roles_claim,
+            scopes=self.console_oidc_scopes,
+            session_hours=self.console_session_hours,
+            secure=public_url.startswith("https://"),
+        )
 
 
 def load(kind: type[S]) -> S:

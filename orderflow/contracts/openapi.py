@@ -33,4 +33,4 @@ def describe(stage: str, *, strict: bool = False) -> dict[str, Any]:
         "description": f"The address of {stage}; the sandbox prints its own.",
         "variables": {"address": {"default": local}},
     }
-    return Description(info, server, operations, strict=strict).document()
+    return Description(info, server, operations, strict=strict, session=stage == "query").document()

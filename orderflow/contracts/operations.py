@@ -33,6 +33,13 @@ _SCHEMES: Final[Json] = {
         "description": "The key's name, and the key as the password.",
     },
 }
+SESSION: Final[Json] = {
+    "type": "apiKey",
+    "in": "cookie",
+    "name": "__Host-orderflow",
+    "description": "The session of a person who logged in at the console by OpenID Connect, at /login.",
+}
+"""One more scheme, for query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +135,14 @@ def problem(status: int, text: str, *headers: tuple[str, str]) -> Answer:
 
 @dataclass(slots=True)
 class Description:
-    """An OpenAPI document. strict: responses may have only the members that are described."""
+    """An OpenAPI document. strict: responses may have only the members that are described. session: a person's
+    session is as good as a key."""
 
     info: Json
     server: Json
     operations: Sequence[Operation]
     strict: bool = False
+    session: bool = False
     _components: Components = field(default_factory=Components)
 
     def document(self) -> Json:
@@ -148,10 +157,13 @@ class Description:
             "info": self.info,
             "jsonSchemaDialect": "https://spec.openapis.org/oas/3.1/dialect/base",
             "servers": [self.server],
-            "security": _SECURITY,
+            "security": [*_SECURITY, *([{"session": []}] if self.session else [])],
             "tags": [{"name": name} for name in dict.fromkeys(each.tag for each in self.operations)],
             "paths": paths,
-            "components": {"schemas": self._components.sorted(), "securitySchemes": _SCHEMES},
+            "components": {
+                "schemas": self._components.sorted(),
+                "securitySchemes": _SCHEMES | ({"session": SESSION} if self.session else {}),
+            },
         }
 
     @property

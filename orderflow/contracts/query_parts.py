@@ -38,8 +38,8 @@ OPERATOR_HEADER: Final = Parameter(
 ACTION_HEADERS: Final = (KEY, OPERATOR_HEADER)
 
 BAD: Final = problem(400, "Invalid; errors names each invalid field.")
-NO_KEY: Final = problem(401, "No valid API key.", ("WWW-Authenticate", "How to send a key."))
-FORBIDDEN: Final = problem(403, "The key may only read, or the request comes from another site.")
+NO_KEY: Final = problem(401, "No valid API key and no session.", ("WWW-Authenticate", "How to send a key."))
+FORBIDDEN: Final = problem(403, "The key or the person lacks a role, or the request comes from another site.")
 NOT_FOUND: Final = problem(404, "It does not exist.")
 CONFLICT: Final = problem(409, "Somebody else has changed it: read again.")
 TOO_LARGE: Final = problem(413, "The body is too large.")
@@ -49,7 +49,7 @@ UNAVAILABLE: Final = problem(
     503, "The database or Kafka did not answer.", ("Retry-After", "Seconds until then.")
 )
 SERVER_ERRORS: Final = (FAILED, UNAVAILABLE)
-READ_ERRORS: Final = (NO_KEY, *SERVER_ERRORS)
+READ_ERRORS: Final = (NO_KEY, FORBIDDEN, *SERVER_ERRORS)
 ACTION_ERRORS: Final = (BAD, NO_KEY, FORBIDDEN, NOT_FOUND, TOO_LARGE, OTHER_TYPE, *SERVER_ERRORS)
 ACCEPTED: Final = Answer(202, "Accepted; href has the outcome once there is one.", answers.ReceiptWithAddress)
 OPTIONAL_REASON: Final = Body({JSON: OptionalReason}, required=False)
@@ -92,5 +92,5 @@ def contract_operation(
     path: str, name: str, text: str, *responses: Answer, parameters: tuple[Parameter, ...] = ()
 ) -> Operation:
     return Operation(
-        "get", path, name, text, "contracts", (*responses, NO_KEY, FAILED), parameters=parameters
+        "get", path, name, text, "contracts", (*responses, NO_KEY, FORBIDDEN, FAILED), parameters=parameters
     )

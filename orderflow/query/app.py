@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from flask import Flask, Response, g, request
 from flask.json.provider import DefaultJSONProvider
@@ -18,6 +18,7 @@ from orderflow.query.api import contracts as contracts_api
 from orderflow.query.api import reads as reads_api
 from orderflow.query.api import releases as releases_api
 from orderflow.query.api import rollouts as rollouts_api
+from orderflow.query.authentication import ASSETS, Clients
 from orderflow.query.cached_value import CachedValue
 from orderflow.query.html import forms, pages, theme
 from orderflow.query.html import rollouts as rollout_pages
@@ -25,12 +26,15 @@ from orderflow.query.html import rollouts as rollout_pages
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from werkzeug.wrappers import Response as AnyResponse
+
     from orderflow.actions.service import OperatorActions
     from orderflow.adapters.http.api_keys import ApiKeys
     from orderflow.query.api.contracts import Documents
     from orderflow.query.clients.rollouts import Rollouts
     from orderflow.query.server_sent_events import EventStreams
     from orderflow.query.store.reader import Reader
+    from orderflow.settings import LoginSettings
 
 CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -47,7 +51,6 @@ HEADERS: Final = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 _ASSET_SECONDS: Final = 3600
-_ASSETS: Final = frozenset({"static", "bootstrap.static", "dark_css"})
 _FIRST_ERROR: Final = 400
 
 
@@ -59,9 +62,10 @@ def create_app(
     contracts: Documents,
     audit_url: str | None = None,
     rollouts: Rollouts | None = None,
+    login: LoginSettings | None = None,
 ) -> Flask:
     """contracts: returns the documents under /contracts. audit_url: the audit's Service, None where no audit can be
-    run. rollouts: the cluster's releases, None where query has no cluster."""
+    run. rollouts: the cluster's releases, None where query has no cluster. login: None where nobody logs in."""
     app = _new_app()
     app.register_blueprint(reads_api.blueprint(reader))
     app.register_blueprint(releases_api.blueprint(reader))
@@ -79,7 +83,7 @@ def create_app(
     app.jinja_env.globals["with_rollouts"] = rollouts is not None
     app.register_blueprint(pages.blueprint(reader, streams, app.jinja_env, releases_waiting))
     _serve_dark_colours(app)
-    _authenticate(app, keys)
+    _authenticate(app, _clients(app, keys, login))
     app.after_request(_add_headers)
     error_handlers.register(app)
     return app
@@ -96,7 +100,9 @@ def _new_app() -> Flask:
     Bootstrap5(app)
     formats.register(app.jinja_env)
     app.jinja_env.filters["severity"] = labels.severity
+    app.jinja_env.filters["rollout_verb"] = labels.ROLLOUT_VERBS.__getitem__
     app.jinja_env.globals["labels"] = labels
+    app.jinja_env.globals["refusal"] = requests.refusal
     return app
 
 
@@ -134,25 +140,38 @@ def _serve_dark_colours(app: Flask) -> None:
         return Response(rules, mimetype="text/css")
 
 
-def _authenticate(app: Flask, keys: ApiKeys) -> None:
+def _clients(app: Flask, keys: ApiKeys, login: LoginSettings | None) -> Clients:
+    if login is None:
+        return Clients(keys)
+    from orderflow.query.login import routes, session  # with Authlib, which takes most of a second
+
+    app.register_blueprint(routes.blueprint(app, login, keys.names))
+    return Clients(keys, session.current)
+
+
+def _authenticate(app: Flask, clients: Clients) -> None:
     @app.before_request
-    def authenticate() -> Response | None:
-        client = keys.authenticate({name.lower(): value for name, value in request.headers.items()})
+    def authenticate() -> Response | AnyResponse | None:
+        client = clients.identify()
         if client is None:
-            response = error_handlers.failure(401, "unauthorised", "An API key for query is required")
-            response.headers["WWW-Authenticate"] = api_keys.CHALLENGE
-            return response
-        g.client, g.may_act = client.name, client.act
+            return None if clients.may_be_unknown() else clients.unauthorised()
+        g.principal = client
         g.operator = requests.operator_name(client, local=client is api_keys.LOCAL)
         if "\x00" in request.path:  # PostgreSQL would refuse the character as a parameter
             return error_handlers.failure(404, "not_found", error_handlers.NOT_FOUND)
+        if not clients.may_be_unknown():
+            requests.require("read")
         return None
+
+    @app.context_processor
+    def client_of_page() -> dict[str, Any]:
+        return {"client": g.get("principal")}
 
 
 def _add_headers(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
-    if request.endpoint in _ASSETS and response.status_code < _FIRST_ERROR:
+    if request.endpoint in ASSETS and response.status_code < _FIRST_ERROR:
         response.headers["Cache-Control"] = f"private, max-age={_ASSET_SECONDS}"
     else:
         response.headers["Cache-Control"] = "no-store"

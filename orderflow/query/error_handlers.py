@@ -44,11 +44,17 @@ def register(app: Flask) -> None:
     app.register_error_handler(Exception, _unexpected)
 
 
+def is_for_programs() -> bool:
+    return request.path.startswith(_FOR_PROGRAMS)
+
+
 def failure(status: int, code: str, title: str, reasons: Sequence[Reason] = ()) -> Response:
-    if request.path.startswith(_FOR_PROGRAMS) or not request.accept_mimetypes.accept_html:
+    if is_for_programs() or not request.accept_mimetypes.accept_html:
         body = json.dumps(problems.document(status, code, title, reasons))
         return Response(body, status, mimetype=problems.CONTENT_TYPE)
-    return Response(render_template("problem.html", status=status, title=title, reasons=reasons), status)
+    return Response(
+        render_template("problem.html", status=status, code=code, title=title, reasons=reasons), status
+    )
 
 
 def _bad_request(error: PoisonError) -> Response:

@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 from orderflow.logs import SAFE_IDENTIFIER
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from orderflow.actions.service import Receipt
-    from orderflow.query.store.read_model import ParkedSummary
+    from orderflow.adapters.http.api_keys import Principal
+    from orderflow.query.store.read_model import OrderRecord, OrderSummary, ParkedSummary
 
 Json = Any
 
@@ -33,6 +36,7 @@ _SAFE_ATTRIBUTES: Final = re.compile(
 _TIME: Final = re.compile(r"[0-9TtZz:.+-]{1,40}")
 _CONTENT_TYPE: Final = re.compile(r"[a-z]+/[a-z0-9.+-]{1,64}(; ?charset=[A-Za-z0-9-]{1,32})?")
 _FIELD_PATH: Final = re.compile(r"[A-Za-z0-9_.-]{0,256}")
+_HIDDEN: Final = "(masked)"
 _MAX_DEPTH: Final = 30
 _MAX_BINARY_BYTES: Final = 2000
 
@@ -64,6 +68,40 @@ def summary(row: ParkedSummary) -> ParkedSummary:
             for reason in row.reasons
         ],
     )
+
+
+def orders(rows: Sequence[OrderSummary], client: Principal) -> list[OrderSummary]:
+    """Without the customers' names where the client may not see personal data."""
+    if client.may("reveal"):
+        return list(rows)
+    return [replace(row, customer=None if row.customer is None else _HIDDEN) for row in rows]
+
+
+def order(record: OrderRecord, client: Principal) -> OrderRecord:
+    """Masks the order's document, the recipients of its notifications and the free texts of its events where the client
+    may not see personal data."""
+    if client.may("reveal"):
+        return record
+    return replace(
+        record,
+        summary=orders([record.summary], client)[0],
+        document=masked(record.document),
+        history=[replace(change, detail=_masked_detail(change.detail)) for change in record.history],
+        notifications=[
+            replace(
+                message, recipient=_mask(message.recipient), error=None if message.error is None else _HIDDEN
+            )
+            for message in record.notifications
+        ],
+        parked=[summary(row) for row in record.parked],
+    )
+
+
+def _masked_detail(detail: dict[str, Any]) -> dict[str, Any]:
+    """The operator's name and our own reasons are no customer's data; every other text may be."""
+    own = {name: value for name, value in detail.items() if name in {"by", "reasons"}}
+    shown: dict[str, Any] = masked(detail)
+    return shown | own
 
 
 def masked_receipt(receipt: Receipt) -> Receipt:

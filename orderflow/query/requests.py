@@ -20,6 +20,7 @@ from orderflow.messaging import cloudevent as ce
 
 if TYPE_CHECKING:
     from orderflow.adapters.http.api_keys import Principal
+    from orderflow.settings import Permission
 
 log = logging.getLogger(__name__)
 
@@ -80,12 +81,12 @@ def limit_body(max_bytes: int) -> None:
     request.max_content_length = request.max_form_memory_size = max_bytes
 
 
-def check_may_act(*, page: bool) -> None:
-    """Raises ForbiddenError unless the client may act and the request does not come from another site.
+def check_same_site(*, page: bool) -> None:
+    """Raises ForbiddenError where the request comes from another site.
 
-    A browser sends the password of HTTP Basic with every request, so a form on another site could act. Therefore a
-    request of a browser must come from one of our own pages (page: it certainly is a browser's). Programs do not send
-    the headers that name an origin.
+    A browser sends the session's cookie, or the password of HTTP Basic, with every request, so a form on another site
+    could act. Therefore a request of a browser must come from one of our own pages (page: it certainly is a
+    browser's). Programs do not send the headers that name an origin.
     """
     site = request.headers.get("Sec-Fetch-Site")
     origin = request.headers.get("Origin")
@@ -97,20 +98,42 @@ def check_may_act(*, page: bool) -> None:
         same_site = not page
     if not same_site:
         raise ForbiddenError("This request must come from a page of this site", "cross_site")
-    if not g.may_act:
-        raise ForbiddenError("This API key may only read; actions need a key with `act = true`", "read_only")
+
+
+def check_may(permission: Permission, *, page: bool) -> None:
+    """Raises ForbiddenError unless the client has the permission and the request does not come from another site."""
+    check_same_site(page=page or g.principal.person)
+    require(permission)
+
+
+def require(permission: Permission) -> None:
+    """Raises ForbiddenError, which names the missing role, unless the client has the permission."""
+    if not g.principal.may(permission):
+        code = "role_missing" if g.principal.person else "read_only"
+        raise ForbiddenError(refusal(g.principal, permission), code)
+
+
+def refusal(client: Principal, permission: Permission) -> str:
+    """Why the client may not do what needs the permission, empty where it may."""
+    if client.may(permission):
+        return ""
+    if client.person:
+        return f"This needs the role `{permission}`, which {client.name} does not have"
+    return "This API key may only read; actions need a key with `act = true`"
 
 
 def reveals_personal_data(parked_id: str) -> bool:
-    """Whether the client asks for personal data; if so, the log notes the client."""
+    """Whether the client asks for personal data; if so, the log notes the client. Raises ForbiddenError where the
+    client may not see personal data."""
     reveal = request.args.get("reveal") == "1"
     if reveal:
+        require("reveal")
         log_personal_data_shown(parked_id)
     return reveal
 
 
 def log_personal_data_shown(parked_id: str) -> None:
-    log.info("personal data shown", extra={"parked_id": parked_id, "client": g.client})
+    log.info("personal data shown", extra={"parked_id": parked_id, "client": g.principal.name})
 
 
 def parse_body(model: type[M]) -> M:

@@ -27,7 +27,7 @@ def console(
     database_url: str, log: Path, *, root: Path = ROOT, python: str = sys.executable, **environment: str
 ) -> Iterator[str]:
     """Its address, without a slash at the end. root is the checkout whose code it is, python has its packages."""
-    port = free_port()
+    port = int(environment.get("PORT") or free_port())
     defaults = {
         "FUNCTION_SOURCE": "functions/query.py",
         "FUNCTION_TARGET": "query",

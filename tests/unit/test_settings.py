@@ -109,3 +109,60 @@ def test_a_file_that_gives_no_url_is_named_and_not_quoted(
         settings.load(settings.DatabaseSettings)
     assert message in str(caught.value)
     assert "canary" not in str(caught.value)
+
+
+LOGIN = {
+    "KAFKA_BOOTSTRAP": "h:1",
+    "DATABASE_URL": "postgresql://h/d",
+    "PUBLIC_URL": "https://console.example/",
+    "CONSOLE_OIDC_ISSUER": "https://issuer.example",
+    "CONSOLE_OIDC_CLIENT_ID": "console",
+    "CONSOLE_OIDC_CLIENT_SECRET": "canary",
+    "CONSOLE_OIDC_ROLES": '{"operators": ["act"]}',
+    "CONSOLE_SESSION_SECRET": "canary-" * 5,
+}
+
+
+def login_with(monkeypatch: pytest.MonkeyPatch, **values: str) -> settings.LoginSettings | None:
+    for name, value in (LOGIN | values).items():
+        monkeypatch.setenv(name, value)
+    return settings.load(settings.QuerySettings).login()
+
+
+def test_logins_need_all_their_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    login = login_with(monkeypatch)
+    assert login is not None
+    assert (login.public_url, login.secure) == ("https://console.example", True)
+    assert login_with(monkeypatch, **dict.fromkeys((name for name in LOGIN if "CONSOLE" in name), "")) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, "") for name in LOGIN if name.startswith(("CONSOLE", "PUBLIC"))),
+        ("CONSOLE_OIDC_ISSUER", "http://issuer.example"),
+        ("PUBLIC_URL", "http://console.example"),
+        ("CONSOLE_OIDC_ROLES", '{"operators": ["everything"]}'),
+        ("CONSOLE_OIDC_ROLES", "operators"),
+        ("CONSOLE_OIDC_SCOPES", "email"),
+        ("CONSOLE_SESSION_SECRET", "canary"),
+        ("CONSOLE_SESSION_HOURS", "0"),
+    ],
+)
+def test_a_missing_or_unsafe_setting_of_logins_is_named_and_not_quoted(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BadSettingsError) as caught:
+        login_with(monkeypatch, **{name: value})
+    assert name in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
+def test_the_secrets_of_logins_may_come_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "secret"
+    file.write_text("f" * 32 + "\n")
+    for name in ("CONSOLE_OIDC_CLIENT_SECRET", "CONSOLE_SESSION_SECRET"):
+        monkeypatch.setenv(f"{name}_FILE", str(file))
+    login = login_with(monkeypatch, CONSOLE_OIDC_CLIENT_SECRET="", CONSOLE_SESSION_SECRET="")
+    assert login is not None
+    assert login.session_secret.get_secret_value() == "f" * 32

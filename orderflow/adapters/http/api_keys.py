@@ -42,6 +42,8 @@ from orderflow.errors import BadSettingsError, Reason
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from orderflow.settings import Permission
+
 SETTING: Final = "API_KEYS_FILE"
 CHALLENGE: Final = 'Basic realm="Orderflow", charset="UTF-8", Bearer realm="Orderflow"'
 """WWW-Authenticate of a 401 response. Basic makes a browser ask for a name and a key."""
@@ -49,6 +51,12 @@ CHALLENGE: Final = 'Basic realm="Orderflow", charset="UTF-8", Bearer realm="Orde
 _PREFIX: Final = "ofk_"  # lets scanners of repositories and logs recognise a leaked key
 _KEY_BYTES: Final = 32
 _MAX_CREDENTIALS: Final = 1024
+
+
+READING_KEY: Final[frozenset[Permission]] = frozenset({"read", "reveal"})
+"""The permissions of a key. Programs read orders whole, as they did before people could log in."""
+ACTING_KEY: Final[frozenset[Permission]] = frozenset({"read", "act", "reveal", "release"})
+"""The permissions of a key with `act = true`."""
 
 
 class Key(Frozen):
@@ -84,16 +92,20 @@ class KeyFile(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The caller of a request. sources are fnmatch patterns, None allows any source. kinds are kinds of event, None
-    allows any kind. owner is whose orders the caller may send events for, None allows all orders. act: the caller may
-    do what operators do; without it, the caller may only read."""
+    """The caller of a request: a key, or a person who logged in at the console. sources are fnmatch patterns, None
+    allows any source. permissions are those at query. kinds are kinds of event, None allows any kind. owner is whose
+    orders the caller may send events for, None allows all orders."""
 
     name: str
     sources: tuple[str, ...] | None = None
-    act: bool = False
+    permissions: frozenset[Permission] = READING_KEY
+    person: bool = False
     kinds: tuple[str, ...] | None = None
     owner: str | None = None
     quota: Quota | None = None
+
+    def may(self, permission: Permission) -> bool:
+        return permission in self.permissions
 
     def may_send(self, source: str) -> bool:
         """Whether this caller may send events of that CloudEvent source."""
@@ -110,7 +122,7 @@ class Principal:
         return None
 
 
-LOCAL: Final = Principal("local", act=True)
+LOCAL: Final = Principal("local", permissions=ACTING_KEY)
 """Every caller of a local run without keys."""
 
 
@@ -144,6 +156,13 @@ class ApiKeys:
             raise BadSettingsError(f"{SETTING}: {config.api_keys_file}: no key is for {stage}")
         return cls(stage_keys)
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of this stage's keys; without keys, LOCAL's."""
+        return (
+            frozenset(key.name for key in self._keys) if self._keys is not None else frozenset({LOCAL.name})
+        )
+
     def authenticate(self, headers: Mapping[str, str]) -> Principal | None:
         """The owner of the key in the headers; None where the headers have no valid key for this stage.
 
@@ -160,7 +179,14 @@ class ApiKeys:
         # The loop compares every key, also after a match, so that the time of the answer reveals nothing.
         for key in self._keys:
             if hmac.compare_digest(key.sha256, digest) and name in {None, key.name}:
-                principal = Principal(key.name, key.sources, key.act, key.kinds, key.owner, key.quota)
+                principal = Principal(
+                    key.name,
+                    key.sources,
+                    ACTING_KEY if key.act else READING_KEY,
+                    kinds=key.kinds,
+                    owner=key.owner,
+                    quota=key.quota,
+                )
         return principal
 
 
@@ -211,8 +237,8 @@ def new_key(
     act: bool = False,
     quota: Quota | None = None,
 ) -> tuple[str, Key]:
-    """A key and its entry for the key file. Raises pydantic's ValidationError for an invalid name, stage, kind, owner or
-    limit."""
+    """A key and its entry for the key file. Raises pydantic's ValidationError for an invalid name, stage, kind, owner
+    or limit."""
     key = _PREFIX + secrets.token_urlsafe(_KEY_BYTES)
     entry = {
         "name": name,

@@ -49,7 +49,7 @@ def _check() -> None:
     if request.method == "POST":
         editing = request.path.endswith("/edit")
         requests.limit_body(requests.MAX_EDITED_BYTES if editing else requests.MAX_BODY_BYTES)
-        requests.check_may_act(page=False)
+        requests.check_may("act", page=False)
 
 
 class _Actions:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Response, abort, jsonify, request
+from flask import Blueprint, Response, abort, g, jsonify, request
 
 from orderflow.actions import resend
 from orderflow.actions.parked_event import ParkedEvent
@@ -14,13 +14,13 @@ from orderflow.errors import PoisonError
 from orderflow.query import labels, masking, paging
 from orderflow.query.api import metrics
 from orderflow.query.cached_value import CachedValue
-from orderflow.query.requests import reveals_personal_data
+from orderflow.query.requests import require, reveals_personal_data
 from orderflow.query.store import filters
 from orderflow.query.store.filters import OrderFilter, ParkedFilter
 from orderflow.query.timeline import timeline
 
 if TYPE_CHECKING:
-    from orderflow.query.store.read_model import ParkedRecord
+    from orderflow.query.store.read_model import OrderSummary, ParkedRecord
     from orderflow.query.store.reader import Reader
     from orderflow.query.timeline import TimelineEntry
 
@@ -36,7 +36,8 @@ def blueprint(reader: Reader) -> Blueprint:
     @routes.get("/api/orders")
     def orders() -> Response:
         order_filter = filters.read(OrderFilter, request.args)
-        page = paging.page_of(reader.orders(order_filter), order_filter, paging.order_key(order_filter))
+        rows_read = _orders(reader, order_filter)
+        page = paging.page_of(rows_read, order_filter, paging.order_key(order_filter))
         rows = [asdict(row) | {"href": f"/api/orders/{row.order_id}"} for row in page.rows]
         return jsonify({"orders": rows, "older": page.older, "newer": page.newer})
 
@@ -45,6 +46,7 @@ def blueprint(reader: Reader) -> Blueprint:
         record = reader.order(order_id)
         if record is None:
             abort(404)
+        record = masking.order(record, g.principal)
         body = asdict(record)
         body["alerts"] = [asdict(alert) | {"text": labels.alert_text(alert)} for alert in record.alerts]
         body["timeline"] = [_timeline_entry(entry) for entry in timeline(record)]
@@ -95,6 +97,14 @@ def blueprint(reader: Reader) -> Blueprint:
         return Response(text, content_type=metrics.CONTENT_TYPE)
 
     return routes
+
+
+def _orders(reader: Reader, order_filter: OrderFilter) -> list[OrderSummary]:
+    """Raises ForbiddenError for a search by a client who may not see personal data: what a search by name or e-mail
+    address finds tells who the customers are."""
+    if order_filter.q:
+        require("reveal")
+    return masking.orders(reader.orders(order_filter), g.principal)
 
 
 def _editable(event: ParkedRecord) -> Json:

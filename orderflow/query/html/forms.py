@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
-from flask import Blueprint, Response, abort, g, redirect, render_template, request
+from flask import Blueprint, Response, abort, redirect, render_template, request
 
 from orderflow.actions import resend
 from orderflow.actions.service import Selection
@@ -56,9 +56,9 @@ def _check() -> None:
     if request.method == "POST":
         editing = request.path.endswith("/edit")
         requests.limit_body(requests.MAX_EDITED_BYTES if editing else requests.MAX_BODY_BYTES)
-        requests.check_may_act(page=True)
-    elif request.endpoint != "forms.result" and not g.may_act:
-        requests.check_may_act(page=True)
+        requests.check_may("act", page=True)
+    elif request.endpoint != "forms.result":
+        requests.require("act")
 
 
 def _reason(*, required: bool) -> str | None:
@@ -126,6 +126,7 @@ class _Forms:
         )
 
     def edit(self, parked_id: str) -> str | AnyResponse:
+        requests.require("reveal")
         parked = self._actions.parked_event(parked_id)
         document = resend.document(parked)
         if request.method == "GET":

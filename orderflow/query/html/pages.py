@@ -10,7 +10,8 @@ from urllib.parse import quote
 from flask import Blueprint, Response, abort, g, redirect, render_template, request
 
 from orderflow.domain.lifecycle import Payment, Status
-from orderflow.query import labels, masking, paging
+from orderflow.errors import NotFoundError
+from orderflow.query import labels, masking, paging, requests
 from orderflow.query.cached_value import CachedValue
 from orderflow.query.requests import reveals_personal_data
 from orderflow.query.store import filters
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from werkzeug.wrappers import Response as AnyResponse
 
+    from orderflow.adapters.http.api_keys import Principal
     from orderflow.query.server_sent_events import EventStreams
     from orderflow.query.store.read_model import OrderRecord
     from orderflow.query.store.reader import Reader
@@ -66,23 +68,28 @@ class _Pages:
         self._overview = CachedValue(lambda: _overview(reader, releases_waiting), seconds=1)
 
     def home(self) -> str:
-        return render_template("home.html", **self._overview.get())
+        return render_template("home.html", **_overview_for(g.principal, self._overview.get()))
 
     def home_live(self) -> Response:
         parts = {name: self._templates.get_template(f"_{name}.html") for name in ("needs", "rates", "recent")}
 
+        client: Principal = g.principal
+
         def render() -> dict[str, str]:
-            values = self._overview.get()
+            values = _overview_for(client, self._overview.get())
             return {name: part.render(values) for name, part in parts.items()}
 
         return self._streams.response(render)
 
     def orders(self) -> str | AnyResponse:
         order_filter = filters.read(OrderFilter, request.args)
+        client: Principal = g.principal
+        if order_filter.q and not client.may("reveal"):
+            return self._order_of_id(order_filter.q)
         only_search = order_filter.q and not {name for name, value in request.args.items() if value} - {"q"}
         if only_search and self._reader.has_order(order_filter.q):
             return redirect(f"/orders/{quote(order_filter.q, safe='')}", 303)
-        rows = self._reader.orders(order_filter)
+        rows = masking.orders(self._reader.orders(order_filter), client)
         return render_template(
             "orders.html",
             page=paging.page_of(rows, order_filter, paging.order_key(order_filter)),
@@ -94,6 +101,14 @@ class _Pages:
             now=datetime.now(UTC),
         )
 
+    def _order_of_id(self, order_id: str) -> AnyResponse:
+        """A search by name or e-mail address would tell who the customers are."""
+        if self._reader.has_order(order_id):
+            return redirect(f"/orders/{quote(order_id, safe='')}", 303)
+        raise NotFoundError(
+            f"No order has this whole id. {requests.refusal(g.principal, 'reveal')} to search names."
+        )
+
     def order(self, order_id: str) -> str | AnyResponse:
         record = self._reader.order(order_id)
         if record is None:
@@ -101,22 +116,18 @@ class _Pages:
             if self._reader.parked(parked_filter):
                 return redirect(f"/parked?order={quote(order_id, safe='')}", 303)
             abort(404)
-        return render_template("order.html", **_order_values(record, may_act=g.may_act))
+        return render_template("order.html", **_order_values(record, g.principal))
 
     def order_live(self, order_id: str) -> Response:
         part = self._templates.get_template("_order.html")
-        may_act: bool = g.may_act
+        client: Principal = g.principal
         rendered: dict[str, str] = {}
 
         def render() -> dict[str, str]:
             fingerprint = self._reader.order_fingerprint(order_id)
             if rendered.get("fingerprint") != fingerprint:
                 record = self._reader.order(order_id)
-                text = (
-                    part.render(_order_values(record, may_act=may_act))
-                    if record
-                    else "There is no such order."
-                )
+                text = part.render(_order_values(record, client)) if record else "There is no such order."
                 rendered.update(fingerprint=fingerprint, order=text)
             return {"order": rendered["order"]}
 
@@ -178,12 +189,21 @@ def _options(values: Sequence[str]) -> list[tuple[str, str]]:
     return [(str(value), str(value)) for value in values]
 
 
-def _order_values(record: OrderRecord, *, may_act: bool) -> dict[str, Any]:
+def _overview_for(client: Principal, overview: dict[str, Any]) -> dict[str, Any]:
+    """The overview, which all clients share, as this client may see it."""
+    masked = {name: masking.orders(overview[name], client) for name in ("urgent", "rows")}
+    return overview | masked
+
+
+def _order_values(record: OrderRecord, client: Principal) -> dict[str, Any]:
+    shown = masking.order(record, client)
     return {
-        "actions": labels.ORDER_ACTIONS.get(record.summary.status, ()) if may_act else (),
-        "order": record.summary,
-        "record": record,
-        "document": record.document,
-        "timeline": timeline(record),
+        "actions": labels.ORDER_ACTIONS.get(record.summary.status, ()),
+        "client": client,
+        "order": shown.summary,
+        "record": shown,
+        "document": shown.document,
+        "masked": not client.may("reveal"),
+        "timeline": timeline(shown),
         "now": datetime.now(UTC),
     }

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from werkzeug.wrappers import Response as AnyResponse
 
     from knrollout.cluster.view import RolloutSummary, RolloutView
+    from orderflow.adapters.http.api_keys import Principal
     from orderflow.query.cached_value import CachedValue
     from orderflow.query.clients.rollouts import Rollouts
     from orderflow.query.server_sent_events import EventStreams
@@ -45,9 +46,9 @@ def blueprint(
 def _check() -> None:
     if request.method == "POST":
         requests.limit_body(requests.MAX_BODY_BYTES)
-        requests.check_may_act(page=True)
-    elif request.endpoint == "rollouts.ask" and not g.may_act:
-        requests.check_may_act(page=True)
+        requests.check_may("release", page=True)
+    elif request.endpoint == "rollouts.ask":
+        requests.require("release")
 
 
 class _Pages:
@@ -73,14 +74,12 @@ class _Pages:
         return self._streams.response(lambda: {"rollouts": part.render(self._listing_values())})
 
     def rollout(self, name: str) -> str:
-        return render_template("rollout.html", **self._rollout_values(name, may_act=g.may_act))
+        return render_template("rollout.html", **self._rollout_values(name, g.principal))
 
     def rollout_live(self, name: str) -> Response:
-        part, may_act = self._templates.get_template("_rollout.html"), bool(g.may_act)
+        part, client = self._templates.get_template("_rollout.html"), g.principal
         self._rollouts.one(name)
-        return self._streams.response(
-            lambda: {"rollout": part.render(self._rollout_values(name, may_act=may_act))}
-        )
+        return self._streams.response(lambda: {"rollout": part.render(self._rollout_values(name, client))})
 
     def ask(self, name: str, verb: str) -> str | AnyResponse:
         """The question, or with its confirmation the command: exactly what was confirmed, or nothing."""
@@ -105,11 +104,11 @@ class _Pages:
         urgent_first = sorted(self._all.get(), key=lambda rollout: not rollout.needs_attention)
         return {"rollouts": urgent_first, "now": datetime.now(UTC)}
 
-    def _rollout_values(self, name: str, *, may_act: bool) -> dict[str, Any]:
+    def _rollout_values(self, name: str, client: Principal) -> dict[str, Any]:
         rollout: RolloutView = self._rollouts.one(name)
         return {
             "rollout": rollout,
             "impact": release_impact(self._reader, rollout),
-            "may_act": may_act,
+            "client": client,
             "now": datetime.now(UTC),
         }

@@ -29,7 +29,7 @@ def test_a_key_may_act_only_where_its_entry_says_so(tmp_path: Path) -> None:
     path.write_text(api_keys.toml(entry) + "\n" + api_keys.toml(OTHER_ENTRY))
     keys = ApiKeys.from_settings(ApiKeySettings(api_keys_file=path), "query")
     principals = [keys.authenticate({"x-api-key": key}) for key in (operator_key, OTHER_KEY)]
-    assert [principal and principal.act for principal in principals] == [True, False]
+    assert [principal and principal.may("act") for principal in principals] == [True, False]
 
 
 def basic(name: str, key: str) -> dict[str, str]:
