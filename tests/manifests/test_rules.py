@@ -219,6 +219,11 @@ BAD: list[tuple[rules.Rule, Change, str]] = [
         "KafkaSource track: delivery.deadLetterSink: there is no Service park",
     ),
     (
+        rules.stages_give_up_before_the_source,
+        field("KafkaSource", "track", f"{DELIVERY}.timeout", "PT20S"),
+        "KafkaSource track: track takes 20 s for an event, longer than a try",
+    ),
+    (
         rules.sources_give_up_before_the_service,
         field("KafkaSource", "track", f"{DELIVERY}.timeout", "PT30S"),
         "KafkaSource track: it waits 30 s, the Service 30 s",

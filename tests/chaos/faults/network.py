@@ -42,6 +42,9 @@ def idle_connections_are_forgotten(server: str) -> Strike:
     """As packets_vanish, while nothing is under way: nobody notices before the next event needs the connection."""
 
     async def strike(run: Run) -> None:
+        # Two stages that do not scale to zero meanwhile.
+        for stage in ("track", "notify"):
+            await run.shop.apply(stage, processes=1)
         await run.mid_load()
         await run.settle()
         run.load.paused = True
@@ -51,6 +54,8 @@ def idle_connections_are_forgotten(server: str) -> Strike:
                 _swallow(run.shop, server, stack)
             run.load.paused = False
             await run.load.until_sent(_AFTER)
+        for stage in ("track", "notify"):
+            await run.shop.apply(stage)
 
     return strike
 
