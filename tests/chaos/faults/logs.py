@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 from confluent_kafka import Producer
 
 from orderflow.adapters.kafka.producer import producer_config
@@ -131,7 +132,7 @@ async def log_is_cut(run: Run) -> None:
     await run.mid_load()
     await run.audit_until_complete()
     since = now()
-    audited = await asyncio.to_thread(groups.committed_by, "validate")
+    audited = await asyncio.to_thread(_seen_by_the_audit, shop.database, topics.INBOX)
     partition = max(audited, key=lambda each: audited[each])
     await load.until_sent(_BACKLOG)
     await shop.delivery.stop_all()
@@ -153,6 +154,13 @@ async def log_is_cut(run: Run) -> None:
         while await asyncio.to_thread(groups.end_of, "validate", partition) <= confirmed:
             await load.until_sent(5)
         await shop.delivery.start()
+
+
+def _seen_by_the_audit(database: str, topic: str) -> dict[int, int]:
+    """The end of each partition's log when the audit last ran."""
+    with psycopg.connect(database) as connection:
+        rows = connection.execute("SELECT partition, log_end FROM audit_logs WHERE topic = %s", [topic])
+        return dict(rows.fetchall())
 
 
 def cut(log: Path, first: int) -> None:
