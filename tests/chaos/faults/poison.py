@@ -253,7 +253,11 @@ def _put(
     return places[0]
 
 
-_PACKED = {"compression.type": "zstd", "message.max.bytes": 400_000_000}
+_PACKED = {
+    "compression.type": "zstd",
+    "message.max.bytes": 400_000_000,
+    "queue.buffering.max.kbytes": 1_000_000,
+}
 
 
 def _producer(bootstrap: str, **more: object) -> Producer:
