@@ -180,7 +180,11 @@ ATTACKS = [
 ]
 
 
-@pytest.mark.parametrize(("key", "kind", "source", "prefix", "text"), ATTACKS)
+@pytest.mark.parametrize(
+    ("key", "kind", "source", "prefix", "text"),
+    # The prefixes are drawn anew in each process, and node ids may not be.
+    [pytest.param(*attack, id=f"{attack[0]} {attack[1]}: {attack[4]}") for attack in ATTACKS],
+)
 def test_at_intake_a_key_that_acts_for_another_is_refused_naming_kind_and_owner(
     shop: Flow, key_of: dict[str, str], key: str, kind: str, source: str, prefix: str, text: str
 ) -> None:
