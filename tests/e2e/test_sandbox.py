@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -159,7 +160,7 @@ def test_poison_is_parked_and_the_orders_behind_it_in_the_partition_go_on(up: Up
 def test_a_payment_before_its_order_waits_across_a_restart(tmp_path: Path) -> None:
     state = tmp_path / "state"
     with Up(state) as first:
-        _publish(first, [paid("patient")])
+        _publish(first, [replace(paid("patient"), source="/payments/acme")])
         assert until(lambda: first.order("patient"))["status"] == "awaited"
         assert first.stop(signal.SIGTERM) == 0
     assert left_behind(state) == []

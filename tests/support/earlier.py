@@ -51,11 +51,13 @@ def unpacked(folder: Path) -> Release:
     uv = str(Path(sys.executable).with_name("uv"))
     packages = folder / "packages"
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(packages)], check=True)
-    subprocess.run(
-        [uv, "pip", "install", "--quiet", "--require-hashes", "--requirement", str(root / REQUIREMENTS)],
-        env=dict(os.environ) | {"VIRTUAL_ENV": str(packages)},
-        check=True,
-    )
+    # The release itself is a package too: its code asks for its version.
+    for what in (["--require-hashes", "--requirement", str(root / REQUIREMENTS)], ["--no-deps", str(root)]):
+        subprocess.run(
+            [uv, "pip", "install", "--quiet", *what],
+            env=dict(os.environ) | {"VIRTUAL_ENV": str(packages)},
+            check=True,
+        )
     return Release(revision, root, str(packages / "bin/python"))
 
 

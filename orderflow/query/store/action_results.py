@@ -24,8 +24,12 @@ SELECTIONS: Final[dict[str, LiteralString]] = {
     "order": "order_id = %(order)s AND state = 'open'",
     "code": "stage = %(stage)s AND code = %(code)s AND state = 'open'",
 }
-RESULTS: Final = """
-SELECT a.id, a.request, a.kind, a.order_id, a.parked_id, a.by, a.reason, a.detail, a.outcome, a.refusal,
+DETAIL: Final = """
+CASE WHEN a.parked_id = '' THEN a.detail ELSE (a.detail::jsonb - 'source' - 'event_id')::json END AS detail
+"""
+"""The detail of an action a, without the source and id of a parked event: its sender chose them."""
+RESULTS: Final = f"""
+SELECT a.id, a.request, a.kind, a.order_id, a.parked_id, a.by, a.reason, {DETAIL}, a.outcome, a.refusal,
        a.occurred_at, a.recorded_at, p.stage AS parked_stage, p.state AS parked_state,
        l.outcome AS event_outcome, l.reason AS event_reason
 FROM operator_actions a
@@ -38,8 +42,8 @@ LEFT JOIN LATERAL (
                           p.event_id)
       AND (a.kind NOT IN ('replayed', 'edited') OR l.outcome = 'applied' OR l.recorded_at >= a.occurred_at)
 ) l ON a.kind NOT IN ('discarded', 'extended')
-WHERE {condition} ORDER BY a.recorded_at, a.id LIMIT 1000
-"""
+WHERE {{condition}} ORDER BY a.recorded_at, a.id LIMIT 1000
+"""  # noqa: S608 - both parts are constants
 """Each action with the ledger's outcome of the event that the action sent, if it sent one."""
 CONDITIONS: Final[dict[str, LiteralString]] = {
     "request": "a.request = %(value)s",

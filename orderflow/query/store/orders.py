@@ -8,6 +8,7 @@ from psycopg.rows import dict_row, scalar_row
 from psycopg.sql import SQL
 
 from orderflow.query.store import parked
+from orderflow.query.store.action_results import DETAIL
 from orderflow.query.store.read_model import (
     ActionDone,
     LedgerEntry,
@@ -53,10 +54,10 @@ NOTIFICATIONS: Final = """
 SELECT event_id, channel, recipient, kind, state, attempts, error, revision, created_at, finished_at
 FROM notifications WHERE order_id = %(order_id)s ORDER BY created_at DESC, channel, recipient LIMIT %(limit)s
 """
-ACTIONS: Final = """
-SELECT id, request, kind, order_id, parked_id, by, reason, detail, outcome, refusal, occurred_at, recorded_at
-FROM operator_actions WHERE order_id = %(order_id)s ORDER BY recorded_at DESC, id LIMIT %(limit)s
-"""
+ACTIONS: Final = f"""
+SELECT id, request, kind, order_id, parked_id, by, reason, {DETAIL}, outcome, refusal, occurred_at, recorded_at
+FROM operator_actions a WHERE order_id = %(order_id)s ORDER BY recorded_at DESC, id LIMIT %(limit)s
+"""  # noqa: S608 - both parts are constants
 FINGERPRINT: Final = """
 SELECT concat_ws(' ',
     (SELECT o.lock FROM orders o WHERE o.order_id = %(order_id)s),
