@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -13,7 +12,7 @@ from psycopg.rows import dict_row
 from pydantic_core import to_json
 
 from orderflow.actions import known_replay
-from orderflow.adapters.postgres.connection import ABORT_SECONDS, abort, limits, parameters
+from orderflow.adapters.postgres.connection import ABORT_SECONDS, bounded, limits, parameters
 from orderflow.audit import kafka_record
 from orderflow.audit.gap_process import Gap
 from orderflow.audit.kafka_record import identity
@@ -193,13 +192,9 @@ class AuditStore:
             raise TransientError(f"the database is not available: {type(error).__name__}") from error
 
     async def _rows(self, statement: str, values: Mapping[str, object] | None = None) -> list[Row]:
-        limit = _STATEMENT_SECONDS + ABORT_SECONDS
-        bound = asyncio.get_running_loop().call_later(limit, abort, self._connection)
-        try:
+        with bounded(self._connection, _STATEMENT_SECONDS + ABORT_SECONDS):
             cursor = await self._connection.execute(statement.encode(), values)
             return await cursor.fetchall() if cursor.description else []
-        finally:
-            bound.cancel()
 
     async def ledger(self, identities: Sequence[Identity]) -> list[LedgerEntry | None]:
         """The ledger's entry of each originating event, in the order of the identities."""

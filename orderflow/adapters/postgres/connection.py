@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import socket
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from psycopg.conninfo import conninfo_to_dict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from typing import LiteralString
 
     import psycopg
@@ -78,6 +80,20 @@ def limits(
 
 def _given(settings: DatabaseSettings) -> dict[str, Any]:
     return conninfo_to_dict(settings.database_url.get_secret_value())
+
+
+@contextmanager
+def bounded(
+    connection: psycopg.AsyncConnection[Any],
+    seconds: float,
+    end: Callable[[psycopg.AsyncConnection[Any]], None] | None = None,
+) -> Iterator[None]:
+    """Calls end, or else abort(), where the block takes longer than so many seconds."""
+    timer = asyncio.get_running_loop().call_later(seconds, end or abort, connection)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def abort(connection: psycopg.AsyncConnection[Any] | psycopg.Connection[Any]) -> None:

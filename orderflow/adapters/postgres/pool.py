@@ -13,7 +13,7 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from orderflow.adapters.postgres.connection import ABORT_SECONDS, abort, limits, parameters
+from orderflow.adapters.postgres.connection import ABORT_SECONDS, abort, bounded, limits, parameters
 from orderflow.errors import ConflictError, OrderflowError, PoisonError, Reason, TransientError
 
 if TYPE_CHECKING:
@@ -53,11 +53,10 @@ class Database:
         seconds = self._settings.database_statement_seconds + ABORT_SECONDS
         try:
             async with pool.connection() as connection:
-                bound = asyncio.get_running_loop().call_later(seconds, self._abort, connection)
                 try:
-                    yield connection
+                    with bounded(connection, seconds, self._abort):
+                        yield connection
                 finally:
-                    bound.cancel()
                     self._used_at[connection] = time.monotonic()
         except (PoolTimeout, psycopg.Error) as error:
             if (translation := translated(error)) is None:
@@ -101,11 +100,8 @@ class Database:
         used_at = self._used_at.get(connection, -math.inf)
         if used_at > max(self._failed_at, time.monotonic() - self._check_seconds):
             return
-        bound = asyncio.get_running_loop().call_later(ABORT_SECONDS, abort, connection)
-        try:
+        with bounded(connection, ABORT_SECONDS):
             await AsyncConnectionPool.check_connection(connection)
-        finally:
-            bound.cancel()
 
     def _abort(self, connection: Connection) -> None:
         """What happened to one connection may have happened to all: from now on each is checked at its next use."""
