@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +10,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect
 from support.browsing import NARROW
 from support.events import event, order, paid, placed
-from support.flow import Flow, flow
-
-from orderflow_sandbox.servers.kafka import EmbeddedKafka
-from orderflow_sandbox.servers.postgres import EmbeddedPostgres, create_database, drop_database
+from support.flow import Flow, own_flow
 
 WIDE = ViewportSize(width=1280, height=800)
 OUTCOME_MS = 20_000
@@ -24,19 +20,7 @@ _RESULT = re.compile("/actions/")
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
-    folder = tmp_path_factory.mktemp("actions")
-    kafka, database = os.environ.get("KAFKA_BOOTSTRAP"), os.environ.get("DATABASE_URL")
-    if kafka and database:
-        name = f"test_{uuid.uuid4().hex}"
-        with flow(kafka, create_database(database, name), folder) as opened:
-            yield opened
-        drop_database(database, name)
-        return
-    with (
-        EmbeddedKafka(tmp_path_factory.mktemp("kafka")) as broker,
-        EmbeddedPostgres(tmp_path_factory.mktemp("postgres")) as postgres,
-        flow(broker.bootstrap, postgres.url, folder) as opened,
-    ):
+    with own_flow(tmp_path_factory.mktemp("actions")) as opened:
         yield opened
 
 

@@ -1,7 +1,6 @@
 """Logins at the console in a real browser, with the stages that execute the actions."""
 
 import os
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,12 +9,10 @@ from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, exp
 from support.browsing import NARROW
 from support.console import console
 from support.events import paid, placed
-from support.flow import Flow, flow
+from support.flow import Flow, own_flow
 from support.login_issuer import Issuer, issuer
 
 from orderflow_sandbox.address import free_port
-from orderflow_sandbox.servers.kafka import EmbeddedKafka
-from orderflow_sandbox.servers.postgres import EmbeddedPostgres, create_database, drop_database
 
 WIDE = ViewportSize(width=1280, height=800)
 OUTCOME_MS = 20_000
@@ -24,19 +21,7 @@ ROLES = {"support": ["read"], "operators": ["act"], "privacy": ["reveal"]}
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
-    folder = tmp_path_factory.mktemp("login")
-    kafka, database = os.environ.get("KAFKA_BOOTSTRAP"), os.environ.get("DATABASE_URL")
-    if kafka and database:
-        name = f"test_{uuid.uuid4().hex}"
-        with flow(kafka, create_database(database, name), folder) as opened:
-            yield opened
-        drop_database(database, name)
-        return
-    with (
-        EmbeddedKafka(tmp_path_factory.mktemp("kafka")) as broker,
-        EmbeddedPostgres(tmp_path_factory.mktemp("postgres")) as postgres,
-        flow(broker.bootstrap, postgres.url, folder) as opened,
-    ):
+    with own_flow(tmp_path_factory.mktemp("login")) as opened:
         yield opened
 
 
@@ -55,9 +40,8 @@ def address(shop: Flow, known: Issuer, tmp_path_factory: pytest.TempPathFactory)
     """A console that people log in at, beside the flow's own."""
     port = free_port()
     settings = known.environment(f"http://127.0.0.1:{port}", **ROLES) | {"PORT": str(port)}
-    bootstrap = shop.stages["track"]._environment["KAFKA_BOOTSTRAP"]
     log = tmp_path_factory.mktemp("console") / "log"
-    with console(shop.database, log, KAFKA_BOOTSTRAP=bootstrap, **settings):
+    with console(shop.database, log, KAFKA_BOOTSTRAP=shop.bootstrap, **settings):
         yield f"http://127.0.0.1:{port}"
 
 

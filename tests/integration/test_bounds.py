@@ -9,7 +9,6 @@ import os
 import random
 import signal
 import string
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -21,20 +20,19 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 from pydantic import SecretStr
+from support.databases import postgres_over_tcp
 from support.events import event, paid, placed
 from support.freezing import frozen
 from support.stage import Stage
 from support.wire import Wire
 
 from orderflow.adapters.postgres.pool import Database
-from orderflow.adapters.postgres.schema import migrate
 from orderflow.domain.rules import Rules
 from orderflow.errors import PoisonError, TransientError
 from orderflow.messaging import parked_event
 from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.settings import DatabaseSettings
 from orderflow.validate.handler import validate
-from orderflow_sandbox.address import free_port
 from orderflow_sandbox.sandbox import create_order_topics
 from orderflow_sandbox.servers.postgres import EmbeddedPostgres
 
@@ -43,12 +41,7 @@ SHORT = {"DATABASE_STATEMENT_SECONDS": "1", "DATABASE_WAIT_SECONDS": "2", "EVENT
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[EmbeddedPostgres]:
-    settings = {"listen_addresses": "127.0.0.1", "port": str(free_port())}
-    with (
-        tempfile.TemporaryDirectory(prefix="orderflow-") as folder,
-        EmbeddedPostgres(Path(folder), settings=settings) as server,
-    ):
-        migrate(server.url)
+    with postgres_over_tcp() as server:
         yield server
 
 

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,13 +13,12 @@ from flask import Flask
 from flask.sessions import SecureCookieSessionInterface
 from joserfc.jwk import RSAKey
 from support.console import NO_KAFKA
-from support.history import everything
+from support.databases import database_with_everything
 from support.login_issuer import Issuer, Visitor, issuer
 from support.stage import ROOT
 from werkzeug.test import Client
 
 from orderflow.adapters.http import api_keys
-from orderflow_sandbox.servers.postgres import create_database, drop_database
 
 HERE = "http://localhost"
 PEOPLE: dict[str, dict[str, Any]] = {
@@ -37,11 +35,8 @@ SAME_SITE = {"Sec-Fetch-Site": "same-origin"}
 
 @pytest.fixture(scope="module")
 def shop(database_url: str) -> Iterator[str]:
-    name = f"test_{uuid.uuid4().hex}"
-    url = create_database(database_url, name)
-    everything(url)
-    yield url
-    drop_database(database_url, name)
+    with database_with_everything(database_url) as url:
+        yield url
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from support.databases import postgres_over_tcp
 from support.events import event, paid, placed
 from support.programs import program
 from support.stage import ROOT, Stage
 from support.waiting import until
 
-from orderflow.adapters.postgres.schema import migrate
 from orderflow.domain.rules import Rules
 from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.validate.handler import validate
@@ -42,12 +42,7 @@ default_pool_size = {size}
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[EmbeddedPostgres]:
-    settings = {"listen_addresses": "127.0.0.1", "port": str(free_port())}
-    with (
-        tempfile.TemporaryDirectory(prefix="orderflow-") as folder,
-        EmbeddedPostgres(Path(folder), settings=settings) as server,
-    ):
-        migrate(server.url)
+    with postgres_over_tcp() as server:
         yield server
 
 

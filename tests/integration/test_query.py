@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 from support.console import NO_KAFKA, console
+from support.databases import database_with_everything
 from support.events import event, order, paid, placed
 from support.history import HOSTILE_NAME, everything, happen, park
 from support.stage import ROOT
@@ -26,17 +27,13 @@ from orderflow.errors import Reason, TransientError
 from orderflow.query.store.filters import OrderFilter
 from orderflow.query.store.reader import Reader
 from orderflow.settings import QuerySettings
-from orderflow_sandbox.servers.postgres import create_database, drop_database
 
 
 @pytest.fixture(scope="module")
 def shop(database_url: str) -> Iterator[str]:
     """A database for tests that only read."""
-    name = f"test_{uuid.uuid4().hex}"
-    url = create_database(database_url, name)
-    everything(url)
-    yield url
-    drop_database(database_url, name)
+    with database_with_everything(database_url) as url:
+        yield url
 
 
 @pytest.fixture

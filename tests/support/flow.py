@@ -1,6 +1,7 @@
 """The stages from the inbox to the shelf and query, each a real process; the test's own hand is the delivery."""
 
 import contextlib
+import os
 import threading
 import time
 import uuid
@@ -19,6 +20,8 @@ from orderflow.adapters.postgres.schema import migrate
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import CloudEvent
 from orderflow_sandbox.sandbox import create_order_topics
+from orderflow_sandbox.servers.kafka import EmbeddedKafka
+from orderflow_sandbox.servers.postgres import EmbeddedPostgres, create_database, drop_database
 from support.console import NO_KEEPALIVE, console
 from support.stage import Stage
 from support.topics import Tap
@@ -167,3 +170,22 @@ def flow(
         tap = Tap(bootstrap, *STAGE_OF)
         stack.callback(tap.close)
         yield Flow(stages, tap, query, database, folder, bootstrap=bootstrap)
+
+
+@contextlib.contextmanager
+def own_flow(folder: Path) -> Iterator[Flow]:
+    """A flow on the servers that KAFKA_BOOTSTRAP and DATABASE_URL name, in a database of its own; on embedded servers
+    where they name none."""
+    kafka, database = os.environ.get("KAFKA_BOOTSTRAP"), os.environ.get("DATABASE_URL")
+    if kafka and database:
+        name = f"test_{uuid.uuid4().hex}"
+        with flow(kafka, create_database(database, name), folder) as opened:
+            yield opened
+        drop_database(database, name)
+        return
+    with (
+        EmbeddedKafka(folder / "kafka") as broker,
+        EmbeddedPostgres(folder / "postgres") as postgres,
+        flow(broker.bootstrap, postgres.url, folder) as opened,
+    ):
+        yield opened
