@@ -1,4 +1,4 @@
-"""The releases of the trials: a good one and five bad ones."""
+"""The releases of the trials: good ones, and bad ones of every stage."""
 
 import copy
 from dataclasses import dataclass
@@ -12,11 +12,14 @@ CONFIG_MAP: Final = "faulty"
 
 @dataclass(frozen=True)
 class Release:
-    """fault is a name of FAULT in tests/cluster/canary/faulty. The fault wraps the service's own code."""
+    """fault is a name of FAULT in tests/cluster/canary/faulty. The fault wraps the service's own code. burst is a
+    number of orders that are sent at once when the revision has all traffic.
+    """
 
     name: str
     service: str
     fault: str
+    burst: int = 0
 
     def template(self, template: dict[str, Any], report_url: str, mark: str) -> dict[str, Any]:
         """The Service's template with this release in it. mark makes every template a new revision.
@@ -47,12 +50,30 @@ class Release:
 
 
 GOOD: Final = Release("good", "validate", "none")
+GOOD_TRACK: Final = Release("good, right after a bad one", "track", "none")
 BAD: Final = (
-    Release("answers 5xx", "validate", "errors"),
-    Release("slow (6 s an event)", "validate", "slow"),
-    Release("rejects 10 % wrongly", "validate", "rejecting"),
-    Release("crashes at start", "validate", "crashing"),
-    Release("silently does not notify", "notify", "silent"),
+    Release("validate answers 5xx", "validate", "errors"),
+    Release("validate is slow (6 s an event)", "validate", "slow"),
+    Release("validate rejects 10 % wrongly", "validate", "rejecting"),
+    Release("validate crashes at start", "validate", "crashing"),
+    Release("validate accepts everything", "validate", "accepting"),
+    Release("validate adds a field that track parks", "validate", "extra_field"),
+    Release("validate changes names in 30 % of orders", "validate", "renaming"),
+    Release("validate leaks memory until it is killed", "validate", "leaking"),
+    Release("track takes 1.6 % of events without effect", "track", "losing"),
+    Release("track writes the total as text", "track", "text_total"),
+    Release("track announces wrong totals for 2 % of orders", "track", "wrong_total"),
+    Release("track does not announce 10 % of changes", "track", "unannounced"),
+    Release("track counts a cent too much as captured", "track", "captured"),
+    Release("track answers 503 above 2 in flight", "track", "overloaded", burst=400),
+    Release("notify takes events and does nothing", "notify", "silent"),
+    Release("notify sends everything twice", "notify", "twice"),
+    Release("notify records what it does not send", "notify", "pretending"),
+    Release("intake forgets 20 % of what it accepts", "intake", "forgetting"),
+    Release("intake refuses 15 % of the requests", "intake", "refusing"),
+    Release("intake changes the total of 30 % of orders", "intake", "dearer"),
+    Release("shelve forgets 30 % of parked events", "shelve", "forgetting"),
+    Release("query answers 10 % with 500", "query", "errors"),
 )
 
 

@@ -13,19 +13,19 @@ from tests.cluster.kube import Kube, as_list, run
 from tests.cluster.stack import Stack
 
 ARGO: Final = ROOT / "argo"
-STAGES: Final = ("validate", "notify")
+STAGES: Final = ("intake", "validate", "track", "notify", "shelve", "query")
 _KEY: Final = "orderflow-analysis"
 _SHORT: Final = {
     "interval": "5s",
     "window": "30s",
     "least-requests": "20",
     "most-seconds": "4",
-    "seconds": "30",
-    "minutes": "2",
 }
 """Arguments of the analysis templates: seconds where a shop uses minutes."""
 _FIRST_WEIGHT: Final = 25
 """High, so that a few orders a second give a verdict in minutes and not in hours."""
+_PAUSE: Final = "75s"
+"""Longer than the audit's schedule and its grace."""
 
 _WATCH_NAMESPACE_PATCH: Final = """\
 - op: add
@@ -162,18 +162,23 @@ def shortened(document: dict[str, Any], namespace: str, prometheus: str) -> dict
     """A rollout of argo/rollouts with short times, the weight of a test, and the addresses of this namespace."""
     canary = document["spec"]["strategy"]["canary"]
     document["spec"]["progressDeadlineSeconds"] = 60
-    canary["steps"][0]["setWeight"] = _FIRST_WEIGHT
-    for arg in canary["steps"][1]["analysis"]["args"]:
-        if arg["name"] == "weight":
-            arg["value"] = str(_FIRST_WEIGHT)
-    addresses = {"prometheus": prometheus, "query": f"http://query.{namespace}.svc.cluster.local"}
-    for analysis in [canary["analysis"], *(s["analysis"] for s in canary["steps"] if "analysis" in s)]:
+    canary["steps"][0]["setWeight"] = max(_FIRST_WEIGHT, canary["steps"][0]["setWeight"])
+    for step in canary["steps"]:
+        if "pause" in step:
+            step["pause"] = {"duration": _PAUSE}
+    overrides = _SHORT | {"prometheus": prometheus, "domain": f"{namespace}.svc.cluster.local"}
+    # The file's anchor makes the gates one object.
+    for analysis in {id(each): each for each in _analyses(canary)}.values():
         template_names = [ref["templateName"] for ref in analysis["templates"]]
         parameters = {arg["name"] for name in template_names for arg in _template(name)["spec"]["args"]}
-        overrides = {name: value for name, value in (_SHORT | addresses).items() if name in parameters}
-        unchanged = [arg for arg in analysis["args"] if arg["name"] not in overrides]
-        analysis["args"] = [*unchanged, *({"name": n, "value": v} for n, v in overrides.items())]
+        changed = {name: value for name, value in overrides.items() if name in parameters}
+        unchanged = [arg for arg in analysis["args"] if arg["name"] not in changed]
+        analysis["args"] = [*unchanged, *({"name": n, "value": v} for n, v in changed.items())]
     return document
+
+
+def _analyses(canary: dict[str, Any]) -> list[dict[str, Any]]:
+    return [canary["analysis"], *(step["analysis"] for step in canary["steps"] if "analysis" in step)]
 
 
 def _template(name: str) -> dict[str, Any]:

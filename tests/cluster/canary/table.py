@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Final
 
-from tests.cluster.canary.releases import GOOD
+from tests.cluster.canary.releases import GOOD, GOOD_TRACK
 from tests.cluster.canary.trials import Outcome
 
+_GOOD: Final = frozenset({GOOD.name, GOOD_TRACK.name})
 _HEAD: Final = (
     "| release | led by | ended | first bad order to weight 0 | orders that met it (deliveries) | orders | lost "
     "| ended wrongly | why |\n"
@@ -33,7 +34,7 @@ def faults(outcomes: Sequence[Outcome]) -> list[str]:
     for outcome in outcomes:
         if outcome.method == "rollout-duration":
             continue
-        expected_phase = "Healthy" if outcome.release == GOOD.name else "Degraded"
+        expected_phase = "Healthy" if outcome.release in _GOOD else "Degraded"
         if outcome.phase != expected_phase:
             sentences.append(f"{outcome.release}: {outcome.phase}, not {expected_phase}: {outcome.reason}")
         if outcome.lost:

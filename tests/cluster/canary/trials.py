@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -24,7 +25,7 @@ from tests.cluster.canary.deliveries import DeliveryReports, RevisionDeliveries
 from tests.cluster.canary.releases import Release
 from tests.cluster.canary.rollouts import Controller, Rollouts
 from tests.cluster.kube import ClusterError
-from tests.cluster.orders import endless, patient_sender
+from tests.cluster.orders import endless, patient_sender, storefront
 from tests.cluster.stack import Stack
 
 AUDIT_EVERY_SECONDS: Final = 15.0
@@ -34,6 +35,8 @@ _SETTLE_SECONDS: Final = 300.0
 _AFTER_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.5
 _BEHIND = 3
+_ALL: Final = 100
+_READS_A_SECOND: Final = 10
 
 
 @dataclass(frozen=True)
@@ -79,14 +82,39 @@ class Trials:
 
     async def bad(self, release: Release) -> Outcome:
         """Tries a release that the controller must roll back."""
-        async with self._orders() as shop:
+        async with self._orders() as shop, asyncio.TaskGroup() as beside:
             revision = await self._released(release)
+            burst = beside.create_task(self._burst(release, revision, shop))
+            readers = beside.create_task(self._read(release))
             zero = await self._until(
                 lambda: self._zero_at(release.service, revision), _ROLLBACK_SECONDS, "a rollback"
             )
+            burst.cancel()
+            readers.cancel()
             status = await asyncio.to_thread(self._rollouts.status, release.service)
             await asyncio.sleep(_AFTER_SECONDS)
         return await self._outcome(release, "KnativeRollout", revision, shop, zero, status)
+
+    async def _burst(self, release: Release, revision: str, shop: Sender) -> None:
+        """Sends the release's burst once its revision has all traffic."""
+        while release.burst:
+            shares = await asyncio.to_thread(self._rollouts.shares, release.service)
+            if shares.get(revision) == _ALL:
+                scenarios = storefront(release.burst, next(self._numbers))
+                await shop.send_scenarios(scenarios, at_once=256)
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _read(self, release: Release) -> None:
+        """Asks query as people do, where query is what is released."""
+        stack = self._stack
+        key = {"Authorization": f"Bearer {stack.key}"}
+        async with httpx.AsyncClient(proxy=stack.proxy, headers=key, timeout=30) as http:
+            address = stack.url("query") + "/api/orders?limit=5"
+            while release.service == "query":
+                with contextlib.suppress(httpx.HTTPError):
+                    await http.get(address)
+                await asyncio.sleep(1 / _READS_A_SECOND)
 
     async def good(self, release: Release, *, kill: bool = False) -> Outcome:
         """Tries a release that must become stable step by step. kill ends the leading controller at every step.

@@ -1,4 +1,4 @@
-"""Reports each event that a revision receives to the test, as one datagram. A delivery that the stage never answers
+"""Reports each request that a revision receives to the test, as one datagram. A delivery that the stage never answers
 leaves no other trace."""
 
 import os
@@ -12,5 +12,9 @@ _SOCKET = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
 
 def report_delivery(request: Request) -> None:
-    report = f"{os.environ['K_REVISION']} {request.headers.get('ce-subject', '')}"
+    report_order(request.headers.get("ce-subject", ""))
+
+
+def report_order(order: str) -> None:
+    report = f"{os.environ['K_REVISION']} {order}"
     _SOCKET.sendto(report.encode(), (_REPORT_URL.hostname, _REPORT_URL.port))

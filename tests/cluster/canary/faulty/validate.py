@@ -1,53 +1,79 @@
-"""The real validate with one fault, which FAULT names: errors, slow, rejecting, crashing, or none."""
+"""The real validate with one fault, which FAULT names; `none` is a good release."""
 
 import asyncio
-import hashlib
 import os
 import sys
+from typing import Any
 
+sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120 - the modules are in the same mounted folder
 import functions_framework.aio as functions_framework
+from delivery_report import report_delivery
+from faults import FAULT, by_chance, change_data, change_published, is_one_of
 from starlette.requests import Request
 from starlette.responses import Response
 
 from functions.validate import endpoint
-from orderflow import settings
+from orderflow.domain.events import OrderAccepted, OrderRejected
+from orderflow.domain.orders import Order
 from orderflow.domain.rules import Rules
+from orderflow.errors import Reason
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import CloudEvent
-from orderflow.validate import handler
 
-sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120 - the module is in the same mounted folder
-from delivery_report import report_delivery
-
-FAULT = os.environ["FAULT"]
 SLOW_SECONDS = 6.0
+LEAK_BYTES = 4_000_000
+leaked: list[bytes] = []
 if FAULT == "crashing":
     raise SystemExit("this release does not start")
 
-stage = endpoint
-while hasattr(stage, "_endpoint"):
-    stage = stage._endpoint
-config = settings.load(settings.ValidateSettings)
-rules = settings.read_toml(Rules, config.rules_file, "RULES_FILE")
-too_narrow_rules = Rules.model_validate({"currencies": ["JPY"]})
+judge = Rules.judge
 
 
-async def reject_one_in_ten(event: CloudEvent) -> None:
-    """Applies rules that accept none of the shop's currencies to one order in ten."""
-    is_rejected = hashlib.sha256(event.subject.encode()).digest()[0] % 10 == 0
-    verdict = handler.validate(event, too_narrow_rules if is_rejected else rules, config.k_revision)
-    await stage._publisher.publish(topics.EVENTS, [verdict])
+def accept(self: Rules, order: Order) -> object:
+    return OrderAccepted.model_construct(order=order)
 
 
-if FAULT == "rejecting":
-    stage._handle = reject_one_in_ten
+def reject_one_in_ten(self: Rules, order: Order) -> object:
+    if is_one_of(order.customer.email, 0.1):
+        reason = Reason("currency_not_sold", "currency", "the shop does not sell in this currency")
+        return OrderRejected.model_construct(order=order, reasons=(reason,))
+    return judge(self, order)
+
+
+def with_a_field(event: CloudEvent) -> CloudEvent:
+    def change(data: dict[str, Any]) -> None:
+        if "order" in data:
+            data["order"]["loyalty"] = {"points": 7}
+
+    return change_data(event, change)
+
+
+def with_another_name(event: CloudEvent) -> CloudEvent:
+    def change(data: dict[str, Any]) -> None:
+        if "order" in data and by_chance(0.3):
+            data["order"]["customer"]["name"] = data["order"]["customer"]["name"].upper()
+
+    return change_data(event, change)
+
+
+if FAULT == "accepting":
+    Rules.judge = accept
+elif FAULT == "rejecting":
+    Rules.judge = reject_one_in_ten
+elif FAULT == "extra_field":
+    change_published(topics.EVENTS, with_a_field)
+elif FAULT == "renaming":
+    change_published(topics.EVENTS, with_another_name)
 
 
 @functions_framework.http
 async def validate(request: Request) -> Response:
-    report_delivery(request)
-    if FAULT == "errors":
-        return Response("", 500)
-    if FAULT == "slow":
-        await asyncio.sleep(SLOW_SECONDS)
+    if request.method == "POST" and request.url.path == "/":
+        report_delivery(request)
+        if FAULT == "errors":
+            return Response("", 500)
+        if FAULT == "slow":
+            await asyncio.sleep(SLOW_SECONDS)
+        if FAULT == "leaking":
+            leaked.append(os.urandom(LEAK_BYTES))
     return await endpoint.handle(request)
