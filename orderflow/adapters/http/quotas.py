@@ -1,11 +1,13 @@
 """Quotas of API keys at intake: token buckets in this process, so that each pod counts for itself.
 
-A request is refused before its body is read. The header fields RateLimit and RateLimit-Policy are those of
+A request is refused before its body is read, and after a pause: a client that sends the next request as soon as the
+last one is refused would take the CPU from all others. The header fields RateLimit and RateLimit-Policy are those of
 draft-ietf-httpapi-ratelimit-headers-10.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from dataclasses import dataclass, field
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 REQUESTS: Final = "requests"
 BYTES: Final = "bytes"
 IN_FLIGHT: Final = "in-flight"
+REFUSAL_SECONDS: Final = 0.1
+"""The pause before a refusal. A connection gets at most one refusal in that time. It is short, because a refusal that
+pauses holds one of the pod's places for requests."""
 _TEXTS: Final = {
     REQUESTS: "this API key has sent too many requests; send the same again later",
     BYTES: "this API key has sent too many bytes; send the same again later",
@@ -120,10 +125,16 @@ class Quotas:
     Keys of one name and one quota share it, so that a second key of a client, or a rotated one, gives no more.
     """
 
-    def __init__(self, max_body: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """max_body, in bytes, is what a request counts whose length is not declared. clock is in seconds."""
+    def __init__(
+        self,
+        max_body: int,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """max_body, in bytes, is what a request counts whose length is not declared. clock and pause are in seconds."""
         self._max_body = max_body
         self._clock = clock
+        self._pause = pause
         self._usages: dict[tuple[str, Quota], _Usage] = {}
 
     async def answer(
@@ -139,6 +150,7 @@ class Quotas:
         refusal = usage.exceeded(now)
         if refusal is not None:
             policy, seconds = refusal
+            await self._pause(REFUSAL_SECONDS)
             headers = {"Retry-After": str(max(1, math.ceil(seconds)))} | usage.headers(now)
             return problems.problem(429, "quota_exceeded", _TEXTS[policy], headers=headers)
         usage.take(self._size(request), now)

@@ -4,7 +4,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from orderflow.adapters.http.quotas import Quota, Quotas, TokenBucket
+from orderflow.adapters.http.quotas import REFUSAL_SECONDS, Quota, Quotas, TokenBucket
 
 MAX_BODY = 1000
 
@@ -21,8 +21,12 @@ class Intake:
     """Answers 202, and counts the requests that it got."""
 
     def __init__(self, clock: Clock) -> None:
-        self.quotas = Quotas(MAX_BODY, clock)
+        self.quotas = Quotas(MAX_BODY, clock, self._pause)
         self.handled = 0
+        self.pauses: list[float] = []
+
+    async def _pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
 
     async def _accept(self) -> Response:
         self.handled += 1
@@ -65,6 +69,13 @@ async def test_a_key_gets_its_burst_and_then_its_rate(intake: Intake, clock: Clo
     clock.now += 1
     assert await intake.statuses(3, "a", quota) == [202, 202, 429]
     assert intake.handled == 5
+
+
+async def test_a_refusal_comes_after_a_pause_and_an_answer_does_not(intake: Intake) -> None:
+    quota = Quota(requests_per_second=1, burst=2)
+    assert await intake.statuses(4, "a", quota) == [202, 202, 429, 429]
+    assert await intake.statuses(1, "b", quota) == [202]
+    assert intake.pauses == [REFUSAL_SECONDS, REFUSAL_SECONDS]
 
 
 async def test_a_refusal_costs_nothing(intake: Intake, clock: Clock) -> None:
