@@ -80,8 +80,12 @@ def _handler(issuer: Issuer) -> type[BaseHTTPRequestHandler]:
             issuer.requests.append(self.path)
             reads = issuer.reader is None or self.headers.get("Authorization") == f"Bearer {issuer.reader}"
             status = 200 if issuer.available and reads else 500 if reads else 401
+            media_type = "application/jwk-set+json" if self.path == KEYS else "application/json"
+            if status == 200 and media_type not in self.headers.get("Accept", ""):
+                status = 406  # as Kubernetes' API server
             body = json.dumps(issuer.document(self.path)).encode() if status == 200 else b"{}"
             self.send_response(status)
+            self.send_header("Content-Type", media_type)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

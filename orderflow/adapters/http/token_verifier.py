@@ -8,6 +8,7 @@ import json
 import ssl
 import time
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from urllib.error import HTTPError
 from urllib.request import HTTPRedirectHandler, HTTPSHandler, ProxyHandler, Request, build_opener
 
 import jwt
@@ -36,6 +37,8 @@ KEEP_SECONDS: Final = 3600.0
 FETCH_SECONDS: Final = 5.0
 MAX_DOCUMENT: Final = 256 * 1024
 """The largest document of an issuer, in bytes."""
+_ACCEPT: Final = "application/jwk-set+json, application/json"
+"""Kubernetes answers a request for its keys with 406 where it may not answer with the first of these."""
 _DISCOVERY: Final = "/.well-known/openid-configuration"
 
 Fetch: TypeAlias = "Callable[[], Awaitable[Mapping[str, jwt.PyJWK]]]"
@@ -162,11 +165,12 @@ class KeySetClient:
             )
             keys = jwt.PyJWKSet.from_dict(self._document(url)).keys
         except (OSError, ValueError, TypeError, LookupError, AttributeError, jwt.PyJWTError) as error:
-            raise TransientError(f"the issuer's keys cannot be fetched: {type(error).__name__}") from None
+            cause = error.code if isinstance(error, HTTPError) else type(error).__name__
+            raise TransientError(f"the issuer's keys cannot be fetched: {cause}") from None
         return {key.key_id: key for key in keys if key.key_id and key.public_key_use in {"sig", None}}
 
     def _document(self, url: str) -> dict[str, Any]:
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": _ACCEPT}
         if self._rules.token_file is not None:
             headers["Authorization"] = f"Bearer {_token(self._rules.token_file)}"
         # The URL is a setting that must begin with http:// or https://, or comes from the issuer of the settings.
