@@ -3,7 +3,8 @@
 import base64
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -44,7 +45,8 @@ class Options:
 
     host is an address of this machine that pods reach. ingress is the address of the gateway of public Services, as
     host:port. state is the folder of the servers' data and the generated manifests. patches are patches of
-    kustomize. With console_image query shows releases (argo/console).
+    kustomize, settings are added to the ConfigMap that all stages read. With console_image query shows releases
+    (argo/console).
     """
 
     image: str
@@ -56,6 +58,7 @@ class Options:
     patches: tuple[dict[str, Any], ...] = ()
     partitions: int = 32
     console_image: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_environment(cls, state: Path) -> Self:
@@ -199,6 +202,7 @@ class Stack:
         settings = {
             "KAFKA_BOOTSTRAP": self.servers.bootstrap,
             "PUBLIC_URL": f"http://query.{self.options.namespace}.svc.cluster.local",
+            **self.options.settings,
         }
         document: dict[str, Any] = {
             "apiVersion": "kustomize.config.k8s.io/v1beta1",

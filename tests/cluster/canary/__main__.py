@@ -52,10 +52,10 @@ async def run(arguments: argparse.Namespace, state: Path) -> tuple[list[Outcome]
     outcomes: list[Outcome] = []
     errors: list[str] = []
     with (
-        Servers(options.state / "servers", options.host, options.partitions) as servers,
-        Stack(options, servers) as stack,
-        DeliveryReports(options.host) as delivery_reports,
         Prometheus(options.state / "prometheus", options.host, options.namespace) as prometheus,
+        Servers(options.state / "servers", options.host, options.partitions) as servers,
+        Stack(_judged_by(options, prometheus), servers) as stack,
+        DeliveryReports(options.host) as delivery_reports,
         Controller(arguments.rollout_image, options.namespace, options.state) as controller,
     ):
         stack.kube.kubectl(
@@ -91,6 +91,15 @@ async def run(arguments: argparse.Namespace, state: Path) -> tuple[list[Outcome]
             for release in BAD:
                 await record(trials.plain(release, arguments.rollout_duration))
     return outcomes, errors
+
+
+def _judged_by(options: Options, prometheus: Prometheus) -> Options:
+    """The options with what query needs to judge every stage of the namespace."""
+    settings = {
+        "PROMETHEUS_URL": prometheus.url,
+        "SHADOW_URL": f"http://{{revision}}.{options.namespace}.svc.cluster.local",
+    }
+    return dataclasses.replace(options, settings=settings)
 
 
 def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[BaseException]:
