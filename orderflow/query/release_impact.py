@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from orderflow.domain.release_analysis import AnalysisSettings, compare, overall
+from orderflow.domain.release_analysis import AnalysisSettings, Interval, compare, overall
 from orderflow.query.store.release_evidence import STAGES
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def release_impact(reader: Reader, rollout: RolloutView) -> ReleaseImpact | None
     if stage not in STAGES or canary is None or stable is None or canary == stable:
         return None
     evidence = reader.release_outcomes(stage, canary, stable, HOURS)
-    outcomes = compare(evidence.outcomes, AnalysisSettings())
+    counts = [(name, [Interval(canary, stable)]) for name, canary, stable in evidence.outcomes]
+    outcomes = compare(counts, AnalysisSettings())
     orders = reader.orders_handled_by(stage, canary, HOURS, MAX_ORDERS)
     return ReleaseImpact(overall(outcomes), outcomes, orders)

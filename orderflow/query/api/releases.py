@@ -2,8 +2,8 @@
 
 GET /api/releases/<stage>?canary=<revision>&stable=<revision> takes any of the AnalysisSettings. With
 weight=<percent>, the verdict includes whether the canary shows the activity of its share of the deliveries.
-GET /api/releases/<stage>/audit compares what only the audit finds. The response's `verdict` is `fine`, `worse` or
-`too_few`.
+GET /api/releases/<stage>/audit compares what only the audit finds. The response's `verdict` is `worse`, `different`,
+`fine` or `too_few`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 from flask import Blueprint, Response, abort, jsonify, request
 from pydantic import Field, StringConstraints
 
-from orderflow.domain.release_analysis import AnalysisSettings, compare, overall, presence
+from orderflow.domain.release_analysis import AnalysisSettings, Interval, compare, overall, presence
 from orderflow.query.store import filters
 from orderflow.query.store.release_evidence import STAGES
 
@@ -73,7 +73,8 @@ def blueprint(reader: Reader) -> Blueprint:
 
 def _verdict(evidence: Evidence, settings: AnalysisSettings, activity: Presence | None = None) -> Response:
     activity_tests = [activity] if activity is not None else []
-    comparisons = compare(evidence.outcomes, settings, other_tests=len(activity_tests))
+    outcomes = [(name, [Interval(canary, stable)]) for name, canary, stable in evidence.outcomes]
+    comparisons = compare(outcomes, settings, other_tests=len(activity_tests))
     return jsonify(
         {
             "verdict": overall([*comparisons, *activity_tests]),
