@@ -30,7 +30,7 @@ def build() -> Endpoint:
     api_keys = ApiKeys.from_settings(settings, "intake", rules.authority.owner_names)
     telemetry = startup.telemetry(settings, "intake")
     publisher = startup.kafka_publisher(settings, telemetry)
-    handler = Intake(publisher, rules, api_keys, settings.public_url)
+    handler = Intake(publisher, rules, api_keys, settings.public_url, revision=settings.k_revision)
     return Liveness(telemetry.endpoint(handler, *handler.routes), EVENT_SECONDS)
 
 

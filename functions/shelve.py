@@ -33,7 +33,8 @@ def build() -> Endpoint:
     database = startup.database(settings)
     publisher = startup.kafka_publisher(settings, telemetry)
     places = startup.handled_places(database)
-    handler = ActionHandler(ParkedEventStore(database), ActionStore(database), publisher, places)
+    parked_events = ParkedEventStore(database, revision=settings.k_revision)
+    handler = ActionHandler(parked_events, ActionStore(database), publisher, places)
     handle = hold_back(records_places(handler.handle, places, "shelve"), settings.hold_from_partition)
     topic_ids = startup.topic_ids(settings, topics.PARKED)
     seconds = settings.event_seconds

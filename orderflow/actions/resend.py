@@ -10,6 +10,7 @@ from orderflow.actions.events import SOURCE
 from orderflow.domain.events import VERDICTS, kind_of, type_of
 from orderflow.errors import PoisonError, Reason
 from orderflow.messaging import cloudevent, inbox_event, topics
+from orderflow.messaging.makers import TAKEN_BY
 from orderflow.messaging.parked_event import OVERTAKEN
 from orderflow.messaging.places import FIRST_PLACE, OWN_EXTENSIONS
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 Json: TypeAlias = Any
 
 _ATTRIBUTES: Final = ("type", "source", "id", "subject", "time")
-_KEPT_EXTENSIONS: Final = ("traceparent", "tracestate", "sequence")
+_KEPT_EXTENSIONS: Final = ("traceparent", "tracestate", "sequence", TAKEN_BY)
 _EDITABLE_STAGES: Final = frozenset({"validate", "track", "audit", "unknown"})
 """Events that notify or shelve parked were written by our own stages: they can be replayed, not edited."""
 

@@ -99,7 +99,10 @@ class Announcements:
 
     async def _repair_part(self, report: Report, part: Sequence[Gap], *, all_ended: bool) -> None:
         changes = await self._store.changes(part, size(part))
-        events = [status_event(each.order_id, each.document, each.change) for each in changes]
+        events = [
+            status_event(each.order_id, each.document, each.change, revision=each.revision)
+            for each in changes
+        ]
         known_to_notify = await self._store.claimed([event.id for event in events])
         lagging: set[int] = set()
         partitions = 1

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 from orderflow.actions import events
 from orderflow.domain.events import INBOX, UPDATES, VERDICTS, type_of
 from orderflow.messaging import inbox_event, parked_event, topics
+from orderflow.messaging.makers import TAKEN_BY, TRACKED_BY, VALIDATED_BY
 from orderflow.messaging.parked_event import Parked
 from orderflow.messaging.places import FIRST_PLACE, INBOX_PLACE
 from orderflow.messaging.status_event import SOURCE
@@ -28,7 +29,9 @@ EXTENSIONS: Final = {
     "contentdigest": "The same over what was sent, without defaults, after the version of its form: `2:<hex>`.",
     INBOX_PLACE: "The place of the inbox record that it came from: `topic id:partition:offset`.",
     FIRST_PLACE: "The place of the first record of an event that was published again, in the same form.",
-    "validatedby": "The revision of validate that decided.",
+    TAKEN_BY: "The revision of intake that took the event.",
+    VALIDATED_BY: "The revision of validate that decided.",
+    TRACKED_BY: "The revision of track that answers for the event.",
     "sequence": "The number of the event among the producer's events of its order.",
     "replay": "The id of the operator's action that sent the event again.",
     "traceparent": "W3C Trace Context.",
@@ -81,7 +84,7 @@ def all_messages() -> Iterator[Message]:
             "An order as a shop places it."
             if kind == "placed"
             else f"The producer reports that the order was {kind}.",
-            optional=(PARTITION_KEY, "sequence", "replay", FIRST_PLACE, *_TRACE),
+            optional=(PARTITION_KEY, "sequence", "replay", FIRST_PLACE, TAKEN_BY, *_TRACE),
             written=False,
         )
     for kind in dict.fromkeys([*VERDICTS, *UPDATES]):
@@ -96,7 +99,8 @@ def all_messages() -> Iterator[Message]:
             required=(PARTITION_KEY, *_ORIGIN, "origindigest"),
             optional=(
                 "contentdigest",
-                "validatedby",
+                TAKEN_BY,
+                VALIDATED_BY,
                 "sequence",
                 "replay",
                 INBOX_PLACE,
@@ -113,7 +117,7 @@ def all_messages() -> Iterator[Message]:
             f"The state of the order after it was {kind}.",
             source=SOURCE,
             required=(PARTITION_KEY, *_ORIGIN),
-            optional=("traceparent", "replay"),
+            optional=("traceparent", "replay", TRACKED_BY),
         )
     yield Message(
         topics.PARKED,

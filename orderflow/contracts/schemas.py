@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from orderflow.contracts.messages import EXTENSIONS
 from orderflow.messaging import cloudevent, topics
+from orderflow.messaging.makers import MAKERS
 
 if TYPE_CHECKING:
     import re
@@ -151,7 +152,7 @@ def event(message: Message, side: Side) -> Json:
         "properties": _attributes(message, side) | {"data": data[0] if len(data) == 1 else {"anyOf": data}},
         "required": _required(message, side),
         "propertyNames": {"pattern": _anchored(cloudevent.EXTENSION)},
-        "additionalProperties": {"type": ["string", "integer", "boolean"] if side == "read" else "string"},
+        "additionalProperties": _any_extension(side),
         "$defs": {name: _one_line(schema) for name, schema in sorted(schemas["$defs"].items())},
     }
 
@@ -181,13 +182,21 @@ def _attributes(message: Message, side: Side) -> Json:
         "time": {"type": "string", "format": "date-time"},
         "datacontenttype": {"type": "string"} if side == "read" else {"const": cloudevent.JSON},
     } | {
-        name: {
-            "type": "string",
-            "maxLength": cloudevent.MAX_EXTENSION_LENGTH,
-            "description": EXTENSIONS[name],
-        }
+        name: _extension(name, side) | {"description": EXTENSIONS[name]}
         for name in (*message.required, *message.optional)
     }
+
+
+def _extension(name: str, side: Side) -> Json:
+    """A reader takes an unknown extension of any form. A maker came after the first release, whose producers may have
+    used its name, so a reader takes any form of it as well, and passes over what is no revision's name."""
+    if name in MAKERS and side == "read":
+        return _any_extension(side)
+    return {"type": "string", "maxLength": cloudevent.MAX_EXTENSION_LENGTH}
+
+
+def _any_extension(side: Side) -> Json:
+    return {"type": ["string", "integer", "boolean"] if side == "read" else "string"}
 
 
 def _anchored(pattern: re.Pattern[str]) -> str:

@@ -19,7 +19,7 @@ from orderflow.adapters.http.quotas import Quotas
 from orderflow.domain.events import OrderPlaced, parse, type_of
 from orderflow.domain.orders import Order
 from orderflow.errors import PoisonError, Reason, TransientError
-from orderflow.messaging import cloudevent, inbox_event, kafka_source, topics, trace_context
+from orderflow.messaging import cloudevent, inbox_event, kafka_source, makers, topics, trace_context
 from orderflow.messaging.cloudevent import CloudEvent, derived_id, now
 
 if TYPE_CHECKING:
@@ -49,9 +49,11 @@ class Intake:
         api_keys: ApiKeys,
         public_url: str,
         *,
+        revision: str = "",
         body_seconds: float = BODY_SECONDS,
     ) -> None:
-        """body_seconds is how long a client may take to send a body."""
+        """revision is stored with each event. body_seconds is how long a client may take to send a body."""
+        self._revision = revision
         self._body_seconds = body_seconds
         self._publisher = publisher
         self._rules = rules
@@ -161,6 +163,7 @@ class Intake:
         extensions, links = trace_context.from_http(event.extensions, request.scope["headers"])
         extensions["partitionkey"] = event.subject
         event = replace(event, time=event.time or now(), extensions=extensions, links=links)
+        event = makers.taken_by(event, self._revision)
         request.scope[EVENT] = event
         await self._publisher.publish(topics.INBOX, [event])
         location = f"{self._public_url}/orders/{event.subject}"

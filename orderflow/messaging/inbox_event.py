@@ -10,6 +10,7 @@ from orderflow.domain.digests import Digests
 from orderflow.domain.events import INBOX, OrderPlaced, kind_of, parse
 from orderflow.errors import PoisonError, Reason
 from orderflow.messaging.cloudevent import derived_id
+from orderflow.messaging.makers import MAKERS
 from orderflow.messaging.places import OWN_EXTENSIONS
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ VALIDATED_SOURCE: Final = "/orderflow/validate"
 OWN_SOURCES: Final = "/orderflow/"
 """What the CloudEvent sources of our own stages begin with."""
 _OWN_EXTENSIONS: Final = frozenset(
-    {*OWN_EXTENSIONS, "originsource", "originid", "origindigest", "contentdigest", "validatedby"}
+    {*OWN_EXTENSIONS, *MAKERS, "originsource", "originid", "origindigest", "contentdigest"}
 )
 _DELIVERY: Final = "knative"
 """What the extensions that KafkaSource sets begin with."""

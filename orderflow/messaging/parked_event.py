@@ -17,6 +17,7 @@ from orderflow.errors import PoisonError, Reason
 from orderflow.messaging import cloudevent as ce
 from orderflow.messaging import topics, trace_context
 from orderflow.messaging.cloudevent import CloudEvent, derived_id
+from orderflow.messaging.makers import MAKERS
 from orderflow.messaging.places import OWN_EXTENSIONS
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ _MAX_ATTRIBUTES: Final = 64
 _MAX_NAME: Final = 64
 _MAX_VALUE: Final = 2048  # knativeerrordata has up to 1368
 _KNOWN_ATTRIBUTES: Final = frozenset(
-    {"type", "source", "id", "subject", "time", "partitionkey", "key", "sequence", *OWN_EXTENSIONS}
+    {"type", "source", "id", "subject", "time", "partitionkey", "key", "sequence", *OWN_EXTENSIONS, *MAKERS}
     | {f"knativekafka{name}" for name in ("partition", "offset")}
     | {f"knativeerror{name}" for name in ("dest", "code", "data")}
 )

@@ -12,6 +12,7 @@ from orderflow.domain.events import type_of
 from orderflow.domain.lifecycle import OrderState, Payment, Status
 from orderflow.messaging import trace_context
 from orderflow.messaging.cloudevent import CloudEvent, derived_id
+from orderflow.messaging.makers import TRACKED_BY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,10 +57,13 @@ def status_event_id(source: str, event_id: str) -> str:
     return derived_id("track", source, event_id)
 
 
-def status_event(order_id: str, document: str, change: Change, cause: CloudEvent | None = None) -> CloudEvent:
+def status_event(
+    order_id: str, document: str, change: Change, cause: CloudEvent | None = None, *, revision: str = ""
+) -> CloudEvent:
     """The status event of one change; the same change always gives the same id and data.
 
-    document is the order as JSON. The status event continues the trace of its cause.
+    document is the order as JSON. The status event continues the trace of its cause. revision is the revision that
+    answers for the event: that of track that renders it.
     """
     state = change.state
     head = to_json(
@@ -77,6 +81,8 @@ def status_event(order_id: str, document: str, change: Change, cause: CloudEvent
         }
     )
     extensions = {"partitionkey": order_id, "originsource": change.source, "originid": change.id}
+    if revision:
+        extensions[TRACKED_BY] = revision
     for name in (trace_context.PARENT, trace_context.STATE):
         if cause is not None and name in cause.extensions:
             extensions[name] = cause.extensions[name]

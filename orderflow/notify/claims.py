@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from orderflow.messaging.batching import Batcher
 from orderflow.messaging.deadline import EVENT_SECONDS
+from orderflow.messaging.makers import TRACKED_BY, maker
 from orderflow.notify.handler import Claim, ClaimStatus
 
 if TYPE_CHECKING:
@@ -25,20 +26,21 @@ CLAIM: Final = """
 WITH due AS (
     SELECT d.*, n.state, n.error, g.endpoint IS NOT NULL AS gone
     FROM unnest(%(event_id)s::text[], %(channel)s::text[], %(recipient)s::text[], %(order_id)s::text[],
-                %(kind)s::text[])
-        WITH ORDINALITY AS d (event_id, channel, recipient, order_id, kind, position)
+                %(kind)s::text[], %(tracked_by)s::text[])
+        WITH ORDINALITY AS d (event_id, channel, recipient, order_id, kind, tracked_by, position)
     LEFT JOIN notifications n USING (event_id, channel, recipient)
     LEFT JOIN webhook_endpoints_gone g ON d.channel = 'webhook' AND g.endpoint = d.recipient
 ), claimed AS (
     INSERT INTO notifications AS n
-           (event_id, channel, recipient, order_id, kind, state, claim, claimed_until, revision)
+           (event_id, channel, recipient, order_id, kind, state, claim, claimed_until, revision, tracked_by)
     SELECT event_id, channel, recipient, order_id, kind, 'claimed', %(claim)s,
-           now() + make_interval(secs => %(lease_seconds)s), %(revision)s
+           now() + make_interval(secs => %(lease_seconds)s), %(revision)s, tracked_by
     FROM due WHERE NOT gone AND state IS DISTINCT FROM 'sent'
     ORDER BY event_id, channel, recipient
     ON CONFLICT (event_id, channel, recipient) DO UPDATE
     SET state = 'claimed', claim = excluded.claim, claimed_until = excluded.claimed_until,
-        attempts = n.attempts + 1, error = NULL, finished_at = NULL, revision = excluded.revision
+        attempts = n.attempts + 1, error = NULL, finished_at = NULL, revision = excluded.revision,
+        tracked_by = excluded.tracked_by
     WHERE n.state = 'released'
        OR n.state = 'claimed' AND n.claimed_until < now()
        OR n.state = 'failed' AND %(retry_failed)s
@@ -136,6 +138,7 @@ class ClaimStore:
         values = _key_columns(notifications) | {
             "order_id": [each.change.order_id for each in notifications],
             "kind": [each.change.kind for each in notifications],
+            "tracked_by": [maker(each.event, TRACKED_BY) or None for each in notifications],
             "claim": token,
             "lease_seconds": self._lease_seconds,
             "revision": self._revision,

@@ -29,7 +29,7 @@ _SAFE_NUMBERS: Final = re.compile(
 # The attributes that intake, validate and KafkaSource set. Their values are checked all the same: a parked event may
 # have put anything under these names.
 _SAFE_ATTRIBUTES: Final = re.compile(
-    "specversion|type|id|source|subject|partitionkey|key|originsource|originid|origindigest|validatedby"
+    "specversion|type|id|source|subject|partitionkey|key|originsource|originid|origindigest|takenby|validatedby|trackedby"
     "|traceparent|sequence|replay"
     "|knativeerrordest|knativeerrorcode|knativekafkapartition|knativekafkaoffset"
 )

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
 UPSERT: Final = """
 INSERT INTO parked (id, order_id, stage, reasons, code, event_type, source, event_id, topic, topic_id, partition,
-                    "offset", http_code, attributes, payload, parked_at, revision, returned)
+                    "offset", http_code, attributes, payload, parked_at, revision, returned, shelved_by,
+                    recorded_at)
 VALUES (%(id)s, %(order_id)s, %(stage)s, %(reasons)s, %(code)s, %(event_type)s, %(source)s, %(event_id)s,
         %(topic)s, %(topic_id)s, %(partition)s, %(offset)s, %(http_code)s, %(attributes)s, %(payload)s,
-        %(parked_at)s, %(revision)s, (SELECT a.id FROM operator_actions a WHERE a.id = %(replay)s))
+        %(parked_at)s, %(revision)s, (SELECT a.id FROM operator_actions a WHERE a.id = %(replay)s),
+        %(shelved_by)s, now())
 ON CONFLICT (id) DO UPDATE
 SET times = parked.times + 1, seen_at = now(), revision = %(revision)s,
     returned = coalesce(excluded.returned, parked.returned),
@@ -28,8 +30,9 @@ nothing."""
 
 
 class ParkedEventStore:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, revision: str = "") -> None:
         self._database = database
+        self._revision = revision
 
     async def upsert(self, event: CloudEvent, parked: Parked) -> None:
         """parked is the data of event."""
@@ -53,6 +56,7 @@ class ParkedEventStore:
             "parked_at": event.time,
             "revision": parked.revision,
             "replay": attributes.get("replay"),
+            "shelved_by": self._revision or None,
         }
         async with self._database.connection() as connection:
             await connection.execute(UPSERT, values)

@@ -13,6 +13,7 @@ from orderflow.domain.lifecycle import OrderState, Outcome
 from orderflow.errors import PoisonError, Reason
 from orderflow.messaging import parked_event, trace_context
 from orderflow.messaging.cloudevent import moment
+from orderflow.messaging.makers import TAKEN_BY, VALIDATED_BY, maker
 from orderflow.messaging.position import Decided, Position, in_sequence
 from orderflow.messaging.status_event import Change, status_event
 
@@ -71,7 +72,12 @@ class Arrival:
     @property
     def validated_by(self) -> str | None:
         """The revision of validate that made this event."""
-        return self.event.extensions.get("validatedby")
+        return maker(self.event, VALIDATED_BY) or None
+
+    @property
+    def taken_by(self) -> str | None:
+        """The revision of intake that took the inbox event."""
+        return maker(self.event, TAKEN_BY) or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +100,7 @@ class LedgerEntry:
     occurred_at: datetime
     sequence: int | None = None
     validated_by: str | None = None
+    taken_by: str | None = None
     previous_outcome: Outcome | None = None
     content_digest: str = ""
     replays: tuple[str, ...] = ()
@@ -215,7 +222,7 @@ def plan(arrival: Arrival, snapshot: Snapshot, revision: str) -> Plan:
         result.entries[0] = replace(result.entries[0], versions=(first, last))
     if arrival.replay is not None:
         result.entries[0] = _with_replay(result.entries[0], entry, arrival.replay)
-    _announce(result, snapshot.waiting)
+    _announce(result, snapshot.waiting, revision)
     return result
 
 
@@ -271,12 +278,13 @@ def _apply_waiting(result: Plan, waiting: Sequence[Arrival], revision: str) -> N
                 break
 
 
-def _announce(result: Plan, waiting: Sequence[Arrival]) -> None:
+def _announce(result: Plan, waiting: Sequence[Arrival], revision: str) -> None:
     """The status events of all changes belong to the arrival's trace. The trace that a waiting event came with ended
     long ago, so its status event only links to that trace."""
     traces = {(each.source, each.id): each.event.extensions.get(trace_context.PARENT) for each in waiting}
     for change in result.changes:
-        event = status_event(result.arrival.order_id, result.document, change, result.arrival.event)
+        cause = result.arrival.event
+        event = status_event(cause.subject, result.document, change, cause, revision=revision)
         trace = traces.get((change.source, change.id))
         result.announced.append(replace(event, links=(trace,)) if trace else event)
 
@@ -330,6 +338,7 @@ def _ledger_entry(
         occurred_at=arrival.occurred_at,
         sequence=arrival.position.sequence,
         validated_by=arrival.validated_by,
+        taken_by=arrival.taken_by,
         previous_outcome=previous_outcome,
         content_digest=arrival.content_digest,
     )
@@ -350,7 +359,8 @@ def _repeat(result: Plan, entry: LedgerEntry, changes: Sequence[Change], revisio
     if same_content and entry.outcome is Outcome.PARKED and entry.reason is not None:
         result.parked.append(_park(arrival.event, entry.reason, revision))
     result.announced = [
-        status_event(arrival.order_id, result.document, change, arrival.event) for change in changes
+        status_event(arrival.order_id, result.document, change, arrival.event, revision=revision)
+        for change in changes
     ]
 
 

@@ -59,7 +59,7 @@ WITH written AS (
     SELECT * FROM json_to_recordset(%(ledger)s) AS r (
         source text, id text, order_id text, kind text, digest text, outcome text, reason json,
         first_version integer, last_version integer, occurred_at timestamptz, sequence bigint,
-        validated_by text, was text, content_digest text, replays text[], former_digests text[])
+        validated_by text, taken_by text, was text, content_digest text, replays text[], former_digests text[])
 ), placed AS (
     INSERT INTO orders (order_id, lock, status, payment, resumes, currency, total, captured, refunded,
                         version, digest, content_digest, document, placed_at, decided)
@@ -87,9 +87,10 @@ WITH written AS (
     FROM written w WHERE w.lock > 0 AND NOT w.changed AND o.order_id = w.order_id AND o.lock = w.lock RETURNING 1
 ), entered AS (
     INSERT INTO ledger (source, id, order_id, kind, digest, outcome, reason, revision,
-                        first_version, last_version, occurred_at, sequence, validated_by, content_digest, replays)
+                        first_version, last_version, occurred_at, sequence, validated_by, taken_by, content_digest,
+                        replays)
     SELECT source, id, order_id, kind, digest, outcome, reason, %(revision)s, first_version, last_version,
-           occurred_at, sequence, validated_by, content_digest, replays
+           occurred_at, sequence, validated_by, taken_by, content_digest, replays
     FROM recorded WHERE was IS NULL
     ON CONFLICT DO NOTHING RETURNING 1
 ), settled AS (
@@ -102,8 +103,8 @@ WITH written AS (
     UPDATE ledger l
     SET order_id = r.order_id, kind = r.kind, digest = r.digest, outcome = r.outcome, reason = r.reason,
         revision = %(revision)s, first_version = r.first_version, last_version = r.last_version,
-        occurred_at = r.occurred_at, sequence = r.sequence, validated_by = r.validated_by, recorded_at = now(),
-        content_digest = r.content_digest, replays = r.replays, former_digests = r.former_digests
+        occurred_at = r.occurred_at, sequence = r.sequence, validated_by = r.validated_by, taken_by = r.taken_by,
+        recorded_at = now(), content_digest = r.content_digest, replays = r.replays, former_digests = r.former_digests
     FROM recorded r WHERE r.was IN ('parked', 'refused') AND l.source = r.source AND l.id = r.id
                       AND l.outcome = r.was AND l.outcome IN ('parked', 'refused')
                       AND coalesce(cardinality(l.replays), 0) = cardinality(r.replays) - 1 RETURNING 1
@@ -297,6 +298,7 @@ def _add_rows(rows: dict[str, list[Row]], plan: Plan, waiting: Waiting, now: dat
                 "occurred_at": entry.occurred_at,
                 "sequence": entry.sequence,
                 "validated_by": entry.validated_by,
+                "taken_by": entry.taken_by,
                 "was": entry.previous_outcome.value if entry.previous_outcome else None,
                 "content_digest": entry.content_digest or None,
                 "replays": entry.replays or None,

@@ -9,6 +9,7 @@ from orderflow.domain.orders import Order
 from orderflow.errors import PoisonError
 from orderflow.messaging import inbox_event, topics
 from orderflow.messaging.cloudevent import CloudEvent, now
+from orderflow.messaging.makers import TAKEN_BY, VALIDATED_BY, maker
 from orderflow.messaging.places import FIRST_PLACE, INBOX_PLACE
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def validate(event: CloudEvent, rules: Rules, revision: str = "") -> CloudEvent:
             "origindigest": inbox_event.digest(event.type, event.subject, content),
             "contentdigest": inbox_event.content_digest(event.type, event.subject, fact),
         }
-        | ({"validatedby": revision} if revision else {})
+        | {name: by for name, by in ((TAKEN_BY, maker(event, TAKEN_BY)), (VALIDATED_BY, revision)) if by}
         | ({INBOX_PLACE: str(event.place)} if event.place else {})
         | passed_on,
     )

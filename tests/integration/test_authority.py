@@ -328,7 +328,9 @@ FORGED = {
     "originid": "x",
     "origindigest": "x",
     "contentdigest": "x",
+    "takenby": "x",
     "validatedby": "x",
+    "trackedby": "x",
     "knativekafkapartition": "7",
     "knativekafkaoffset": "7",
     "knativeerrordest": "http://track.orderflow.svc",
@@ -341,7 +343,7 @@ def test_intake_takes_every_extension_of_ours_away(shop: Flow, key_of: dict[str,
     sent = placed_by(SHOP_1, new_order_id()).with_extensions(sequence="7", **FORGED)
     assert send(shop, sent, key_of["shop-1"]).status_code == 202
     (published, _) = shop.tap.until(lambda topic, each: (topic, each.id) == (topics.INBOX, sent.id), 2)
-    assert published.extensions == {"sequence": "7", "partitionkey": sent.subject}
+    assert published.extensions == {"sequence": "7", "partitionkey": sent.subject, "takenby": "intake-00001"}
 
 
 def test_other_content_under_a_used_id_changes_nothing_although_it_says_replay(

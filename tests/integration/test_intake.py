@@ -60,6 +60,7 @@ def test_an_order_is_in_the_topic_by_the_time_of_the_202_and_a_repetition_is_the
     events = tap.until(lambda _, event: event.subject == order_id, 2)
     assert {(event.source, event.id) for event in events} == {("/storefront/local", first.json()["event_id"])}
     assert events[0].extensions["partitionkey"] == order_id
+    assert events[0].extensions["takenby"] == "intake-00001"
     assert post(intake, order(), "another").json()["order_id"] != order_id
 
 

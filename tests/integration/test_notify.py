@@ -146,6 +146,15 @@ def state(database: str, order_id: str) -> dict[str, tuple[str, str | None]]:
     return {target: (row["state"], row["error"]) for target, row in rows(database, order_id).items()}
 
 
+async def test_a_notification_names_the_revision_of_track_that_made_the_status_event(
+    workshop: Workshop, database: str
+) -> None:
+    event = announced("paid", "makers-1").with_extensions(trackedby="track-00007")
+    await workshop.notifier({}).handle(event)
+    tracked_by = {target: row["tracked_by"] for target, row in rows(database, "makers-1").items()}
+    assert tracked_by == {"email": "track-00007", "erp": "track-00007"}
+
+
 async def deliver_until_acknowledged(notifier: Notifier, event: CloudEvent) -> int:
     """Delivers an event until notify acknowledges it. Returns the number of refusals before."""
     deadline = time.monotonic() + DEADLINE_SECONDS

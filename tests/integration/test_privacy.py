@@ -106,7 +106,13 @@ def poison(shop: LocalShop) -> None:
         replace(good, time=EMAIL),
         good.with_extensions(traceparent=EMAIL, tracestate=f"a={EMAIL}", sequence=EMAIL, replay=EMAIL),
         replace(good, data=b"{").with_extensions(
-            traceparent=EMAIL, tracestate=f"a={EMAIL}", sequence=EMAIL, replay=EMAIL, validatedby=EMAIL
+            traceparent=EMAIL,
+            tracestate=f"a={EMAIL}",
+            sequence=EMAIL,
+            replay=EMAIL,
+            takenby=EMAIL,
+            validatedby=EMAIL,
+            trackedby=EMAIL,
         ),
         replace(good, data=b"{").with_extensions(customer=EMAIL),
         replace(good, data=b"{", content_type=f"text/plain; name={EMAIL}"),

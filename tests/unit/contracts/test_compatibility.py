@@ -76,6 +76,22 @@ def test_a_new_field_that_its_old_reader_passes_over_breaks_nothing(changed: Pat
     assert breaks(load(SCHEMAS), load(changed)) == []
 
 
+@pytest.mark.parametrize(
+    ("event", "name"), [(PLACED, "takenby"), (ACCEPTED, "takenby"), (SHIPPED, "trackedby")]
+)
+def test_a_release_that_names_the_makers_of_events_shares_topics_with_one_that_does_not(
+    changed: Path, event: str, name: str
+) -> None:
+    for side in ("read", "written"):
+        file = changed / side / f"{event}.json"
+        if file.exists():
+            schema = json.loads(file.read_text())
+            del schema["properties"][name]
+            file.write_text(json.dumps(schema))
+    assert breaks(load(changed), load(SCHEMAS)) == []
+    assert breaks(load(SCHEMAS), load(changed)) == []
+
+
 def test_a_stricter_rule_for_what_shops_send_breaks_shops(changed: Path) -> None:
     line = edit(changed, "read", PLACED, "Line")
     line["properties"]["quantity"]["maximum"] = 100

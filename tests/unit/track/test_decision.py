@@ -67,7 +67,7 @@ def test_a_duplicate_writes_nothing_and_announces_what_was_announced() -> None:
     now = arrival(placed("o-1"))
     first = decision.plan(now, Snapshot(), "r1")
     known = replace(after(first), entry=first.entries[0], changes=tuple(first.changes))
-    second = decision.plan(now, known, "r2")
+    second = decision.plan(now, known, "r1")
     assert not second.writes
     assert second.announced == first.announced
     assert second.parked == []
