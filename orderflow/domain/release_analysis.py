@@ -71,6 +71,18 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Invariant:
+    """What no revision may do, not even once. count: how often the canary did it."""
+
+    name: str
+    count: int
+
+    @property
+    def verdict(self) -> Verdict:
+        return Verdict.WORSE if self.count > 0 else Verdict.FINE
+
+
+@dataclass(frozen=True)
 class Presence:
     """The activity of each revision while the canary had weight percent of the deliveries.
 
