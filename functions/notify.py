@@ -20,6 +20,7 @@ from orderflow.notify import model
 from orderflow.notify import settings as notify_settings
 from orderflow.notify.claims import ClaimStore
 from orderflow.notify.handler import Notifier
+from orderflow.notify.history import HistoryStore
 from orderflow.settings import NotifySettings
 
 if TYPE_CHECKING:
@@ -48,7 +49,12 @@ def build() -> Endpoint:
 
         channels = traced(channels, telemetry)
     notifier = Notifier(
-        notifications, channels, claims, lease_seconds=lease, event_seconds=settings.event_seconds
+        notifications,
+        channels,
+        claims,
+        HistoryStore(database, seconds=settings.event_seconds),
+        lease_seconds=lease,
+        event_seconds=settings.event_seconds,
     )
     publisher = startup.kafka_publisher(settings, telemetry)
     places = startup.handled_places(database)

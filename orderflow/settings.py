@@ -253,6 +253,9 @@ class QuerySettings(ApiKeySettings, DatabaseSettings, KafkaSettings):
     """Has the limits after which an order counts as stuck. Without it, the default limits hold."""
     audit_url: str | None = None
     """The address of the audit's Service, for audits that operators start."""
+    prometheus_url: Annotated[str, AfterValidator(_http_url)] | None = None
+    """The address of the Prometheus that scrapes the queue-proxies. Without it, nobody sees whether a new revision of
+    intake or park answers 2xx for events that it does not publish."""
     rollouts: bool = False
     """Show the rollouts of releases and let operators control them; needs the packages and rights of argo/console."""
     database_statement_seconds: Annotated[float, Field(gt=0, le=600)] = 5

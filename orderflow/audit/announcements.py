@@ -144,5 +144,7 @@ class Announcements:
                 order_id=change.order_id,
                 reason="not_announced",
                 remedy=Remedy.ANNOUNCED,
+                lost_at=change.committed_at,
+                revision=change.revision,
             )
         )

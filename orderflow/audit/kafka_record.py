@@ -66,6 +66,12 @@ class KafkaRecord:
         )
 
     @property
+    def deliverable(self) -> bool:
+        """Whether KafkaSource delivers the record. It drops records that have a header without a value or a NUL in
+        their key."""
+        return not self.unreadable and None not in self.headers.values() and b"\0" not in (self.key or b"")
+
+    @property
     def payload_digest(self) -> bytes:
         return sha256(self.value or b"").digest()
 

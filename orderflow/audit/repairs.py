@@ -155,4 +155,5 @@ def _missing(record: KafkaRecord, order_id: str, reason: Reason, remedy: Remedy)
         order_id=order_id,
         reason=reason.code,
         remedy=remedy,
+        lost_at=record.written_at if reason in {_LOST, _UNDELIVERABLE} and record.deliverable else None,
     )

@@ -8,10 +8,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
 MAX_NAMED: Final = 200
 """Of the missing events that a report names. It counts all of them."""
+MAX_LOST: Final = 1000
+"""Of a topic's lost events, and of a revision's unannounced changes, that a report has the times of: the latest."""
 
 
 class State(StrEnum):
@@ -87,6 +90,11 @@ class Missing:
     order_id: str
     reason: str
     remedy: Remedy
+    lost_at: datetime | None = None
+    """When the event was written, or the change committed. None where no stage is at fault, because KafkaSource drops
+    such a record."""
+    revision: str = ""
+    """The revision of track that committed a change and did not announce it."""
 
 
 @dataclass(slots=True)
@@ -102,6 +110,10 @@ class Report:
     changes: int = 0
     changes_unjudged: int = 0
     changes_postponed: int = 0
+    lost_at: dict[str, list[datetime]] = field(default_factory=dict)
+    """By topic, when the events were written that its stage answered and did nothing with."""
+    unannounced: dict[str, list[datetime]] = field(default_factory=dict)
+    """By revision of track, when it committed the changes that were never announced."""
     waits_expired: int = 0
     remedies: Counter[Remedy] = field(default_factory=Counter)
     named: list[Missing] = field(default_factory=list)
@@ -114,6 +126,11 @@ class Report:
     def add_missing(self, missing: Missing) -> None:
         self.missing += 1
         self.remedies[missing.remedy] += 1
+        if missing.lost_at is not None:
+            times, key = (
+                (self.unannounced, missing.revision) if missing.revision else (self.lost_at, missing.topic)
+            )
+            times.setdefault(key, []).append(missing.lost_at)
         if len(self.named) < MAX_NAMED:
             self.named.append(missing)
 
@@ -148,9 +165,20 @@ class Report:
             "changes": self.changes,
             "changes_unjudged": self.changes_unjudged,
             "changes_postponed": self.changes_postponed,
+            "lost_at": {name: _latest(times) for name, times in self.lost_at.items()},
+            "unannounced": {name: _latest(times) for name, times in self.unannounced.items()},
             "waits_expired": self.waits_expired,
             "missing_count": self.missing,
             "remedies": {remedy.value: self.remedies[remedy] for remedy in Remedy},
-            "missing": [asdict(each) for each in self.named],
+            "missing": [_named(each) for each in self.named],
             "notes": self.notes,
         }
+
+
+def _latest(times: Sequence[datetime]) -> list[str]:
+    return [each.isoformat() for each in sorted(times)[-MAX_LOST:]]
+
+
+def _named(missing: Missing) -> dict[str, Any]:
+    lost_at = missing.lost_at.isoformat() if missing.lost_at else None
+    return asdict(missing) | {"lost_at": lost_at}

@@ -95,7 +95,7 @@ WHERE stage = %(stage)s AND topic_id = %(topic_id)s AND partition = %(partition)
 """
 _UNANNOUNCED: Final = """
 SELECT h.serial, h.order_id, h.version, h.source, h.id, h.kind, h.status, h.payment, h.captured, h.refunded, h.detail,
-       h.occurred_at::text AS occurred_at, h.revision, o.currency, o.total, o.document::text AS document
+       h.occurred_at::text AS occurred_at, h.revision, h.recorded_at, o.currency, o.total, o.document::text AS document
 FROM unnest(%(first)s::bigint[], %(end)s::bigint[]) AS e (first, until)
 JOIN history h ON h.serial >= e.first AND h.serial < e.until JOIN orders o USING (order_id)
 ORDER BY h.serial LIMIT %(limit)s
@@ -156,14 +156,15 @@ class LedgerEntry:
 
 @dataclass(frozen=True, slots=True)
 class UnannouncedChange:
-    """A change whose status event track did not confirm. document is the order as JSON. revision is the revision of
-    track that made the change."""
+    """A change whose status event track did not confirm. document is the order as JSON, revision that of track which
+    committed the change."""
 
     serial: int
     order_id: str
     change: Change
     document: str
     revision: str
+    committed_at: datetime
 
 
 class AuditStore:
@@ -351,6 +352,7 @@ class AuditStore:
                 change_from_row(row, row["currency"], row["total"]),
                 row["document"],
                 row["revision"],
+                row["recorded_at"],
             )
             for row in await self._rows(_UNANNOUNCED, values)
         ]

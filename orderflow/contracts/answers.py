@@ -176,6 +176,8 @@ class Missing(TypedDict):
     order_id: str
     reason: str
     remedy: str
+    lost_at: datetime | None
+    revision: str
 
 
 class AuditReport(TypedDict):
@@ -190,6 +192,8 @@ class AuditReport(TypedDict):
     changes: int
     changes_unjudged: int
     changes_postponed: int
+    lost_at: dict[str, list[datetime]]
+    unannounced: dict[str, list[datetime]]
     waits_expired: int
     missing_count: int
     remedies: dict[str, int]

@@ -55,16 +55,22 @@ before, and whether this statement claimed it. A row that another process insert
 and this statement does not claim it."""
 
 CONFIRM: Final = """
-UPDATE notifications n SET state = 'sent', finished_at = now()
-FROM unnest(%(event_id)s::text[], %(channel)s::text[], %(recipient)s::text[], %(claim)s::uuid[])
-    AS c (event_id, channel, recipient, claim)
+UPDATE notifications n
+SET state = 'sent', finished_at = now(), handovers = coalesce(n.handovers, 0) + c.handovers,
+    miscounted_by = CASE WHEN c.handovers = 1 THEN n.miscounted_by ELSE n.revision END
+FROM unnest(%(event_id)s::text[], %(channel)s::text[], %(recipient)s::text[], %(claim)s::uuid[], %(handovers)s::int[])
+    AS c (event_id, channel, recipient, claim, handovers)
 WHERE n.event_id = c.event_id AND n.channel = c.channel AND n.recipient = c.recipient
   AND n.state = 'claimed' AND n.claim = c.claim
 RETURNING n.event_id, n.channel, n.recipient
 """
+"""A claim allows one handover, and what is sent was handed over. A claim under which it is otherwise puts its revision
+into miscounted_by."""
 
 RELEASE: Final = """
-UPDATE notifications SET state = 'released', error = %(error)s
+UPDATE notifications
+SET state = 'released', error = %(error)s, handovers = coalesce(handovers, 0) + %(handovers)s,
+    miscounted_by = CASE WHEN %(handovers)s <= 1 THEN miscounted_by ELSE revision END
 WHERE event_id = %(event_id)s AND channel = %(channel)s AND recipient = %(recipient)s
   AND state = 'claimed' AND claim = %(claim)s
 RETURNING 1
@@ -74,7 +80,9 @@ FAIL: Final = """
 WITH disabled AS (
     INSERT INTO webhook_endpoints_gone (endpoint) SELECT %(recipient)s WHERE %(gone)s ON CONFLICT DO NOTHING
 )
-UPDATE notifications SET state = 'failed', error = %(error)s, finished_at = now()
+UPDATE notifications
+SET state = 'failed', error = %(error)s, finished_at = now(), handovers = coalesce(handovers, 0) + %(handovers)s,
+    miscounted_by = CASE WHEN %(handovers)s <= 1 THEN miscounted_by ELSE revision END
 WHERE event_id = %(event_id)s AND channel = %(channel)s AND recipient = %(recipient)s
   AND state = 'claimed' AND claim = %(claim)s
 RETURNING 1
@@ -155,7 +163,8 @@ class ClaimStore:
 
     async def _confirm(self, confirmations: Sequence[_Confirmation]) -> None:
         values = _key_columns([each.claim.notification for each in confirmations]) | {
-            "claim": [each.claim.token for each in confirmations]
+            "claim": [each.claim.token for each in confirmations],
+            "handovers": [each.claim.handover.count for each in confirmations],
         }
         async with self._database.connection() as connection:
             rows = await (await connection.execute(CONFIRM, values)).fetchall()
@@ -173,6 +182,7 @@ class ClaimStore:
     async def _record(self, statement: str, claim: Claim, **values: object) -> bool:
         event_id, channel, recipient = _key(claim.notification)
         keys = {"event_id": event_id, "channel": channel, "recipient": recipient, "claim": claim.token}
+        values["handovers"] = claim.handover.count
         async with self._database.connection() as connection:
             return await (await connection.execute(statement, keys | values)).fetchone() is not None
 

@@ -11,13 +11,20 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from orderflow.messaging.cloudevent import CloudEvent
+    from orderflow.notify.model import StatusChange
     from orderflow.notify.settings import NotificationSettings
 
 
 def notifications(event: CloudEvent, settings: NotificationSettings) -> list[Notification]:
     """Every notification of a status event, always in the same order. Raises PoisonError where the event is not a
     status event of track."""
-    change = model.read(event)
+    return notifications_of(event, model.read(event), settings)
+
+
+def notifications_of(
+    event: CloudEvent, change: StatusChange, settings: NotificationSettings
+) -> list[Notification]:
+    """As notifications(), of an event that has been read. change is its data."""
     due = []
     if settings.email is not None and change.kind in settings.email.kinds:
         due.append(Notification(event, change, EMAIL, change.order.customer.email))

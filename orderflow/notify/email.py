@@ -28,7 +28,7 @@ from orderflow.messaging.cloudevent import derived_id
 from orderflow.notify.model import Delivery, DeliveryResult
 
 if TYPE_CHECKING:
-    from orderflow.notify.model import Notification
+    from orderflow.notify.model import Handover, Notification
     from orderflow.notify.settings import Email, Shop
 
 TEMPLATES: Final = Path(__file__).parent / "templates" / "email"
@@ -115,14 +115,14 @@ class EmailChannel:
         self._connections = asyncio.Semaphore(settings.connections)
         self._idle: list[tuple[float, SMTP]] = []
 
-    async def send(self, notification: Notification) -> Delivery:
+    async def send(self, notification: Notification, handover: Handover) -> Delivery:
         try:
             recipient, options = envelope_address(notification.recipient)
         except UnicodeError:
             return Delivery(DeliveryResult.REFUSED, "address_invalid")
         content = self._renderer.render(notification)
         async with self._connections:
-            return await self._transmit(recipient, options, content)
+            return await self._transmit(recipient, options, content, handover)
 
     async def close(self) -> None:
         while self._idle:
@@ -130,7 +130,9 @@ class EmailChannel:
             with contextlib.suppress(SMTPException, OSError):
                 await smtp.quit()
 
-    async def _transmit(self, recipient: str, options: list[str], content: bytes) -> Delivery:
+    async def _transmit(
+        self, recipient: str, options: list[str], content: bytes, handover: Handover
+    ) -> Delivery:
         try:
             smtp = await self._begin_mail(options)
         except (SMTPException, OSError, ValueError) as error:
@@ -146,7 +148,7 @@ class EmailChannel:
             except (SMTPException, OSError) as error:
                 return Delivery(DeliveryResult.NOT_NOW, _code(error))
             try:
-                await smtp.data(content)
+                await handover.once(lambda: smtp.data(content))
             except SMTPDataError as error:
                 return _refusal(error)
             except (SMTPException, OSError) as error:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
 from orderflow.errors import PoisonError, Reason, TransientError
 from orderflow.messaging.deadline import EVENT_SECONDS
-from orderflow.notify import due
-from orderflow.notify.model import Delivery, DeliveryResult
+from orderflow.notify import due, model
+from orderflow.notify.model import Delivery, DeliveryResult, Handover
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from uuid import UUID
 
     from orderflow.messaging.cloudevent import CloudEvent
-    from orderflow.notify.model import Notification
+    from orderflow.notify.model import Notification, StatusChange
     from orderflow.notify.settings import NotificationSettings
 
 log = logging.getLogger(__name__)
@@ -50,18 +50,20 @@ class ClaimStatus(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Claim:
     """token is a fencing token: only the process that holds the newest token can record a result. code is the code of
-    a notification that failed before."""
+    a notification that failed before. handover counts what is handed over under this claim."""
 
     notification: Notification
     token: UUID
     status: ClaimStatus
     code: str = ""
+    handover: Handover = field(default_factory=Handover)
 
 
 class Channel(Protocol):
     """One medium, such as e-mail. A fault of the recipient or the network is a Delivery, not an error."""
 
-    async def send(self, notification: Notification) -> Delivery: ...
+    async def send(self, notification: Notification, handover: Handover) -> Delivery:
+        """Hands the notification over through handover.once()."""
 
 
 class Claims(Protocol):
@@ -72,6 +74,14 @@ class Claims(Protocol):
     async def confirm(self, claim: Claim) -> bool: ...
     async def fail(self, claim: Claim, code: str, *, gone: bool) -> bool: ...
     async def release(self, claim: Claim, code: str) -> bool: ...
+
+
+class History(Protocol):
+    """The port to orderflow.notify.history.HistoryStore."""
+
+    async def check(self, event: CloudEvent, change: StatusChange) -> None:
+        """Raises PoisonError where the event differs from the order's history, TransientError where the database is
+        unavailable."""
 
 
 class Notifier:
@@ -89,6 +99,7 @@ class Notifier:
         settings: NotificationSettings,
         channels: Mapping[str, Channel],
         claims: Claims,
+        history: History,
         *,
         lease_seconds: float,
         event_seconds: float = EVENT_SECONDS,
@@ -97,6 +108,7 @@ class Notifier:
         self._settings = settings
         self._channels = channels
         self._claims = claims
+        self._history = history
         self._send_seconds = min(
             lease_seconds * LEASE_USED, max(event_seconds - RECORD_SECONDS, event_seconds / 2)
         )
@@ -106,9 +118,12 @@ class Notifier:
 
         Raises TransientError where a notification must be sent later. Raises PoisonError, with one reason for each
         notification that failed for good, where none must be sent later. A replayed event sends failed notifications
-        again, a redelivered event does not.
+        again, a redelivered event does not. An event that differs from the order's history sends nothing, and neither
+        does its replay.
         """
-        notifications = due.notifications(event, self._settings)
+        change = model.read(event)
+        await self._history.check(event, change)
+        notifications = due.notifications_of(event, change, self._settings)
         if not notifications:
             return "nothing_due"
         deadline = time.monotonic() + self._send_seconds
@@ -142,15 +157,16 @@ class Notifier:
             case ClaimStatus.BUSY:
                 return Delivery(DeliveryResult.NOT_NOW, "claimed")
             case ClaimStatus.OURS:
-                delivery = await self._send(claim.notification, deadline)
+                delivery = await self._send(claim, deadline)
                 if delivery.result is not DeliveryResult.SENT:
                     _log_failure(claim.notification, delivery)
                 return await self._record(claim, delivery)
 
-    async def _send(self, notification: Notification, deadline: float) -> Delivery:
+    async def _send(self, claim: Claim, deadline: float) -> Delivery:
+        notification = claim.notification
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
-                return await self._channels[notification.channel].send(notification)
+                return await self._channels[notification.channel].send(notification, claim.handover)
         except TimeoutError:
             return Delivery(DeliveryResult.UNKNOWN, "lease_over")
 

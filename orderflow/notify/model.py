@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from pydantic import ConfigDict, JsonValue
 
@@ -16,7 +17,11 @@ from orderflow.errors import PoisonError, Reason
 from orderflow.messaging.status_event import SOURCE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from orderflow.messaging.cloudevent import CloudEvent
+
+T = TypeVar("T")
 
 EMAIL: Final = "email"
 WEBHOOK: Final = "webhook"
@@ -87,6 +92,27 @@ class Notification:
     def target(self) -> str:
         """The channel and, for a webhook, the endpoint's name. Holds no personal data."""
         return self.channel if self.channel == EMAIL else f"{self.channel}.{self.recipient}"
+
+
+class Handover:
+    """The handovers of a notification to the server that takes it for the recipient, under one claim: one is allowed.
+
+    A channel hands over through once(), at the place where the message is transmitted.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        """How often once() was called. Refused handovers count: they are a fault of ours."""
+        self._first: asyncio.Future[Any] | None = None
+
+    async def once(self, transmit: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """The result of transmit, or its error. A second call under the same claim transmits nothing and has the result
+        of the first."""
+        self.count += 1
+        if self._first is None:
+            self._first = asyncio.ensure_future(transmit())
+        result: T = await self._first
+        return result
 
 
 class DeliveryResult(StrEnum):

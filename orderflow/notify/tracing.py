@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from orderflow.adapters.telemetry.traces import Attributes, Telemetry
     from orderflow.notify.handler import Channel
-    from orderflow.notify.model import Delivery, Notification
+    from orderflow.notify.model import Delivery, Handover, Notification
 
 _FAILURES: Final = frozenset({DeliveryResult.NOT_NOW, DeliveryResult.UNKNOWN})
 
@@ -34,7 +34,7 @@ class TracedChannel:
         self._telemetry = telemetry
         self._inner = inner
 
-    async def send(self, notification: Notification) -> Delivery:
+    async def send(self, notification: Notification, handover: Handover) -> Delivery:
         parent = extract(notification.event.extensions)
         attributes: Attributes = {
             "orderflow.channel": notification.channel,
@@ -42,7 +42,7 @@ class TracedChannel:
         }
         name = f"notify {notification.channel}"
         with self._telemetry.span(name, parent, SpanKind.CLIENT, attributes) as span:
-            delivery = await self._inner.send(notification)
+            delivery = await self._inner.send(notification, handover)
             describe(span, notification.event, delivery.result.value)
             if delivery.result is not DeliveryResult.SENT:
                 span.set_attribute("orderflow.reason", delivery.code)

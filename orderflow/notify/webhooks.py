@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from aiohttp import AddrInfoType
 
-    from orderflow.notify.model import Notification
+    from orderflow.notify.model import Handover, Notification
     from orderflow.notify.settings import Webhook
 
 KEEP_SECONDS: Final = 2.0
@@ -71,21 +71,13 @@ class WebhookChannel:
         self._endpoints = {each.name: _endpoint(each, folder) for each in endpoints}
         self._sessions: dict[bool, ClientSession] = {}
 
-    async def send(self, notification: Notification) -> Delivery:
+    async def send(self, notification: Notification, handover: Handover) -> Delivery:
         endpoint = self._endpoints[notification.recipient]
         content = body(notification)
         message_id = derived_id("webhook", notification.event.id, notification.recipient)
-        session = self._session(allow_private=endpoint.settings.allow_private)
         try:
-            async with session.post(
-                str(endpoint.settings.url),
-                data=content,
-                headers=signature_headers(endpoint.signers, message_id, content, datetime.now(UTC)),
-                timeout=endpoint.timeout,
-                allow_redirects=False,
-            ) as response:
-                # The response's body is not read. Leaving the block closes the connection where the body is unfinished.
-                return delivery_from_status(response.status)
+            status = await handover.once(lambda: self._post(endpoint, message_id, content))
+            return delivery_from_status(status)
         except ClientSSLError:
             return Delivery(DeliveryResult.NOT_NOW, "tls_failed")
         except ClientConnectorError as error:
@@ -100,6 +92,18 @@ class WebhookChannel:
             return Delivery(DeliveryResult.UNKNOWN, "http_disconnected")
         except ClientError:
             return Delivery(DeliveryResult.UNKNOWN, "http_invalid")
+
+    async def _post(self, endpoint: _Endpoint, message_id: str, content: bytes) -> int:
+        session = self._session(allow_private=endpoint.settings.allow_private)
+        async with session.post(
+            str(endpoint.settings.url),
+            data=content,
+            headers=signature_headers(endpoint.signers, message_id, content, datetime.now(UTC)),
+            timeout=endpoint.timeout,
+            allow_redirects=False,
+        ) as response:
+            # The response's body is not read. Leaving the block closes the connection where the body is unfinished.
+            return response.status
 
     async def close(self) -> None:
         for session in self._sessions.values():

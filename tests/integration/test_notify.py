@@ -33,6 +33,7 @@ from orderflow.notify import due, model
 from orderflow.notify.claims import ClaimStore
 from orderflow.notify.email import EmailChannel
 from orderflow.notify.handler import Channel, ClaimStatus, Notifier
+from orderflow.notify.history import HistoryStore
 from orderflow.notify.settings import NotificationSettings
 from orderflow.notify.webhooks import WebhookChannel
 from orderflow.settings import DatabaseSettings
@@ -109,7 +110,7 @@ class Workshop:
             model.WEBHOOK: WebhookChannel(settings.webhooks, self.folder),
         }
         self.closing += channels.values()
-        return Notifier(settings, channels, self.claims(lease), lease_seconds=lease)
+        return Notifier(settings, channels, self.claims(lease), self.history(), lease_seconds=lease)
 
     def endpoint(self, **changes: Any) -> dict[str, Any]:
         name = changes.get("name", "erp")
@@ -119,6 +120,11 @@ class Workshop:
             "secret_file": str(self.stand_ins.secret_file),
             "allow_private": True,
         } | changes
+
+    def history(self) -> HistoryStore:
+        pool = Database(DatabaseSettings(database_url=SecretStr(self.database)))
+        self.closing.append(pool)
+        return HistoryStore(pool)
 
     def claims(self, lease: float) -> ClaimStore:
         pool = Database(DatabaseSettings(database_url=SecretStr(self.database)))

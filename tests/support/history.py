@@ -3,6 +3,7 @@ without Kafka between them."""
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 from pydantic import SecretStr
 
@@ -73,6 +74,7 @@ async def _notify(database: Database, status_events: Sequence[CloudEvent], fail_
             if change.order_id in fail_for and claim.notification.channel == model.EMAIL:
                 await claims.fail(claim, "smtp_550", gone=False)
             else:
+                await claim.handover.once(partial(asyncio.sleep, 0))
                 await claims.confirm(claim)
 
 

@@ -31,7 +31,8 @@ from orderflow.messaging.publisher import Publisher
 from orderflow.notify import due
 from orderflow.notify.claims import ClaimStore
 from orderflow.notify.handler import Notifier
-from orderflow.notify.model import EMAIL, Delivery, DeliveryResult, Notification
+from orderflow.notify.history import HistoryStore
+from orderflow.notify.model import EMAIL, Delivery, DeliveryResult, Handover, Notification
 from orderflow.notify.settings import NotificationSettings
 from orderflow.settings import DatabaseSettings, KafkaSettings
 from orderflow.shelve.action_store import ActionStore
@@ -65,9 +66,12 @@ class Mailbox:
     def __init__(self) -> None:
         self.mails: list[tuple[str, str]] = []
 
-    async def send(self, notification: Notification) -> Delivery:
-        self.mails.append((notification.event.id, notification.recipient))
+    async def send(self, notification: Notification, handover: Handover) -> Delivery:
+        await handover.once(lambda: self._keep(notification))
         return Delivery(DeliveryResult.SENT)
+
+    async def _keep(self, notification: Notification) -> None:
+        self.mails.append((notification.event.id, notification.recipient))
 
 
 class DeadError(Exception):
@@ -249,7 +253,8 @@ class Stages:
             case "notify":
                 claims = ClaimStore(self.database, revision="r", lease_seconds=60)
                 channels = {EMAIL: self._pipeline.mailbox}
-                await Notifier(NOTIFICATIONS, channels, claims, lease_seconds=60).handle(event)
+                history = HistoryStore(self.database)
+                await Notifier(NOTIFICATIONS, channels, claims, history, lease_seconds=60).handle(event)
             case "shelve":
                 parked_events, actions = ParkedEventStore(self.database), ActionStore(self.database)
                 await ActionHandler(parked_events, actions, publisher, self._places).handle(event)

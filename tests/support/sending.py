@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 from orderflow.adapters.postgres.pool import Database
 from orderflow.errors import PoisonError, TransientError
+from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.notify.claims import ClaimStore
 from orderflow.notify.handler import Claim, Notifier
-from orderflow.notify.model import Delivery, DeliveryResult, Notification
+from orderflow.notify.model import Delivery, DeliveryResult, Handover, Notification, StatusChange
 from orderflow.notify.settings import NotificationSettings
 from support.faults import DiedError
 
@@ -53,6 +54,13 @@ class World:
             self.ended_leases[key] += 1
 
 
+class AnyHistory:
+    """A history that every status event agrees with."""
+
+    async def check(self, event: CloudEvent, change: StatusChange) -> None:
+        pass
+
+
 class Worker:
     """A process of notify: its notifier, its claims in the real store and its channels."""
 
@@ -67,18 +75,21 @@ class Worker:
         self.dead = False
         self.successor: Worker | None = None
         channels = dict.fromkeys(("email", "webhook"), self)
-        self.notifier = Notifier(settings, channels, self, lease_seconds=lease_seconds)
+        self.notifier = Notifier(settings, channels, self, AnyHistory(), lease_seconds=lease_seconds)
 
     def _live(self, point: str) -> None:
         self.dead = self.dead or self.death_point == point
         if self.dead:
             raise DiedError
 
-    async def send(self, notification: Notification) -> Delivery:
-        key = key_of(notification)
-        self._world.begin(key, self)
+    async def send(self, notification: Notification, handover: Handover) -> Delivery:
+        self._world.begin(key_of(notification), self)
         self._live("before sending")
         await asyncio.sleep(0)
+        return await handover.once(lambda: self._transmit(notification))
+
+    async def _transmit(self, notification: Notification) -> Delivery:
+        key = key_of(notification)
         answer = self.answers.get(notification.target, "sent")
         if answer.startswith("slow"):
             self._world.end_lease(key)

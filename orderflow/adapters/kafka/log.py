@@ -102,6 +102,14 @@ class Log:
         except KafkaException as error:
             raise _unavailable(error) from None
 
+    def watermarks(self, topic: str, partitions: Sequence[int]) -> dict[int, int]:
+        """The offset after the last record that is replicated, whether its transaction is committed or not."""
+        try:
+            results = self._results(topic, partitions, _LATEST, IsolationLevel.READ_UNCOMMITTED)
+        except KafkaException as error:
+            raise _unavailable(error) from None
+        return {partition: result.offset for partition, result in results.items()}
+
     def since(self, topic: str, partitions: Sequence[int], when: datetime) -> dict[int, int]:
         """By partition, the offset of the first record that is not older than `when`; the end offset where every record
         is older."""
@@ -121,13 +129,15 @@ class Log:
         }
 
     def _results(
-        self, topic: str, partitions: Iterable[int], spec: OffsetSpec
+        self,
+        topic: str,
+        partitions: Iterable[int],
+        spec: OffsetSpec,
+        isolation: IsolationLevel = IsolationLevel.READ_COMMITTED,
     ) -> dict[int, ListOffsetsResultInfo]:
         """read_committed, as KafkaSource reads."""
         specs = {TopicPartition(topic, partition): spec for partition in partitions}
-        futures = self._admin.list_offsets(
-            specs, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_REQUEST_SECONDS
-        )
+        futures = self._admin.list_offsets(specs, isolation_level=isolation, request_timeout=_REQUEST_SECONDS)
         return {place.partition: future.result() for place, future in futures.items()}
 
     def committed(self, group: str, topic: str, partitions: Sequence[int]) -> dict[int, int]:

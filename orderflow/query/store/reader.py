@@ -14,6 +14,7 @@ from orderflow.query.store import (
     parked,
     places,
     release_evidence,
+    release_invariants,
     search,
 )
 from orderflow.query.store.overdue import Alerts
@@ -21,9 +22,11 @@ from orderflow.query.store.snapshot_pool import SnapshotPool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from orderflow.actions.parked_event import ParkedEvent
     from orderflow.actions.service import Selection
+    from orderflow.domain.release_analysis import Invariant
     from orderflow.query.store.filters import OrderFilter, ParkedFilter
     from orderflow.query.store.places import Unaccounted
     from orderflow.query.store.read_model import (
@@ -147,6 +150,10 @@ class Reader:
     def missing_events(self, stage: str, minutes: int, hours: int) -> Evidence:
         with self._pool.snapshot() as connection:
             return release_evidence.missing_events(connection, stage, minutes, hours)
+
+    def release_invariants(self, stage: str, canary: str, since: datetime) -> list[Invariant]:
+        with self._pool.snapshot() as connection:
+            return release_invariants.invariants(connection, stage, canary, since)
 
     def last_audit(self) -> dict[str, Any] | None:
         with self._pool.snapshot() as connection:

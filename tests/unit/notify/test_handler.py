@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 from uuid import uuid4
 
 import pytest
+from support.sending import AnyHistory
 from support.statuses import announced
 
 from orderflow.errors import PoisonError, TransientError
 from orderflow.notify.handler import Claim, ClaimStatus, Notifier
-from orderflow.notify.model import Delivery, DeliveryResult, Notification
+from orderflow.notify.model import Delivery, DeliveryResult, Handover, Notification
 from orderflow.notify.settings import NotificationSettings
 
 SETTINGS = NotificationSettings.model_validate(
@@ -69,7 +70,7 @@ class FakeChannel:
     deliveries: dict[str, Delivery] = field(default_factory=dict)
     sent: list[str] = field(default_factory=list)
 
-    async def send(self, notification: Notification) -> Delivery:
+    async def send(self, notification: Notification, handover: Handover) -> Delivery:
         self.sent.append(notification.target)
         for _ in range(5):  # later than an error that comes at once
             await asyncio.sleep(0)
@@ -77,13 +78,13 @@ class FakeChannel:
 
 
 class StuckChannel(FakeChannel):
-    async def send(self, notification: Notification) -> Delivery:
-        await super().send(notification)
+    async def send(self, notification: Notification, handover: Handover) -> Delivery:
+        await super().send(notification, handover)
         return await asyncio.Event().wait() and SENT
 
 
 class BrokenChannel(FakeChannel):
-    async def send(self, notification: Notification) -> Delivery:
+    async def send(self, notification: Notification, handover: Handover) -> Delivery:
         raise RuntimeError(notification.recipient)
 
 
@@ -91,7 +92,7 @@ def notifier(
     claims: FakeClaims, webhooks: FakeChannel, email: FakeChannel | None = None, lease: float = 60
 ) -> Notifier:
     channels = {"email": email or webhooks, "webhook": webhooks}
-    return Notifier(SETTINGS, channels, claims, lease_seconds=lease)
+    return Notifier(SETTINGS, channels, claims, AnyHistory(), lease_seconds=lease)
 
 
 async def test_everything_due_is_sent_and_confirmed() -> None:
@@ -103,7 +104,7 @@ async def test_everything_due_is_sent_and_confirmed() -> None:
 async def test_what_is_not_due_claims_nothing() -> None:
     claims = FakeClaims()
     quiet = SETTINGS.model_copy(update={"webhooks": ()})
-    await Notifier(quiet, {}, claims, lease_seconds=60).handle(announced("packed"))
+    await Notifier(quiet, {}, claims, AnyHistory(), lease_seconds=60).handle(announced("packed"))
     assert claims.retry_failed is None
 
 

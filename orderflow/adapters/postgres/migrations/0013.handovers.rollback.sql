@@ -1,0 +1,1 @@
+ALTER TABLE notifications DROP COLUMN miscounted_by, DROP COLUMN handovers;
