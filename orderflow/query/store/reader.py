@@ -14,6 +14,7 @@ from orderflow.query.store import (
     parked,
     places,
     release_evidence,
+    release_shadow,
     search,
 )
 from orderflow.query.store.overdue import Alerts
@@ -21,6 +22,7 @@ from orderflow.query.store.snapshot_pool import SnapshotPool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from orderflow.actions.parked_event import ParkedEvent
     from orderflow.actions.service import Selection
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
         ParkedRecord,
         ParkedSummary,
     )
+    from orderflow.query.store.release_shadow import Decision, Identity, ParkedByRelease
     from orderflow.query.store.statistics import Evidence, Need, Outcomes, Rate
     from orderflow.settings import QuerySettings
 
@@ -147,6 +150,20 @@ class Reader:
     def missing_events(self, stage: str, minutes: int, hours: int) -> Evidence:
         with self._pool.snapshot() as connection:
             return release_evidence.missing_events(connection, stage, minutes, hours)
+
+    def release_decisions(
+        self, revision: str, since: datetime, identities: Sequence[Identity]
+    ) -> dict[Identity, Decision]:
+        """Of these inbox events, what one revision of track decided since then."""
+        with self._pool.snapshot() as connection:
+            return release_shadow.decisions(connection, revision, since, identities)
+
+    def parked_by_release(
+        self, stage: str, revision: str, since: datetime, limit: int
+    ) -> list[ParkedByRelease]:
+        """What one revision parked since then because of the event alone, latest first."""
+        with self._pool.snapshot() as connection:
+            return release_shadow.parked_by(connection, stage, revision, since, limit)
 
     def last_audit(self) -> dict[str, Any] | None:
         with self._pool.snapshot() as connection:
