@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import functions_framework.aio as functions_framework
 
 from orderflow import startup
+from orderflow.adapters.kafka.gap_reader import GapReader
 from orderflow.adapters.kafka.log import Log
 from orderflow.adapters.kafka.producer import KafkaPublisher, client_config
 from orderflow.adapters.postgres.handled_store import HandledStore
@@ -21,7 +22,6 @@ from orderflow.adapters.postgres.pool import Database
 from orderflow.adapters.postgres.schema import check_schema
 from orderflow.adapters.telemetry.noop import NoopTelemetry
 from orderflow.audit import command
-from orderflow.audit.gap_reader import GapReader
 from orderflow.audit.handler import AuditEndpoint
 from orderflow.audit.run import Audit, AuditOptions
 from orderflow.audit.store import AuditStore

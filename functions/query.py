@@ -14,12 +14,14 @@ from orderflow import startup
 from orderflow.actions.service import OperatorActions
 from orderflow.adapters.http.api_keys import ApiKeys
 from orderflow.adapters.kafka.blocking_producer import BlockingPublisher
-from orderflow.adapters.kafka.producer import KafkaPublisher
+from orderflow.adapters.kafka.producer import KafkaPublisher, client_config
 from orderflow.adapters.postgres.schema import check_schema
 from orderflow.adapters.telemetry.noop import NoopTelemetry
 from orderflow.domain.rules import Rules
 from orderflow.query.app import create_app
+from orderflow.query.clients.topic_records import TopicRecords
 from orderflow.query.server_sent_events import EventStreams
+from orderflow.query.shadow.comparison import Shadow
 from orderflow.query.store.overdue import Alerts
 from orderflow.query.store.reader import Reader
 from orderflow.settings import QuerySettings, read_toml
@@ -48,12 +50,26 @@ def build() -> Flask:
     only_people = login is not None and settings.api_keys_file is None
     api_keys = ApiKeys(()) if only_people else ApiKeys.from_settings(settings, "query")
     check_schema(settings)
-    app = create_app(reader, api_keys, streams, actions, _contracts, settings.audit_url, rollouts, login)
+    shadow = _shadow(settings, reader)
+    app = create_app(
+        reader, api_keys, streams, actions, _contracts, settings.audit_url, rollouts, login, shadow
+    )
     if not isinstance(telemetry, NoopTelemetry):
         from orderflow.query.tracing import trace_requests
 
         trace_requests(app, telemetry)
     return app
+
+
+def _shadow(settings: QuerySettings, reader: Reader) -> Shadow:
+    revisions = None
+    if settings.shadow_url is not None:
+        from orderflow.query.clients.revision import (
+            RevisionClient,
+        )  # with aiohttp, which takes time to import
+
+        revisions = RevisionClient(settings.shadow_url, settings.shadow_token_file)
+    return Shadow(reader, TopicRecords(client_config(settings)), revisions)
 
 
 def _contracts() -> Mapping[str, dict[str, Any]]:

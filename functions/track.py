@@ -18,6 +18,7 @@ from orderflow.messaging.handled_places import records_places
 from orderflow.messaging.partition_hold import hold_back
 from orderflow.settings import TrackSettings, read_toml
 from orderflow.track.handler import Tracker
+from orderflow.track.judgement import judge
 from orderflow.track.store import OrderStore
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def build() -> Endpoint:
     topic_ids = startup.topic_ids(settings, topics.EVENTS)
     seconds = settings.event_seconds
     endpoint = EventEndpoint("track", settings.k_revision, handle, publisher, topic_ids, seconds=seconds)
-    return Liveness(telemetry.endpoint(startup.authenticated(endpoint, settings)), seconds)
+    return Liveness(telemetry.endpoint(startup.judging(endpoint, judge, settings)), seconds)
 
 
 endpoint = startup.or_exit(build)

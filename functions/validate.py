@@ -5,6 +5,7 @@ The handler is orderflow/validate/handler.py.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import functions_framework.aio as functions_framework
@@ -16,6 +17,7 @@ from orderflow.domain.rules import Rules
 from orderflow.messaging import topics
 from orderflow.messaging.partition_hold import hold_back
 from orderflow.settings import ValidateSettings, read_toml
+from orderflow.validate import judgement
 from orderflow.validate.handler import Validator
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ def build() -> Endpoint:
     topic_ids = startup.topic_ids(settings, topics.INBOX)
     seconds = settings.event_seconds
     endpoint = EventEndpoint("validate", settings.k_revision, handle, publisher, topic_ids, seconds=seconds)
-    return Liveness(telemetry.endpoint(startup.authenticated(endpoint, settings)), seconds)
+    judge = partial(judgement.judge, rules=rules)
+    return Liveness(telemetry.endpoint(startup.judging(endpoint, judge, settings)), seconds)
 
 
 endpoint = startup.or_exit(build)

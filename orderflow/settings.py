@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -64,6 +64,12 @@ def _http_url(url: str) -> str:
     if not url.startswith(("http://", "https://")):
         raise PydanticCustomError("http_url", "it must begin with http:// or https://")
     return url
+
+
+def _url_of_revision(url: str) -> str:
+    if "{revision}" not in url:
+        raise PydanticCustomError("url_of_revision", "it must have {revision} for the name of a revision")
+    return _http_url(url)
 
 
 class StageSettings(BaseSettings):
@@ -164,6 +170,19 @@ class SourceSettings(SenderSettings, KafkaSettings):
     so that the stage has given an event up before the event comes again."""
 
 
+class JudgingSettings(SourceSettings):
+    """For the stages that answer /judge."""
+
+    oidc_judge_subjects: str | None = None
+    """The service accounts that may have an event judged, separated by spaces. They may send no event."""
+
+    def judge_token_rules(self) -> TokenRules | None:
+        """None where no OIDC setting is set. Without OIDC_JUDGE_SUBJECTS, the rules accept nobody."""
+        rules = self.token_rules()
+        subjects = frozenset((self.oidc_judge_subjects or "").split())
+        return None if rules is None else replace(rules, subjects=subjects)
+
+
 class DatabaseSettings(StageSettings):
     database_url: Annotated[SecretStr, AfterValidator(_database_url)]
     """Or DATABASE_URL_FILE, a file that has the URL."""
@@ -192,11 +211,11 @@ class IntakeSettings(ApiKeySettings, KafkaSettings):
     """The address of query, with which the Location of an accepted order begins."""
 
 
-class ValidateSettings(SourceSettings):
+class ValidateSettings(JudgingSettings):
     rules_file: Path
 
 
-class TrackSettings(DatabaseSettings, SourceSettings):
+class TrackSettings(DatabaseSettings, JudgingSettings):
     rules_file: Path
 
 
@@ -256,6 +275,12 @@ class QuerySettings(ApiKeySettings, DatabaseSettings, KafkaSettings):
     prometheus_url: Annotated[str, AfterValidator(_http_url)] | None = None
     """The address of the Prometheus that scrapes the queue-proxies. Without it, nobody sees whether a new revision of
     intake or park answers 2xx for events that it does not publish."""
+    shadow_url: Annotated[str, AfterValidator(_url_of_revision)] | None = None
+    """The address of a revision, with {revision} for its name: a release's stable revision judges what the canary has
+    judged. Without it, nothing is compared."""
+    shadow_token_file: str | None = None
+    """The file that has the token which query sends to a stage, with {stage} for the stage's name. Read at each
+    request."""
     rollouts: bool = False
     """Show the rollouts of releases and let operators control them; needs the packages and rights of argo/console."""
     database_statement_seconds: Annotated[float, Field(gt=0, le=600)] = 5

@@ -20,12 +20,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from orderflow.adapters.http.endpoint import Endpoint
+    from orderflow.adapters.http.judge_endpoint import Judge
     from orderflow.adapters.postgres.pool import Database
     from orderflow.adapters.telemetry.traces import Telemetry
     from orderflow.messaging.handled_places import HandledPlaces
     from orderflow.messaging.places import TopicIds
     from orderflow.messaging.publisher import Publisher
-    from orderflow.settings import DatabaseSettings, KafkaSettings, SenderSettings, StageSettings
+    from orderflow.settings import (
+        DatabaseSettings,
+        JudgingSettings,
+        KafkaSettings,
+        SenderSettings,
+        StageSettings,
+        TokenRules,
+    )
 
 S = TypeVar("S", bound="StageSettings")
 T = TypeVar("T")
@@ -67,7 +75,22 @@ def authenticated(endpoint: Endpoint, settings: SenderSettings) -> Endpoint:
 
     Raises BadSettingsError where only some of the settings are set, or OIDC_CA_FILE cannot be read.
     """
-    rules = settings.token_rules()
+    return _behind(settings.token_rules(), endpoint)
+
+
+def judging(events: Endpoint, judge: Judge, settings: JudgingSettings) -> Endpoint:
+    """The endpoint of a stage's events, and `/judge` beside it.
+
+    Where the OIDC settings are set, the two take the tokens of different senders: whoever may have an event judged may
+    not send one. Raises BadSettingsError as authenticated() does.
+    """
+    from orderflow.adapters.http.judge_endpoint import JudgeEndpoint, Judging
+
+    judgements = _behind(settings.judge_token_rules(), JudgeEndpoint(judge))
+    return Judging(judgements, authenticated(events, settings))
+
+
+def _behind(rules: TokenRules | None, endpoint: Endpoint) -> Endpoint:
     if rules is None:
         return endpoint
     from orderflow.adapters.http.oidc import Authenticated

@@ -11,8 +11,8 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final
 
+from orderflow.adapters.kafka.gaps import parts, size
 from orderflow.adapters.kafka.log import partition_of
-from orderflow.audit.gaps import parts, size
 from orderflow.audit.log_changes import KnownLog
 from orderflow.audit.report import Missing, Remedy
 from orderflow.messaging import topics
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from orderflow.adapters.kafka.gap_process import Gap
     from orderflow.audit.checks import HasDueNotification
     from orderflow.audit.consumer_lag import ConsumerLag
-    from orderflow.audit.gap_process import Gap
     from orderflow.audit.repairs import RateLimiter
     from orderflow.audit.report import Report
     from orderflow.audit.store import AuditStore, UnannouncedChange

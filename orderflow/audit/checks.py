@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from orderflow.audit.kafka_record import KafkaRecord, identity, read
+from orderflow.adapters.kafka.kafka_record import KafkaRecord, identity, read
 from orderflow.audit.report import RecordStatus
 from orderflow.domain.digests import Digests
 from orderflow.domain.lifecycle import Outcome
@@ -14,7 +14,7 @@ from orderflow.messaging import inbox_event, topics
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orderflow.audit.kafka_record import Identity
+    from orderflow.adapters.kafka.kafka_record import Identity
     from orderflow.audit.store import AuditStore, LedgerEntry
     from orderflow.messaging.cloudevent import CloudEvent
 

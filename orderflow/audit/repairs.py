@@ -7,8 +7,8 @@ import logging
 from typing import TYPE_CHECKING, Final, Protocol
 
 from orderflow import logs
-from orderflow.audit import kafka_record
-from orderflow.audit.kafka_record import identity
+from orderflow.adapters.kafka import kafka_record
+from orderflow.adapters.kafka.kafka_record import identity
 from orderflow.audit.report import Missing, Remedy
 from orderflow.domain.events import type_of
 from orderflow.errors import PoisonError, Reason
@@ -16,7 +16,7 @@ from orderflow.messaging import parked_event, topics, trace_context
 from orderflow.messaging.places import FIRST_PLACE, INBOX_PLACE, Place
 
 if TYPE_CHECKING:
-    from orderflow.audit.kafka_record import KafkaRecord
+    from orderflow.adapters.kafka.kafka_record import KafkaRecord
     from orderflow.audit.store import AuditStore
     from orderflow.messaging.cloudevent import CloudEvent
     from orderflow.messaging.parked_event import Parked

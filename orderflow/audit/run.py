@@ -18,9 +18,9 @@ from orderflow.audit.topic_audit import Tools, TopicAudit
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from orderflow.adapters.kafka.gap_reader import GapReader
     from orderflow.adapters.kafka.log import Log
     from orderflow.audit.checks import Check, HasDueNotification
-    from orderflow.audit.gap_reader import GapReader
     from orderflow.audit.repairs import ParkedEvents
     from orderflow.audit.store import AuditStore
     from orderflow.messaging.handled_places import Store

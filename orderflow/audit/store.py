@@ -12,10 +12,10 @@ from psycopg.rows import dict_row
 from pydantic_core import to_json
 
 from orderflow.actions import known_replay
+from orderflow.adapters.kafka import kafka_record
+from orderflow.adapters.kafka.gap_process import Gap
+from orderflow.adapters.kafka.kafka_record import identity
 from orderflow.adapters.postgres.connection import ABORT_SECONDS, bounded, limits, parameters
-from orderflow.audit import kafka_record
-from orderflow.audit.gap_process import Gap
-from orderflow.audit.kafka_record import identity
 from orderflow.audit.log_changes import KnownLog
 from orderflow.domain.digests import Digests
 from orderflow.domain.lifecycle import Outcome
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
     from datetime import datetime, timedelta
 
-    from orderflow.audit.kafka_record import Identity, KafkaRecord
+    from orderflow.adapters.kafka.kafka_record import Identity, KafkaRecord
     from orderflow.audit.report import Report
     from orderflow.messaging.cloudevent import CloudEvent
     from orderflow.messaging.status_event import Change

@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
+from orderflow.adapters.kafka.gaps import parts, size
 from orderflow.adapters.kafka.log import partition_of
 from orderflow.audit import log_changes
-from orderflow.audit.gaps import parts, size
 from orderflow.audit.log_changes import KnownLog
 from orderflow.audit.report import RecordStatus, TopicReport
 from orderflow.errors import TransientError
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
+    from orderflow.adapters.kafka.gap_process import Gap
+    from orderflow.adapters.kafka.gap_reader import GapReader
+    from orderflow.adapters.kafka.kafka_record import KafkaRecord
     from orderflow.adapters.kafka.log import Log, TopicLog
     from orderflow.audit.checks import Check
     from orderflow.audit.consumer_lag import ConsumerLag
-    from orderflow.audit.gap_process import Gap
-    from orderflow.audit.gap_reader import GapReader
-    from orderflow.audit.kafka_record import KafkaRecord
     from orderflow.audit.log_changes import Start
     from orderflow.audit.repairs import Repairs
     from orderflow.audit.report import Report

@@ -16,6 +16,7 @@ from orderflow.query import error_handlers, formats, labels, requests
 from orderflow.query.api import actions as actions_api
 from orderflow.query.api import contracts as contracts_api
 from orderflow.query.api import reads as reads_api
+from orderflow.query.api import release_shadow as release_shadow_api
 from orderflow.query.api import releases as releases_api
 from orderflow.query.api import rollouts as rollouts_api
 from orderflow.query.authentication import ASSETS, Clients
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from orderflow.query.api.contracts import Documents
     from orderflow.query.clients.rollouts import Rollouts
     from orderflow.query.server_sent_events import EventStreams
+    from orderflow.query.shadow.comparison import Shadow
     from orderflow.query.store.reader import Reader
     from orderflow.settings import LoginSettings
 
@@ -63,12 +65,15 @@ def create_app(
     audit_url: str | None = None,
     rollouts: Rollouts | None = None,
     login: LoginSettings | None = None,
+    shadow: Shadow | None = None,
 ) -> Flask:
     """contracts: returns the documents under /contracts. audit_url: the audit's Service, None where no audit can be
-    run. rollouts: the cluster's releases, None where query has no cluster. login: None where nobody logs in."""
+    run. rollouts: the cluster's releases, None where query has no cluster. login: None where nobody logs in.
+    shadow: compares the judgements of revisions, None where it cannot."""
     app = _new_app()
     app.register_blueprint(reads_api.blueprint(reader))
     app.register_blueprint(releases_api.blueprint(reader))
+    app.register_blueprint(release_shadow_api.blueprint(shadow))
     app.register_blueprint(actions_api.blueprint(actions, reader, audit_url))
     app.register_blueprint(contracts_api.blueprint(contracts))
     app.register_blueprint(forms.blueprint(actions, reader))

@@ -13,12 +13,12 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from psycopg.rows import dict_row
 from pydantic import SecretStr
 
+from orderflow.adapters.kafka.gap_reader import GapReader
+from orderflow.adapters.kafka.kafka_record import KafkaRecord, read, received_event
 from orderflow.adapters.kafka.log import Log
 from orderflow.adapters.kafka.producer import KafkaPublisher
 from orderflow.adapters.postgres.handled_store import HandledStore
 from orderflow.adapters.postgres.pool import Database
-from orderflow.audit.gap_reader import GapReader
-from orderflow.audit.kafka_record import KafkaRecord, read, received_event
 from orderflow.audit.report import Report
 from orderflow.audit.run import Audit, AuditOptions
 from orderflow.audit.store import AuditStore

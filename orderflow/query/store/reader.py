@@ -15,6 +15,7 @@ from orderflow.query.store import (
     places,
     release_evidence,
     release_invariants,
+    release_shadow,
     search,
 )
 from orderflow.query.store.overdue import Alerts
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         ParkedRecord,
         ParkedSummary,
     )
+    from orderflow.query.store.release_shadow import Decision, Identity, ParkedByRelease
     from orderflow.query.store.statistics import Evidence, Need, Outcomes, Rate
     from orderflow.settings import QuerySettings
 
@@ -154,6 +156,20 @@ class Reader:
     def release_invariants(self, stage: str, canary: str, since: datetime) -> list[Invariant]:
         with self._pool.snapshot() as connection:
             return release_invariants.invariants(connection, stage, canary, since)
+
+    def release_decisions(
+        self, revision: str, since: datetime, identities: Sequence[Identity]
+    ) -> dict[Identity, Decision]:
+        """Of these inbox events, what one revision of track decided since then."""
+        with self._pool.snapshot() as connection:
+            return release_shadow.decisions(connection, revision, since, identities)
+
+    def parked_by_release(
+        self, stage: str, revision: str, since: datetime, limit: int
+    ) -> list[ParkedByRelease]:
+        """What one revision parked since then because of the event alone, latest first."""
+        with self._pool.snapshot() as connection:
+            return release_shadow.parked_by(connection, stage, revision, since, limit)
 
     def last_audit(self) -> dict[str, Any] | None:
         with self._pool.snapshot() as connection:

@@ -10,8 +10,8 @@ from confluent_kafka import TopicPartition
 from support.events import event, paid, placed
 from support.pipeline import PARTITIONS, Pipeline
 
+from orderflow.adapters.kafka.kafka_record import KafkaRecord
 from orderflow.adapters.kafka.log import Log, partition_of
-from orderflow.audit.kafka_record import KafkaRecord
 from orderflow.audit.report import RecordStatus, Remedy, Report, State
 from orderflow.errors import TransientError
 from orderflow.messaging import topics

@@ -17,12 +17,12 @@ from support.waiting import until
 
 from orderflow.actions import parked_event
 from orderflow.actions.events import ActionRequest, replay
+from orderflow.adapters.kafka.gap_process import Gap
+from orderflow.adapters.kafka.gap_reader import GapReader
+from orderflow.adapters.kafka.kafka_record import KafkaRecord
 from orderflow.adapters.kafka.log import Log, partition_of
 from orderflow.adapters.postgres.handled_store import HandledStore
 from orderflow.adapters.postgres.schema import migrate
-from orderflow.audit.gap_process import Gap
-from orderflow.audit.gap_reader import GapReader
-from orderflow.audit.kafka_record import KafkaRecord
 from orderflow.audit.report import Remedy, Report, State
 from orderflow.errors import TransientError
 from orderflow.messaging import topics

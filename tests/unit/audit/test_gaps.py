@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orderflow.audit.gap_process import Gap
-from orderflow.audit.gap_reader import _halves
-from orderflow.audit.gaps import parts, size
+from orderflow.adapters.kafka.gap_process import Gap
+from orderflow.adapters.kafka.gap_reader import _halves
+from orderflow.adapters.kafka.gaps import parts, size
 
 
 @st.composite

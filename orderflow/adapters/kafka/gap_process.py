@@ -1,4 +1,4 @@
-"""Reads records of a topic in a process of its own: `python -m orderflow.audit.gap_process`.
+"""Reads records of a topic in a process of its own: `python -m orderflow.adapters.kafka.gap_process`.
 
 librdkafka's binding ends the process at a header whose name is not UTF-8 (confluent-kafka 2.16.1). So the audit reads
 records where such an end costs nothing. Requests come on standard input, answers go to standard output.
@@ -12,8 +12,8 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
+from orderflow.adapters.kafka.kafka_record import KafkaRecord
 from orderflow.adapters.kafka.log import Log, UnreadableError
-from orderflow.audit.kafka_record import KafkaRecord
 from orderflow.errors import TransientError
 
 UNAVAILABLE: Final = 3

@@ -9,9 +9,9 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from orderflow.audit.gap_process import UNAVAILABLE, UNREADABLE, Gap, GapAnswer, GapRequest
-from orderflow.audit.gaps import size
-from orderflow.audit.kafka_record import KafkaRecord
+from orderflow.adapters.kafka.gap_process import UNAVAILABLE, UNREADABLE, Gap, GapAnswer, GapRequest
+from orderflow.adapters.kafka.gaps import size
+from orderflow.adapters.kafka.kafka_record import KafkaRecord
 from orderflow.errors import TransientError
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class GapReader:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "orderflow.audit.gap_process",
+            "orderflow.adapters.kafka.gap_process",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from orderflow.audit.gap_process import Gap
+from orderflow.adapters.kafka.gap_process import Gap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
