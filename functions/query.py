@@ -11,6 +11,7 @@ import functions_framework
 from werkzeug.wrappers import Response
 
 from orderflow import startup
+from orderflow.actions.repair import RevisionRepairs
 from orderflow.actions.service import OperatorActions
 from orderflow.adapters.http.api_keys import ApiKeys
 from orderflow.adapters.kafka.blocking_producer import BlockingPublisher
@@ -19,6 +20,7 @@ from orderflow.adapters.postgres.schema import check_schema
 from orderflow.adapters.telemetry.noop import NoopTelemetry
 from orderflow.domain.rules import Rules
 from orderflow.query.app import create_app
+from orderflow.query.clients.inbox import InboxLog
 from orderflow.query.server_sent_events import EventStreams
 from orderflow.query.store.overdue import Alerts
 from orderflow.query.store.reader import Reader
@@ -37,6 +39,7 @@ def build() -> Flask:
     telemetry = startup.telemetry(settings, "query")
     publisher = BlockingPublisher(telemetry.publisher(KafkaPublisher(settings)))
     actions = OperatorActions(reader, publisher.publish)
+    repairs = RevisionRepairs(reader, InboxLog(settings), publisher.publish)
     rollouts = None
     if settings.rollouts:
         from orderflow.query.clients.rollouts import Rollouts
@@ -48,7 +51,9 @@ def build() -> Flask:
     only_people = login is not None and settings.api_keys_file is None
     api_keys = ApiKeys(()) if only_people else ApiKeys.from_settings(settings, "query")
     check_schema(settings)
-    app = create_app(reader, api_keys, streams, actions, _contracts, settings.audit_url, rollouts, login)
+    app = create_app(
+        reader, api_keys, streams, actions, _contracts, settings.audit_url, rollouts, login, repairs
+    )
     if not isinstance(telemetry, NoopTelemetry):
         from orderflow.query.tracing import trace_requests
 
