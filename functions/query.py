@@ -11,6 +11,7 @@ import functions_framework
 from werkzeug.wrappers import Response
 
 from orderflow import startup
+from orderflow.actions.repair import RevisionRepairs
 from orderflow.actions.service import OperatorActions
 from orderflow.adapters.http.api_keys import ApiKeys
 from orderflow.adapters.kafka.blocking_producer import BlockingPublisher
@@ -19,6 +20,7 @@ from orderflow.adapters.postgres.schema import check_schema
 from orderflow.adapters.telemetry.noop import NoopTelemetry
 from orderflow.domain.rules import Rules
 from orderflow.query.app import create_app
+from orderflow.query.clients.inbox import InboxLog
 from orderflow.query.clients.topic_records import TopicRecords
 from orderflow.query.server_sent_events import EventStreams
 from orderflow.query.shadow.comparison import Shadow
@@ -39,6 +41,7 @@ def build() -> Flask:
     telemetry = startup.telemetry(settings, "query")
     publisher = BlockingPublisher(telemetry.publisher(KafkaPublisher(settings)))
     actions = OperatorActions(reader, publisher.publish)
+    repairs = RevisionRepairs(reader, InboxLog(settings), publisher.publish)
     rollouts = None
     if settings.rollouts:
         from orderflow.query.clients.rollouts import Rollouts
@@ -52,7 +55,7 @@ def build() -> Flask:
     check_schema(settings)
     shadow = _shadow(settings, reader)
     app = create_app(
-        reader, api_keys, streams, actions, _contracts, settings.audit_url, rollouts, login, shadow
+        reader, api_keys, streams, actions, _contracts, settings.audit_url, rollouts, login, shadow, repairs
     )
     if not isinstance(telemetry, NoopTelemetry):
         from orderflow.query.tracing import trace_requests

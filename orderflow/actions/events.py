@@ -72,6 +72,13 @@ class ParkedEventDiscarded(ParkedEventAction):
     reason: Text
 
 
+class ParkedEventAnnounced(ParkedEventAction):
+    """The change that a parked status event announces is announced anew, as the order's history has the change."""
+
+    type: ClassVar[str] = "dev.orderflow.parked.announced.v1"
+    kind: ClassVar[str] = "announced"
+
+
 class WaitingExtended(Action):
     """Events that wait for something to happen to the order may wait for so many hours more."""
 
@@ -96,6 +103,7 @@ MODELS: Final[dict[str, type[Action]]] = {
         ParkedEventReplayed,
         ParkedEventEdited,
         ParkedEventDiscarded,
+        ParkedEventAnnounced,
         WaitingExtended,
         OrderActionAsked,
     )
@@ -126,6 +134,10 @@ def replay(parked: ParkedEvent, request: ActionRequest) -> CloudEvent:
 
 def discard(parked: ParkedEvent, request: ActionRequest) -> CloudEvent:
     return _event(parked.order_id, parked.id, request, ParkedEventDiscarded, {"parked_id": parked.id})
+
+
+def announce(parked: ParkedEvent, request: ActionRequest) -> CloudEvent:
+    return _event(parked.order_id, parked.id, request, ParkedEventAnnounced, {"parked_id": parked.id})
 
 
 def edit(

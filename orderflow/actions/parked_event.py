@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 SELECT: Final = """
-SELECT id, order_id, stage, topic, topic_id, partition, "offset", state, reasons, attributes, payload, parked_at
+SELECT id, order_id, stage, topic, topic_id, partition, "offset", state, reasons, attributes, payload, parked_at,
+       revision
 FROM parked
 """
 """For from_row. Whoever uses it appends the conditions."""
@@ -25,7 +26,8 @@ FROM parked
 @dataclass(frozen=True, slots=True)
 class ParkedEvent:
     """attributes are those of the original event, as they were sent, and `datacontenttype`. codes are the codes of the
-    reasons for which it was parked. place is that of its record in its topic, None where it is not known."""
+    reasons for which it was parked. revision is the one that parked it. place is that of its record in its topic, None
+    where it is not known."""
 
     id: str
     order_id: str
@@ -37,6 +39,7 @@ class ParkedEvent:
     payload: bytes
     parked_at: datetime
     place: Place | None = None
+    revision: str = ""
 
     @property
     def topic_of_record(self) -> str:
@@ -74,6 +77,7 @@ def from_row(row: Mapping[str, Any]) -> ParkedEvent:
         payload=bytes(row["payload"]),
         parked_at=row["parked_at"],
         place=_place(row),
+        revision=row["revision"],
     )
 
 

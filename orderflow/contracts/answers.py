@@ -9,6 +9,7 @@ from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
+from orderflow.actions.repair import Repair
 from orderflow.actions.service import Receipt
 from orderflow.domain.deadlines import Alert
 from orderflow.domain.release_analysis import Comparison, Presence, Verdict  # noqa: TC001
@@ -24,6 +25,7 @@ from orderflow.query.store.read_model import (
     ParkedSummary,
     WaitingEvent,
 )
+from orderflow.query.store.repairs import MarkedOrder  # noqa: TC001
 from orderflow.query.store.statistics import Rate
 
 
@@ -139,6 +141,21 @@ class ReceiptWithAddress(Receipt):
     """href: the address where the outcome will be. left: the parked events on which nothing was done."""
 
     href: str = ""
+
+
+@dataclass(frozen=True)
+class RepairWithAddress(Repair):
+    """href: the address where the outcome will be. left: the parked events on which nothing was done, and what a person
+    has to do."""
+
+    href: str = ""
+
+
+class MarkedOrders(TypedDict):
+    """after: the order after which the next page begins, null where there is none."""
+
+    orders: list[MarkedOrder]
+    after: str | None
 
 
 class ActionResults(TypedDict):

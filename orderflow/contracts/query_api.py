@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from orderflow.contracts import answers
-from orderflow.contracts.operations import JSON, Answer, Body, Operation, Parameter
+from orderflow.contracts.operations import JSON, Answer, Body, Operation, Parameter, problem
 from orderflow.contracts.query_parts import (
     ACCEPTED,
     ACTION_HEADERS,
@@ -31,6 +31,7 @@ from orderflow.contracts.query_parts import (
 )
 from orderflow.query.api import metrics
 from orderflow.query.api.releases import AuditQuery, ReleaseQuery
+from orderflow.query.api.repairs import MarkedOrdersQuery, RepairRequest
 from orderflow.query.requests import EventEdit, ReplayRequest, RequiredReason, WaitingExtension
 from orderflow.query.store.filters import OrderFilter, ParkedFilter
 from orderflow.query.store.statistics import Outcomes
@@ -132,6 +133,35 @@ OPERATIONS: Final = (
         Body({JSON: RequiredReason}),
         PARKED,
         CONFLICT,
+    ),
+    Operation(
+        "post",
+        "/api/repairs",
+        "repairRevision",
+        "Send again, from where the fault was made, the parked events that a revision made or parked",
+        "releases",
+        (
+            Answer(200, "With dry_run: what would be sent.", answers.RepairWithAddress),
+            Answer(202, "Accepted; href has the outcome once there is one.", answers.RepairWithAddress),
+            BAD,
+            NO_KEY,
+            FORBIDDEN,
+            problem(409, "The revision still serves."),
+            TOO_LARGE,
+            OTHER_TYPE,
+            *SERVER_ERRORS,
+        ),
+        parameters=ACTION_HEADERS,
+        body=Body({JSON: RepairRequest}),
+    ),
+    read_operation(
+        "/api/repairs/orders",
+        "listRepairOrders",
+        "The orders that a revision judged, changed or told of",
+        "releases",
+        answers.MarkedOrders,
+        BAD,
+        query=MarkedOrdersQuery,
     ),
     read_operation(
         "/api/actions/{request_id}",

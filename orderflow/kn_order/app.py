@@ -14,6 +14,7 @@ import typer
 
 from orderflow.kn_order import audit as audits
 from orderflow.kn_order import orders
+from orderflow.kn_order import repair as repairs
 from orderflow.kn_order.client import path_of
 from orderflow.kn_order.output import Output
 from orderflow.kn_order.parked import app as parked
@@ -25,6 +26,7 @@ from orderflow.kn_order.session import (
     ServerOption,
     TimeoutOption,
     WaitOption,
+    check_stage,
     finish,
     open_session,
     pass_on_options,
@@ -171,6 +173,32 @@ def audit(
     """Show the last audit: whether any event is missing. Exit code 1 unless its state is `complete`."""
     with open_session(server, key_file) as session:
         audits.show(session, output, run=run)
+
+
+@app.command()
+def repair(
+    revision: Annotated[str, typer.Option("--revision", help="the revision whose effects are to be undone")],
+    stage: Annotated[str | None, typer.Option("--stage", help="only events that this stage parked")] = None,
+    hours: Annotated[
+        int, typer.Option("--hours", min=1, max=8760, help="how far back the list of orders goes")
+    ] = 168,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only show what would be done")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
+    why: Annotated[str | None, typer.Option("--why", help="recorded in the orders' history")] = None,
+    wait: WaitOption = True,
+    timeout: TimeoutOption = TIMEOUT,
+    output: OutputOption = Output.TABLE,
+    server: ServerOption = None,
+    key_file: KeyOption = None,
+) -> None:
+    """Undo what a revision did, after its release went back: send the parked events that it made or parked again from
+    where the fault was made, and list by order what cannot be undone."""
+    with open_session(server, key_file) as session:
+        if stage is not None:
+            check_stage(stage)
+        body = {"revision": revision, "reason": why or f"repair of {revision}"}
+        body |= {"stage": stage} if stage else {}
+        repairs.run(session, body, hours, output, dry_run=dry_run, yes=yes, wait=wait, timeout=timeout)
 
 
 def _act(

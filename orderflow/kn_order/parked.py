@@ -19,6 +19,7 @@ from orderflow.kn_order.session import (
     ServerOption,
     TimeoutOption,
     WaitOption,
+    check_stage,
     confirm,
     finish,
     open_session,
@@ -55,6 +56,8 @@ def list_parked(
     if state not in {"open", "replayed", "discarded", "all"}:
         raise typer.BadParameter(f"{state!r} is not open, replayed, discarded or all", param_hint="--state")
     with open_session(server, key_file) as session:
+        if stage is not None:
+            check_stage(stage)
         filters = {"code": reason, "stage": stage, "order": order, "state": None if state == "all" else state}
         show_list(session, filters, limit, output)
 
@@ -151,6 +154,8 @@ def _selection(ids: list[str], order: str | None, reason: str | None, stage: str
         return {"ids": ids}
     if order is not None:
         return {"order": order}
+    if stage is not None:
+        check_stage(stage)
     if not (reason and stage):
         raise WrongUsageError("--reason and --stage go together, so that what is replayed failed in one way")
     return {"code": reason, "stage": stage}

@@ -12,7 +12,7 @@ import typer
 
 from orderflow.kn_order import connection
 from orderflow.kn_order.client import Client
-from orderflow.kn_order.errors import OperatorError
+from orderflow.kn_order.errors import OperatorError, WrongUsageError
 from orderflow.kn_order.output import (
     Output,
     plain,
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 UNDER_WAY: Final = "under way"
+STAGES: Final = ("validate", "track", "notify", "shelve", "audit", "unknown")
+"""The stages that events are parked at. A dead letter that does not name its stage has `unknown`."""
 
 ServerOption = Annotated[
     str | None,
@@ -78,6 +80,12 @@ def open_session(server: str | None, key_file: Path | None) -> Iterator[Session]
     except OperatorError as error:
         err.print(plain(f"kn order: {error}"), style="red", soft_wrap=True)
         raise typer.Exit(error.code) from None
+
+
+def check_stage(stage: str) -> None:
+    """Raises WrongUsageError, which names the stages, where no stage that parks events has this name."""
+    if stage not in STAGES:
+        raise WrongUsageError(f"--stage {stage}: this must be one of {', '.join(STAGES)}")
 
 
 def confirm(question: str) -> None:

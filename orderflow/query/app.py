@@ -18,6 +18,7 @@ from orderflow.query.api import contracts as contracts_api
 from orderflow.query.api import reads as reads_api
 from orderflow.query.api import release_shadow as release_shadow_api
 from orderflow.query.api import releases as releases_api
+from orderflow.query.api import repairs as repairs_api
 from orderflow.query.api import rollouts as rollouts_api
 from orderflow.query.authentication import ASSETS, Clients
 from orderflow.query.cached_value import CachedValue
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from werkzeug.wrappers import Response as AnyResponse
 
+    from orderflow.actions.repair import RevisionRepairs
     from orderflow.actions.service import OperatorActions
     from orderflow.adapters.http.api_keys import ApiKeys
     from orderflow.query.api.contracts import Documents
@@ -66,15 +68,19 @@ def create_app(
     rollouts: Rollouts | None = None,
     login: LoginSettings | None = None,
     shadow: Shadow | None = None,
+    repairs: RevisionRepairs | None = None,
 ) -> Flask:
     """contracts: returns the documents under /contracts. audit_url: the audit's Service, None where no audit can be
     run. rollouts: the cluster's releases, None where query has no cluster. login: None where nobody logs in.
-    shadow: compares the judgements of revisions, None where it cannot."""
+    shadow: compares the judgements of revisions, None where it cannot. repairs: None where what a revision did cannot
+    be undone from here."""
     app = _new_app()
     app.register_blueprint(reads_api.blueprint(reader))
     app.register_blueprint(releases_api.blueprint(reader))
     app.register_blueprint(release_shadow_api.blueprint(shadow))
     app.register_blueprint(actions_api.blueprint(actions, reader, audit_url))
+    if repairs is not None:
+        app.register_blueprint(repairs_api.blueprint(repairs, rollouts, reader))
     app.register_blueprint(contracts_api.blueprint(contracts))
     app.register_blueprint(forms.blueprint(actions, reader))
     releases_waiting = None

@@ -43,6 +43,8 @@ SEVERITIES: Final = {
     "asked": "warning",
     "sending": "warning",
     "replayed": "info",
+    "edited": "info",
+    "announced": "info",
     # releases
     "Healthy": "success",
     "Progressing": "info",

@@ -9,18 +9,19 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from orderflow.logs import SAFE_IDENTIFIER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orderflow.actions.service import Receipt
+    from orderflow.actions.service import Accepted, Receipt
     from orderflow.adapters.http.api_keys import Principal
     from orderflow.query.store.read_model import OrderRecord, OrderSummary, ParkedSummary
 
 Json = Any
+A = TypeVar("A", bound="Accepted")
 
 _SAFE_TEXTS: Final = re.compile("code|country|currency|field|kind|order_id|payment|sku|status|type")
 _SAFE_NUMBERS: Final = re.compile(
@@ -106,8 +107,11 @@ def _masked_detail(detail: dict[str, Any]) -> dict[str, Any]:
 
 def masked_receipt(receipt: Receipt) -> Receipt:
     """Masks the types of the parked events."""
-    taken = [replace(each, event_type=_attribute("type", each.event_type)) for each in receipt.taken]
-    return replace(receipt, taken=taken)
+    return replace(receipt, taken=masked_types(receipt.taken))
+
+
+def masked_types(actions: Sequence[A]) -> list[A]:
+    return [replace(each, event_type=_attribute("type", each.event_type)) for each in actions]
 
 
 def payload(content: bytes, *, reveal: bool = False) -> tuple[str, str]:

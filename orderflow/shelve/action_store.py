@@ -16,6 +16,7 @@ from orderflow.actions.events import (
 )
 from orderflow.errors import TransientError
 from orderflow.messaging import cloudevent
+from orderflow.messaging.status_event import change_from_row, status_event, status_event_id
 
 if TYPE_CHECKING:
     from orderflow.actions.events import Action
@@ -52,6 +53,14 @@ WHERE order_id = %(order_id)s
 SET_DETAIL: Final = "UPDATE operator_actions SET detail = %(detail)s WHERE id = %(id)s"
 
 
+CHANGE: Final = """
+SELECT h.source, h.id, h.kind, h.status, h.payment, h.captured, h.refunded, h.version, h.detail, h.serial,
+       h.occurred_at::text AS occurred_at, o.currency, o.total, o.document::text AS document
+FROM history h JOIN orders o USING (order_id)
+WHERE h.order_id = %(order_id)s AND h.source = %(source)s AND h.id = %(id)s
+"""
+
+
 class ActionStore:
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -67,6 +76,22 @@ class ActionStore:
             rows = await connection.execute(f"{parked_event.SELECT} WHERE id = %(id)s", {"id": parked_id})
             row = await rows.fetchone()
         return outcome, parked_event.from_row(row) if row else None
+
+    async def status_event(self, parked: ParkedEvent) -> CloudEvent | None:
+        """The status event of the change that a parked status event announces, made of the order's history. None where
+        the history has no such change."""
+        attributes = parked.attributes
+        values = {
+            "order_id": parked.order_id,
+            "source": attributes.get("originsource", ""),
+            "id": attributes.get("originid", ""),
+        }
+        async with self._database.connection() as connection:
+            row = await (await connection.execute(CHANGE, values)).fetchone()
+        if row is None or status_event_id(values["source"], values["id"]) != attributes.get("id"):
+            return None
+        change = change_from_row(row, row["currency"], row["total"])
+        return status_event(parked.order_id, row["document"], change)
 
     async def begin(self, event: CloudEvent, action: ParkedEventAction, sent: CloudEvent) -> None:
         """Records that the action sends an event, before it is sent: from here on, track believes the replay.

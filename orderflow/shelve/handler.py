@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from orderflow.actions import events, resend
-from orderflow.actions.events import ParkedEventAction, ParkedEventDiscarded, ParkedEventEdited
+from orderflow.actions.events import (
+    ParkedEventAction,
+    ParkedEventAnnounced,
+    ParkedEventDiscarded,
+    ParkedEventEdited,
+)
 from orderflow.actions.parked_event import not_open
 from orderflow.errors import PoisonError, Reason
 from orderflow.messaging import parked_event, topics, trace_context
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
         """The port to orderflow.shelve.action_store."""
 
         async def find(self, action_id: str, parked_id: str) -> tuple[str, ParkedEvent | None]: ...
+        async def status_event(self, parked: ParkedEvent) -> CloudEvent | None: ...
         async def begin(self, event: CloudEvent, action: ParkedEventAction, sent: CloudEvent) -> None: ...
         async def finish(self, action_id: str) -> None: ...
         async def fail(self, action_id: str, parked_id: str, refusal: Reason) -> None: ...
@@ -53,9 +59,17 @@ class Command:
     refusal: Reason | None = None
 
 
-def decide(action: Action, action_id: str, parked: ParkedEvent | None, *, has_begun: bool = False) -> Command:
+def decide(
+    action: Action,
+    action_id: str,
+    parked: ParkedEvent | None,
+    *,
+    has_begun: bool = False,
+    status_event: CloudEvent | None = None,
+) -> Command:
     """parked is the action's parked event, None where it is not known. has_begun: an earlier delivery recorded that the
-    action sends its event, and may not have sent it."""
+    action sends its event, and may not have sent it. status_event is the one that the order's history gives, None where
+    the history has no change for it."""
     if not isinstance(action, ParkedEventAction):
         return Command()
     if parked is None:
@@ -64,6 +78,11 @@ def decide(action: Action, action_id: str, parked: ParkedEvent | None, *, has_be
         return Command(refusal=not_open(parked))
     if isinstance(action, ParkedEventDiscarded):
         return Command()
+    if isinstance(action, ParkedEventAnnounced):
+        if status_event is None:
+            text = "the order's history has no change that this event announces"
+            return Command(refusal=Reason("change_unknown", "parked_id", text))
+        return Command(topics.STATUS, status_event.with_extensions(replay=action_id))
     try:
         if isinstance(action, ParkedEventEdited):
             return Command(topics.INBOX, resend.edited_event(parked, action.event, action_id))
@@ -104,11 +123,15 @@ class ActionHandler:
         outcome, parked_row = await self._actions.find(event.id, parked_id)
         if outcome not in {"", SENDING}:
             return "duplicate"
-        command = decide(action, event.id, parked_row, has_begun=outcome == SENDING)
+        status_event = None
+        if isinstance(action, ParkedEventAnnounced) and parked_row is not None:
+            status_event = await self._actions.status_event(parked_row)
+        has_begun = outcome == SENDING
+        command = decide(action, event.id, parked_row, has_begun=has_begun, status_event=status_event)
         refusal = command.refusal
         if isinstance(action, ParkedEventAction) and command.event is not None:
             refusal = await self._send(event, action, command.topic, command.event)
-        elif outcome == SENDING and refusal is not None:
+        elif has_begun and refusal is not None:
             await self._actions.fail(event.id, parked_id, refusal)
         else:
             await self._actions.record(event, action, refusal)

@@ -16,6 +16,7 @@ from orderflow.query.store import (
     release_evidence,
     release_invariants,
     release_shadow,
+    repairs,
     search,
 )
 from orderflow.query.store.overdue import Alerts
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from orderflow.actions.parked_event import ParkedEvent
+    from orderflow.actions.repair import RepairableEvent
     from orderflow.actions.service import Selection
     from orderflow.domain.release_analysis import Invariant
     from orderflow.query.store.filters import OrderFilter, ParkedFilter
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
         ParkedSummary,
     )
     from orderflow.query.store.release_shadow import Decision, Identity, ParkedByRelease
+    from orderflow.query.store.repairs import MarkedOrder
     from orderflow.query.store.statistics import Evidence, Need, Outcomes, Rate
     from orderflow.settings import QuerySettings
 
@@ -110,6 +113,15 @@ class Reader:
     def parked_ids_of(self, request_id: str) -> Sequence[str]:
         """The parked events that a request has acted on so far."""
         return [result.parked_id for result in self.results_of_request(request_id)]
+
+    def repairable(self, revision: str, stage: str, after: str | None, limit: int) -> list[RepairableEvent]:
+        with self._pool.snapshot(_COUNT_SECONDS) as connection:
+            return repairs.repairable(connection, revision, stage, after, limit)
+
+    def marked_orders(self, revision: str, hours: int, after: str | None, limit: int) -> list[MarkedOrder]:
+        """The orders that the revision changed in the last hours, by their ids."""
+        with self._pool.snapshot(_COUNT_SECONDS) as connection:
+            return repairs.marked_orders(connection, revision, hours, after, limit)
 
     def urgent(self) -> list[OrderSummary]:
         with self._pool.snapshot() as connection:
