@@ -57,7 +57,7 @@ def _grown(series: Sequence[Series], since: datetime, step: float) -> dict[int, 
         before = each.samples[0][1] if at_start else 0.0
         for at, value in each.samples:
             number = round((at - since.timestamp()) / step)
-            more = round(max(0.0, value - before))
+            more = round(value - before if value >= before else value)
             before = value
             answered[number] = answered.get(number, 0) + more
             if is_refusal:

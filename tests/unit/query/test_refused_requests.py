@@ -30,8 +30,9 @@ def test_pods_are_added_up_and_one_that_is_gone_takes_nothing_away() -> None:
     assert _grown(series, SINCE, 30) == {1: Count(0, 24), 2: Count(0, 4)}
 
 
-def test_a_counter_that_begins_again_takes_nothing_away() -> None:
+def test_a_counter_that_begins_again_counts_from_nothing() -> None:
     assert _grown([counter("202", (0, 10), (1, 12), (2, 3), (3, 5))], SINCE, 30) == {
         1: Count(0, 2),
+        2: Count(0, 3),
         3: Count(0, 2),
     }
