@@ -55,7 +55,17 @@ def build() -> Flask:
     check_schema(settings)
     shadow = _shadow(settings, reader)
     app = create_app(
-        reader, api_keys, streams, actions, _contracts, settings.audit_url, rollouts, login, shadow, repairs
+        reader,
+        api_keys,
+        streams,
+        actions,
+        _contracts,
+        settings.audit_url,
+        rollouts,
+        login,
+        shadow,
+        repairs,
+        settings.shadow_url,
     )
     if not isinstance(telemetry, NoopTelemetry):
         from orderflow.query.tracing import trace_requests
@@ -67,9 +77,8 @@ def build() -> Flask:
 def _shadow(settings: QuerySettings, reader: Reader) -> Shadow:
     revisions = None
     if settings.shadow_url is not None:
-        from orderflow.query.clients.revision import (
-            RevisionClient,
-        )  # with aiohttp, which takes time to import
+        # With aiohttp, which takes time to import.
+        from orderflow.query.clients.revision import RevisionClient
 
         revisions = RevisionClient(settings.shadow_url, settings.shadow_token_file)
     return Shadow(reader, TopicRecords(client_config(settings)), revisions)

@@ -15,6 +15,7 @@ from orderflow.errors import TransientError
 from orderflow.query import error_handlers, formats, labels, requests
 from orderflow.query.api import actions as actions_api
 from orderflow.query.api import contracts as contracts_api
+from orderflow.query.api import query_shadow as query_shadow_api
 from orderflow.query.api import reads as reads_api
 from orderflow.query.api import release_shadow as release_shadow_api
 from orderflow.query.api import releases as releases_api
@@ -69,15 +70,17 @@ def create_app(
     login: LoginSettings | None = None,
     shadow: Shadow | None = None,
     repairs: RevisionRepairs | None = None,
+    revision_url: str | None = None,
 ) -> Flask:
     """contracts: returns the documents under /contracts. audit_url: the audit's Service, None where no audit can be
     run. rollouts: the cluster's releases, None where query has no cluster. login: None where nobody logs in.
     shadow: compares the judgements of revisions, None where it cannot. repairs: None where what a revision did cannot
-    be undone from here."""
+    be undone from here. revision_url: see blueprint of api/query_shadow.py."""
     app = _new_app()
     app.register_blueprint(reads_api.blueprint(reader))
     app.register_blueprint(releases_api.blueprint(reader))
     app.register_blueprint(release_shadow_api.blueprint(shadow))
+    app.register_blueprint(query_shadow_api.blueprint(reader, revision_url))
     app.register_blueprint(actions_api.blueprint(actions, reader, audit_url))
     if repairs is not None:
         app.register_blueprint(repairs_api.blueprint(repairs, rollouts, reader))
