@@ -40,4 +40,5 @@ ASKED_BY_ANNOTATION: Final = f"{GROUP}/asked-by"
 
 # On Revisions and Pods, by Knative.
 SERVICE_LABEL: Final = f"{SERVING_GROUP}/service"
+REVISION_OF_POD_LABEL: Final = f"{SERVING_GROUP}/revision"
 GENERATION_LABEL: Final = f"{SERVING_GROUP}/configurationGeneration"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,6 +11,8 @@ from typing import Any, Final
 from knrollout.api import names
 
 Document = Mapping[str, Any]
+_MAX_SENTENCES: Final = 600
+_SIDECAR: Final = "queue-proxy"
 FINISHED_PHASES: Final = frozenset({"Successful", "Failed", "Error", "Inconclusive"})
 
 
@@ -85,6 +88,8 @@ class Revision:
     generation: int
     ready: bool
     message: str = ""
+    failed: bool = False
+    """Knative says that it is not ready, and not only that it does not know."""
 
     @classmethod
     def parse(cls, document: Document) -> Revision:
@@ -94,7 +99,38 @@ class Revision:
             generation=int(metadata.get("labels", {}).get(names.GENERATION_LABEL, 0)),
             ready=ready.get("status") == "True",
             message=ready.get("message") or ready.get("reason") or "",
+            failed=ready.get("status") == "False",
         )
+
+
+@dataclass(frozen=True)
+class ContainerEnd:
+    """A container of a revision's pod that ended and was started again, or will be. reason is the kubelet's, such as
+    OOMKilled."""
+
+    revision: str
+    pod: str
+    reason: str
+    at: datetime
+
+    @classmethod
+    def parse_pod(cls, document: Document) -> list[ContainerEnd]:
+        """The last end of each container. Empty for a pod that is being deleted: its containers have to end."""
+        metadata = document["metadata"]
+        revision = metadata.get("labels", {}).get(names.REVISION_OF_POD_LABEL, "")
+        if metadata.get("deletionTimestamp"):
+            return []
+        return [
+            cls(revision, metadata["name"], ended.get("reason") or "Error", _moment(ended["finishedAt"]))
+            for status in document.get("status", {}).get("containerStatuses", ())
+            if status.get("name") != _SIDECAR
+            for state in (status.get("state", {}), status.get("lastState", {}))
+            if (ended := state.get("terminated")) and ended.get("finishedAt")
+        ]
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
 
 
 @dataclass(frozen=True)
@@ -104,10 +140,30 @@ class MetricResult:
     name: str
     measured: int = 0
     successful: int = 0
+    failed: int = 0
     consecutive_errors: int = 0
     message: str = ""
     phase: str = ""
     last: str = ""
+
+    @property
+    def value(self) -> Document:
+        """The last measurement where it is a JSON object; otherwise empty."""
+        try:
+            value = json.loads(self.last)
+        except ValueError:
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    @property
+    def shows_harm(self) -> bool:
+        return self.failed > 0 or self.value.get("harm") is True
+
+    @property
+    def sentence(self) -> str:
+        """What the last measurement says: its own sentence, or its value."""
+        text = self.value.get("sentence") or self.last
+        return f"{self.name}: {text}" if text else ""
 
 
 @dataclass(frozen=True)
@@ -133,13 +189,24 @@ class AnalysisRun:
             metric.successful > 0 and metric.consecutive_errors == 0 for metric in self.metrics
         )
 
+    @property
+    def shows_harm(self) -> bool:
+        return any(metric.shows_harm for metric in self.metrics)
+
+    @property
+    def sentences(self) -> str:
+        """The last measurements of the metrics that decided about the phase, for people."""
+        deciding = [metric for metric in self.metrics if metric.phase == self.phase] or self.metrics
+        text = "; ".join(metric.sentence for metric in deciding if metric.sentence)
+        return text if len(text) <= _MAX_SENTENCES else text[: _MAX_SENTENCES - 3] + "..."
+
     @classmethod
     def parse(cls, document: Document) -> AnalysisRun:
         metadata, spec, status = document["metadata"], document["spec"], document.get("status", {})
         return cls(
             name=metadata["name"],
             attempt=int(metadata.get("labels", {}).get(names.ATTEMPT_LABEL, 0)),
-            created=datetime.fromisoformat(metadata["creationTimestamp"]).astimezone(UTC),
+            created=_moment(metadata["creationTimestamp"]),
             phase=status.get("phase", ""),
             message=status.get("message", ""),
             terminated=bool(spec.get("terminate", False)),
@@ -160,6 +227,7 @@ def _metric(name: str, result: Document) -> MetricResult:
         name,
         measured=result.get("count", 0),
         successful=result.get("successful", 0),
+        failed=result.get("failed", 0),
         consecutive_errors=result.get("consecutiveError", 0),
         message=result.get("message", ""),
         phase=result.get("phase", ""),

@@ -14,7 +14,10 @@ from pydantic.alias_generators import to_camel
 
 from knrollout.api.duration import validate_duration
 
-FIELD_PATH: Final = r"^metadata\.(name|namespace|uid|(labels|annotations)\['[A-Za-z0-9./_-]{1,317}'\])$"
+FIELD_PATH: Final = (
+    r"^(metadata\.(name|namespace|uid|(labels|annotations)\['[A-Za-z0-9./_-]{1,317}'\])"
+    r"|status\.(canaryStartedAt|weightChangedAt|weight))$"
+)
 DNS_LABEL: Final = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 
 Name = Annotated[str, StringConstraints(pattern=DNS_LABEL, max_length=63)]
@@ -46,6 +49,10 @@ class TemplateRef(ApiModel):
 
 
 class FieldRef(ApiModel):
+    """A field of the rollout: metadata.name, namespace, uid, a label or an annotation; or of its status:
+    canaryStartedAt, weightChangedAt (both RFC 3339, in UTC) or weight (percent), as they are when the run starts.
+    """
+
     field_path: Annotated[str, StringConstraints(pattern=FIELD_PATH, max_length=343)]
 
 
@@ -102,10 +109,15 @@ class Canary(ApiModel):
 
     scaleDownDelaySeconds: for the old stable revision, after a promotion. abortScaleDownDelaySeconds: for the canary,
     after an abort; 0 keeps the tag until the next release.
+
+    onInconclusive: what an inconclusive analysis does. A pause keeps the share, except where the analysis shows a first
+    sign of harm: a failed measurement, or `"harm": true` in a measurement's JSON object. The share is then 0 until a
+    person decides.
     """
 
     steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=100)]
     analysis: BackgroundAnalysis | None = None
+    on_inconclusive: Literal["pause", "abort"] = "pause"
     scale_down_delay_seconds: Seconds = 30
     abort_scale_down_delay_seconds: Seconds = 30
 

@@ -99,6 +99,8 @@ class Status(StatusModel):
     """canaryRevision is the revision of the latest attempt; once promoted it equals stableRevision.
 
     applied is the split last seen in the Service; pending are the splits decided since then, newest last.
+    canaryStartedAt is when this attempt first decided on a weight above 0. weightChangedAt is when the Route had
+    taken up the present weight.
     """
 
     observed_generation: StrictInt = 0
@@ -113,6 +115,8 @@ class Status(StatusModel):
     current_step_index: Annotated[int, Field(ge=0, strict=True)] = 0
     current_step_started_at: datetime | None = None
     weight: Percent = 0
+    canary_started_at: datetime | None = None
+    weight_changed_at: datetime | None = None
     stalled_since: datetime | None = None
     promote_full: bool = False
     step_run: RunStatus | None = None

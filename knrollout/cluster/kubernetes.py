@@ -38,6 +38,7 @@ _CLUSTER_TEMPLATES: Final = {**_RUNS, "plural": "clusteranalysistemplates"}
 class KubernetesCluster:
     def __init__(self, client: ApiClient, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         self._timeout = timeout_seconds
+        self._client = client
         self._custom = CustomObjectsApi(client)
         self._core = CoreV1Api(client)
 
@@ -58,6 +59,15 @@ class KubernetesCluster:
     def revisions(self, namespace: str, service: str) -> Sequence[Document]:
         selector = f"{names.SERVICE_LABEL}={service}"
         return self._list(**_REVISIONS, namespace=namespace, label_selector=selector)
+
+    def pods(self, namespace: str, service: str) -> Sequence[Document]:
+        selector = f"{names.SERVICE_LABEL}={service}"
+        with _translated_errors("list pods"):
+            pods = self._core.list_namespaced_pod(
+                namespace, label_selector=selector, _request_timeout=self._timeout
+            )
+            return list(self._client.sanitize_for_serialization(pods)["items"])
+        return []
 
     def runs(self, namespace: str, rollout: str) -> Sequence[Document]:
         selector = f"{names.ROLLOUT_LABEL}={rollout}"

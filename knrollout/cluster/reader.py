@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from knrollout.api.objects import AnalysisRun, Revision, Service
+from knrollout.api.objects import AnalysisRun, ContainerEnd, Revision, Service
 from knrollout.decide.analysis import nested_template_keys, template_keys
 from knrollout.decide.snapshot import Snapshot
 
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def read_snapshot(cluster: Cluster, rollout: Rollout, now: datetime) -> Snapshot:
-    """Reads the Service before its revisions. A revision that the Service names and that is missing was deleted."""
+    """Reads the Service before its revisions. A revision that the Service names and that is missing was deleted.
+
+    Pods are read while a release is in progress only.
+    """
     namespace, name = rollout.namespace, rollout.spec.workload_ref.name
     service = cluster.service(namespace, name)
     revisions = [Revision.parse(document) for document in cluster.revisions(namespace, name)]
@@ -28,12 +31,14 @@ def read_snapshot(cluster: Cluster, rollout: Rollout, now: datetime) -> Snapshot
         for document in cluster.runs(namespace, rollout.name)
         if _is_owned_by(rollout.uid, document)
     ]
+    pods = cluster.pods(namespace, name) if rollout.status.active else []
     return Snapshot(
         rollout=rollout,
         service=Service.parse(service) if service is not None else None,
         revisions={revision.name: revision for revision in revisions},
         runs={run.name: run for run in runs},
         templates=_templates(cluster, rollout),
+        ended=tuple(end for pod in pods for end in ContainerEnd.parse_pod(pod)),
         now=now,
         owner=_older_owner(rollout, cluster.rollouts(namespace)),
     )

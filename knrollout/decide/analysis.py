@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from knrollout.api import names
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from knrollout.api.objects import Document
     from knrollout.api.spec import Analysis, Arg
+
+
+_STATUS: Final = "status."
 
 
 class NotPossibleError(Exception):
@@ -37,6 +40,8 @@ class Subject:
     stable: str
     canary: str
     attempt: int
+    status: Mapping[str, str | None] = field(default_factory=dict)
+    """The values of the status fields that an argument may name; None for one that has no value yet."""
 
 
 def run_manifest(
@@ -45,10 +50,10 @@ def run_manifest(
     """templates are specs of templates. Raises NotPossibleError."""
     specs = list(_with_nested(template_keys(analysis), templates))
     spec: dict[str, Any] = {"metrics": _metrics(specs), "args": _args(analysis.args, specs, subject)}
-    for field in ("dryRun", "measurementRetention"):
-        entries = [entry for template in specs for entry in template.get(field, ())]
+    for name_of in ("dryRun", "measurementRetention"):
+        entries = [entry for template in specs for entry in template.get(name_of, ())]
         if entries:
-            spec[field] = entries
+            spec[name_of] = entries
     return {
         "apiVersion": f"{names.ARGO_GROUP}/{names.ARGO_VERSION}",
         "kind": "AnalysisRun",
@@ -131,7 +136,13 @@ def _value(arg: Arg, subject: Subject) -> str:
     if source.pod_template_hash_value is not None:
         return subject.canary if source.pod_template_hash_value == "Latest" else subject.stable
     assert source.field_ref is not None  # noqa: S101 - the spec has exactly one source
-    return _metadata_value(source.field_ref.field_path, subject)
+    path = source.field_ref.field_path
+    if path.startswith(_STATUS):
+        value = subject.status.get(path.removeprefix(_STATUS))
+        if value is None:
+            raise NotPossibleError(f"the rollout has no {path} yet")
+        return value
+    return _metadata_value(path, subject)
 
 
 def _metadata_value(field_path: str, subject: Subject) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from knrollout.api.status import RunStatus
 from knrollout.decide.analysis import NotPossibleError, run_manifest
-from knrollout.decide.decision import Decision, paused
+from knrollout.decide.decision import Decision, abort, paused
 from knrollout.decide.run_verdict import RunVerdict, judge
 
 if TYPE_CHECKING:
@@ -64,8 +64,41 @@ def verdict_of(snapshot: Snapshot, run: RunStatus) -> RunVerdict:
     return judge(snapshot.runs.get(run.name), snapshot.now, snapshot.progress_deadline)
 
 
+def explanation(snapshot: Snapshot, run: RunStatus) -> str:
+    """Why a run ended as it did: Argo's message, and what the measurements say."""
+    found = snapshot.runs.get(run.name)
+    return "; ".join(text for text in (run.message, found.sentences if found else "") if text)
+
+
+def is_withheld(snapshot: Snapshot, status: Status) -> bool:
+    """An inconclusive analysis shows a first sign of harm: until a person decides, the canary gets no traffic."""
+    return any(
+        run is not None
+        and verdict_of(snapshot, run) is RunVerdict.INCONCLUSIVE
+        and (found := snapshot.runs.get(run.name)) is not None
+        and found.shows_harm
+        and not _is_decided(snapshot, status, run)
+        for run in (status.step_run, status.background_run)
+    )
+
+
+def _is_decided(snapshot: Snapshot, status: Status, run: RunStatus) -> bool:
+    """A person promotes past the present step, or has the run repeated."""
+    requests, step = snapshot.requests, status.current_step_index
+    return requests.promotes_step(status.canary_revision, status.attempt, step) or requests.rerun == run.name
+
+
 def pause_for(verdict: RunVerdict, snapshot: Snapshot, status: Status, run: RunStatus) -> Decision:
-    message = f"{run.name} {_EXPLANATIONS[verdict]}" + (f": {run.message}" if run.message else "")
+    """Or the abort that the spec asks for."""
+    why = explanation(snapshot, run)
+    message = f"{run.name} {_EXPLANATIONS[verdict]}" + (f": {why}" if why else "")
+    inconclusive = verdict is RunVerdict.INCONCLUSIVE
+    if inconclusive and snapshot.rollout.canary.on_inconclusive == "abort":
+        return abort(snapshot, status, _PAUSE_REASONS[verdict], message)
+    if inconclusive and is_withheld(snapshot, status):
+        message += ". This is a first sign of harm, so the canary's share is 0"
+    if verdict.has_no_result:
+        message += ". retry measures again, promote goes on, abort ends the release"
     return paused(snapshot, status, _PAUSE_REASONS[verdict], message)
 
 
@@ -83,9 +116,7 @@ def gate_background_run(snapshot: Snapshot, status: Status) -> tuple[Status, Dec
     verdict = verdict_of(snapshot, run)
     if verdict not in _PAUSE_REASONS:
         return status, None
-    requests, step = snapshot.requests, status.current_step_index
-    promoted = requests.promotes_step(status.canary_revision, status.attempt, step)
-    if verdict.has_no_result and (promoted or requests.rerun == run.name):
+    if verdict.has_no_result and _is_decided(snapshot, status, run):
         return status.replace(background_run=new_background_run(snapshot, status, run.number + 1)), None
     return status, pause_for(verdict, snapshot, status, run)
 
@@ -99,7 +130,12 @@ def background_has_measured(snapshot: Snapshot, status: Status) -> bool:
 
 
 def analysis_fault(snapshot: Snapshot, status: Status) -> str | None:
-    """Why an AnalysisRun of the release cannot be made; None if all can."""
+    """Why an AnalysisRun of the release cannot be made; None if all can. A moment of the status that is still to come
+    is no reason."""
+    status = status.replace(
+        canary_started_at=status.canary_started_at or snapshot.now,
+        weight_changed_at=status.weight_changed_at or snapshot.now,
+    )
     try:
         for analysis in snapshot.rollout.canary.analyses():
             run_manifest("any", analysis, snapshot.templates, snapshot.subject(status))

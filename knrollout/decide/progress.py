@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 from knrollout.api.status import FULL_WEIGHT, Split
 from knrollout.decide import traffic
-from knrollout.decide.analysis_gate import analysis_fault, gate_background_run, with_run_phases
+from knrollout.decide.analysis_gate import (
+    analysis_fault,
+    explanation,
+    gate_background_run,
+    is_withheld,
+    with_run_phases,
+)
 from knrollout.decide.decision import (
     Decision,
     abort,
@@ -67,9 +73,27 @@ def _abort_if_due(snapshot: Snapshot, status: Status) -> Decision | None:
         return abort(snapshot, status, "RevisionDeleted", f"{status.canary_revision} is deleted")
     for run in (status.step_run, status.background_run):
         if run is not None and run.phase == "Failed":
-            message = f"{run.name}: {run.message or 'failed'}"
+            message = f"{run.name}: {explanation(snapshot, run) or 'failed'}"
             return abort(snapshot, status, "AnalysisRunFailed", message)
-    return None
+    return _abort_if_unhealthy(snapshot, status)
+
+
+def _abort_if_unhealthy(snapshot: Snapshot, status: Status) -> Decision | None:
+    """A canary that has had a share and that Knative says is not ready, or whose containers end while those of stable
+    do not: what ends both, such as a database that is away, is not the canary's fault."""
+    since, canary = status.canary_started_at, snapshot.revisions[status.canary_revision or ""]
+    if since is None:
+        return None
+    if canary.failed:
+        message = f"{canary.name} is no longer ready: {canary.message or 'no reason given'}"
+        return abort(snapshot, status, "RevisionNotReady", message)
+    ended = [end for end in snapshot.ended if end.at >= since.replace(microsecond=0)]
+    of_canary = [end for end in ended if end.revision == canary.name]
+    if not of_canary or any(end.revision == status.stable_revision for end in ended):
+        return None
+    first = min(of_canary, key=lambda end: (end.at, end.pod))
+    message = f"containers of {canary.name} ended {len(of_canary)} times; first {first.reason} in {first.pod}"
+    return abort(snapshot, status, "ContainersEnded", message)
 
 
 def _await_readiness(snapshot: Snapshot, status: Status) -> Decision | None:
@@ -96,13 +120,13 @@ def _pause_if_analysis_is_impossible(snapshot: Snapshot, status: Status) -> Deci
 
 def _proceed(snapshot: Snapshot, service: Service, status: Status) -> Decision:
     """The canary must have its address and its weight before an analysis or the next step starts."""
-    status = _with_split(status, status.weight)
+    status = _with_split(status, 0 if is_withheld(snapshot, status) else status.weight)
     if status.pending:
-        return _await_own_write(snapshot, status.replace(stalled_since=None))
+        return _await_own_write(snapshot, status.replace(stalled_since=None, weight_changed_at=None))
     if not service.route_ready:
         message = service.route_message or "traffic is being moved"
         return await_progress(snapshot, status, "RouteNotReady", message)
-    status = status.replace(stalled_since=None)
+    status = status.replace(stalled_since=None, weight_changed_at=status.weight_changed_at or snapshot.now)
     if not status.promote_full:
         status, pause = gate_background_run(snapshot, status)
         if pause is not None:

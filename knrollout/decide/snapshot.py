@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from knrollout.api.requests import Requests
@@ -12,7 +12,7 @@ from knrollout.decide.analysis import Subject
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from knrollout.api.objects import AnalysisRun, Document, Revision, Service
+    from knrollout.api.objects import AnalysisRun, ContainerEnd, Document, Revision, Service
     from knrollout.api.rollout import Rollout
     from knrollout.api.status import Status
     from knrollout.decide.analysis import TemplateKey
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 class Snapshot:
     """runs are the AnalysisRuns that the rollout owns. templates are the specs of the analysis templates that it uses.
 
+    ended: the containers of the Service's pods that ended and are to start again.
     owner: the older rollout that the Service belongs to, None if the Service belongs to this one.
     """
 
@@ -32,6 +33,7 @@ class Snapshot:
     templates: Mapping[TemplateKey, Document]
     now: datetime
     owner: str | None = None
+    ended: tuple[ContainerEnd, ...] = ()
 
     @property
     def requests(self) -> Requests:
@@ -55,4 +57,13 @@ class Snapshot:
             stable=status.stable_revision or "",
             canary=status.canary_revision or "",
             attempt=status.attempt,
+            status={
+                "canaryStartedAt": _rfc3339(status.canary_started_at),
+                "weightChangedAt": _rfc3339(status.weight_changed_at),
+                "weight": str(status.weight),
+            },
         )
+
+
+def _rfc3339(moment: datetime | None) -> str | None:
+    return None if moment is None else f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from knrollout.decide.snapshot import Snapshot
 
 _NO_ATTEMPT: Final = {
+    "canary_started_at": None,
+    "weight_changed_at": None,
     "stalled_since": None,
     "promote_full": False,
     "step_run": None,

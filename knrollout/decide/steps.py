@@ -45,7 +45,7 @@ def _take_step(snapshot: Snapshot, status: Status) -> Decision | None:
     """None if the step is passed."""
     step = snapshot.rollout.canary.steps[status.current_step_index]
     if step.set_weight is not None:
-        return _set_weight(status, step.set_weight)
+        return _set_weight(snapshot, status, step.set_weight)
     if _is_promoted(snapshot, status):
         return None
     if step.pause is not None:
@@ -57,11 +57,13 @@ def _is_promoted(snapshot: Snapshot, status: Status) -> bool:
     return snapshot.requests.promotes_step(status.canary_revision, status.attempt, status.current_step_index)
 
 
-def _set_weight(status: Status, weight: int) -> Decision | None:
+def _set_weight(snapshot: Snapshot, status: Status, weight: int) -> Decision | None:
     if status.weight == weight:
         return None
     split = Split(serial=0, stable=status.stable_revision or "", canary=status.canary_revision, weight=weight)
-    status = queue_split(status.replace(weight=weight), split)
+    started_at = status.canary_started_at or (snapshot.now if weight else None)
+    status = status.replace(weight=weight, canary_started_at=started_at, weight_changed_at=None)
+    status = queue_split(status, split)
     return progressing(status, "SetWeight", f"{weight} % is being moved")
 
 

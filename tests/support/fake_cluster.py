@@ -49,6 +49,9 @@ class FakeCluster:
     def revisions(self, namespace: str, service: str) -> list[Document]:
         return self._all("revision")
 
+    def pods(self, namespace: str, service: str) -> list[Document]:
+        return self._all("pod")
+
     def runs(self, namespace: str, rollout: str) -> list[Document]:
         return [r for r in self._all("run") if r["metadata"]["labels"][names.ROLLOUT_LABEL] == rollout]
 
@@ -161,12 +164,36 @@ class FakeCluster:
         stored = self.objects.get(("revision", revision))
         return stored is not None and stored["status"]["conditions"][0]["status"] == "True"
 
-    def end_run(self, name: str, phase: str, measured: int = 1) -> None:
-        """Argo ends a run. measured: of each metric; all are good if the phase is Successful or Running."""
+    def end_container(self, revision: str, reason: str, *, container: str = "user-container") -> None:
+        """A container of the revision's only pod ends, and the kubelet starts it again."""
+        name = f"{revision}-pod"
+        if ("pod", name) not in self.objects:
+            labels = {names.REVISION_OF_POD_LABEL: revision, names.SERVICE_LABEL: SERVICE}
+            self.add("pod", {"metadata": {"name": name, "labels": labels}})
+        ended = {"reason": reason, "finishedAt": f"{self.now:%Y-%m-%dT%H:%M:%SZ}"}
+        status = {
+            "name": container,
+            "restartCount": 1,
+            "state": {"running": {}},
+            "lastState": {"terminated": ended},
+        }
+        self.objects["pod", name]["status"] = {"containerStatuses": [status]}
+        self._touch(self.objects["pod", name])
+
+    def end_run(self, name: str, phase: str, measured: int = 1, value: str = "", failed: int = 0) -> None:
+        """Argo ends a run. measured: of each metric; all are good if the phase is Successful or Running. value: that of
+        the last measurement."""
         run = self.objects["run", name]
         successful = measured if phase in {"Successful", "Running"} else 0
         results = [
-            {"name": metric["name"], "phase": phase, "count": measured, "successful": successful}
+            {
+                "name": metric["name"],
+                "phase": phase,
+                "count": measured,
+                "successful": successful,
+                "failed": failed,
+                "measurements": [{"value": value}],
+            }
             for metric in run["spec"]["metrics"]
         ]
         run["status"] = {"phase": phase, "metricResults": results}

@@ -111,10 +111,12 @@ class Shop:
         self.cluster.advance_clock(seconds)
         return self.run_to_rest()
 
-    def end_current_run(self, phase: str, measured: int = 1) -> dict[str, Any]:
+    def end_current_run(
+        self, phase: str, measured: int = 1, value: str = "", failed: int = 0
+    ) -> dict[str, Any]:
         """Ends the only run that is not finished."""
         (run,) = self.cluster.unfinished_runs()
-        self.cluster.end_run(run, phase, measured)
+        self.cluster.end_run(run, phase, measured, value, failed)
         return self.run_to_rest()
 
     def release_to_analysis(self) -> str:

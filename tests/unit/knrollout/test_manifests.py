@@ -16,6 +16,11 @@ from knrollout.cli.lint import lint
 from knrollout.decide.analysis import Subject, TemplateKey, run_manifest
 
 ARGO = Path(__file__).parents[3] / "argo"
+STATUS = {
+    "canaryStartedAt": "2026-11-29T12:00:00Z",
+    "weightChangedAt": "2026-11-29T12:00:05Z",
+    "weight": "10",
+}
 GOOD: dict[str, Any] = {
     "workloadRef": {"name": "track"},
     "strategy": {"canary": {"steps": [{"setWeight": 10}, {"pause": {"duration": "1h30m"}}, {"pause": {}}]}},
@@ -139,7 +144,9 @@ def test_every_analysis_of_every_rollout_can_be_made() -> None:
         for d in documents("analysis")
         if d["kind"] == "AnalysisTemplate"
     }
-    subject = Subject("track", "shop", "uid", {}, {}, stable="track-00001", canary="track-00002", attempt=1)
+    subject = Subject(
+        "track", "shop", "uid", {}, {}, stable="track-00001", canary="track-00002", attempt=1, status=STATUS
+    )
     for rollout in documents("rollouts"):
         if rollout["kind"] == "KnativeRollout":
             canary = Spec.model_validate(rollout["spec"]).strategy.canary
@@ -154,9 +161,11 @@ def test_every_service_has_a_rollout_that_watches_it_at_full_weight() -> None:
         document["metadata"]["name"]
         for file in (ARGO.parent / "knative/base").glob("*.yaml")
         for document in yaml.safe_load_all(file.read_text())
-        if document and document.get("apiVersion") == "serving.knative.dev/v1"
+        if isinstance(document, dict) and document.get("apiVersion") == "serving.knative.dev/v1"
     }
-    rollouts = {d["metadata"]["name"]: d["spec"] for d in documents("rollouts") if d["kind"] == "KnativeRollout"}
+    rollouts = {
+        d["metadata"]["name"]: d["spec"] for d in documents("rollouts") if d["kind"] == "KnativeRollout"
+    }
     assert services == set(rollouts)
     listed = yaml.safe_load((ARGO / "rollouts/kustomization.yaml").read_text())["resources"]
     assert {f"{name}.yaml" for name in rollouts} == set(listed)
@@ -185,7 +194,9 @@ def test_no_analysis_tolerates_more_inconclusive_measurements_than_it_makes() ->
         for d in documents("analysis")
         if d["kind"] == "AnalysisTemplate"
     }
-    subject = Subject("track", "shop", "uid", {}, {}, stable="track-00001", canary="track-00002", attempt=1)
+    subject = Subject(
+        "track", "shop", "uid", {}, {}, stable="track-00001", canary="track-00002", attempt=1, status=STATUS
+    )
     for rollout in documents("rollouts"):
         if rollout["kind"] == "KnativeRollout":
             canary = Spec.model_validate(rollout["spec"]).strategy.canary

@@ -5,6 +5,9 @@ from typing import Any
 import pytest
 from support.rollout_shop import STEPS, Shop
 
+from knrollout.api import names
+
+ANALYSIS = {"templates": [{"templateName": "orders"}], "args": [{"name": "revision", "value": "x"}]}
 ORDER_ARGS = [{"name": "revision", "valueFrom": {"podTemplateHashValue": "Latest"}}]
 
 
@@ -366,6 +369,169 @@ def test_the_rollback_window_never_leads_to_an_aborted_revision() -> None:
     good = shop.release_and_promote()
     shop.undo(bad)
     assert shop.cluster.shares() == {good: 90, bad: 10}
+
+
+def test_the_status_says_since_when_the_canary_has_a_share_and_its_present_weight() -> None:
+    shop = Shop()
+    shop.release_to_analysis()
+    first = shop.cluster.status()
+    shop.end_current_run("Successful")
+    second = shop.cluster.status()
+    assert (first["weight"], second["weight"]) == (10, 50)
+    assert second["canaryStartedAt"] == first["canaryStartedAt"]
+    assert second["weightChangedAt"] > first["weightChangedAt"]
+
+
+def test_a_retry_counts_from_its_own_first_share() -> None:
+    shop = Shop()
+    canary = shop.release_to_analysis()
+    before = shop.cluster.status()["canaryStartedAt"]
+    shop.end_current_run("Failed")
+    shop.wait(600)
+    assert shop.retry(canary)["canaryStartedAt"] > before
+
+
+def test_an_analysis_gets_moments_and_the_weight_of_the_status_as_arguments() -> None:
+    fields = {"since": "canaryStartedAt", "weight": "weight", "weight-since": "weightChangedAt"}
+    args = [
+        {"name": name, "valueFrom": {"fieldRef": {"fieldPath": f"status.{field}"}}}
+        for name, field in fields.items()
+    ]
+    analysis = {
+        "templates": [{"templateName": "orders"}],
+        "args": [*args, {"name": "revision", "value": "x"}],
+    }
+    shop = Shop(steps=[{"setWeight": 20}, {"pause": {"duration": 60}}, {"analysis": analysis}])
+    template = shop.cluster.objects["template", "orders"]["spec"]
+    template["args"] = [{"name": name} for name in ("revision", *fields)]
+    try:
+        shop.release()
+        shop.wait(60)
+        (run,) = shop.cluster.unfinished_runs()
+    finally:
+        template["args"] = [{"name": "revision"}]
+    given = {arg["name"]: arg["value"] for arg in shop.cluster.objects["run", run]["spec"]["args"]}
+    status = shop.cluster.status()
+    assert given == {"revision": "x"} | {name: str(status[field]) for name, field in fields.items()}
+
+
+HARM = '{"verdict": "different", "harm": true, "sentence": "rejected 0 of 90 against 9 of 80"}'
+
+
+@pytest.mark.parametrize(("value", "failed"), [(HARM, 0), ("0.5", 1)])
+def test_an_inconclusive_analysis_with_a_sign_of_harm_takes_the_share_away_until_a_person_decides(
+    value: str, failed: int
+) -> None:
+    shop = Shop()
+    canary = shop.release_to_analysis()
+    status = shop.end_current_run("Inconclusive", value=value, failed=failed)
+    assert phase(shop) == ("Paused", "InconclusiveAnalysisRun")
+    assert "share is 0" in status["message"]
+    assert shop.cluster.shares() == {shop.stable: 100}
+    shop.wait(86400)
+    assert shop.cluster.shares() == {shop.stable: 100}
+    shop.promote()
+    assert shop.cluster.shares() == {shop.stable: 50, canary: 50}
+
+
+def test_a_rerun_after_a_sign_of_harm_gives_the_share_back_and_measures_again() -> None:
+    shop = Shop()
+    canary = shop.release_to_analysis()
+    before = shop.cluster.status()["weightChangedAt"]
+    shop.end_current_run("Inconclusive", value=HARM)
+    shop.wait(60)
+    run = shop.cluster.status()["stepRun"]["name"]
+    status = shop.annotate(**{names.RERUN_ANNOTATION: run})
+    assert shop.cluster.shares() == {shop.stable: 90, canary: 10}
+    assert status["weightChangedAt"] > before
+    assert len(shop.cluster.unfinished_runs()) == 1
+
+
+def test_an_inconclusive_background_analysis_takes_the_share_away_as_well() -> None:
+    shop = Shop(analysis={**ANALYSIS, "startingStep": 1})
+    shop.release()
+    status = shop.end_current_run("Inconclusive", value=HARM)
+    assert shop.cluster.shares() == {shop.stable: 100}
+    assert "rejected 0 of 90 against 9 of 80" in status["message"]
+
+
+def test_too_little_data_without_a_sign_of_harm_keeps_the_share() -> None:
+    shop = Shop()
+    canary = shop.release_to_analysis()
+    status = shop.end_current_run(
+        "Inconclusive", value='{"harm": false, "sentence": "13 of about 275 orders"}'
+    )
+    assert shop.cluster.shares() == {shop.stable: 90, canary: 10}
+    assert "13 of about 275 orders" in status["message"]
+    assert "retry" in status["message"]
+
+
+def test_inconclusive_can_mean_abort() -> None:
+    shop = Shop(onInconclusive="abort")
+    shop.release_to_analysis()
+    shop.end_current_run("Inconclusive")
+    assert phase(shop) == ("Degraded", "InconclusiveAnalysisRun")
+    assert shop.cluster.shares() == {shop.stable: 100}
+
+
+def test_a_failed_analysis_says_what_was_measured() -> None:
+    shop = Shop()
+    shop.release_to_analysis()
+    shop.end_current_run("Failed", value='{"sentence": "rejected 22 of 219 against 3 of 700: worse"}')
+    assert "rejected 22 of 219 against 3 of 700: worse" in shop.cluster.status()["message"]
+
+
+@pytest.mark.parametrize("reason", ["OOMKilled", "Error", "Completed"])
+def test_a_container_of_the_canary_that_ends_takes_the_release_back(reason: str) -> None:
+    shop = Shop()
+    canary = shop.release()
+    shop.wait(10)
+    shop.cluster.end_container(canary, reason)
+    status = shop.run_to_rest()
+    assert phase(shop) == ("Degraded", "ContainersEnded")
+    assert reason in status["message"]
+    assert shop.cluster.shares() == {shop.stable: 100}
+
+
+def test_containers_that_ended_before_the_attempt_or_beside_those_of_stable_or_a_sidecar_are_no_sign() -> (
+    None
+):
+    shop = Shop()
+    canary = shop.release_to_analysis()
+    shop.cluster.end_container(canary, "Error")
+    shop.end_current_run("Failed")
+    shop.wait(60)
+    shop.retry(canary)
+    assert shop.cluster.shares()[canary] == 10
+    shop.wait(10)
+    shop.cluster.end_container(shop.stable, "Error")
+    shop.cluster.end_container(canary, "Error")
+    shop.run_to_rest()
+    assert shop.cluster.shares()[canary] == 10
+    other = Shop()
+    canary = other.release()
+    other.wait(10)
+    other.cluster.end_container(canary, "OOMKilled", container="queue-proxy")
+    other.run_to_rest()
+    assert other.cluster.shares()[canary] == 10
+
+
+def test_a_canary_with_a_share_that_is_no_longer_ready_goes_back_at_once() -> None:
+    shop = Shop()
+    canary = shop.release()
+    shop.cluster.make_ready(canary, ready=False)
+    shop.run_to_rest()
+    assert phase(shop) == ("Degraded", "RevisionNotReady")
+    assert shop.cluster.shares() == {shop.stable: 100}
+
+
+def test_a_last_step_at_full_weight_keeps_the_way_back() -> None:
+    shop = Shop(steps=[{"setWeight": 100}, {"pause": {"duration": "5m"}}], analysis=ANALYSIS)
+    canary = shop.release()
+    assert shop.cluster.shares() == {canary: 100}
+    assert shop.cluster.status()["stableRevision"] == shop.stable
+    shop.end_current_run("Failed")
+    assert shop.cluster.shares() == {shop.stable: 100}
 
 
 def test_changed_steps_restart_the_release() -> None:
