@@ -234,8 +234,7 @@ def _too_few(results: Sequence[Result], since: datetime | None, now: datetime) -
     last = max(waiting, key=lambda result: result.needed or 0)
     needed, orders, unit = last.needed or 0, _orders(last), _unit(last)
     text = f"too few: {orders} of about {orders + needed} {unit}"
-    if _has_sign(last):
-        text += f", and {_figures(last)} is a first sign of a difference"
+    text += "".join(f", and {_figures(r)} is a first sign of a difference" for r in waiting if _has_sign(r))
     minutes = (now - since).total_seconds() / 60 if since is not None else 0
     if orders and minutes > 0:
         rate = orders / minutes
@@ -336,7 +335,7 @@ def _comparison(
     worse, better = 0.0, 0.0
     for worse, better in e_values(intervals):  # noqa: B007 - the last ones count
         pass
-    canary, stable = _sum(i.canary for i in intervals), _sum(i.stable for i in intervals)
+    canary, stable = _sum([i.canary for i in intervals]), _sum([i.stable for i in intervals])
     needed: int | None = 0
     if worse >= test.threshold:
         verdict = Verdict.WORSE
@@ -369,15 +368,17 @@ def _groups(intervals: Iterable[Interval]) -> Iterator[Interval]:
     Where a group ends depends on the orders of both revisions together, never on how they were routed or treated. So
     the number of bad orders at the canary is hypergeometric in a group as well. A group of one order would say nothing.
     """
-    before = 0
-    canary = stable = Count(0, 0)
+    before = canary_bad = canary_total = stable_bad = stable_total = 0
     for interval in intervals:
-        canary, stable = _sum((canary, interval.canary)), _sum((stable, interval.stable))
-        size = canary.total + stable.total
+        canary_bad += interval.canary.bad
+        canary_total += interval.canary.total
+        stable_bad += interval.stable.bad
+        stable_total += interval.stable.total
+        size = canary_total + stable_total
         if size >= max(GROUP_ORDERS, GROUP_SHARE * before):
-            yield Interval(canary, stable)
+            yield Interval(Count(canary_bad, canary_total), Count(stable_bad, stable_total))
             before += size
-            canary = stable = Count(0, 0)
+            canary_bad = canary_total = stable_bad = stable_total = 0
 
 
 def _needed(canary: Count, stable: Count, test: SequentialTest, weight: int | None) -> int | None:
@@ -417,9 +418,8 @@ def _smallest(holds: Callable[[int], bool]) -> int | None:
     return high
 
 
-def _sum(counts: Iterable[Count]) -> Count:
-    counts = list(counts)
-    return Count(sum(count.bad for count in counts), sum(count.total for count in counts))
+def _sum(counts: Sequence[Count]) -> Count:
+    return Count(sum([count.bad for count in counts]), sum([count.total for count in counts]))
 
 
 def _times(count: Count, factor: float) -> Count:
