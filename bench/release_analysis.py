@@ -196,13 +196,14 @@ def _print_alarms(releases: int) -> None:
         "good releases", "watched for", "orders", "releases", "worse", "different", "ever a sign of harm"
     )
     _print_row(*["---"] * 7)
+    first: list[str] = []
     for name, shop in GOOD.items():
         ends = [_watched(Release(shop, Random(f"{name} {seed}"))) for seed in range(releases)]  # noqa: S311
         rates = [f"{100 * sum(sign in end for end in ends) / releases:.2f} %" for sign in "WDs"]
         orders = f"{60 * shop.hours * shop.rate:,.0f}"
         _print_row(name, f"{shop.hours} h", orders, f"{releases:,}", *rates)
-        print(f"{name}: the first {PRINTED}: {' '.join(ends[:PRINTED])}", file=sys.stderr)
-    print()
+        first = first or ends[:PRINTED]
+    print(f"\nThe first {len(first)} of the first row: {' '.join(first)}", end="\n\n")
 
 
 def _watched(release: Release) -> str:
@@ -299,7 +300,10 @@ def _print_needed() -> None:
 
 
 def _half_and_most(values: Sequence[float]) -> str:
-    return f"{median(values):,.0f}, {quantiles(values, n=10)[-1]:,.0f}"
+    return ", ".join(
+        f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+        for value in (median(values), quantiles(values, n=10)[-1])
+    )
 
 
 def _print_row(*cells: str) -> None:
