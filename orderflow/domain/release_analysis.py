@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
-from math import exp, inf, lgamma, log, log1p, sqrt
+from math import exp, floor, inf, lgamma, log, log1p, sqrt
+from operator import add
 from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import Field
@@ -30,7 +31,7 @@ from orderflow.domain.orders import Frozen
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-ODDS_RATIOS: Final = (1.2, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
+ODDS_RATIOS: Final = (1.3, 1.8, 3.0, 6.0, 30.0)
 """The canary's odds of a bad order over stable's, for `worse`; their reciprocals are for `better`."""
 SHARES_LEFT: Final = (0.0, 0.0, 0.25, 0.5)
 """What is left of half of the canary's share, for `presence`. Nothing at all has twice the weight."""
@@ -39,7 +40,7 @@ SIGN: Final = 5.0
 GROUP_ORDERS: Final = 20
 GROUP_SHARE: Final = 0.02
 """Neighbouring intervals are one group until they have 20 orders and 2 % of the orders before them."""
-ENOUGH: Final = 20_000
+ENOUGH: Final = 4_000
 """Power is first computed for so many orders: at the same rates more orders have more power."""
 MOST_NEEDED: Final = 1_000_000
 GREATEST: Final = 1e300
@@ -147,8 +148,8 @@ def compare(
     weight: the canary's present share of the deliveries in percent, for `needed`; without it, its share so far.
     """
     tests = len(outcomes) + other_tests
-    threshold = log(2 * tests / settings.alpha) if tests else inf
-    return [_comparison(name, intervals, _Test(settings, threshold), weight) for name, intervals in outcomes]
+    test = SequentialTest(settings, tests)
+    return [_comparison(name, intervals, test, weight) for name, intervals in outcomes]
 
 
 def presence(
@@ -233,8 +234,7 @@ def _too_few(results: Sequence[Result], since: datetime | None, now: datetime) -
     last = max(waiting, key=lambda result: result.needed or 0)
     needed, orders, unit = last.needed or 0, _orders(last), _unit(last)
     text = f"too few: {orders} of about {orders + needed} {unit}"
-    if _has_sign(last):
-        text += f", and {_figures(last)} is a first sign of a difference"
+    text += "".join(f", and {_figures(r)} is a first sign of a difference" for r in waiting if _has_sign(r))
     minutes = (now - since).total_seconds() / 60 if since is not None else 0
     if orders and minutes > 0:
         rate = orders / minutes
@@ -268,11 +268,17 @@ def _clock(moment: datetime, now: datetime) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Test:
-    """threshold: the logarithm of the e-value at which a difference is sure, in each direction."""
+class SequentialTest:
+    """The test of one outcome. tests: how many tests of the release share alpha; this one halves its part, for the two
+    directions."""
 
     settings: AnalysisSettings
-    threshold: float
+    tests: int
+
+    @property
+    def threshold(self) -> float:
+        """The logarithm of the e-value at which a difference is sure."""
+        return log(2 * self.tests / self.settings.alpha)
 
     def finds(self, canary_total: int, stable: Count) -> bool:
         """Whether a canary that is worse by the margin is found with this many orders.
@@ -280,18 +286,32 @@ class _Test:
         The canary gets the number of bad orders that it exceeds with the probability `power`. The rate of stable is
         estimated with one bad and one good order more than were seen (Laplace), so that 0 of few is not 0.
         """
-        base = (stable.bad + 1) / (stable.total + 2)
         orders = canary_total + stable.total
         parts = (ENOUGH / orders, 1.0) if orders > ENOUGH else (1.0,)
+        base = (stable.bad + 1) / (stable.total + 2)
         return any(
             self._finds(round(canary_total * part), round(stable.total * part), base) for part in parts
         )
 
     def _finds(self, canary_total: int, stable_total: int, base: float) -> bool:
-        rate = min(1.0, base + self.settings.margin)
-        bad = _low_quantile(canary_total, rate, 1 - self.settings.power)
+        if not canary_total or not stable_total:
+            return False
+        bad = self._bad_at_least(canary_total, stable_total, base)
         interval = Interval(Count(bad, canary_total), Count(round(base * stable_total), stable_total))
         return _log_mean(_log_ratios(interval)[0]) >= self.threshold
+
+    def _bad_at_least(self, canary_total: int, stable_total: int, base: float) -> int:
+        """The number of bad orders that a canary worse by the margin exceeds with the probability `power`.
+
+        A binomial quantile. Its distance from the mean grows with the deviation that stable's own rate has by chance.
+        """
+        rate = base + self.settings.margin
+        if rate >= 1:
+            return canary_total
+        mean = canary_total * rate
+        quantile = _low_quantile(canary_total, rate, 1 - self.settings.power)
+        of_stable = base * (1 - base) * canary_total / stable_total
+        return max(0, floor(mean - (mean - quantile) * sqrt(1 + of_stable / (rate * (1 - rate)))))
 
     def is_sure(self, canary: Count, stable: Count, factor: float) -> bool:
         """Whether a difference is sure once there are so many times the orders at the same rates."""
@@ -299,13 +319,23 @@ class _Test:
         return max(map(_log_mean, ratios)) >= self.threshold
 
 
-def _comparison(name: str, intervals: Sequence[Interval], test: _Test, weight: int | None) -> Comparison:
-    logs = [(0.0,) * len(ODDS_RATIOS)] * 2
+def e_values(intervals: Iterable[Interval]) -> Iterator[tuple[float, float]]:
+    """The logarithms of the e-values of worse and of better, after each complete group of intervals."""
+    worse = better = (0.0,) * len(ODDS_RATIOS)
     for group in _groups(intervals):
-        ratios = _log_ratios(group)
-        logs = [tuple(map(float.__add__, so_far, ratio)) for so_far, ratio in zip(logs, ratios, strict=True)]
-    worse, better = _log_mean(logs[0]), _log_mean(logs[1])
-    canary, stable = _sum(i.canary for i in intervals), _sum(i.stable for i in intervals)
+        above, below = _log_ratios(group)
+        worse = tuple(map(add, worse, above))
+        better = tuple(map(add, better, below))
+        yield _log_mean(worse), _log_mean(better)
+
+
+def _comparison(
+    name: str, intervals: Sequence[Interval], test: SequentialTest, weight: int | None
+) -> Comparison:
+    worse, better = 0.0, 0.0
+    for worse, better in e_values(intervals):  # noqa: B007 - the last ones count
+        pass
+    canary, stable = _sum([i.canary for i in intervals]), _sum([i.stable for i in intervals])
     needed: int | None = 0
     if worse >= test.threshold:
         verdict = Verdict.WORSE
@@ -318,28 +348,40 @@ def _comparison(name: str, intervals: Sequence[Interval], test: _Test, weight: i
                 canary.total + stable.total, lambda factor: test.is_sure(canary, stable, factor)
             )
         verdict = Verdict.FINE if needed == 0 else Verdict.TOO_FEW
-    half = _smallest(lambda total: test.finds(total // 2, _projected(stable, total - total // 2)))
+    half = orders_needed(test, stable.rate, 50)
     return Comparison(name, canary, stable, _e_value(worse), _e_value(better), needed, half, verdict)
 
 
-def _groups(intervals: Sequence[Interval]) -> Iterator[Interval]:
+def orders_needed(test: SequentialTest, rate: float, weight: int) -> int | None:
+    """How many judged orders of both revisions fine needs from the start, if so many of stable's are bad."""
+
+    def finds(orders: int) -> bool:
+        stable = orders - round(orders * weight / 100)
+        return test.finds(orders - stable, Count(round(rate * stable), stable))
+
+    return _smallest(finds)
+
+
+def _groups(intervals: Iterable[Interval]) -> Iterator[Interval]:
     """Neighbouring intervals together, as long as they are few; the last group is left out until it is complete.
 
     Where a group ends depends on the orders of both revisions together, never on how they were routed or treated. So
     the number of bad orders at the canary is hypergeometric in a group as well. A group of one order would say nothing.
     """
-    before = 0
-    canary = stable = Count(0, 0)
+    before = canary_bad = canary_total = stable_bad = stable_total = 0
     for interval in intervals:
-        canary, stable = _sum((canary, interval.canary)), _sum((stable, interval.stable))
-        size = canary.total + stable.total
+        canary_bad += interval.canary.bad
+        canary_total += interval.canary.total
+        stable_bad += interval.stable.bad
+        stable_total += interval.stable.total
+        size = canary_total + stable_total
         if size >= max(GROUP_ORDERS, GROUP_SHARE * before):
-            yield Interval(canary, stable)
+            yield Interval(Count(canary_bad, canary_total), Count(stable_bad, stable_total))
             before += size
-            canary = stable = Count(0, 0)
+            canary_bad = canary_total = stable_bad = stable_total = 0
 
 
-def _needed(canary: Count, stable: Count, test: _Test, weight: int | None) -> int | None:
+def _needed(canary: Count, stable: Count, test: SequentialTest, weight: int | None) -> int | None:
     orders = canary.total + stable.total
     share = weight / 100 if weight is not None else canary.total / max(1, orders)
     if share == 0:
@@ -376,9 +418,8 @@ def _smallest(holds: Callable[[int], bool]) -> int | None:
     return high
 
 
-def _sum(counts: Iterable[Count]) -> Count:
-    counts = list(counts)
-    return Count(sum(count.bad for count in counts), sum(count.total for count in counts))
+def _sum(counts: Sequence[Count]) -> Count:
+    return Count(sum([count.bad for count in counts]), sum([count.total for count in counts]))
 
 
 def _times(count: Count, factor: float) -> Count:

@@ -27,7 +27,6 @@ from orderflow.track.store import OrderStore
 from orderflow.validate.handler import validate
 
 STRICT = Rules.model_validate({"currencies": ["JPY"]})
-TERMS = "minimum=20&looks=1"
 PARKED = """
     INSERT INTO parked (id, order_id, stage, revision, reasons, code, event_type, source, event_id, topic, attributes,
                         payload, parked_at)
@@ -77,14 +76,14 @@ def test_a_canary_that_wrongly_rejects_is_worse(query: Client, fresh_database: s
     judged(fresh_database, "validate-00002", range(1), Rules())
     judged(fresh_database, "validate-00001", range(1, 31), Rules())
     judged(fresh_database, "validate-00002", range(31, 50), STRICT)
-    body = get(query, f"/api/releases/validate?canary=validate-00002&stable=validate-00001&{TERMS}")
+    body = get(query, "/api/releases/validate?canary=validate-00002&stable=validate-00001")
     assert body["verdict"] == "worse"
     (rejected, _) = body["outcomes"]
     assert (rejected["canary"], rejected["stable"]) == ({"bad": 19, "total": 20}, {"bad": 0, "total": 30})
 
 
 def test_an_equal_canary_is_fine_once_there_is_enough_of_it(query: Client, fresh_database: str) -> None:
-    path = f"/api/releases/validate?canary=validate-00002&stable=validate-00001&{TERMS}&margin=0.4"
+    path = "/api/releases/validate?canary=validate-00002&stable=validate-00001&margin=0.9"
     judged(fresh_database, "validate-00002", range(5), Rules())
     judged(fresh_database, "validate-00001", range(5, 45), Rules())
     assert get(query, path)["verdict"] == "too_few"
@@ -96,7 +95,7 @@ def test_what_came_before_the_canary_does_not_count(query: Client, fresh_databas
     judged(fresh_database, "validate-00001", range(10), STRICT)
     judged(fresh_database, "validate-00002", range(10, 12), Rules())
     judged(fresh_database, "validate-00001", range(12, 15), Rules())
-    body = get(query, f"/api/releases/validate?canary=validate-00002&stable=validate-00001&{TERMS}")
+    body = get(query, "/api/releases/validate?canary=validate-00002&stable=validate-00001")
     assert body["outcomes"][0]["stable"] == {"bad": 0, "total": 3}
 
 
@@ -104,7 +103,7 @@ def test_a_canary_that_takes_its_share_and_shows_no_activity_is_worse(
     query: Client, fresh_database: str
 ) -> None:
     judged(fresh_database, "validate-00001", range(60), Rules())
-    path = f"/api/releases/validate?canary=validate-00002&stable=validate-00001&{TERMS}"
+    path = "/api/releases/validate?canary=validate-00002&stable=validate-00001"
     assert get(query, path)["verdict"] == "too_few"
     body = get(query, f"{path}&weight=50")
     assert (body["verdict"], body["presence"]["stable"]) == ("worse", 60)
@@ -116,7 +115,7 @@ def test_activity_from_before_the_canary_had_its_share_does_not_count(
     judged(fresh_database, "validate-00001", range(60), Rules())
     with psycopg.connect(fresh_database) as connection:
         connection.execute("UPDATE ledger SET recorded_at = now() - interval '5 minutes'")
-    path = f"/api/releases/validate?canary=validate-00002&stable=validate-00001&{TERMS}&weight=50"
+    path = "/api/releases/validate?canary=validate-00002&stable=validate-00001&weight=50"
     assert get(query, f"{path}&seconds=60")["presence"]["stable"] == 0
     assert get(query, f"{path}&seconds=600")["presence"]["stable"] == 60
 
