@@ -55,6 +55,7 @@ SEVERITIES: Final = {
     "current": "info",
     "fine": "success",
     "worse": "danger",
+    "different": "warning",
     "too few": "secondary",
     "Running": "info",
     "Successful": "success",

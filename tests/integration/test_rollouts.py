@@ -252,7 +252,13 @@ def test_the_api_has_the_same(console: Console) -> None:
     assert (brief["name"], brief["step"], brief["steps"]) == ("track", 2, 5)
     whole = json.loads(console.page(brief["href"]))
     assert whole["status"]["canaryRevision"] == canary
-    assert [outcome["outcome"] for outcome in whole["outcomes"]] == ["refused", "parked"]
+    assert [outcome["outcome"] for outcome in whole["outcomes"]] == [
+        "refused",
+        "parked",
+        "parked_by_notify",
+        "failed",
+    ]
+    assert whole["sentence"].startswith("too few")
     assert whole["revisions"][0]["runs"][0]["run"]["name"] == "track-uid-roll-1-step2-1"
     assert "abort" in whole["asks"]
     described = describe("query", strict=True)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from knrollout.cluster.view import RolloutSummary, RolloutView
     from orderflow.query.cached_value import CachedValue
     from orderflow.query.clients.rollouts import Rollouts
+    from orderflow.query.release_impact import ReleaseImpact
     from orderflow.query.store.reader import Reader
 
 
@@ -28,15 +29,16 @@ def blueprint(
     def rollout(name: str) -> Response:
         view = rollouts.one(name)
         impact = release_impact(reader, view)
-        return jsonify(
-            _detail(view)
-            | {
-                "verdict": impact.verdict if impact is not None else None,
-                "outcomes": impact.outcomes if impact is not None else [],
-            }
-        )
+        return jsonify(_detail(view) | _judged(impact))
 
     return routes
+
+
+def _judged(impact: ReleaseImpact | None) -> dict[str, Any]:
+    if impact is None:
+        return {"verdict": None, "harm": False, "sentence": "", "outcomes": [], "invariants": []}
+    judgement = impact.judgement.as_dict()
+    return {name: judgement[name] for name in ("verdict", "harm", "sentence", "outcomes", "invariants")}
 
 
 def _row(rollout: RolloutSummary) -> dict[str, Any]:

@@ -21,9 +21,11 @@ from orderflow.query.store.snapshot_pool import SnapshotPool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from orderflow.actions.parked_event import ParkedEvent
     from orderflow.actions.service import Selection
+    from orderflow.domain.release_analysis import Invariant
     from orderflow.query.store.filters import OrderFilter, ParkedFilter
     from orderflow.query.store.places import Unaccounted
     from orderflow.query.store.read_model import (
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
         ParkedRecord,
         ParkedSummary,
     )
-    from orderflow.query.store.statistics import Evidence, Need, Outcomes, Rate
+    from orderflow.query.store.release_evidence import ReleaseEvidence
+    from orderflow.query.store.statistics import Need, Outcomes, Rate
     from orderflow.settings import QuerySettings
 
 _COUNT_SECONDS: Final = 30
@@ -131,22 +134,28 @@ class Reader:
         with self._pool.snapshot(_COUNT_SECONDS) as connection:
             return counts.outcomes(connection)
 
-    def release_outcomes(self, stage: str, canary: str, stable: str, hours: int) -> Evidence:
+    def release_evidence(
+        self, stage: str, canary: str, stable: str, since: datetime | None, *, hours: int, seconds: int
+    ) -> ReleaseEvidence:
+        """since: None stands for the canary's first activity in the last hours. seconds: the length of an interval."""
         with self._pool.snapshot() as connection:
-            return release_evidence.outcomes(connection, stage, canary, stable, hours)
+            return release_evidence.evidence(
+                connection, stage, canary, stable, since, hours=hours, seconds=seconds
+            )
 
-    def release_activity(self, stage: str, canary: str, stable: str, seconds: int) -> tuple[int, int]:
-        """The number of rows that each revision wrote in the last seconds: (canary's, stable's)."""
+    def release_activity(self, stage: str, canary: str, stable: str, since: datetime) -> tuple[int, int]:
+        """The number of deliveries that each revision shows since then: (canary's, stable's)."""
         with self._pool.snapshot() as connection:
-            return release_evidence.activity(connection, stage, canary, stable, seconds)
+            return release_evidence.activity(connection, stage, canary, stable, since)
 
-    def orders_handled_by(self, stage: str, revision: str, hours: int, limit: int) -> list[OrderSummary]:
-        with self._pool.snapshot() as connection:
-            return release_evidence.orders_handled_by(connection, stage, revision, hours, limit)
+    def release_invariants(self, stage: str, canary: str, since: datetime) -> list[Invariant]:
+        """Not built yet: the invariants' own statements come here."""
+        del stage, canary, since
+        return []
 
-    def missing_events(self, stage: str, minutes: int, hours: int) -> Evidence:
+    def orders_handled_by(self, stage: str, revision: str, since: datetime, limit: int) -> list[OrderSummary]:
         with self._pool.snapshot() as connection:
-            return release_evidence.missing_events(connection, stage, minutes, hours)
+            return release_evidence.orders_handled_by(connection, stage, revision, since, limit)
 
     def last_audit(self) -> dict[str, Any] | None:
         with self._pool.snapshot() as connection:
