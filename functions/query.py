@@ -21,6 +21,7 @@ from orderflow.adapters.telemetry.noop import NoopTelemetry
 from orderflow.domain.rules import Rules
 from orderflow.query.app import create_app
 from orderflow.query.clients.inbox import InboxLog
+from orderflow.query.clients.queue_proxies import QueueProxies
 from orderflow.query.clients.topic_records import TopicRecords
 from orderflow.query.server_sent_events import EventStreams
 from orderflow.query.shadow.comparison import Shadow
@@ -66,6 +67,7 @@ def build() -> Flask:
         shadow,
         repairs,
         settings.shadow_url,
+        _queue_proxies(settings),
     )
     if not isinstance(telemetry, NoopTelemetry):
         from orderflow.query.tracing import trace_requests
@@ -82,6 +84,11 @@ def _shadow(settings: QuerySettings, reader: Reader) -> Shadow:
 
         revisions = RevisionClient(settings.shadow_url, settings.shadow_token_file)
     return Shadow(reader, TopicRecords(client_config(settings)), revisions)
+
+
+def _queue_proxies(settings: QuerySettings) -> QueueProxies | None:
+    url = settings.prometheus_url
+    return None if url is None else QueueProxies(url, client_config(settings))
 
 
 def _contracts() -> Mapping[str, dict[str, Any]]:

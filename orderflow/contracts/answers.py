@@ -175,12 +175,24 @@ class Rates(TypedDict):
     rates: list[RateWithSum]
 
 
+class InvariantVerdict(TypedDict):
+    """What a correct revision never does, and how often the new one did it."""
+
+    name: str
+    count: int
+    verdict: Verdict
+
+
 class ReleaseVerdict(TypedDict):
-    """Whether a stage's new revision treats orders worse."""
+    """Whether a stage's new revision treats orders as the stable one does. harm: a first sign of harm, although the
+    verdict may not be worse yet. sentence: what the verdict rests on. since: from when both revisions are counted."""
 
     verdict: Verdict
+    harm: bool
+    sentence: str
     since: datetime | None
     outcomes: list[Comparison]
+    invariants: list[InvariantVerdict]
     presence: Presence | None
 
 
@@ -244,7 +256,8 @@ class Rollouts(TypedDict):
 
 
 class RolloutDetail(TypedDict):
-    """asks: the commands that the release allows now, by verb; each in words."""
+    """asks: the commands that the release allows now, by verb; each in words. verdict to invariants: the judgement that
+    the release's analyses get; verdict is null where no release is judged."""
 
     name: str
     service: str
@@ -254,7 +267,10 @@ class RolloutDetail(TypedDict):
     revisions: list[dict[str, Any]]
     asks: dict[str, str]
     verdict: Verdict | None
+    harm: bool
+    sentence: str
     outcomes: list[Comparison]
+    invariants: list[InvariantVerdict]
 
 
 class Contracts(TypedDict):

@@ -30,8 +30,8 @@ from orderflow.contracts.query_parts import (
     read_operation,
 )
 from orderflow.query.api import metrics
-from orderflow.query.api.releases import AuditQuery, ReleaseQuery
 from orderflow.query.api.repairs import MarkedOrdersQuery, RepairRequest
+from orderflow.query.release_judgement import ReleaseQuery
 from orderflow.query.requests import EventEdit, ReplayRequest, RequiredReason, WaitingExtension
 from orderflow.query.store.filters import OrderFilter, ParkedFilter
 from orderflow.query.store.statistics import Outcomes
@@ -208,24 +208,13 @@ OPERATIONS: Final = (
     read_operation(
         "/api/releases/{stage}",
         "judgeRelease",
-        "Whether a stage's new revision treats orders worse",
+        "Whether a stage's new revision treats orders as the stable one does",
         "releases",
         answers.ReleaseVerdict,
         BAD,
         NOT_FOUND,
         of=STAGE,
         query=ReleaseQuery,
-    ),
-    read_operation(
-        "/api/releases/{stage}/audit",
-        "judgeReleaseByAudit",
-        "Whether the audit recently found more of its events missing",
-        "releases",
-        answers.ReleaseVerdict,
-        BAD,
-        NOT_FOUND,
-        of=STAGE,
-        query=AuditQuery,
     ),
     read_operation(
         "/api/rollouts",

@@ -25,6 +25,7 @@ from orderflow.query.authentication import ASSETS, Clients
 from orderflow.query.cached_value import CachedValue
 from orderflow.query.html import forms, pages, theme
 from orderflow.query.html import rollouts as rollout_pages
+from orderflow.query.release_judgement import ReleaseJudge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from orderflow.actions.service import OperatorActions
     from orderflow.adapters.http.api_keys import ApiKeys
     from orderflow.query.api.contracts import Documents
+    from orderflow.query.clients.queue_proxies import QueueProxies
     from orderflow.query.clients.rollouts import Rollouts
     from orderflow.query.server_sent_events import EventStreams
     from orderflow.query.shadow.comparison import Shadow
@@ -71,14 +73,17 @@ def create_app(
     shadow: Shadow | None = None,
     repairs: RevisionRepairs | None = None,
     revision_url: str | None = None,
+    proxies: QueueProxies | None = None,
 ) -> Flask:
     """contracts: returns the documents under /contracts. audit_url: the audit's Service, None where no audit can be
     run. rollouts: the cluster's releases, None where query has no cluster. login: None where nobody logs in.
     shadow: compares the judgements of revisions, None where it cannot. repairs: None where what a revision did cannot
-    be undone from here. revision_url: see blueprint of api/query_shadow.py."""
+    be undone from here. revision_url: see blueprint of api/query_shadow.py. proxies: what saw the
+    answers of the revisions, None where query has no Prometheus."""
+    judge = ReleaseJudge(reader, proxies)
     app = _new_app()
     app.register_blueprint(reads_api.blueprint(reader))
-    app.register_blueprint(releases_api.blueprint(reader))
+    app.register_blueprint(releases_api.blueprint(judge))
     app.register_blueprint(release_shadow_api.blueprint(shadow))
     app.register_blueprint(query_shadow_api.blueprint(reader, revision_url))
     app.register_blueprint(actions_api.blueprint(actions, reader, audit_url))
@@ -89,10 +94,8 @@ def create_app(
     releases_waiting = None
     if rollouts is not None:
         all_rollouts = CachedValue(rollouts.all, seconds=1)
-        app.register_blueprint(rollouts_api.blueprint(rollouts, all_rollouts, reader))
-        app.register_blueprint(
-            rollout_pages.blueprint(rollouts, all_rollouts, reader, streams, app.jinja_env)
-        )
+        app.register_blueprint(rollouts_api.blueprint(rollouts, all_rollouts, judge))
+        app.register_blueprint(rollout_pages.blueprint(rollouts, all_rollouts, judge, streams, app.jinja_env))
         releases_waiting = CachedValue(_releases_waiting(rollouts), seconds=1).get
     app.jinja_env.globals["with_rollouts"] = rollouts is not None
     app.register_blueprint(pages.blueprint(reader, streams, app.jinja_env, releases_waiting))

@@ -112,12 +112,12 @@ def test_what_real_orders_give_is_as_described(query: str) -> None:
             must_fit(QUERY, name, client.get(path))
         before = client.get("/api/audits/last")
         assert must_fit(QUERY, "readLastAudit", before)["status"] == 404
-        must_fit(QUERY, "judgeReleaseByAudit", client.get("/api/releases/track/audit"))
         revisions = {"canary": "track-00002", "stable": "track-00001"}
         must_fit(QUERY, "judgeRelease", client.get("/api/releases/track", params=revisions))
         must_fit(
             QUERY, "judgeRelease", client.get("/api/releases/track", params=revisions | {"weight": "10"})
         )
+        assert must_fit(QUERY, "judgeRelease", client.get("/api/releases/trakc"))["status"] == 404
 
 
 def test_what_operators_do_is_answered_as_described(query: str) -> None:

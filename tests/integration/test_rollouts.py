@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import functions_framework
@@ -16,6 +17,7 @@ from support.described import must_be_as_described
 from support.events import placed
 from support.history import happen
 from support.kubeapi import KubeApi, serve, serve_cluster
+from support.releases import Release, age, sell
 from support.rollout_shop import Shop
 from support.stage import ROOT
 from werkzeug.test import Client
@@ -81,12 +83,27 @@ def test_the_orders_that_the_new_revision_handled_are_shown_with_it(
     happen(fresh_database, placed("met-1"))
     assert "met-1" not in console.page("/rollouts/track"), "nothing is on its way"
     canary = console.shop.release_to_analysis()
-    assert "None in the last day" in console.page("/rollouts/track")
+    assert "None yet" in console.page("/rollouts/track")
     with psycopg.connect(fresh_database) as connection:
         connection.execute("UPDATE ledger SET revision = %s", [canary])
     page = console.page("/rollouts/track")
     assert 'href="/orders/met-1"' in page
     assert "too few" in page
+
+
+def test_the_page_of_a_release_says_what_its_judge_says(console: Console, fresh_database: str) -> None:
+    canary = console.shop.release_to_analysis()
+    sell(fresh_database, range(80), Release(canary, status=lambda event: replace(event, data=b"{}")))
+    age(fresh_database, 5)
+    status = console.shop.rollout["status"]
+    path = f"/api/releases/track?canary={canary}&stable={status['stableRevision']}&weight={status['weight']}"
+    judged = json.loads(console.page(path))
+    assert judged["verdict"] == "worse"
+    page = console.page("/rollouts/track")
+    assert "Parked by notify 20 of 20 at the canary against 0 of 60" in page
+    whole = json.loads(console.page("/api/rollouts/track"))
+    for name in ("verdict", "harm", "outcomes", "invariants"):
+        assert whole[name] == judged[name]
 
 
 def test_a_list_begins_with_what_needs_attention(console: Console) -> None:
@@ -252,7 +269,13 @@ def test_the_api_has_the_same(console: Console) -> None:
     assert (brief["name"], brief["step"], brief["steps"]) == ("track", 2, 5)
     whole = json.loads(console.page(brief["href"]))
     assert whole["status"]["canaryRevision"] == canary
-    assert [outcome["outcome"] for outcome in whole["outcomes"]] == ["refused", "parked"]
+    assert [outcome["outcome"] for outcome in whole["outcomes"]] == [
+        "refused",
+        "parked",
+        "parked_by_notify",
+        "failed",
+    ]
+    assert whole["sentence"].startswith("too few")
     assert whole["revisions"][0]["runs"][0]["run"]["name"] == "track-uid-roll-1-step2-1"
     assert "abort" in whole["asks"]
     described = describe("query", strict=True)

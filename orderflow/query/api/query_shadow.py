@@ -12,8 +12,8 @@ from flask import Blueprint, Response, jsonify, request
 from pydantic import Field
 
 from orderflow.domain.orders import Frozen
-from orderflow.query.api.releases import Revision
 from orderflow.query.clients.query_answers import AnswersCompared, QueryRevisions
+from orderflow.query.release_judgement import Revision
 from orderflow.query.shadow.report import ShadowVerdict
 from orderflow.query.store import filters
 from orderflow.query.store.filters import OrderFilter, Since

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from orderflow.domain.orders import Frozen
-from orderflow.query.api.releases import Revision
+from orderflow.query.release_judgement import Revision
 from orderflow.query.shadow.comparison import STAGES, Position
 from orderflow.query.shadow.stages import Release
 from orderflow.query.store import filters

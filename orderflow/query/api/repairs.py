@@ -7,12 +7,13 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Final
 
 from flask import Blueprint, Response, jsonify, request
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from orderflow.actions.service import Name
 from orderflow.domain.orders import Frozen, OrderId, Text
 from orderflow.errors import ConflictError, TransientError
 from orderflow.query import masking, requests
+from orderflow.query.release_judgement import Revision
 from orderflow.query.requests import action_request, parse_body
 from orderflow.query.store import filters
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from orderflow.query.clients.rollouts import Rollouts
     from orderflow.query.store.reader import Reader
 
-Revision = Annotated[str, StringConstraints(pattern=r"^[a-z][-a-z0-9]{0,62}$")]
 
 UNKNOWN: Final = "query does not know which revisions serve: make sure that {} serves nothing any more"
 

@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from knrollout.cluster.view import RolloutSummary, RolloutView
     from orderflow.query.cached_value import CachedValue
     from orderflow.query.clients.rollouts import Rollouts
-    from orderflow.query.store.reader import Reader
+    from orderflow.query.release_impact import ReleaseImpact
+    from orderflow.query.release_judgement import ReleaseJudge
 
 
 def blueprint(
-    rollouts: Rollouts, all_rollouts: CachedValue[list[RolloutSummary]], reader: Reader
+    rollouts: Rollouts, all_rollouts: CachedValue[list[RolloutSummary]], judge: ReleaseJudge
 ) -> Blueprint:
     routes = Blueprint("rollouts_api", "orderflow.query.api.rollouts")
 
@@ -27,16 +28,17 @@ def blueprint(
     @routes.get("/api/rollouts/<name>")
     def rollout(name: str) -> Response:
         view = rollouts.one(name)
-        impact = release_impact(reader, view)
-        return jsonify(
-            _detail(view)
-            | {
-                "verdict": impact.verdict if impact is not None else None,
-                "outcomes": impact.outcomes if impact is not None else [],
-            }
-        )
+        impact = release_impact(judge, view)
+        return jsonify(_detail(view) | _judged(impact))
 
     return routes
+
+
+def _judged(impact: ReleaseImpact | None) -> dict[str, Any]:
+    if impact is None:
+        return {"verdict": None, "harm": False, "sentence": "", "outcomes": [], "invariants": []}
+    judgement = impact.judgement.as_dict()
+    return {name: judgement[name] for name in ("verdict", "harm", "sentence", "outcomes", "invariants")}
 
 
 def _row(rollout: RolloutSummary) -> dict[str, Any]:

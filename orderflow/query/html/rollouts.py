@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from orderflow.adapters.http.api_keys import Principal
     from orderflow.query.cached_value import CachedValue
     from orderflow.query.clients.rollouts import Rollouts
+    from orderflow.query.release_judgement import ReleaseJudge
     from orderflow.query.server_sent_events import EventStreams
-    from orderflow.query.store.reader import Reader
 
 _VERBS: Final = 'promote, "promote-full", pause, retry, abort'
 
@@ -28,11 +28,11 @@ _VERBS: Final = 'promote, "promote-full", pause, retry, abort'
 def blueprint(
     rollouts: Rollouts,
     all_rollouts: CachedValue[list[RolloutSummary]],
-    reader: Reader,
+    judge: ReleaseJudge,
     streams: EventStreams,
     templates: Environment,
 ) -> Blueprint:
-    pages = _Pages(rollouts, all_rollouts, reader, streams, templates)
+    pages = _Pages(rollouts, all_rollouts, judge, streams, templates)
     routes = Blueprint("rollouts", "orderflow.query.html.rollouts")
     routes.before_request(_check)
     routes.get("/rollouts")(pages.listing)
@@ -56,13 +56,13 @@ class _Pages:
         self,
         rollouts: Rollouts,
         all_rollouts: CachedValue[list[RolloutSummary]],
-        reader: Reader,
+        judge: ReleaseJudge,
         streams: EventStreams,
         templates: Environment,
     ) -> None:
         self._rollouts = rollouts
         self._all = all_rollouts
-        self._reader = reader
+        self._judge = judge
         self._streams = streams
         self._templates = templates
 
@@ -108,7 +108,7 @@ class _Pages:
         rollout: RolloutView = self._rollouts.one(name)
         return {
             "rollout": rollout,
-            "impact": release_impact(self._reader, rollout),
+            "impact": release_impact(self._judge, rollout),
             "client": client,
             "now": datetime.now(UTC),
         }

@@ -39,9 +39,10 @@ if TYPE_CHECKING:
         ParkedRecord,
         ParkedSummary,
     )
+    from orderflow.query.store.release_evidence import ReleaseEvidence
     from orderflow.query.store.release_shadow import Decision, Identity, ParkedByRelease
     from orderflow.query.store.repairs import MarkedOrder
-    from orderflow.query.store.statistics import Evidence, Need, Outcomes, Rate
+    from orderflow.query.store.statistics import Need, Outcomes, Rate
     from orderflow.settings import QuerySettings
 
 _COUNT_SECONDS: Final = 30
@@ -148,22 +149,23 @@ class Reader:
         with self._pool.snapshot(_COUNT_SECONDS) as connection:
             return counts.outcomes(connection)
 
-    def release_outcomes(self, stage: str, canary: str, stable: str, hours: int) -> Evidence:
+    def release_evidence(
+        self, stage: str, canary: str, stable: str, since: datetime | None, *, hours: int, seconds: int
+    ) -> ReleaseEvidence:
+        """since: None stands for the canary's first activity in the last hours. seconds: the length of an interval."""
         with self._pool.snapshot() as connection:
-            return release_evidence.outcomes(connection, stage, canary, stable, hours)
+            return release_evidence.evidence(
+                connection, stage, canary, stable, since, hours=hours, seconds=seconds
+            )
 
-    def release_activity(self, stage: str, canary: str, stable: str, seconds: int) -> tuple[int, int]:
-        """The number of rows that each revision wrote in the last seconds: (canary's, stable's)."""
+    def release_activity(self, stage: str, canary: str, stable: str, since: datetime) -> tuple[int, int]:
+        """The number of deliveries that each revision shows since then: (canary's, stable's)."""
         with self._pool.snapshot() as connection:
-            return release_evidence.activity(connection, stage, canary, stable, seconds)
+            return release_evidence.activity(connection, stage, canary, stable, since)
 
-    def orders_handled_by(self, stage: str, revision: str, hours: int, limit: int) -> list[OrderSummary]:
+    def orders_handled_by(self, stage: str, revision: str, since: datetime, limit: int) -> list[OrderSummary]:
         with self._pool.snapshot() as connection:
-            return release_evidence.orders_handled_by(connection, stage, revision, hours, limit)
-
-    def missing_events(self, stage: str, minutes: int, hours: int) -> Evidence:
-        with self._pool.snapshot() as connection:
-            return release_evidence.missing_events(connection, stage, minutes, hours)
+            return release_evidence.orders_handled_by(connection, stage, revision, since, limit)
 
     def release_invariants(self, stage: str, canary: str, since: datetime) -> list[Invariant]:
         with self._pool.snapshot() as connection:

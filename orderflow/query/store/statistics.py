@@ -1,12 +1,10 @@
-"""Counts that query shows: what needs attention, rates, outcomes, and the evidence about a release."""
+"""Counts that query shows: what needs attention, rates and outcomes."""
 
 from __future__ import annotations
 
 # The contracts read these annotations, so the names must exist at runtime.
 from dataclasses import dataclass
 from datetime import datetime  # noqa: TC003
-
-from orderflow.domain.release_analysis import Count  # noqa: TC001
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +75,3 @@ class Outcomes:
     notifications: list[NotificationCount]
     waiting: int
     counted_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """Each outcome is (name, canary's count, stable's count). since: the time of the canary's first activity; earlier
-    events are not counted."""
-
-    since: datetime | None
-    outcomes: list[tuple[str, Count, Count]]
