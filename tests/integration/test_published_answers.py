@@ -1,5 +1,5 @@
-"""An intake and a park that answer 2xx for what they do not publish, found from one event by a real Prometheus and a real
-Kafka. The stages are real processes; the test counts their answers as the queue-proxy does."""
+"""An intake and a park that answer 2xx for what they do not publish, found from one event by a real Prometheus and a
+real Kafka. The stages are real processes; the test counts their answers as the queue-proxy does."""
 
 import uuid
 from collections.abc import Iterator
