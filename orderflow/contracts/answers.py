@@ -205,8 +205,8 @@ class Missing(TypedDict):
     order_id: str
     reason: str
     remedy: str
-    lost_at: datetime | None
-    revision: str
+    lost_at: NotRequired[datetime | None]
+    revision: NotRequired[str]
 
 
 class AuditReport(TypedDict):
@@ -221,8 +221,8 @@ class AuditReport(TypedDict):
     changes: int
     changes_unjudged: int
     changes_postponed: int
-    lost_at: dict[str, list[datetime]]
-    unannounced: dict[str, list[datetime]]
+    lost_at: NotRequired[dict[str, list[datetime]]]
+    unannounced: NotRequired[dict[str, list[datetime]]]
     waits_expired: int
     missing_count: int
     remedies: dict[str, int]

@@ -34,6 +34,7 @@ from orderflow.notify.claims import ClaimStore
 from orderflow.notify.email import EmailChannel
 from orderflow.notify.handler import Channel, ClaimStatus, Notifier
 from orderflow.notify.history import HistoryStore
+from orderflow.notify.model import Delivery, Handover, Notification
 from orderflow.notify.settings import NotificationSettings
 from orderflow.notify.webhooks import WebhookChannel
 from orderflow.settings import DatabaseSettings
@@ -439,6 +440,54 @@ async def test_what_failed_for_good_is_sent_again_by_a_replay_only(
     assert [hook["answer"] for hook in stand_ins.webhooks("replay-1")] == [204, 422]
     assert len(stand_ins.mails("replay-1")) == 1
     assert state(database, "replay-1")["erp"] == ("sent", None)
+
+
+class Twice:
+    """The channel of a notify that sends everything twice."""
+
+    def __init__(self, inner: Channel) -> None:
+        self._inner = inner
+
+    async def send(self, notification: Notification, handover: Handover) -> Delivery:
+        await self._inner.send(notification, handover)
+        return await self._inner.send(notification, handover)
+
+
+async def test_a_notify_that_sends_everything_twice_sends_no_second_copy_and_is_counted(
+    workshop: Workshop, stand_ins: StandIns, database: str
+) -> None:
+    notifier = workshop.notifier({})
+    notifier._channels = {name: Twice(channel) for name, channel in notifier._channels.items()}
+    for number in range(2):
+        await notifier.handle(announced("accepted", f"twice-{number}"))
+    for number in range(2):
+        assert (
+            len(stand_ins.mails(f"order twice-{number}")) == len(stand_ins.webhooks(f"twice-{number}")) == 1
+        )
+        counts = {
+            (row["state"], row["handovers"], row["miscounted_by"])
+            for row in rows(database, f"twice-{number}").values()
+        }
+        assert counts == {("sent", 2, "notify-00001")}
+
+
+async def test_what_is_sent_at_the_second_attempt_was_handed_over_as_its_claims_allow(
+    workshop: Workshop, stand_ins: StandIns, database: str
+) -> None:
+    notifier = workshop.notifier({})
+    event = announced("accepted", "second-1")
+    with (
+        stand_ins.fault("smtp", "defer", times=1),
+        stand_ins.fault("webhook", 500, endpoint="erp"),
+        pytest.raises(TransientError),
+    ):
+        await notifier.handle(event)
+    await notifier.handle(event)
+    counts = {
+        name: (row["handovers"], row["miscounted_by"]) for name, row in rows(database, "second-1").items()
+    }
+    assert counts["erp"] == (2, None)
+    assert counts["email"] in {(1, None), (2, None)}
 
 
 async def test_a_redirect_is_not_followed(workshop: Workshop, stand_ins: StandIns) -> None:

@@ -3,6 +3,7 @@ undelivered or done by half is for the test to say."""
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
@@ -30,7 +31,7 @@ from orderflow.messaging.handled_places import HandledPlaces, records_places
 from orderflow.messaging.publisher import Publisher
 from orderflow.notify import due
 from orderflow.notify.claims import ClaimStore
-from orderflow.notify.handler import Notifier
+from orderflow.notify.handler import Channel, Notifier
 from orderflow.notify.history import HistoryStore
 from orderflow.notify.model import EMAIL, Delivery, DeliveryResult, Handover, Notification
 from orderflow.notify.settings import NotificationSettings
@@ -43,7 +44,7 @@ from orderflow.track.store import OrderStore
 from orderflow.validate.handler import validate
 from orderflow_sandbox.sandbox import create_order_topics
 from orderflow_sandbox.servers.topics import admin_client
-from support.waiting import until
+from support.waiting import DEADLINE_SECONDS, until
 
 PARTITIONS = 4
 NOTIFICATIONS = NotificationSettings.model_validate(
@@ -74,6 +75,19 @@ class Mailbox:
         self.mails.append((notification.event.id, notification.recipient))
 
 
+class Changed:
+    """A publisher of a faulty stage, which changes the events of a topic before it publishes them."""
+
+    def __init__(self, publisher: Publisher, topic: str, change: Callable[[CloudEvent], CloudEvent]) -> None:
+        self._publisher = publisher
+        self._topic = topic
+        self._change = change
+
+    async def publish(self, topic: str, events: Sequence[CloudEvent]) -> None:
+        changed = [self._change(event) if topic == self._topic else event for event in events]
+        await self._publisher.publish(topic, changed)
+
+
 class DeadError(Exception):
     """The process is gone."""
 
@@ -93,6 +107,10 @@ class Pipeline:
         self.bootstrap = bootstrap
         self.url = database_url
         self.mailbox = Mailbox()
+        self.channel: Channel = self.mailbox
+        self.change_status: Callable[[CloudEvent], CloudEvent] = lambda event: event
+        """What track makes of each status event before it publishes the event."""
+        self.lease_seconds = 60.0
         self._settings = DatabaseSettings(database_url=SecretStr(database_url))
         self.publisher = KafkaPublisher(KafkaSettings(kafka_bootstrap=bootstrap))
         self._producer = Producer({"bootstrap.servers": bootstrap, "partitioner": "murmur2_random"})
@@ -220,6 +238,17 @@ class Stages:
         return delivered
 
     async def _take(self, stage: str, message: Message, *, dies: bool) -> None:
+        """Delivers the record until the stage takes it, as KafkaSource does."""
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while True:
+            try:
+                return await self._take_once(stage, message, dies=dies)
+            except TransientError:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.01)
+
+    async def _take_once(self, stage: str, message: Message, *, dies: bool) -> None:
         record = KafkaRecord.of(message)
         try:
             event = received(record, await self._pipeline.topic_id(record.topic))
@@ -249,12 +278,14 @@ class Stages:
                 await publisher.publish(topics.EVENTS, [validate(event, Rules())])
             case "track":
                 store = OrderStore(self.database, revision="r", waiting=Waiting())
-                await Tracker(store, publisher, self._places, "r").handle(event)
+                changed = Changed(publisher, topics.STATUS, self._pipeline.change_status)
+                await Tracker(store, changed, self._places, "r").handle(event)
             case "notify":
-                claims = ClaimStore(self.database, revision="r", lease_seconds=60)
-                channels = {EMAIL: self._pipeline.mailbox}
+                lease = self._pipeline.lease_seconds
+                claims = ClaimStore(self.database, revision="r", lease_seconds=lease)
+                channels = {EMAIL: self._pipeline.channel}
                 history = HistoryStore(self.database)
-                await Notifier(NOTIFICATIONS, channels, claims, history, lease_seconds=60).handle(event)
+                await Notifier(NOTIFICATIONS, channels, claims, history, lease_seconds=lease).handle(event)
             case "shelve":
                 parked_events, actions = ParkedEventStore(self.database), ActionStore(self.database)
                 await ActionHandler(parked_events, actions, publisher, self._places).handle(event)

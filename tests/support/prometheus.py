@@ -31,6 +31,10 @@ class Prometheus:
         self._http = httpx.Client(base_url=f"http://127.0.0.1:{free_port()}", timeout=30)
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._http.base_url.port}"
+
     def __enter__(self) -> Self:
         address = f"127.0.0.1:{self._http.base_url.port}"
         command = [program("prometheus", required="REQUIRE_PROMETHEUS")]

@@ -33,7 +33,6 @@ MARGIN: Final = timedelta(seconds=90)
 some seconds after its record was written."""
 _COUNT_SECONDS: Final = 20.0
 _MAX_STEPS: Final = 2000
-_STEP_SECONDS: Final = 5
 _KEPT: Final = 16
 
 _ANSWERS: Final = (
@@ -51,7 +50,7 @@ pod's address may be another pod's later, so the revision is looked up at each s
 
 
 @dataclass(frozen=True, slots=True)
-class _Publication:
+class Publication:
     """Where a stage publishes, and the selector of its answers that say so. Intake answers 202 for what it published,
     and for nothing else. Park answers 204, and so does its liveness, to a GET."""
 
@@ -60,8 +59,8 @@ class _Publication:
 
 
 STAGES: Final = {
-    "intake": _Publication(topics.INBOX, 'http_response_status_code="202"'),
-    "park": _Publication(topics.PARKED, 'http_response_status_code="204",http_request_method="POST"'),
+    "intake": Publication(topics.INBOX, 'http_response_status_code="202"'),
+    "park": Publication(topics.PARKED, 'http_response_status_code="204",http_request_method="POST"'),
 }
 """The stages whose effect is only in Kafka."""
 
@@ -94,7 +93,7 @@ class PublishedAnswers:
         if stage not in STAGES:
             return []
         publication = STAGES[stage]
-        answered = ceil(prometheus.total(self._url, _query(publication, canary, since)))
+        answered = ceil(prometheus.total(self._url, answered_query(publication, canary, since)))
         with self._lock:
             progress = self._progress.setdefault((stage, canary, since), _Progress())
             for key in list(self._progress)[:-_KEPT]:
@@ -124,14 +123,15 @@ class PublishedAnswers:
             progress.next |= {partition: end for partition, (_, end) in unread.items()}
 
 
-def _query(publication: _Publication, revision: str, since: datetime) -> str:
+def answered_query(publication: Publication, revision: str, since: datetime) -> str:
+    """PromQL for how many requests the revision answered since then as one that published."""
     window = max(1, ceil((datetime.now(UTC) - since).total_seconds()))
     values = {"selector": publication.selector, "revision": revision}
     return _ANSWERED.format(
         now=_ANSWERS.format(**values, offset=""),
         before=_ANSWERS.format(**values, offset=f" offset {window}s"),
         window=window,
-        step=max(_STEP_SECONDS, window // _MAX_STEPS),
+        step=max(1, window // _MAX_STEPS),
     )
 
 
