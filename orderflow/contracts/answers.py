@@ -14,6 +14,7 @@ from orderflow.actions.service import Receipt
 from orderflow.domain.deadlines import Alert
 from orderflow.domain.release_analysis import Comparison, Presence, Verdict  # noqa: TC001
 from orderflow.errors import Reason  # noqa: TC001
+from orderflow.query.shadow.report import Difference, OtherVerdict  # noqa: TC001
 from orderflow.query.store.read_model import (
     ActionDone,
     ActionResult,
@@ -194,6 +195,18 @@ class ReleaseVerdict(TypedDict):
     outcomes: list[Comparison]
     invariants: list[InvariantVerdict]
     presence: Presence | None
+
+
+class ShadowVerdict(TypedDict):
+    """Whether the stable revision would judge alike. compared counts events. orders and next only with all=true: every
+    event that is judged differently, and the page after this one."""
+
+    verdict: Literal["fine", "different", "too_few", "unknown"]
+    compared: int
+    differences: list[Difference]
+    sentence: str
+    orders: NotRequired[list[OtherVerdict]]
+    next: NotRequired[str | None]
 
 
 class Missing(TypedDict):

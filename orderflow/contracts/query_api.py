@@ -13,6 +13,7 @@ from orderflow.contracts.query_parts import (
     CONFLICT,
     DOCUMENT,
     FORBIDDEN,
+    JUDGING_STAGE,
     NO_KEY,
     NOT_FOUND,
     OPTIONAL_REASON,
@@ -30,6 +31,7 @@ from orderflow.contracts.query_parts import (
     read_operation,
 )
 from orderflow.query.api import metrics
+from orderflow.query.api.release_shadow import ShadowQuery
 from orderflow.query.api.repairs import MarkedOrdersQuery, RepairRequest
 from orderflow.query.release_judgement import ReleaseQuery
 from orderflow.query.requests import EventEdit, ReplayRequest, RequiredReason, WaitingExtension
@@ -215,6 +217,18 @@ OPERATIONS: Final = (
         NOT_FOUND,
         of=STAGE,
         query=ReleaseQuery,
+    ),
+    read_operation(
+        "/api/releases/{stage}/shadow",
+        "judgeReleaseByShadow",
+        "Whether the stable revision would judge the new revision's events alike",
+        "releases",
+        answers.ShadowVerdict,
+        BAD,
+        NOT_FOUND,
+        of=JUDGING_STAGE,
+        query=ShadowQuery,
+        details="With all=true, a page of the list of all events that are judged differently.",
     ),
     read_operation(
         "/api/rollouts",

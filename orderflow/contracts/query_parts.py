@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from orderflow.contracts import answers
 from orderflow.contracts.operations import JSON, Answer, Body, Operation, Parameter, problem
+from orderflow.query.api.release_shadow import QUERY
 from orderflow.query.requests import OPERATOR, OptionalReason
+from orderflow.query.shadow.comparison import STAGES as JUDGING_STAGES
 from orderflow.query.store.release_evidence import STAGES
 
 if TYPE_CHECKING:
@@ -18,6 +20,9 @@ ORDER: Final = Parameter("order_id", "path", TEXT, "The order id.")
 PARKED: Final = Parameter("parked_id", "path", TEXT, "The parked event's id.")
 STAGE: Final = Parameter(
     "stage", "path", {"type": "string", "enum": list(STAGES)}, "The stage that is released."
+)
+JUDGING_STAGE: Final = Parameter(
+    "stage", "path", {"type": "string", "enum": [*JUDGING_STAGES, QUERY]}, "The stage that is released."
 )
 REVEAL: Final = Parameter(
     "reveal", "query", {"type": "string", "enum": ["1"]}, "Show personal data; the log notes who sees it."

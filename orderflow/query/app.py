@@ -15,7 +15,6 @@ from orderflow.errors import TransientError
 from orderflow.query import error_handlers, formats, labels, requests
 from orderflow.query.api import actions as actions_api
 from orderflow.query.api import contracts as contracts_api
-from orderflow.query.api import query_shadow as query_shadow_api
 from orderflow.query.api import reads as reads_api
 from orderflow.query.api import release_shadow as release_shadow_api
 from orderflow.query.api import releases as releases_api
@@ -25,6 +24,7 @@ from orderflow.query.authentication import ASSETS, Clients
 from orderflow.query.cached_value import CachedValue
 from orderflow.query.html import forms, pages, theme
 from orderflow.query.html import rollouts as rollout_pages
+from orderflow.query.query_answers import QueryAnswers
 from orderflow.query.release_judgement import ReleaseJudge
 
 if TYPE_CHECKING:
@@ -78,14 +78,13 @@ def create_app(
     """contracts: returns the documents under /contracts. audit_url: the audit's Service, None where no audit can be
     run. rollouts: the cluster's releases, None where query has no cluster. login: None where nobody logs in.
     shadow: compares the judgements of revisions, None where it cannot. repairs: None where what a revision did cannot
-    be undone from here. revision_url: see blueprint of api/query_shadow.py. proxies: what saw the
+    be undone from here. revision_url: see QueryAnswers. proxies: what saw the
     answers of the revisions, None where query has no Prometheus."""
     judge = ReleaseJudge(reader, proxies)
     app = _new_app()
     app.register_blueprint(reads_api.blueprint(reader))
     app.register_blueprint(releases_api.blueprint(judge))
-    app.register_blueprint(release_shadow_api.blueprint(shadow))
-    app.register_blueprint(query_shadow_api.blueprint(reader, revision_url))
+    app.register_blueprint(release_shadow_api.blueprint(shadow, QueryAnswers(reader, revision_url)))
     app.register_blueprint(actions_api.blueprint(actions, reader, audit_url))
     if repairs is not None:
         app.register_blueprint(repairs_api.blueprint(repairs, rollouts, reader))

@@ -118,6 +118,10 @@ def test_what_real_orders_give_is_as_described(query: str) -> None:
             QUERY, "judgeRelease", client.get("/api/releases/track", params=revisions | {"weight": "10"})
         )
         assert must_fit(QUERY, "judgeRelease", client.get("/api/releases/trakc"))["status"] == 404
+        since = revisions | {"since": "2026-11-23"}
+        for more in ({}, {"all": "true"}):
+            compared = client.get("/api/releases/track/shadow", params=since | more)
+            assert must_fit(QUERY, "judgeReleaseByShadow", compared)["verdict"] == "unknown"
 
 
 def test_what_operators_do_is_answered_as_described(query: str) -> None:

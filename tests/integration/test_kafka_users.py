@@ -52,7 +52,11 @@ DUTIES = {
     "notify": Duties(writes=(topics.PARKED,), identifies=(topics.STATUS,)),
     "park": Duties(writes=(topics.PARKED,), identifies=(topics.INBOX, topics.EVENTS, topics.STATUS)),
     "shelve": Duties(writes=topics.ALL),
-    "query": Duties(writes=(topics.INBOX, topics.PARKED), reads=(topics.INBOX,)),
+    "query": Duties(
+        writes=(topics.INBOX, topics.PARKED),
+        reads=(topics.INBOX, topics.EVENTS, topics.PARKED),
+        identifies=(topics.INBOX,),
+    ),
     "audit": Duties(writes=topics.ALL, reads=topics.ALL, watches=GROUPS),
     "source-validate": Duties(reads=(topics.INBOX,), joins="orderflow-validate"),
     "source-track": Duties(reads=(topics.EVENTS,), joins="orderflow-track"),

@@ -54,7 +54,7 @@ class Revisions:
 
     def compare(self, change: Change) -> dict[str, Any]:
         self.change = change
-        arguments = {"canary": CANARY, "stable": STABLE, "sample": "5"}
+        arguments = {"canary": CANARY, "stable": STABLE, "sample": "5", "since": "2026-11-01"}
         answer = httpx.get(f"{self.query}/api/releases/query/shadow", params=arguments, timeout=60)
         assert answer.status_code == 200, answer.text
         document: dict[str, Any] = answer.json()

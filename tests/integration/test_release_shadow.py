@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +16,24 @@ import psycopg
 import pytest
 from confluent_kafka import Message, Producer
 from pydantic import SecretStr
-from support.events import paid, placed
+from support.events import event, paid, placed
 from support.flow import Flow, flow
 from support.history import RecordingPublisher
 from support.places import places
-from support.stage import Stage, rules_file
+from support.stage import Stage, binary_headers, rules_file
 
+from orderflow.adapters.kafka.log import Log
 from orderflow.adapters.postgres.pool import Database
 from orderflow.adapters.postgres.schema import migrate
 from orderflow.domain.rules import Rules, Waiting
 from orderflow.messaging import topics
-from orderflow.messaging.cloudevent import CloudEvent
+from orderflow.messaging.cloudevent import STRUCTURED, CloudEvent
+from orderflow.messaging.judgement import readable
 from orderflow.messaging.places import Place
+from orderflow.query.clients.questions import Question
 from orderflow.query.clients.revision import RevisionClient
 from orderflow.query.clients.topic_records import TopicRecords
-from orderflow.query.shadow.comparison import Page, Shadow
+from orderflow.query.shadow.comparison import SECONDS, Page, Shadow
 from orderflow.query.shadow.report import ShadowReport
 from orderflow.query.shadow.stages import Release
 from orderflow.query.store.reader import Reader
@@ -36,6 +41,7 @@ from orderflow.settings import DatabaseSettings, QuerySettings, read_toml
 from orderflow.track.handler import Tracker
 from orderflow.track.store import OrderStore
 from orderflow.validate.handler import validate
+from orderflow_sandbox.address import free_port
 from orderflow_sandbox.messages import Transport
 from orderflow_sandbox.sandbox import create_order_topics
 from orderflow_sandbox.scenarios import order_scenarios
@@ -49,7 +55,9 @@ class Shop:
 
     bootstrap: str
     database: str
-    shadow: Callable[[str], Shadow]
+    stable_database: str
+    reader: Reader
+    clients: dict[str, RevisionClient]
     suffix: str = field(default_factory=lambda: uuid.uuid4().hex[:10])
     since: datetime = field(default_factory=lambda: datetime.now(UTC) - timedelta(seconds=5))
 
@@ -75,8 +83,6 @@ class Shop:
         return replace(event, place=place)
 
     def _topic_id(self, topic: str) -> str:
-        from orderflow.adapters.kafka.log import Log
-
         if topic not in self.topic_ids:
             self.topic_ids[topic] = Log({"bootstrap.servers": self.bootstrap}).describe(topic).topic_id
         return self.topic_ids[topic]
@@ -109,10 +115,21 @@ class Shop:
     def release(self, stage: str) -> Release:
         return Release(stage, self.canary(stage), f"{stage}-00001", self.since)
 
+    def comparing(self, client: RevisionClient | None, seconds: float = SECONDS) -> Shadow:
+        return Shadow(self.reader, TopicRecords({"bootstrap.servers": self.bootstrap}), client, seconds)
+
+    def shadow(self, stage: str) -> Shadow:
+        return self.comparing(self.clients[stage])
+
     def compare(self, stage: str, size: int = 50, minimum: int = 1) -> ShadowReport:
         return self.shadow(stage).sample(self.release(stage), size, minimum)
 
 
+PARKED = """
+    INSERT INTO parked (id, order_id, stage, revision, reasons, code, event_type, source, event_id, topic, attributes,
+                        payload, parked_at)
+    VALUES (%s, %s, %s, %s, %s, %s, '', '', '', '', %s, %s, now())
+"""
 RULES = read_toml(Rules, rules_file(), "RULES_FILE")
 
 
@@ -132,16 +149,14 @@ def stable(
 
 
 @pytest.fixture
-def shop(kafka_bootstrap: str, fresh_database: str, stable: dict[str, Stage]) -> Iterator[Shop]:
+def shop(
+    kafka_bootstrap: str, database_url: str, fresh_database: str, stable: dict[str, Stage]
+) -> Iterator[Shop]:
     migrate(fresh_database)
     settings = QuerySettings(database_url=SecretStr(fresh_database), kafka_bootstrap=kafka_bootstrap)
     reader = Reader(settings)
-    records = TopicRecords({"bootstrap.servers": kafka_bootstrap})
-
-    def shadow(stage: str) -> Shadow:
-        return Shadow(reader, records, RevisionClient(f"http://127.0.0.1:{stable[stage].port}"))
-
-    yield Shop(kafka_bootstrap, fresh_database, shadow)
+    clients = {name: RevisionClient(f"http://127.0.0.1:{stage.port}") for name, stage in stable.items()}
+    yield Shop(kafka_bootstrap, fresh_database, database_url, reader, clients)
     reader.close()
 
 
@@ -232,10 +247,7 @@ def test_each_fault_of_validate_is_a_difference_with_its_reason_and_its_orders(
     assert report.verdict == "different"
     assert reason in of(report)
     assert report.compared == 3
-    assert all(
-        (each.count == 1 and each.orders == [f"{shop.suffix}-1"]) or each.reason != reason
-        for each in report.differences
-    )
+    assert {order_id for each in report.differences for order_id in each.orders} == {f"{shop.suffix}-1"}
 
 
 def test_what_the_canary_rejects_is_in_the_sample_however_rare_it_is(shop: Shop) -> None:
@@ -273,16 +285,69 @@ def test_all_different_verdicts_are_listed_page_by_page(shop: Shop) -> None:
     assert listed[0].canary == listed[0].stable == {"outcome": "accepted", "reasons": []}
 
 
-def test_an_equal_track_is_fine(shop: Shop) -> None:
+def test_an_equal_track_is_fine_whatever_becomes_of_its_events(shop: Shop) -> None:
     order_id = f"{shop.suffix}-1"
-    shop.tracked(
-        *(
-            shop.validated(event)
-            for event in (placed(order_id), paid(order_id), paid(order_id), paid(order_id, 7))
-        )
+    first = placed(order_id)
+    numbered = [replace(paid(order_id), extensions={"sequence": number}) for number in ("5", "4")]
+    events = (
+        event("shipped", order_id),  # waits, and is applied when the order is placed
+        event("held", order_id),
+        first,
+        replace(first, id="again"),  # refused
+        event("placed", order_id, json.loads(first.data) | {"metadata": {"gift": "yes"}}),  # parked
+        *numbered,  # the second is refused: stale
+        replace(event("refunded", order_id, {"amount": 5, "currency": "EUR"}), extensions={"sequence": "3"}),
+        event("refunded", order_id, {"amount": 2900, "currency": "EUR"}),
+        event("delivered", f"{shop.suffix}-2"),  # waits for ever
     )
+    other_id = f"{shop.suffix}-3"
+    kinds = ("packed", "held", "packed", "released", "shipped", "cancelled")
+    others = (placed(other_id), *(event(kind, other_id) for kind in kinds))
+    shop.tracked(*(shop.validated(each) for each in (*events, *others)))
     report = shop.compare("track")
-    assert (report.verdict, report.compared, of(report)) == ("fine", 4, {})
+    assert (report.verdict, of(report)) == ("fine", {})
+    # Two that had waited were parked and refused in one step with the event that they had waited for.
+    assert report.compared == len(events) + len(others) - 2
+
+
+def test_an_event_that_the_canary_parks_and_stable_would_take_is_a_difference(shop: Shop) -> None:
+    wrong = placed(f"{shop.suffix}-1", total="12")
+    right = placed(f"{shop.suffix}-2")
+    for number, each in enumerate((wrong, right)):
+        attributes = json.dumps(each.attributes() | {"datacontenttype": each.content_type})
+        code, name = ("int_type", "total") if number == 0 else ("extra_forbidden", "customer.vip")
+        reasons = json.dumps([{"code": code, "field": name, "text": ""}])
+        shop.execute(
+            PARKED,
+            str(number),
+            each.subject,
+            "validate",
+            shop.canary("validate"),
+            reasons,
+            code,
+            attributes,
+            each.data,
+        )
+    report = shop.compare("validate")
+    assert (report.compared, of(report)) == (2, {"parked instead of accepted: extra_forbidden": 1})
+
+
+def test_an_event_that_the_canary_of_track_cannot_read_and_stable_can_is_a_difference(shop: Shop) -> None:
+    made = shop.validated(placed(f"{shop.suffix}-1"))
+    reasons = json.dumps([{"code": "extra_forbidden", "field": "order.shipping", "text": ""}])
+    attributes = json.dumps(made.attributes() | {"datacontenttype": made.content_type})
+    shop.execute(
+        PARKED,
+        "1",
+        made.subject,
+        "track",
+        shop.canary("track"),
+        reasons,
+        "extra_forbidden",
+        attributes,
+        made.data,
+    )
+    assert of(shop.compare("track")) == {"parked instead of applied: extra_forbidden": 1}
 
 
 @pytest.mark.parametrize(
@@ -330,8 +395,6 @@ def test_an_equal_track_is_fine(shop: Shop) -> None:
 def test_each_fault_of_track_is_a_difference_even_if_all_that_it_writes_agrees(
     shop: Shop, statement: str, reason: str
 ) -> None:
-    from support.events import event
-
     order_id = f"{shop.suffix}-1"
     events = (
         placed(order_id),
@@ -377,10 +440,139 @@ def test_equal_releases_judge_the_scenarios_of_the_sandbox_alike(
 
 
 def _publish_scenarios(shop: Flow) -> None:
-    """Every second order's events are numbered."""
+    """Every second order's events are numbered in the sequence in which they happened. One order is placed twice, under
+    two ids."""
     scenarios = order_scenarios(40, 7, shop.prefix.rstrip("-"), datetime(2026, 11, 23, 8, 0, tzinfo=UTC))
     for number, scenario in enumerate(scenarios):
-        for position, message in enumerate(scenario.messages):
-            if message.transport is not Transport.RAW:
-                numbered = {"sequence": str(position)} if number % 2 else {}
-                shop.publish(replace(message.event, extensions=numbered))
+        events = [each.event for each in scenario.messages if each.transport is not Transport.RAW]
+        times = sorted({each.time for each in events})
+        for each in events:
+            numbered = {"sequence": str(times.index(each.time))} if number % 2 else {}
+            shop.publish(replace(each, extensions=numbered))
+        if number == 0:
+            shop.publish(replace(events[0], id=f"{events[0].id}-again"))
+
+
+class _Answers(BaseHTTPRequestHandler):
+    """Answers each request with the status of its server. Without a status it says nothing more after a first line."""
+
+    server: "_Revision"
+
+    def answer(self) -> None:
+        self.server.methods.append(self.command)
+        if self.server.status is None:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+            self.server.released.wait()
+            return
+        self.send_response(self.server.status)
+        self.end_headers()
+
+    do_GET = do_POST = answer  # noqa: N815 - the library's names
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class _Revision(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, status: int | None) -> None:
+        super().__init__(("127.0.0.1", 0), _Answers)
+        self.status = status
+        self.methods: list[str] = []
+        self.released = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+@pytest.fixture
+def revision() -> Iterator[Callable[[int | None], _Revision]]:
+    servers: list[_Revision] = []
+
+    def start(status: int | None) -> _Revision:
+        servers.append(_Revision(status))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.released.set()
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [
+        (405, "cannot judge: its release has no such route"),
+        (404, "cannot judge: its release has no such route"),
+        (503, "answered 503"),
+        (302, "answered 302"),
+        (200, "answered 200"),
+        (None, "did not answer within 1 s"),
+    ],
+)
+def test_a_revision_that_cannot_judge_is_said_why_and_gets_no_event(
+    revision: Callable[[int | None], _Revision], status: int | None, why: str
+) -> None:
+    server = revision(status)
+    question = Question({}, placed("o-1").data)
+    answers = asyncio.run(RevisionClient(server.url).judge("validate", "validate-00001", [question], 1))
+    assert (answers.judgements, answers.failure) == ({}, f"validate-00001 {why}")
+    assert set(server.methods) == {"GET"}
+
+
+def test_a_stable_revision_that_is_away_is_unknown(shop: Shop) -> None:
+    shop.validated(placed(f"{shop.suffix}-1"))
+    away = RevisionClient(f"http://127.0.0.1:{free_port()}")
+    assert shop.comparing(away).sample(shop.release("validate"), 50, 1).verdict == "unknown"
+    assert shop.comparing(None).sample(shop.release("validate"), 50, 1).verdict == "unknown"
+
+
+def test_without_kafka_the_verdict_is_unknown(shop: Shop, stable: dict[str, Stage]) -> None:
+    client = RevisionClient(f"http://127.0.0.1:{stable['validate'].port}")
+    records = TopicRecords({"bootstrap.servers": f"127.0.0.1:{free_port()}"})
+    report = Shadow(shop.reader, records, client, seconds=1).sample(shop.release("validate"), 50, 1)
+    assert (report.verdict, report.compared) == ("unknown", 0)
+
+
+@pytest.mark.parametrize("mode", ["binary", "structured"])
+def test_what_is_judged_has_no_effect(shop: Shop, stable: dict[str, Stage], mode: str) -> None:
+    log = Log({"bootstrap.servers": shop.bootstrap})
+    before = [log.offset_ranges(topic) for topic in topics.ALL]
+    inbox = placed(f"{shop.suffix}-1")
+    headers, body = binary_headers(inbox), inbox.data
+    if mode == "structured":
+        headers = {"content-type": STRUCTURED}
+        body = json.dumps(readable(inbox)).encode()
+    judged = stable["validate"].http.post("/judge", content=body, headers=headers).json()
+    assert (judged["outcome"], judged["event"]["subject"]) == ("accepted", inbox.subject)
+    tracked = stable["track"].http.post("/judge", json={"event": judged["event"]}).json()
+    assert (tracked["outcome"], tracked["order"]["total"]) == ("applied", 2900)
+    assert [log.offset_ranges(topic) for topic in topics.ALL] == before
+    with psycopg.connect(shop.stable_database) as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM ledger WHERE order_id = %s", [inbox.subject]
+        ).fetchone()
+    assert row == (0,)
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [("{", ""), ("[]", ""), ('{"event": {}, "order": {"status": "none"}}', "order.status"), ("{}", "event")],
+)
+def test_a_question_that_track_cannot_read_is_a_clear_error(
+    stable: dict[str, Stage], body: str, field: str
+) -> None:
+    answer = stable["track"].http.post("/judge", content=body)
+    assert answer.status_code == 400
+    assert field in {error["field"] for error in answer.json()["errors"]}
+    assert "none" not in answer.text
+
+
+def test_an_event_that_validate_cannot_read_is_judged_as_parked(stable: dict[str, Stage]) -> None:
+    judged = stable["validate"].http.post("/judge", content="{").json()
+    assert (judged["outcome"], judged["reasons"][0]["field"]) == ("parked", "specversion")
+    assert stable["validate"].http.put("/judge").status_code == 405

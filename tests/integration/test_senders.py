@@ -1,5 +1,6 @@
 """Who may send events to a stage: real processes, a real signer and a real HTTP server of its keys."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -17,15 +18,18 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from support.events import placed
 from support.issuer import KEYS, Issuer
-from support.stage import ROOT, Stage
+from support.stage import ROOT, Stage, binary_headers
 from support.topics import Tap
 from support.waiting import until
 
 from orderflow.messaging import topics
+from orderflow.query.clients.questions import Question
+from orderflow.query.clients.revision import RevisionClient
 from orderflow_sandbox.sandbox import create_order_topics
 
 AUDIENCE = "orderflow/validate"
 SENDER = "system:serviceaccount:orderflow:validate-oidc-sources.knative.dev-kafkasource"
+ASKER = "system:serviceaccount:orderflow:query"
 READER = "the-pods-own-token"
 
 
@@ -41,6 +45,7 @@ def oidc(issuer: Issuer, token_file: Path, **changes: str) -> dict[str, str]:
         "OIDC_ISSUER": issuer.url,
         "OIDC_AUDIENCE": AUDIENCE,
         "OIDC_SUBJECTS": f"{SENDER} system:serviceaccount:orderflow:another",
+        "OIDC_JUDGE_SUBJECTS": ASKER,
         "OIDC_TOKEN_FILE": str(token_file),
     }
     return settings | changes
@@ -114,6 +119,30 @@ def test_an_event_of_the_configured_source_is_taken(issuer: Issuer, validate: St
     answer = send(validate, issuer.sign(issuer.claims(AUDIENCE, SENDER)), "of-the-source")
     assert answer.status_code == 204
     assert tap.until(lambda _, event: event.subject == "of-the-source")
+
+
+def test_who_may_have_an_event_judged_may_not_send_one(issuer: Issuer, validate: Stage) -> None:
+    tokens = {name: issuer.sign(issuer.claims(AUDIENCE, name)) for name in (ASKER, SENDER)}
+    assert send(validate, tokens[ASKER]).json()["code"] == "subject_forbidden"
+    event = placed("asked")
+    answers = {
+        name: validate.http.post(
+            "/judge", content=event.data, headers=binary_headers(event) | {"Authorization": f"Bearer {token}"}
+        )
+        for name, token in tokens.items()
+    }
+    assert (answers[ASKER].status_code, answers[ASKER].json()["outcome"]) == (200, "accepted")
+    assert (answers[SENDER].status_code, answers[SENDER].json()["code"]) == (503, "subject_forbidden")
+
+
+def test_query_sends_its_token_of_the_stage(issuer: Issuer, validate: Stage, tmp_path: Path) -> None:
+    (tmp_path / "validate").write_text(issuer.sign(issuer.claims(AUDIENCE, ASKER)) + "\n")
+    event = placed("asked")
+    url = f"http://127.0.0.1:{validate.port}"
+    for token_file, count in ((f"{tmp_path}/{{stage}}", 1), (None, 0), (f"{tmp_path}/none", 0)):
+        client = RevisionClient(url, token_file)
+        asked = client.judge("validate", "validate-00001", [Question(binary_headers(event), event.data)], 10)
+        assert len(asyncio.run(asked).judgements) == count
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Whether the stable revision would judge a canary's events as the canary did.
 
+For query itself, both are asked for the same answers.
+
 GET /api/releases/<stage>/shadow?canary=<revision>&stable=<revision>&since=<time> compares a sample. With all=true it
 lists every event that the two judge differently, in pages.
 """
@@ -22,8 +24,10 @@ from orderflow.query.store import filters
 from orderflow.query.store.filters import Since
 
 if TYPE_CHECKING:
+    from orderflow.query.query_answers import QueryAnswers
     from orderflow.query.shadow.comparison import Shadow
 
+QUERY: Final = "query"
 MAX_SAMPLE: Final = 500
 _MAX_TOKEN: Final = 16_384
 
@@ -67,12 +71,16 @@ class ShadowQuery(Frozen):
     ] = None
 
 
-def blueprint(shadow: Shadow | None) -> Blueprint:
-    """shadow: None where query has no Kafka to read, as in some tests."""
+def blueprint(shadow: Shadow | None, answers: QueryAnswers) -> Blueprint:
+    """shadow: None where query has no Kafka to read, as in some tests. answers: compares revisions of query."""
     routes = Blueprint("release_shadow", "orderflow.query.api.release_shadow")
 
     @routes.get("/api/releases/<stage>/shadow")
     def compare(stage: str) -> Response:
+        if stage == QUERY:
+            query = filters.read(ShadowQuery, request.args)
+            key = request.headers.get("Authorization", "")
+            return jsonify(answers.compare(query.canary, query.stable, query.sample, key))
         if stage not in STAGES or shadow is None:
             abort(404)
         query = filters.read(ShadowQuery, request.args)

@@ -88,7 +88,8 @@ def of_validate(event: Published, record: KafkaRecord) -> Case | None:
     except PoisonError:
         return None
     question = _binary(original.attributes(), original.content_type, original.data)
-    return Case(event.order_id, event.source, event.id, event.canary, question, timed=bool(original.time))
+    order_id = original.subject or event.order_id
+    return Case(order_id, event.source, event.id, event.canary, question, timed=bool(original.time))
 
 
 def of_parked(parked: ParkedByRelease, stage: str) -> Case | None:

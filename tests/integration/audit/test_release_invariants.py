@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 
 import psycopg
 import pytest
+from orderflow.audit.kafka_record import KafkaRecord
 from support.events import event, paid, placed
 from support.pipeline import Pipeline
 
-from orderflow.audit.kafka_record import KafkaRecord
 from orderflow.audit.report import Report
 from orderflow.domain.release_analysis import Verdict
 from orderflow.messaging import topics
