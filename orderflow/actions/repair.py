@@ -13,7 +13,7 @@ from orderflow.actions.parked_event import in_order
 from orderflow.actions.service import Accepted, Skipped
 from orderflow.domain.events import kind_of
 from orderflow.errors import PoisonError, Reason
-from orderflow.messaging import topics
+from orderflow.messaging import inbox_event, topics
 from orderflow.messaging.parked_event import OVERTAKEN
 from orderflow.messaging.places import INBOX_PLACE, Place
 
@@ -224,7 +224,9 @@ def _validated_anew(
         raise _left("json_invalid", "its inbox record is not JSON: discard the event") from None
     attributes = {name: getattr(original, name) for name in ("type", "source", "id", "subject", "time")}
     document = attributes | {"data": data}
-    fields = tuple(differences(resend.document(parked), document)[:_MAX_FIELDS])
+    resend.edited_event(parked, document, "")
+    content = json.loads(inbox_event.normalised(inbox_event.read(original)))
+    fields = tuple(differences(resend.document(parked), attributes | {"data": content})[:_MAX_FIELDS])
     if not fields and _WRONG_AMOUNTS.intersection(parked.codes):
         raise _left(
             "unchanged", "this is what came to the inbox, and its amount does not fit the order: edit it"
