@@ -52,12 +52,18 @@ class ParkedEventAction(Action):
     parked_id: Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
-class ParkedEventReplayed(ParkedEventAction):
+class ParkedEventSent(ParkedEventAction):
+    """late: the event takes effect although a later event of its source was decided since."""
+
+    late: bool | None = None
+
+
+class ParkedEventReplayed(ParkedEventSent):
     type: ClassVar[str] = "dev.orderflow.parked.replayed.v1"
     kind: ClassVar[str] = "replayed"
 
 
-class ParkedEventEdited(ParkedEventAction):
+class ParkedEventEdited(ParkedEventSent):
     """event replaces the parked event and is in CloudEvents' JSON form. fields are the paths in which it differs."""
 
     type: ClassVar[str] = "dev.orderflow.parked.edited.v1"
@@ -128,8 +134,9 @@ def action_id(request_id: str, target: str) -> str:
     return derived_id("action", request_id, target)
 
 
-def replay(parked: ParkedEvent, request: ActionRequest) -> CloudEvent:
-    return _event(parked.order_id, parked.id, request, ParkedEventReplayed, {"parked_id": parked.id})
+def replay(parked: ParkedEvent, request: ActionRequest, *, late: bool = False) -> CloudEvent:
+    values = {"parked_id": parked.id, "late": late or None}
+    return _event(parked.order_id, parked.id, request, ParkedEventReplayed, values)
 
 
 def discard(parked: ParkedEvent, request: ActionRequest) -> CloudEvent:
@@ -141,9 +148,14 @@ def announce(parked: ParkedEvent, request: ActionRequest) -> CloudEvent:
 
 
 def edit(
-    parked: ParkedEvent, request: ActionRequest, event: dict[str, Any], fields: tuple[str, ...]
+    parked: ParkedEvent,
+    request: ActionRequest,
+    event: dict[str, Any],
+    fields: tuple[str, ...],
+    *,
+    late: bool = False,
 ) -> CloudEvent:
-    values = {"parked_id": parked.id, "event": event, "fields": fields}
+    values = {"parked_id": parked.id, "event": event, "fields": fields, "late": late or None}
     return _event(parked.order_id, parked.id, request, ParkedEventEdited, values)
 
 

@@ -89,8 +89,10 @@ def _place(row: Mapping[str, Any]) -> Place | None:
 
 def not_open(parked: ParkedEvent) -> Reason:
     """Why no action is possible on a parked event that is not open."""
-    action = "discarded" if parked.state == "discarded" else "replayed"
-    return Reason(f"already_{action}", "state", f"the parked event was {action} before")
+    if parked.state == "discarded":
+        return Reason("already_discarded", "state", "the parked event was discarded before")
+    text = "the parked event was sent again before, by a replay, an edit or a repair"
+    return Reason("already_replayed", "state", text)
 
 
 def in_order(parked_events: Iterable[ParkedEvent]) -> list[ParkedEvent]:

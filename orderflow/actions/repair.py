@@ -11,8 +11,9 @@ from orderflow.actions import events, resend
 from orderflow.actions.json_document import differences
 from orderflow.actions.parked_event import in_order
 from orderflow.actions.service import Accepted, Skipped
+from orderflow.domain.events import kind_of
 from orderflow.errors import PoisonError, Reason
-from orderflow.messaging import topics
+from orderflow.messaging import inbox_event, topics
 from orderflow.messaging.parked_event import OVERTAKEN
 from orderflow.messaging.places import INBOX_PLACE, Place
 
@@ -41,6 +42,12 @@ if TYPE_CHECKING:
 MAX_AT_ONCE: Final = 1000
 """Of the parked events that one request repairs."""
 _MAX_FIELDS: Final = 50
+_IN_SEQUENCE: Final = frozenset({"held", "released", "cancelled"})
+"""The kinds of inbox events that take effect only where no later event of their source was decided: to hold an order
+that was released since is wrong. Of any other kind the lifecycle refuses what later events have made stale."""
+
+_WRONG_AMOUNTS: Final = frozenset({"amount_mismatch", "currency_mismatch", "refund_exceeds_payment"})
+"""The codes of the reasons for which track parks a payment whatever revision passed it on."""
 
 
 class Part(StrEnum):
@@ -194,9 +201,12 @@ def _action(
         return Way.ANNOUNCED, events.announce(parked, request)
     if part is Part.JUDGED:
         return Way.VALIDATED, _validated_anew(parked, request, inbox_events)
-    action = events.replay(parked, request)
-    resend.original_event(parked, action.id)
-    return Way.REPLAYED, action
+    _, event = resend.original_event(parked, "")
+    return Way.REPLAYED, events.replay(parked, request, late=_may_be_late(event.type))
+
+
+def _may_be_late(event_type: str) -> bool:
+    return kind_of(event_type) not in _IN_SEQUENCE
 
 
 def _validated_anew(
@@ -214,10 +224,15 @@ def _validated_anew(
         raise _left("json_invalid", "its inbox record is not JSON: discard the event") from None
     attributes = {name: getattr(original, name) for name in ("type", "source", "id", "subject", "time")}
     document = attributes | {"data": data}
-    fields = tuple(differences(resend.document(parked), document)[:_MAX_FIELDS])
-    action = events.edit(parked, request, document, fields)
-    resend.edited_event(parked, document, action.id)
-    return action
+    resend.edited_event(parked, document, "")
+    content = json.loads(inbox_event.normalised(inbox_event.read(original)))
+    fields = tuple(differences(resend.document(parked), attributes | {"data": content})[:_MAX_FIELDS])
+    if not fields and _WRONG_AMOUNTS.intersection(parked.codes):
+        raise _left(
+            "unchanged", "this is what came to the inbox, and its amount does not fit the order: edit it"
+        )
+    resend.edited_event(parked, document, "")
+    return events.edit(parked, request, document, fields, late=_may_be_late(original.type))
 
 
 def _left(code: str, text: str) -> PoisonError:

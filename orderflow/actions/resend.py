@@ -26,12 +26,12 @@ _EDITABLE_STAGES: Final = frozenset({"validate", "track", "audit", "unknown"})
 """Events that notify or shelve parked were written by our own stages: they can be replayed, not edited."""
 
 
-def original_event(parked: ParkedEvent, action_id: str) -> tuple[str, CloudEvent]:
+def original_event(parked: ParkedEvent, action_id: str, *, late: bool = False) -> tuple[str, CloudEvent]:
     """Returns a topic and the original event, to be sent again without changes: with its own payload and attributes,
     but not those that the delivery added. The event keeps its source and id, so that it takes effect once.
 
     An event that track parked is sent as the inbox event that it came from. So all replays and edits of one order go
-    through the inbox, which keeps the sequence in which the operators sent them.
+    through the inbox, which keeps the sequence in which the operators sent them. late: nothing overtakes it.
 
     Raises PoisonError naming why the event cannot be sent without changes.
     """
@@ -47,7 +47,7 @@ def original_event(parked: ParkedEvent, action_id: str) -> tuple[str, CloudEvent
     if topic == topics.EVENTS:
         topic, event = topics.INBOX, _inbox_event(event)
     if topic == topics.INBOX:
-        event = event.without_extensions(*OWN_EXTENSIONS).with_extensions(**_first_place(parked))
+        event = event.without_extensions(*OWN_EXTENSIONS).with_extensions(**_first_place(parked, late=late))
     return topic, event.with_extensions(replay=action_id)
 
 
@@ -76,10 +76,10 @@ def _as_sent(event_type: str, data: Json) -> tuple[str, Json]:
     return event_type, data
 
 
-def _first_place(parked: ParkedEvent) -> dict[str, str]:
+def _first_place(parked: ParkedEvent, *, late: bool) -> dict[str, str]:
     """As an extension. An operator who sends an overtaken event again has decided that it takes effect now: that event
-    goes without its first place, and nothing overtakes it."""
-    place = None if OVERTAKEN in parked.codes else parked.first_place
+    goes without its first place, and nothing overtakes it. So does one that is sent as a late one."""
+    place = None if late or OVERTAKEN in parked.codes else parked.first_place
     return {FIRST_PLACE: str(place)} if place else {}
 
 
@@ -119,12 +119,14 @@ def _json(data: Json) -> bytes:
     return json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode(errors="surrogatepass")
 
 
-def edited_event(parked: ParkedEvent, event: dict[str, Json], action_id: str) -> CloudEvent:
+def edited_event(
+    parked: ParkedEvent, event: dict[str, Json], action_id: str, *, late: bool = False
+) -> CloudEvent:
     """The inbox event of an edited document, to be validated like any other. Raises PoisonError naming each field at
     fault, as intake does.
 
     The event keeps its sequence and its first place, unless the edit gives it to another order or source: there they
-    say nothing.
+    say nothing. late: nothing overtakes it.
     """
     unknown = [name for name in event if name not in {*_ATTRIBUTES, "data"}]
     if unknown:
@@ -144,7 +146,7 @@ def edited_event(parked: ParkedEvent, event: dict[str, Json], action_id: str) ->
     if _is_moved(parked, attributes):
         extensions.pop("sequence", None)
     else:
-        extensions |= _first_place(parked)
+        extensions |= _first_place(parked, late=late)
     envelope = cloudevent.checked(attributes | extensions, _json(event["data"]), cloudevent.JSON)
     try:
         inbox_event.read(envelope)

@@ -12,6 +12,7 @@ from orderflow.actions.events import (
     ParkedEventAnnounced,
     ParkedEventDiscarded,
     ParkedEventEdited,
+    ParkedEventReplayed,
 )
 from orderflow.actions.parked_event import not_open
 from orderflow.errors import PoisonError, Reason
@@ -85,8 +86,10 @@ def decide(
         return Command(topics.STATUS, status_event.with_extensions(replay=action_id))
     try:
         if isinstance(action, ParkedEventEdited):
-            return Command(topics.INBOX, resend.edited_event(parked, action.event, action_id))
-        return Command(*resend.original_event(parked, action_id))
+            sent = resend.edited_event(parked, action.event, action_id, late=bool(action.late))
+            return Command(topics.INBOX, sent)
+        late = isinstance(action, ParkedEventReplayed) and bool(action.late)
+        return Command(*resend.original_event(parked, action_id, late=late))
     except PoisonError as error:
         return Command(refusal=error.reasons[0])
 

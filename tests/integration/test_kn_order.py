@@ -424,3 +424,14 @@ def test_a_shell_can_complete_it() -> None:
         "_KN_ORDER_COMPLETE": "complete_bash",
     }
     assert kn(None, **environment).stdout.split() == ["replay"]
+
+
+def test_a_stage_that_does_not_exist_is_named_with_those_that_do(shop: Flow) -> None:
+    for command in (
+        ["parked", "list"],
+        ["parked", "replay", "--reason", "bad"],
+        ["repair", "--revision", "x-1"],
+    ):
+        answer = kn(shop, *command, "--stage", "nope")
+        assert (answer.returncode, answer.stdout) == (2, "")
+        assert "validate, track, notify, shelve" in answer.stderr

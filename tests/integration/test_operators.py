@@ -142,9 +142,14 @@ def test_an_event_that_fails_again_is_open_again_and_a_redelivered_one_is_not(sh
     ) == ("open", 1, 2, "track-00001")
     (result,) = shop.results(answer)
     assert (result["outcome"], result["event_outcome"], result["parked_state"]) == ("done", "parked", "open")
-    shop.act(f"/api/parked/{parked['id']}/edit", {"set": {"data.amount": 2900}})
+    edited = shop.act(f"/api/parked/{parked['id']}/edit", {"set": {"data.amount": 2900}})
     shop.settle()
     assert shop.order(order_id)["payment"] == "paid"
+    assert shop.results(edited)[0]["event_outcome"] == "applied"
+    assert shop.results(answer)[0]["event_outcome"] == "parked"
+    second = shop.act(f"/api/parked/{parked['id']}/edit", {"set": {"data.amount": 1450}})
+    assert second.status_code == 409
+    assert "by a replay, an edit or a repair" in second.json()["title"]
     for parked_event in [*first, *parked_events(shop, order_id)]:
         assert shop.stages["shelve"].binary(parked_event).status_code == 204
     assert shop.parked(order_id)[0]["state"] == "replayed"

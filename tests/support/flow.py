@@ -27,6 +27,8 @@ from support.stage import Stage
 from support.topics import Tap
 
 STAGE_OF = {topics.INBOX: "validate", topics.EVENTS: "track", topics.PARKED: "shelve"}
+NOTIFIED = {topics.STATUS: "notify"}
+"""More of it, where the flow has notify."""
 DEADLINE_SECONDS = 30
 PAUSE_SECONDS = 0.05
 
@@ -70,7 +72,7 @@ class Flow:
             topic, event = self.tap.seen[self.delivered]
             partition, offset = self.tap.places[self.delivered]
             self.delivered += 1
-            stage = STAGE_OF.get(topic)
+            stage = (STAGE_OF | NOTIFIED).get(topic)
             if stage is not None and event.subject.startswith(self.prefix):
                 place = {"knativekafkapartition": str(partition), "knativekafkaoffset": str(offset)}
                 self._hand_over(stage, event.with_extensions(**place))
@@ -167,7 +169,7 @@ def flow(
         variables = {"KAFKA_BOOTSTRAP": bootstrap} | own("query") | of_query
         address = stack.enter_context(console(database, log, **variables))
         query = stack.enter_context(httpx.Client(base_url=address, timeout=30, limits=NO_KEEPALIVE))
-        tap = Tap(bootstrap, *STAGE_OF)
+        tap = Tap(bootstrap, *STAGE_OF, *(NOTIFIED if "notify" in more else ()))
         stack.callback(tap.close)
         yield Flow(stages, tap, query, database, folder, bootstrap=bootstrap)
 

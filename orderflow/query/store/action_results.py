@@ -28,10 +28,13 @@ DETAIL: Final = """
 CASE WHEN a.parked_id = '' THEN a.detail ELSE (a.detail::jsonb - 'source' - 'event_id')::json END AS detail
 """
 """The detail of an action a, without the source and id of a parked event: its sender chose them."""
+SENDING_KINDS: Final = "'replayed', 'edited', 'announced'"
+"""The kinds of actions that send a parked event again."""
 RESULTS: Final = f"""
 SELECT a.id, a.request, a.kind, a.order_id, a.parked_id, a.by, a.reason, {DETAIL}, a.outcome, a.refusal,
        a.occurred_at, a.recorded_at, p.stage AS parked_stage, p.state AS parked_state,
-       l.outcome AS event_outcome, l.reason AS event_reason
+       CASE WHEN r.came_back THEN 'parked' ELSE l.outcome END AS event_outcome,
+       CASE WHEN NOT r.came_back OR l.outcome = 'parked' THEN l.reason END AS event_reason
 FROM operator_actions a
 LEFT JOIN parked p ON p.id = a.parked_id
 LEFT JOIN LATERAL (
@@ -40,11 +43,19 @@ LEFT JOIN LATERAL (
                               p.source, %(operators)s)
       AND l.id = coalesce(a.detail ->> 'event_id', CASE p.stage WHEN 'track' THEN p.attributes ->> 'originid' END,
                           p.event_id)
-      AND (a.kind NOT IN ('replayed', 'edited') OR l.outcome = 'applied' OR l.recorded_at >= a.occurred_at)
+      AND (a.kind NOT IN ({SENDING_KINDS}) OR l.outcome = 'applied' OR l.recorded_at >= a.occurred_at)
 ) l ON a.kind NOT IN ('discarded', 'extended')
+CROSS JOIN LATERAL (
+    SELECT a.parked_id <> '' AND a.kind IN ({SENDING_KINDS}) AND (
+        EXISTS (SELECT FROM parked q WHERE q.order_id = a.order_id AND q.returned = a.id)
+        OR EXISTS (SELECT FROM operator_actions b WHERE b.parked_id = a.parked_id AND b.id <> a.id
+                       AND b.kind IN ({SENDING_KINDS}) AND b.outcome IN ('sending', 'done')
+                       AND b.recorded_at > a.recorded_at)) AS came_back
+) r
 WHERE {{condition}} ORDER BY a.recorded_at, a.id LIMIT 1000
 """  # noqa: S608 - both parts are constants
-"""Each action with the ledger's outcome of the event that the action sent, if it sent one."""
+"""Each action with the ledger's outcome of the event that the action sent, if it sent one. An event that was parked
+again, or that a later action could send again, was parked, whatever the later action has led to."""
 CONDITIONS: Final[dict[str, LiteralString]] = {
     "request": "a.request = %(value)s",
     "parked_id": "a.parked_id = %(value)s",

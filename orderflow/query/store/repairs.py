@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 REPAIRABLE: Final = f"""
 WITH concerned AS (
     SELECT p.id, p.order_id, p.parked_at,
-           CASE WHEN p.attributes ->> 'trackedby' = %(revision)s THEN 'rendered'
+           CASE WHEN p.revision <> %(revision)s AND EXISTS (
+                    SELECT FROM operator_actions a WHERE a.id = p.returned AND a.kind IN ('edited', 'announced')
+                ) THEN NULL
+                WHEN p.attributes ->> 'trackedby' = %(revision)s THEN 'rendered'
                 WHEN p.attributes ->> 'validatedby' = %(revision)s THEN 'judged'
                 WHEN EXISTS (
                     SELECT FROM operator_actions a JOIN parked former ON former.id = a.parked_id
@@ -44,7 +47,8 @@ SELECT e.*, parts.part FROM ({parked_event.SELECT}) e JOIN parts USING (id)
 WHERE %(stage)s = '' OR e.stage = %(stage)s
 ORDER BY e.order_id, e.parked_at, e.id LIMIT %(limit)s
 """  # noqa: S608 - a constant statement
-"""A replay that was parked again is known by the action that sent it: validate strips its own extensions from it."""
+"""What was parked again with the content that it should have is no longer the revision's: an edit or a repair had sent
+it. A replay that was parked again is known by the action that sent it: validate strips its own extensions from it."""
 FOLLOWING: Final = ("forbidden_transition", "waited_too_long")
 """The codes of the reasons for which track parks an event because an earlier event of the order did not come."""
 MARKED: Final = """

@@ -41,9 +41,13 @@ class Table:
         self.outcome = outcome
         self.calls: list[str] = []
         self.refuses: Exception | None = None
+        self.announced: CloudEvent | None = None
 
     async def find(self, action_id: str, parked_id: str) -> tuple[str, ParkedEvent | None]:
         return self.outcome, self.parked_event
+
+    async def status_event(self, parked: ParkedEvent) -> CloudEvent | None:
+        return self.announced
 
     async def begin(self, event: CloudEvent, action: ParkedEventAction, sent: CloudEvent) -> None:
         self.calls.append(f"sending {sent.id}")
@@ -115,3 +119,18 @@ async def test_an_action_that_has_its_outcome_is_not_done_again(outcome: str) ->
     table = Table(parked(paid("o-1")), outcome=outcome)
     assert await handler(table).handle(events.replay(table.parked_event, REQUEST)) == "duplicate"
     assert table.calls == []
+
+
+async def test_a_change_is_announced_anew_as_the_history_has_it_under_the_same_id() -> None:
+    table = Table(parked(paid("o-1"), "notify"))
+    table.announced = paid("o-1")
+    action = events.announce(table.parked_event, REQUEST)
+    assert await handler(table).handle(action) == "done"
+    sent = table.announced.id
+    assert table.calls == [f"sending {sent}", f"published {sent} as {action.id}", "done"]
+
+
+async def test_a_change_that_the_history_does_not_have_is_not_announced() -> None:
+    table = Table(parked(paid("o-1"), "notify"))
+    assert await handler(table).handle(events.announce(table.parked_event, REQUEST)) == "refused"
+    assert table.calls == ["recorded announced"]
