@@ -70,8 +70,15 @@ class AnalysisSettings(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Count:
+    """How many deliveries ended badly, of how many. Raises ValueError where more are bad than there are."""
+
     bad: int
     total: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.bad <= self.total:
+            message = f"{self.bad} bad of {self.total}"
+            raise ValueError(message)
 
     @property
     def rate(self) -> float:
@@ -366,7 +373,8 @@ def _groups(intervals: Iterable[Interval]) -> Iterator[Interval]:
     """Neighbouring intervals together, as long as they are few; the last group is left out until it is complete.
 
     Where a group ends depends on the orders of both revisions together, never on how they were routed or treated. So
-    the number of bad orders at the canary is hypergeometric in a group as well. A group of one order would say nothing.
+    the number of bad orders at the canary is hypergeometric in a group as well. (Where the weight changes within a
+    group, that needs a rate that does not change with it.) A group of one order would say nothing.
     """
     before = canary_bad = canary_total = stable_bad = stable_total = 0
     for interval in intervals:

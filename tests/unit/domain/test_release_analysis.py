@@ -258,6 +258,12 @@ def test_a_margin_that_no_release_could_tell_is_refused() -> None:
         AnalysisSettings(margin=0.001)
 
 
+@pytest.mark.parametrize(("bad", "total"), [(2, 1), (-1, 3)])
+def test_a_count_with_more_bad_than_there_are_is_refused(bad: int, total: int) -> None:
+    with pytest.raises(ValueError, match=f"{bad} bad of {total}"):
+        Count(bad, total)
+
+
 # Presence
 
 
