@@ -187,6 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _print_alarms(options.good)
     _print_releases(options.bad)
     _print_orders_to_find(options.bad)
+    _print_time_to_fine(options.bad)
     _print_needed()
     return 0
 
@@ -259,10 +260,37 @@ def _released(release: Release) -> str:
     return "open"
 
 
-def _is_fine(release: Release, values: tuple[tuple[float, float], ...]) -> bool:
+def _is_fine(release: Release, values: tuple[tuple[float, float], ...], test: SequentialTest = TEST) -> bool:
     if max(map(max, values)) >= log(SIGN) or release.presence() is not Verdict.FINE:
         return False
-    return all(TEST.finds(total.canary.total, total.stable) for total in release.totals)
+    return all(test.finds(total.canary.total, total.stable) for total in release.totals)
+
+
+def _print_time_to_fine(releases: int) -> None:
+    columns = ((10, 0.1), (50, 0.1), (50, 0.2))
+    _print_row("orders", *(f"weight {weight}, margin {100 * margin:g} %" for weight, margin in columns))
+    _print_row(*["---"] * 4)
+    for name in ("1 in 5 s", "1 a minute"):
+        cells = []
+        for weight, margin in columns:
+            test = SequentialTest(AnalysisSettings(margin=margin), TEST.tests)
+            runs = [
+                Release(Shop(RATES[name]), Random(f"{name} {weight} {n}"), weight=weight)  # noqa: S311
+                for n in range(releases)
+            ]
+            cells.append(_half_and_most([_hours_to_fine(run, test) for run in runs]))
+        _print_row(name, *cells)
+    print()
+
+
+def _hours_to_fine(release: Release, test: SequentialTest) -> float:
+    """inf where the first verdict is another."""
+    for values in release.looks():
+        if max(map(max, values)) >= test.threshold or release.presence() is Verdict.WORSE:
+            break
+        if _is_fine(release, values, test):
+            return release.minutes / 60
+    return inf
 
 
 def _print_orders_to_find(releases: int) -> None:

@@ -43,6 +43,7 @@ GROUP_SHARE: Final = 0.02
 ENOUGH: Final = 4_000
 """Power is first computed for so many orders: at the same rates more orders have more power."""
 MOST_NEEDED: Final = 1_000_000
+MINUTES_OF_A_YEAR: Final = 525_600
 GREATEST: Final = 1e300
 """E-values are cut here, so that they are JSON numbers."""
 
@@ -70,8 +71,15 @@ class AnalysisSettings(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Count:
+    """How many deliveries ended badly, of how many. Raises ValueError where more are bad than there are."""
+
     bad: int
     total: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.bad <= self.total:
+            message = f"{self.bad} bad of {self.total}"
+            raise ValueError(message)
 
     @property
     def rate(self) -> float:
@@ -242,8 +250,7 @@ def _too_few(results: Sequence[Result], since: datetime | None, now: datetime) -
     minutes = (now - since).total_seconds() / 60 if since is not None else 0
     if orders and minutes > 0:
         rate = orders / minutes
-        expected = now + timedelta(minutes=needed / rate)
-        text += f"; at {rate:.2g} {unit} a minute the other {needed} come by about {_clock(expected, now)}"
+        text += f"; at {rate:.2g} {unit} a minute the other {needed} come {_when(needed / rate, now)}"
     half = last.needed_at_half if isinstance(last, Comparison) else None
     if half is not None and half < orders + needed:
         text += f"; a first weight of 50 needs about {half}"
@@ -265,10 +272,13 @@ def _has_sign(result: Comparison | Presence) -> bool:
     return max(result.worse, better) >= SIGN
 
 
-def _clock(moment: datetime, now: datetime) -> str:
-    moment = moment.astimezone(UTC)
-    form = "%H:%M UTC" if moment.date() == now.astimezone(UTC).date() else "%Y-%m-%d %H:%M UTC"
-    return moment.strftime(form)
+def _when(minutes: float, now: datetime) -> str:
+    if minutes > MINUTES_OF_A_YEAR:
+        return "in more than a year"
+    now = now.astimezone(UTC)
+    moment = now + timedelta(minutes=minutes)
+    form = "%H:%M UTC" if moment.date() == now.date() else "%Y-%m-%d %H:%M UTC"
+    return f"by about {moment.strftime(form)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,7 +380,8 @@ def _groups(intervals: Iterable[Interval]) -> Iterator[Interval]:
     """Neighbouring intervals together, as long as they are few; the last group is left out until it is complete.
 
     Where a group ends depends on the orders of both revisions together, never on how they were routed or treated. So
-    the number of bad orders at the canary is hypergeometric in a group as well. A group of one order would say nothing.
+    the number of bad orders at the canary is hypergeometric in a group as well. (Where the weight changes within a
+    group, that needs a rate that does not change with it.) A group of one order would say nothing.
     """
     before = canary_bad = canary_total = stable_bad = stable_total = 0
     for interval in intervals:

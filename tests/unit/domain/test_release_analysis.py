@@ -21,6 +21,7 @@ from orderflow.domain.release_analysis import (
     Interval,
     Invariant,
     Presence,
+    Result,
     SequentialTest,
     Verdict,
     compare,
@@ -258,6 +259,12 @@ def test_a_margin_that_no_release_could_tell_is_refused() -> None:
         AnalysisSettings(margin=0.001)
 
 
+@pytest.mark.parametrize(("bad", "total"), [(2, 1), (-1, 3)])
+def test_a_count_with_more_bad_than_there_are_is_refused(bad: int, total: int) -> None:
+    with pytest.raises(ValueError, match=f"{bad} bad of {total}"):
+        Count(bad, total)
+
+
 # Presence
 
 
@@ -345,7 +352,7 @@ def test_the_sentence_of_a_worse_release_has_the_figures_and_nothing_else() -> N
     assert (
         sentence([FINE, WORSE, FEW], NOW, NOW) == "rejected 22 of 219 at the canary against 31 of 709: worse"
     )
-    broken = [FINE, Invariant("sent twice", 3), Presence(0, 200, 10, 900.0, 0, Verdict.WORSE)]
+    broken: list[Result] = [FINE, Invariant("sent twice", 3), Presence(0, 200, 10, 900.0, 0, Verdict.WORSE)]
     assert (
         sentence(broken, NOW, NOW)
         == "sent twice 3, 0 of 200 effects come from the canary at a weight of 10: worse"
@@ -366,6 +373,8 @@ def test_the_sentence_of_too_few_says_how_many_are_needed_when_they_come_and_wha
     )
     slow = sentence([FEW], NOW - timedelta(hours=13), NOW)
     assert "come by about 2026-12-10 08:00 UTC" in slow
+    hopeless = Comparison("rejected", Count(0, 0), Count(0, 1), 1.0, 1.0, 900_000, None, Verdict.TOO_FEW)
+    assert sentence([hopeless], NOW - timedelta(days=7), NOW).endswith("come in more than a year")
 
 
 def test_the_sentence_of_too_few_without_a_rate_says_only_how_many() -> None:
@@ -383,7 +392,7 @@ def test_the_sentence_tells_a_first_sign() -> None:
 
 
 def test_the_sentence_of_a_fine_release_names_every_figure() -> None:
-    fine = [FINE, Presence(20, 180, 10, 0.1, 0, Verdict.FINE), Invariant("sent twice", 0)]
+    fine: list[Result] = [FINE, Presence(20, 180, 10, 0.1, 0, Verdict.FINE), Invariant("sent twice", 0)]
     assert sentence(fine, NOW, NOW) == (
         "parked 0 of 500 at the canary against 0 of 500, 20 of 200 effects come from the canary at a weight of 10,"
         " sent twice 0: fine"
