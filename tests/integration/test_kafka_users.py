@@ -52,7 +52,7 @@ DUTIES = {
     "notify": Duties(writes=(topics.PARKED,), identifies=(topics.STATUS,)),
     "park": Duties(writes=(topics.PARKED,), identifies=(topics.INBOX, topics.EVENTS, topics.STATUS)),
     "shelve": Duties(writes=topics.ALL),
-    "query": Duties(writes=(topics.INBOX, topics.PARKED)),
+    "query": Duties(writes=(topics.INBOX, topics.PARKED), reads=(topics.INBOX, topics.PARKED)),
     "audit": Duties(writes=topics.ALL, reads=topics.ALL, watches=GROUPS),
     "source-validate": Duties(reads=(topics.INBOX,), joins="orderflow-validate"),
     "source-track": Duties(reads=(topics.EVENTS,), joins="orderflow-track"),
