@@ -86,6 +86,13 @@ def gateway(name: str = "kourier") -> str:
     return f"{host}:80"
 
 
+def variable_path(stage: str, name: str) -> str:
+    """The path of an environment variable's value in the manifest of a stage, for a JSON patch."""
+    manifest = yaml.safe_load((ROOT / f"knative/base/{stage}.yaml").read_text())
+    names = [each["name"] for each in manifest["spec"]["template"]["spec"]["containers"][0]["env"]]
+    return f"/spec/template/spec/containers/0/env/{names.index(name)}/value"
+
+
 class Stack:
     """Use as a context manager: entering deploys the pipeline and waits until it is ready, leaving deletes it.
 

@@ -10,6 +10,7 @@ from orderflow_sandbox.sandbox import ROOT
 from tests.cluster.canary.rollouts import ARGO, shortened
 from tests.cluster.kube import ClusterError
 from tests.cluster.servers import Servers
+from tests.cluster.stack import variable_path
 
 PULL_SECRET: Final = "registry"
 """The Secret with which the nodes pull images."""
@@ -54,6 +55,7 @@ def _overlay(environment: Environment) -> dict[str, Any]:
         "PUBLIC_URL": f"http://query.{environment.namespace}.svc.cluster.local",
     }
     configmap = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "orderflow"}, "data": settings}
+    domain = f"{environment.namespace}.svc.cluster.local"
     small = "/spec/template/spec/containers/0/resources/requests"
     sidecar = "/spec/template/metadata/annotations/queue.sidecar.serving.knative.dev~1cpu-resource-request"
     patches = [
@@ -67,7 +69,8 @@ def _overlay(environment: Environment) -> dict[str, Any]:
         ),
         _patch(
             {"group": "serving.knative.dev", "kind": "Service", "name": "query"},
-            ("replace", _audit_url(), f"http://audit.{environment.namespace}.svc.cluster.local"),
+            ("replace", variable_path("query", "AUDIT_URL"), f"http://audit.{domain}"),
+            ("replace", variable_path("query", "SHADOW_URL"), f"http://{{revision}}.{domain}"),
         ),
         _patch({"kind": "Job", "name": "migrate"}, ("replace", small, _SMALL)),
         _patch(
@@ -97,13 +100,6 @@ def _without_verification(stage: str) -> dict[str, Any]:
     steps = [{"op": "remove", "path": f"/spec/template/spec/containers/0/env/{first}"} for _ in added]
     target = {"group": "serving.knative.dev", "kind": "Service", "name": stage}
     return {"target": target, "patch": yaml.safe_dump(steps)}
-
-
-def _audit_url() -> str:
-    """The path of AUDIT_URL in the manifest of query. The URL contains the namespace."""
-    query = yaml.safe_load((ROOT / "knative/base/query.yaml").read_text())
-    names = [each["name"] for each in query["spec"]["template"]["spec"]["containers"][0]["env"]]
-    return f"/spec/template/spec/containers/0/env/{names.index('AUDIT_URL')}/value"
 
 
 def _patch(target: dict[str, str], *operations: tuple[str, str, Any]) -> dict[str, Any]:

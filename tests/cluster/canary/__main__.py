@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Awaitable, Iterator
 from pathlib import Path
 
+import yaml
+
 from orderflow_sandbox.sender import NotAcceptedError
 from tests.chaos.errors import NotSettledError
 from tests.cluster.canary.deliveries import DeliveryReports
@@ -22,7 +24,7 @@ from tests.cluster.canary.table import as_markdown, as_row, faults
 from tests.cluster.canary.trials import Outcome, Trials
 from tests.cluster.kube import ClusterError
 from tests.cluster.servers import Servers
-from tests.cluster.stack import Options, Stack
+from tests.cluster.stack import Options, Stack, variable_path
 
 _TRIALS = ("good", "killed", *(release.name for release in BAD), GOOD_TRACK.name, "plain")
 
@@ -95,11 +97,15 @@ async def run(arguments: argparse.Namespace, state: Path) -> tuple[list[Outcome]
 
 def _judged_by(options: Options, prometheus: Prometheus) -> Options:
     """The options with what query needs to judge every stage of the namespace."""
-    settings = {
-        "PROMETHEUS_URL": prometheus.url,
-        "SHADOW_URL": f"http://{{revision}}.{options.namespace}.svc.cluster.local",
+    address = f"http://{{revision}}.{options.namespace}.svc.cluster.local"
+    operation = {"op": "replace", "path": variable_path("query", "SHADOW_URL"), "value": address}
+    query = {
+        "target": {"group": "serving.knative.dev", "kind": "Service", "name": "query"},
+        "patch": yaml.safe_dump([operation]),
     }
-    return dataclasses.replace(options, settings=settings)
+    return dataclasses.replace(
+        options, patches=(*options.patches, query), settings={"PROMETHEUS_URL": prometheus.url}
+    )
 
 
 def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[BaseException]:
