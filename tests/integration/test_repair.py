@@ -13,12 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from pydantic import SecretStr
 from support.events import event, paid, placed
 from support.flow import Flow, flow
 from support.stage import ROOT, Stage
 from support.stand_ins import StandIns
 
+from orderflow.adapters.kafka.topic_ids import topic_ids
+from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import CloudEvent
+from orderflow.messaging.places import Place
+from orderflow.query.clients.inbox import InboxLog
+from orderflow.settings import QuerySettings
+from orderflow_sandbox.sandbox import create_order_topics
 from orderflow_sandbox.servers.postgres import create_database, drop_database
 
 COMMAND = str(Path(sys.executable).with_name("kn-order"))
@@ -178,3 +187,33 @@ def test_after_a_repair_the_orders_are_as_if_the_release_had_never_been(
     _, again = repair(shop, revision, "--yes")
     assert again["taken"] == []
     assert {name: end_of(shop, order_id) for name, order_id in order.items()} == mended
+
+
+def test_the_inbox_gives_only_the_records_that_retention_has_left(kafka_bootstrap: str) -> None:
+    create_order_topics(kafka_bootstrap, 4)
+    admin = AdminClient({"bootstrap.servers": kafka_bootstrap})
+    producer = Producer({"bootstrap.servers": kafka_bootstrap})
+    settings = QuerySettings(
+        database_url=SecretStr("postgresql://nobody@127.0.0.1:1/none"), kafka_bootstrap=kafka_bootstrap
+    )
+    inbox = InboxLog(settings)
+    sent = [placed(f"o-{uuid.uuid4()}") for _ in range(3)]
+    offsets: list[int] = []
+    for each in sent:
+        producer.produce(
+            topics.INBOX,
+            each.data,
+            each.key,
+            partition=3,
+            headers=each.kafka_headers(),
+            on_delivery=lambda _, message: offsets.append(message.offset()),
+        )
+        assert producer.flush(20) == 0
+    topic_id = topic_ids(admin, [topics.INBOX], 20)[topics.INBOX]
+    places = [Place(topic_id, 3, offset) for offset in offsets]
+    assert [each.id for each in inbox.events(places).values()] == [each.id for each in sent]
+    admin.delete_records([TopicPartition(topics.INBOX, 3, offsets[1])])[
+        TopicPartition(topics.INBOX, 3)
+    ].result(20)
+    elsewhere = [Place("another-topic", 3, offsets[2]), Place(topic_id, 3, offsets[2] + 10**6)]
+    assert list(inbox.events([*places, *elsewhere])) == places[1:]

@@ -282,3 +282,14 @@ def test_the_api_has_the_same(console: Console) -> None:
     for operation, path in (("listRollouts", "/api/rollouts"), ("readRollout", brief["href"])):
         answer = console.client.get(path)
         must_be_as_described(described, operation, answer.status_code, answer.headers, answer.json)
+
+
+def test_a_revision_that_still_serves_is_not_repaired(console: Console) -> None:
+    canary = console.shop.release_to_analysis()
+    for revision, how in ((console.shop.stable, "kn rollout undo track"), (canary, "kn rollout abort track")):
+        refused = console.client.post("/api/repairs", json={"revision": revision})
+        assert (refused.status_code, how in refused.json["title"]) == (409, True)
+        plan = console.client.post("/api/repairs", json={"revision": revision, "dry_run": True})
+        assert (plan.status_code, how in plan.json["warnings"][0]) == (200, True)
+    console.confirm("abort")
+    assert console.client.post("/api/repairs", json={"revision": canary}).json["warnings"] == []
