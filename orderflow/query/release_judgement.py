@@ -112,7 +112,7 @@ def judge(reader: Reader, stage: str, query: ReleaseQuery) -> Judgement:
     return Judgement(
         verdict=overall(waited_for) if waited_for else Verdict.FINE,
         harm=harm(results),
-        sentence=sentence(waited_for, evidence.since, evidence.now)
+        sentence=sentence(waited_for, evidence.since, evidence.now).replace("_", " ")
         if waited_for
         else f"fine: nothing in the database tells this revision of {stage} from the stable one",
         since=evidence.since,
