@@ -138,7 +138,7 @@ class ReleaseJudge:
         if seen.is_passing and verdict is Verdict.FINE:
             verdict = Verdict.TOO_FEW
         text = (
-            sentence(waited_for, evidence.since, evidence.now)
+            sentence(waited_for, evidence.since, evidence.now).replace("_", " ")
             if waited_for
             else f"fine: nothing tells this revision of {stage} from the stable one"
         )

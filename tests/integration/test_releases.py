@@ -77,7 +77,7 @@ def test_a_canary_that_wrongly_rejects_is_worse(query: Client, fresh_database: s
 
 
 def test_a_canary_that_accepts_what_stable_rejects_is_different(query: Client, fresh_database: str) -> None:
-    sell(fresh_database, range(100), Release("validate-00002", Rules()), stable_rules=STRICT)
+    sell(fresh_database, range(100), Release("validate-00002", Rules()), Release("validate-00001", STRICT))
     age(fresh_database, 5)
     body = get(query, "validate", "validate-00002")
     assert (body["verdict"], body["harm"]) == ("different", True)

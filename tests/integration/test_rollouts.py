@@ -93,10 +93,11 @@ def test_the_orders_that_the_new_revision_handled_are_shown_with_it(
 
 def test_the_page_of_a_release_says_what_its_judge_says(console: Console, fresh_database: str) -> None:
     canary = console.shop.release_to_analysis()
-    sell(fresh_database, range(80), Release(canary, status=lambda event: replace(event, data=b"{}")))
+    stable, weight = (console.shop.rollout["status"][name] for name in ("stableRevision", "weight"))
+    release = Release(canary, status=lambda event: replace(event, data=b"{}"))
+    sell(fresh_database, range(80), release, Release(stable))
     age(fresh_database, 5)
-    status = console.shop.rollout["status"]
-    path = f"/api/releases/track?canary={canary}&stable={status['stableRevision']}&weight={status['weight']}"
+    path = f"/api/releases/track?canary={canary}&stable={stable}&weight={weight}"
     judged = json.loads(console.page(path))
     assert judged["verdict"] == "worse"
     page = console.page("/rollouts/track")

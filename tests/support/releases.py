@@ -58,9 +58,13 @@ class Release:
         return self.name.partition("-")[0]
 
 
-def sell(url: str, orders: Iterable[int], canary: Release, stable_rules: Rules | None = None) -> None:
+STABLE = Release("none-00001")
+"""No stage has this name, so all have their first revision."""
+
+
+def sell(url: str, orders: Iterable[int], canary: Release, stable: Release = STABLE) -> None:
     """Sells orders while the canary has a quarter of the deliveries. All other stages have one revision."""
-    asyncio.run(_sell(url, orders, canary, stable_rules or RULES))
+    asyncio.run(_sell(url, orders, canary, stable))
 
 
 def age(url: str, minutes: int) -> None:
@@ -69,11 +73,10 @@ def age(url: str, minutes: int) -> None:
         connection.execute(AGE, {"age": f"{minutes} minutes"})
 
 
-async def _sell(url: str, orders: Iterable[int], canary: Release, rules: Rules) -> None:
+async def _sell(url: str, orders: Iterable[int], canary: Release, stable: Release) -> None:
     database = Database(DatabaseSettings(database_url=SecretStr(url)))
     try:
         for number in orders:
-            stable = Release("none-00000", rules)
             await _Stages(database, canary if number % 4 == 0 else stable).sell(f"r-{number}")
     finally:
         await database.close()
