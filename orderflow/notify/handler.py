@@ -121,12 +121,12 @@ class Notifier:
         again, a redelivered event does not. An event that differs from the order's history sends nothing, and neither
         does its replay.
         """
+        deadline = time.monotonic() + self._send_seconds
         change = model.read(event)
         await self._history.check(event, change)
         notifications = due.notifications_of(event, change, self._settings)
         if not notifications:
             return "nothing_due"
-        deadline = time.monotonic() + self._send_seconds
         claims = await self._claims.claim(notifications, retry_failed="replay" in event.extensions)
         results = await asyncio.gather(
             *(self._deliver(claim, deadline) for claim in claims), return_exceptions=True
