@@ -79,9 +79,11 @@ class Claims(Protocol):
 class History(Protocol):
     """The port to orderflow.notify.history.HistoryStore."""
 
-    async def check(self, event: CloudEvent, change: StatusChange) -> None:
-        """Raises PoisonError where the event differs from the order's history, TransientError where the database is
-        unavailable."""
+    async def check(self, event: CloudEvent, change: StatusChange) -> tuple[CloudEvent, StatusChange]:
+        """The event and its data, once they agree with the order's history.
+
+        Raises PoisonError where the event differs and is no replay, TransientError where the database is unavailable.
+        """
 
 
 class Notifier:
@@ -118,15 +120,15 @@ class Notifier:
 
         Raises TransientError where a notification must be sent later. Raises PoisonError, with one reason for each
         notification that failed for good, where none must be sent later. A replayed event sends failed notifications
-        again, a redelivered event does not. An event that differs from the order's history sends nothing, and neither
-        does its replay.
+        again, a redelivered event does not. An event that differs from the order's history sends nothing. Its
+        replay sends what the history has.
         """
+        deadline = time.monotonic() + self._send_seconds
         change = model.read(event)
-        await self._history.check(event, change)
+        event, change = await self._history.check(event, change)
         notifications = due.notifications_of(event, change, self._settings)
         if not notifications:
             return "nothing_due"
-        deadline = time.monotonic() + self._send_seconds
         claims = await self._claims.claim(notifications, retry_failed="replay" in event.extensions)
         results = await asyncio.gather(
             *(self._deliver(claim, deadline) for claim in claims), return_exceptions=True

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from orderflow.errors import PoisonError, Reason
 from orderflow.messaging.batching import Batcher
 from orderflow.messaging.deadline import EVENT_SECONDS
-from orderflow.messaging.status_event import status_event_id
+from orderflow.messaging.status_event import change_from_row, status_event, status_event_id
+from orderflow.notify import model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +39,14 @@ ORDER BY e.n
 """One row for each status event, in their order: the history's row of the event's version, and the order. Where the
 history has no such version, other_version is the version that the event's change has there."""
 
+READ_CHANGE: Final = """
+SELECT h.version, h.source, h.id, h.kind, h.status, h.payment, h.captured, h.refunded, h.detail, h.serial,
+       h.occurred_at::text AS occurred_at, o.currency, o.total, o.document::text AS document
+FROM history h JOIN orders o USING (order_id)
+WHERE h.order_id = %(order_id)s AND h.source = %(source)s AND h.id = %(id)s
+"""
+"""The change that one event (source, id) brought about."""
+
 
 @dataclass(slots=True)
 class _Comparison:
@@ -56,19 +65,39 @@ class HistoryStore:
         self._database = database
         self._comparisons = Batcher(self._compare, lambda each: each.event.id, seconds=seconds)
 
-    async def check(self, event: CloudEvent, change: StatusChange) -> None:
-        """Raises PoisonError, which names the field, where the event differs from the history. change is the event's
-        data.
+    async def check(self, event: CloudEvent, change: StatusChange) -> tuple[CloudEvent, StatusChange]:
+        """The event and its data, once they agree with the history. change is the event's data.
 
-        A change that the history does not have is no difference: the database may have been restored.
+        Raises PoisonError, which names the field, where the event differs. The replay of such an event has the data of
+        the history instead. A change that the history does not have is no difference: the database may have been
+        restored.
         """
         comparison = _Comparison(event, change)
         if not 1 <= change.version <= _LAST_VERSION:
             comparison.field = "version"
         else:
             await self._comparisons.submit(comparison)
-        if comparison.field:
+        if not comparison.field:
+            return event, change
+        corrected = await self._corrected(event) if "replay" in event.extensions else None
+        if corrected is None:
             raise PoisonError(Reason(CODE, comparison.field, "the order's history has another value"))
+        return corrected, model.read(corrected)
+
+    async def _corrected(self, event: CloudEvent) -> CloudEvent | None:
+        """The event as track would announce it. None where the history does not have its change."""
+        values = {
+            "order_id": event.subject,
+            "source": event.extensions.get("originsource", ""),
+            "id": event.extensions.get("originid", ""),
+        }
+        async with self._database.connection() as connection:
+            row = await (await connection.execute(READ_CHANGE, values)).fetchone()
+        if row is None:
+            return None
+        change = change_from_row(row, row["currency"], row["total"])
+        announced = status_event(event.subject, row["document"], change, event)
+        return replace(announced, extensions=event.extensions) if announced.id == event.id else None
 
     async def _compare(self, comparisons: Sequence[_Comparison]) -> None:
         extensions = [each.event.extensions for each in comparisons]

@@ -33,7 +33,7 @@ from orderflow.notify import due
 from orderflow.notify.claims import ClaimStore
 from orderflow.notify.handler import Channel, Notifier
 from orderflow.notify.history import HistoryStore
-from orderflow.notify.model import EMAIL, Delivery, DeliveryResult, Handover, Notification
+from orderflow.notify.model import EMAIL, Delivery, DeliveryResult, Handover, Notification, StatusChange
 from orderflow.notify.settings import NotificationSettings
 from orderflow.settings import DatabaseSettings, KafkaSettings
 from orderflow.shelve.action_store import ActionStore
@@ -66,6 +66,7 @@ class Mailbox:
 
     def __init__(self) -> None:
         self.mails: list[tuple[str, str]] = []
+        self.changes: list[StatusChange] = []
 
     async def send(self, notification: Notification, handover: Handover) -> Delivery:
         await handover.once(lambda: self._keep(notification))
@@ -73,6 +74,7 @@ class Mailbox:
 
     async def _keep(self, notification: Notification) -> None:
         self.mails.append((notification.event.id, notification.recipient))
+        self.changes.append(notification.change)
 
 
 class Changed:

@@ -152,6 +152,21 @@ def test_one_status_event_that_differs_from_history_is_told_to_nobody_and_counts
     assert broken(pipeline, now(pipeline)) == {}
 
 
+@pytest.mark.parametrize(("field", "value"), [("total", 2901), ("version", 2), ("currency", "JPY")])
+def test_the_replay_of_a_status_event_that_differs_tells_what_the_history_has(
+    pipeline: Pipeline, field: str, value: object
+) -> None:
+    pipeline.change_status = lambda event: tracked_by_r(with_data(event, **{field: value}))
+    pipeline.put(topics.INBOX, placed("wrong"))
+    pipeline.all_stages()
+    assert pipeline.mailbox.mails == []
+    (wrong,) = pipeline.log(topics.STATUS)
+    pipeline.put(topics.STATUS, wrong.with_extensions(replay="operator"))
+    pipeline.all_stages()
+    (change,) = pipeline.mailbox.changes
+    assert (change.total, change.version, change.currency) == (2900, 1, "EUR")
+
+
 def test_the_order_in_a_status_event_is_compared_whole(pipeline: Pipeline) -> None:
     since = now(pipeline)
 
