@@ -246,7 +246,7 @@ def test_a_stage_without_a_trace_is_too_few(query: Client, stage: str) -> None:
 def test_nothing_tells_the_revisions_of_query_apart(query: Client) -> None:
     body = get(query, "query", "query-00002", weight=10)
     assert (body["verdict"], body["outcomes"], body["presence"]) == ("fine", [], None)
-    assert "nothing in the database" in body["sentence"]
+    assert "nothing tells this revision of query" in body["sentence"]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from orderflow.messaging import makers, parked_event, topics
 from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.notify.claims import ClaimStore
 from orderflow.notify.handler import Notifier
-from orderflow.notify.model import EMAIL, Delivery, DeliveryResult, Notification
+from orderflow.notify.history import HistoryStore
+from orderflow.notify.model import EMAIL, Delivery, DeliveryResult, Handover, Notification
 from orderflow.notify.settings import NotificationSettings
 from orderflow.settings import DatabaseSettings
 from orderflow.shelve.parked_store import ParkedEventStore
@@ -95,7 +96,9 @@ class _Stages:
         self._tracker = Tracker(store, self._published, places(), track)
         claims = ClaimStore(database, revision=self._revision["notify"], lease_seconds=60)
         mail = _Mail(refuses=met.refuses)
-        self._notifier = Notifier(NOTIFICATIONS, {EMAIL: mail}, claims, lease_seconds=60)
+        self._notifier = Notifier(
+            NOTIFICATIONS, {EMAIL: mail}, claims, HistoryStore(database), lease_seconds=60
+        )
 
     async def sell(self, order_id: str) -> None:
         if not self._met.forgets:
@@ -124,8 +127,10 @@ class _Mail:
     def __init__(self, *, refuses: bool) -> None:
         self._refuses = refuses
 
-    async def send(self, notification: Notification) -> Delivery:
-        del notification
+    async def send(self, _: Notification, handover: Handover) -> Delivery:
+        return await handover.once(self._hand_over)
+
+    async def _hand_over(self) -> Delivery:
         return (
             Delivery(DeliveryResult.REFUSED, "smtp_550") if self._refuses else Delivery(DeliveryResult.SENT)
         )

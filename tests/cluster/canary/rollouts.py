@@ -17,6 +17,8 @@ STAGES: Final = ("intake", "validate", "track", "notify", "shelve", "query")
 _KEY: Final = "orderflow-analysis"
 _SHORT: Final = {
     "interval": "5s",
+    "counted-in": "5",
+    "margin": "0.2",
     "window": "30s",
     "least-requests": "20",
     "most-seconds": "4",

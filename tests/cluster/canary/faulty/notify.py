@@ -14,18 +14,18 @@ from starlette.responses import Response
 from functions.notify import endpoint
 from orderflow.notify.email import EmailChannel
 from orderflow.notify.handler import Channel
-from orderflow.notify.model import Delivery, DeliveryResult, Notification
+from orderflow.notify.model import Delivery, DeliveryResult, Handover, Notification
 from orderflow.notify.webhooks import WebhookChannel
 
-Send = Callable[[Channel, Notification], Awaitable[Delivery]]
+Send = Callable[[Channel, Notification, Handover], Awaitable[Delivery]]
 
 
-async def twice(send: Send, channel: Channel, notification: Notification) -> Delivery:
-    await send(channel, notification)
-    return await send(channel, notification)
+async def twice(send: Send, channel: Channel, notification: Notification, handover: Handover) -> Delivery:
+    await send(channel, notification, handover)
+    return await send(channel, notification, handover)
 
 
-async def pretend(_send: Send, _channel: Channel, _notification: Notification) -> Delivery:
+async def pretend(_send: Send, *_: object) -> Delivery:
     return Delivery(DeliveryResult.SENT)
 
 
