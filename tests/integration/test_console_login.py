@@ -209,6 +209,7 @@ def test_a_login_leads_to_no_other_site(visitor: Visitor, path: str) -> None:
 
 
 def test_a_session_is_a_new_one_and_its_cookie_has_no_token(visitor: Visitor) -> None:
+    visitor.asks()  # in another window, where nobody answers
     asked = visitor.asks()
     before = cookie(visitor).value
     answer = visitor.answers("anna", asked)
