@@ -15,11 +15,10 @@ from orderflow.actions import known_replay
 from orderflow.adapters.kafka import kafka_record
 from orderflow.adapters.kafka.gap_process import Gap
 from orderflow.adapters.kafka.kafka_record import identity
-from orderflow.adapters.postgres.connection import ABORT_SECONDS, bounded, limits, parameters
+from orderflow.adapters.postgres.connection import ABORT_SECONDS, bounded, limits, parameters, unavailable
 from orderflow.audit.log_changes import KnownLog
 from orderflow.domain.digests import Digests
 from orderflow.domain.lifecycle import Outcome
-from orderflow.errors import TransientError
 from orderflow.messaging import inbox_event, topics
 from orderflow.messaging.status_event import change_from_row
 
@@ -192,7 +191,7 @@ class AuditStore:
                     # The server notices a closed connection only a moment later; the next run may begin before that.
                     await store._rows("SELECT pg_advisory_unlock_all()")
         except (psycopg.OperationalError, psycopg.InternalError) as error:
-            raise TransientError(f"the database is not available: {type(error).__name__}") from error
+            raise unavailable(error) from error
 
     async def _rows(self, statement: str, values: Mapping[str, object] | None = None) -> list[Row]:
         with bounded(self._connection, _STATEMENT_SECONDS + ABORT_SECONDS):

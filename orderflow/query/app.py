@@ -181,7 +181,8 @@ def _authenticate(app: Flask, clients: Clients) -> None:
 
     @app.context_processor
     def client_of_page() -> dict[str, Any]:
-        return {"client": g.get("principal")}
+        client = g.get("principal")
+        return {"client": client, "finds_people": client is not None and client.may("reveal")}
 
 
 def _add_headers(response: Response) -> Response:

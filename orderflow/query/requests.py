@@ -118,8 +118,8 @@ def refusal(client: Principal, permission: Permission) -> str:
     if client.may(permission):
         return ""
     if client.person:
-        return f"This needs the role `{permission}`, which {client.name} does not have"
-    return "This API key may only read; actions need a key with `act = true`"
+        return f"This needs the role {permission}, which {client.name} does not have"
+    return "This API key may only read; actions need a key with act = true"
 
 
 def reveals_personal_data(parked_id: str) -> bool:

@@ -1,17 +1,28 @@
 """The whole pipeline on one machine, as a user runs it."""
 
+import json
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import httpx
 import psutil
+import psycopg
 import pytest
 import yaml
 from confluent_kafka import Producer
 from support.events import order, paid, placed
-from support.sandbox import Up, last_line, left_behind, orderflow, three_free_ports, until
+from support.sandbox import (
+    Up,
+    last_line,
+    left_behind,
+    orderflow,
+    orderflow_in_process,
+    three_free_ports,
+    until,
+)
 
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import CloudEvent
@@ -30,27 +41,50 @@ never-paid,created,2017-10-02T10:56Z,,,,
 
 
 @pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    with Up(tmp_path_factory.mktemp("sandbox") / "state") as sandbox:
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one sandbox. All tests share it, since each start takes as long as most tests; each has orders of
+    its own."""
+    return tmp_path_factory.mktemp("sandbox") / "state"
+
+
+@pytest.fixture(scope="module")
+def first_run(state: Path) -> CompletedProcess[str]:
+    """The demonstration on an empty folder, in a sandbox for this time only."""
+    port = str(three_free_ports())
+    return orderflow("demo", "--orders", "40", "--state", str(state), "--partitions", "8", "--port", port)
+
+
+@pytest.fixture(scope="module")
+def up(first_run: CompletedProcess[str], state: Path) -> Iterator[Up]:
+    """The second run on the folder of the demonstration."""
+    assert left_behind(state) == []
+    with Up(state) as sandbox:
         yield sandbox
 
 
-def test_a_realistic_stream_is_accounted_for_and_a_second_run_goes_on(tmp_path: Path) -> None:
-    state = tmp_path / "state"
-    common = ("--state", str(state), "--partitions", "8", "--port", str(three_free_ports()))
-    first = orderflow("demo", "--orders", "40", *common)
-    assert first.returncode == 0, first.stdout + first.stderr
-    assert last_line(first.stdout) == "orders: 40 sent, 40 accounted for, 0 missing"
-    assert "Traceback" not in first.stderr
-    assert left_behind(state) == []
+def test_a_realistic_stream_is_accounted_for(first_run: CompletedProcess[str]) -> None:
+    assert first_run.returncode == 0, first_run.stdout + first_run.stderr
+    assert last_line(first_run.stdout) == "orders: 40 sent, 40 accounted for, 0 missing"
+    assert "Traceback" not in first_run.stderr
 
+
+def test_a_file_of_orders_is_accounted_for_in_the_sandbox_that_runs(up: Up, tmp_path: Path) -> None:
     file = tmp_path / "orders.csv"
     file.write_text(DISORDER)
-    second = orderflow("replay", str(file), *common)
-    assert second.returncode == 0, second.stdout + second.stderr
-    assert last_line(second.stdout) == "orders: 7 sent, 7 accounted for, 0 missing"
-    assert "forbidden_transition 1" in second.stdout
-    assert left_behind(state) == []
+    replayed = orderflow("replay", str(file), "--state", str(up.state))
+    assert replayed.returncode == 0, replayed.stdout + replayed.stderr
+    assert last_line(replayed.stdout) == "orders: 7 sent, 7 accounted for, 0 missing"
+    assert "forbidden_transition 1" in replayed.stdout
+
+
+def test_a_second_run_goes_on_with_the_orders_of_the_first(up: Up) -> None:
+    with psycopg.connect(up.address.database) as connection:
+        assert connection.execute("SELECT FROM orders WHERE order_id LIKE 'demo-%'").rowcount > 0
+
+
+def test_the_status_is_json(up: Up) -> None:
+    printed = orderflow("status", "--state", str(up.state))
+    assert {each["name"] for each in json.loads(printed.stdout)} == set(up.services())
 
 
 def test_an_order_over_http_is_found_on_the_api_with_its_mail_sent(up: Up) -> None:
@@ -157,18 +191,6 @@ def test_poison_is_parked_and_the_orders_behind_it_in_the_partition_go_on(up: Up
     assert "Traceback" not in logs
 
 
-def test_a_payment_before_its_order_waits_across_a_restart(tmp_path: Path) -> None:
-    state = tmp_path / "state"
-    with Up(state) as first:
-        _publish(first, [replace(paid("patient"), source="/payments/acme")])
-        assert until(lambda: first.order("patient"))["status"] == "awaited"
-        assert first.stop(signal.SIGTERM) == 0
-    assert left_behind(state) == []
-    with Up(state) as second:
-        _publish(second, [placed("patient")])
-        until(lambda: (second.order("patient") or {}).get("payment") == "paid")
-
-
 def test_wrong_use_is_answered_in_one_sentence(up: Up, tmp_path: Path) -> None:
     port = str(three_free_ports())
     tries = {
@@ -183,10 +205,21 @@ def test_wrong_use_is_answered_in_one_sentence(up: Up, tmp_path: Path) -> None:
         ("demo", "--orders", "0"): "--orders",
     }
     for arguments, sentence in tries.items():
-        done = orderflow(*arguments)
-        assert done.returncode in {1, 2}, arguments
+        done = orderflow_in_process(*arguments)
+        assert done.exit_code in {1, 2}, arguments
+        assert isinstance(done.exception, SystemExit), arguments
         assert sentence in done.stderr, (arguments, done.stderr)
         assert "Traceback" not in done.stderr, done.stderr
+
+
+def test_a_payment_before_its_order_waits_across_a_restart(up: Up) -> None:
+    _publish(up, [replace(paid("patient"), source="/payments/acme")])
+    assert until(lambda: up.order("patient"))["status"] == "awaited"
+    assert up.stop(signal.SIGTERM) == 0
+    assert left_behind(up.state) == []
+    up.start()
+    _publish(up, [placed("patient")])
+    until(lambda: (up.order("patient") or {}).get("payment") == "paid")
 
 
 def _publish(up: Up, events: list[CloudEvent]) -> None:

@@ -252,6 +252,25 @@ def test_the_dead_letter_sink_refuses_in_the_same_way(
         assert send(park, issuer.sign(issuer.claims("orderflow/park", SENDER)), "dead").status_code == 204
 
 
+@pytest.mark.parametrize("name", ["track", "notify", "shelve"])
+def test_every_stage_behind_a_source_refuses_an_event_without_a_token(
+    name: str, issuer: Issuer, tmp_path: Path
+) -> None:
+    """The check comes first, so that the stage needs no server."""
+    notifications = tmp_path / "notifications.toml"
+    notifications.write_text('[shop]\nname = "Shop"\nurl = "https://shop.example"\n')
+    settings = oidc(issuer, tmp_path / "token", OIDC_AUDIENCE=f"orderflow/{name}") | {
+        "KAFKA_BOOTSTRAP": "127.0.0.1:1",
+        "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
+        "NOTIFICATIONS_FILE": str(notifications),
+    }
+    with Stage(name, tmp_path / "log", **settings) as stage:
+        for token in (None, issuer.sign(issuer.claims("orderflow/validate", SENDER))):
+            answer = send(stage, token)
+            code = "token_missing" if token is None else "token_invalid"
+            assert (answer.status_code, answer.json()["code"]) == (503, code)
+
+
 PROGRAM = """
 import sys
 from orderflow import startup

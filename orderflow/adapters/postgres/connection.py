@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from psycopg.conninfo import conninfo_to_dict
 
+from orderflow.errors import TransientError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import LiteralString
@@ -39,6 +41,14 @@ _SESSION: Final = {
 }
 """Lets the server notice a client that vanished, so that it holds no lock for long."""
 _OPTION: Final = re.compile(r"-c\s*(\w+)=|--([\w-]+)=")
+_REFUSALS: Final = {
+    r'FATAL: +database ".*" does not exist': "DATABASE_URL names a database that does not exist",
+    r'FATAL: +role ".*" does not exist': "DATABASE_URL names a user that does not exist",
+    r"FATAL: +password authentication failed": "the server refuses the password in DATABASE_URL",
+    r"FATAL: +no pg_hba\.conf entry": "the server's pg_hba.conf does not allow the connection",
+}
+"""What the server says where it refuses a connection, for which psycopg has no SQLSTATE. The server's own words quote
+names, and they are not passed on."""
 _SET: Final = (
     "SELECT count(set_config(name, value, false)) FROM unnest(%s::text[], %s::text[]) AS s (name, value)"
 )
@@ -76,6 +86,13 @@ def limits(
     by_url = {(short or long).replace("-", "_") for short, long in options}
     names = [name for name in values if name not in by_url]
     return _SET, (names, [values[name] for name in names])
+
+
+def unavailable(error: Exception) -> TransientError:
+    """The stages' error where a connection cannot be made or has ended. It names the cause where the server itself
+    refuses the connection."""
+    causes = (cause for pattern, cause in _REFUSALS.items() if re.search(pattern, str(error)))
+    return TransientError(f"the database is not available: {next(causes, type(error).__name__)}")
 
 
 def _given(settings: DatabaseSettings) -> dict[str, Any]:

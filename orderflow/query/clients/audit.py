@@ -12,6 +12,7 @@ from orderflow.errors import ConflictError, TransientError
 from orderflow.version import user_agent
 
 _TIMEOUT_SECONDS: Final = 300.0
+_MAX_PROBLEM_BYTES: Final = 10_000
 
 
 def run(url: str) -> Any:  # noqa: ANN401 - the audit's own JSON
@@ -27,8 +28,18 @@ def run(url: str) -> Any:  # noqa: ANN401 - the audit's own JSON
     except HTTPError as error:
         if error.code == HTTPStatus.CONFLICT:
             raise ConflictError("another run of the audit is in progress") from None
-        raise TransientError(f"the audit answered {error.code}; its log says why") from None
+        raise TransientError(f"the audit answered {error.code}: {_cause(error)}") from None
     except OSError:
         raise TransientError("the audit cannot be reached at AUDIT_URL") from None
     except ValueError:
         raise TransientError("the response from AUDIT_URL is not JSON; is it the audit?") from None
+
+
+def _cause(error: HTTPError) -> str:
+    """The title of the audit's problem document."""
+    try:
+        problem = json.loads(error.read(_MAX_PROBLEM_BYTES))
+    except (OSError, ValueError):
+        problem = None
+    title = problem.get("title") if isinstance(problem, dict) else None
+    return title if isinstance(title, str) else "its log says why"

@@ -1,5 +1,6 @@
 """The audit on real Kafka and PostgreSQL, with stages that drop, die and stay behind."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,15 +8,18 @@ from datetime import UTC, datetime
 
 import pytest
 from confluent_kafka import TopicPartition
+from pydantic import SecretStr
 from support.events import event, paid, placed
 from support.pipeline import PARTITIONS, Pipeline
 
 from orderflow.adapters.kafka.kafka_record import KafkaRecord
 from orderflow.adapters.kafka.log import Log, partition_of
 from orderflow.audit.report import RecordStatus, Remedy, Report, State
+from orderflow.audit.store import AuditStore
 from orderflow.errors import TransientError
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import CloudEvent
+from orderflow.settings import DatabaseSettings
 from orderflow_sandbox.servers.topics import admin_client
 
 
@@ -398,3 +402,22 @@ def test_keys_go_where_kafkas_own_partitioner_puts_them(pipeline: Pipeline) -> N
     assert {record.key: record.partition for record in records} == {
         name.encode(): partition_of(name.encode(), PARTITIONS) for name in names
     }
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "cause"),
+    [("/test_", "/absent_", "a database that does not exist"), ("//postgres@", "//absent@", "a user that")],
+    ids=["database", "user"],
+)
+def test_a_wrong_name_in_the_url_of_the_database_is_the_cause_that_is_named(
+    fresh_database: str, old: str, new: str, cause: str
+) -> None:
+    settings = DatabaseSettings(database_url=SecretStr(fresh_database.replace(old, new)))
+
+    async def run() -> None:
+        async with AuditStore.open(settings):
+            pass
+
+    with pytest.raises(TransientError, match=cause) as raised:
+        asyncio.run(run())
+    assert "absent" not in str(raised.value)

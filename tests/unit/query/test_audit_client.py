@@ -68,6 +68,23 @@ def test_the_audits_response_is_passed_on_or_becomes_an_error(
         assert query(url).post("/api/audits").status_code == expected
 
 
+@pytest.mark.parametrize(
+    ("body", "cause"),
+    [
+        (b'{"title": "the database is not available: OperationalError"}', "not available: OperationalError"),
+        (b'{"title": 7}', "its log says why"),
+        (b"[]", "its log says why"),
+        (b"{", "its log says why"),
+        (b"\xff", "its log says why"),
+    ],
+)
+def test_the_cause_that_the_audit_names_is_passed_on(body: bytes, cause: str) -> None:
+    with audit(503, body) as url:
+        title = query(url).post("/api/audits").json["title"]
+    assert "audit answered 503" in title
+    assert cause in title
+
+
 @pytest.mark.parametrize("url", [None, "http://127.0.0.1:1"])
 def test_an_audit_that_cannot_be_reached_is_a_503_with_a_time_to_retry(url: str | None) -> None:
     response = query(url).post("/api/audits")
