@@ -19,6 +19,7 @@ NOT_FROM_OUTSIDE = {429, 500, 503}
 needs a key with a quota (test_intake.py)."""
 NOT_IN_EVERY_STATE = {
     ("runAudit", 409),  # two at once; test_audit_asked_for.py
+    ("repairRevision", 409),  # with a cluster only; test_rollouts.py
     ("readLastAudit", 404),  # before the first run only; test_contracts_over_http.py
 }
 ONLY_WITH_A_CLUSTER = {"listRollouts", "readRollout"}
