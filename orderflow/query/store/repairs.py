@@ -54,7 +54,7 @@ FOLLOWING: Final = ("forbidden_transition", "waited_too_long")
 MARKED: Final = """
 WITH marks AS (
     SELECT order_id, kind AS verdict, 0 AS changes, 0 AS refused, 0 AS notifications FROM ledger
-    WHERE recorded_at > now() - make_interval(hours => %(hours)s) AND validated_by = %(revision)s
+    WHERE recorded_at > now() - make_interval(hours => %(hours)s) AND %(revision)s IN (validated_by, taken_by)
       AND outcome <> 'parked' AND (kind IN ('accepted', 'rejected') OR (kind = 'held' AND first_version = 1))
     UNION ALL
     SELECT order_id, NULL, 1, 0, 0 FROM history
@@ -64,7 +64,8 @@ WITH marks AS (
     WHERE recorded_at > now() - make_interval(hours => %(hours)s) AND revision = %(revision)s AND outcome = 'refused'
     UNION ALL
     SELECT order_id, NULL, 0, 0, 1 FROM notifications
-    WHERE created_at > now() - make_interval(hours => %(hours)s) AND state = 'sent' AND revision = %(revision)s
+    WHERE created_at > now() - make_interval(hours => %(hours)s) AND state = 'sent'
+      AND %(revision)s IN (revision, tracked_by)
 )
 SELECT m.order_id, o.status, min(m.verdict) AS verdict, sum(m.changes)::integer AS changes,
        sum(m.refused)::integer AS refused, sum(m.notifications)::integer AS notifications
@@ -76,8 +77,8 @@ GROUP BY m.order_id, o.status ORDER BY m.order_id LIMIT %(limit)s
 
 @dataclass(frozen=True, slots=True)
 class MarkedOrder:
-    """What a revision left on an order: the verdict that it gave, the number of changes that it wrote to the history,
-    of events that it refused, and of notifications that it sent. status is the order's present one."""
+    """What a revision left on an order: the verdict that it gave (or, of intake, whose order it took), the number of changes that it wrote to the history,
+    of events that it refused, and of notifications that it sent or whose status event it made. status is the order's present one."""
 
     order_id: str
     status: str | None
