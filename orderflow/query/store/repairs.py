@@ -77,8 +77,12 @@ GROUP BY m.order_id, o.status ORDER BY m.order_id LIMIT %(limit)s
 
 @dataclass(frozen=True, slots=True)
 class MarkedOrder:
-    """What a revision left on an order: the verdict that it gave (or, of intake, whose order it took), the number of changes that it wrote to the history,
-    of events that it refused, and of notifications that it sent or whose status event it made. status is the order's present one."""
+    """What a revision left on an order.
+
+    verdict: the one that it gave or, of intake, that was given to the order which it took. changes: how many it wrote to
+    the history. refused: how many events it refused. notifications: how many it sent, or sent for its status events.
+    status is the order's present one.
+    """
 
     order_id: str
     status: str | None

@@ -169,6 +169,7 @@ def test_every_action_of_an_operator_fits_its_schema() -> None:
     action_events = [
         events.replay(parked, request),
         events.discard(parked, request),
+        events.announce(parked, request),
         events.edit(parked, request, {"type": "t", "data": {}}, ("data.amount",)),
         events.extend("o-1", request, 24),
         events.record_of(hold, "held", request),
