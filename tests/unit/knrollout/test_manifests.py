@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from knrollout.api import admission, crd
 from knrollout.api.spec import Spec
 from knrollout.api.status import Status
-from knrollout.cli.lint import lint
+from knrollout.cli.lint import lint, parse
 from knrollout.decide.analysis import Subject, TemplateKey, run_manifest
 
 ARGO = Path(__file__).parents[3] / "argo"
@@ -135,7 +135,7 @@ def test_every_field_of_argo_that_admission_refuses_is_refused_by_the_model_too(
 
 def test_the_rollouts_and_their_templates_have_no_fault() -> None:
     text = "\n---\n".join(yaml.safe_dump(d) for f in ("rollouts", "analysis") for d in documents(f))
-    assert lint(text) == []
+    assert lint([parse("argo", text)]) == []
 
 
 def test_every_analysis_of_every_rollout_can_be_made() -> None:
