@@ -98,12 +98,12 @@ def _weight(view: RolloutView) -> str:
     status = view.status
     if not status.active:
         return f"{status.weight} %"
-    share = f"{status.share} %" + (f" of {status.weight} %, withheld" if view.withheld else "")
+    share = f"{status.share} of {status.weight} %, withheld" if view.withheld else f"{status.share} %"
     if view.canary_started_at is None:
         return share
-    present = _since(view.weight_changed_at) if view.weight_changed_at else "being moved"
-    first = f"; first share {_since(view.canary_started_at)}"
-    return f"{share} {present}{first}"
+    changed = view.weight_changed_at
+    present = f"since {_moment(changed)} ({_age(changed)})" if changed else "being moved"
+    return f"{share} {present}; first share {_moment(view.canary_started_at)}"
 
 
 def _add_revision(tree: Tree, revision: RevisionView) -> None:
@@ -138,8 +138,8 @@ def _step(step: int, steps: int) -> str:
     return f"{step}/{steps}"
 
 
-def _since(moment: datetime) -> str:
-    return f"since {moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ} ({_age(moment)})"
+def _moment(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _age(moment: str | datetime) -> str:

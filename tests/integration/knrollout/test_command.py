@@ -204,8 +204,18 @@ def test_get_says_since_when_the_canary_has_its_share(terminal: Terminal) -> Non
     lines = terminal.run("get", "track").stdout.splitlines()
     (weight,) = [line for line in lines if line.startswith("Weight")]
     assert weight.split()[1:5] == ["10", "%", "since", "2026-11-24T08:00:00Z"]
-    assert "first share since 2026-11-24T08:00:00Z" in weight
+    assert "first share 2026-11-24T08:00:00Z" in weight
     assert len(weight) <= 100
+
+
+def test_get_says_in_one_line_that_the_share_is_withheld(terminal: Terminal) -> None:
+    terminal.shop.release_to_analysis()
+    terminal.shop.end_current_run("Inconclusive", value='{"harm": true, "sentence": "3 of 40 rejected"}')
+    output = terminal.run("get", "track").stdout
+    (weight,) = [line for line in output.splitlines() if line.startswith("Weight")]
+    assert "0 of 10 %, withheld since 2026-11-24T08:05:00Z" in weight
+    assert "first share 2026-11-24T08:00:00Z" in weight
+    assert "rejected  0 of 1 good  3 of 40 rejected" in output
 
 
 def test_status_does_not_report_the_previous_release_before_the_controller_has_seen_the_new_one(
