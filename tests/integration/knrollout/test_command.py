@@ -183,7 +183,7 @@ def test_status_without_watching_has_an_exit_code_for_a_pause(terminal: Terminal
 
 
 def test_list_has_a_dash_for_the_canary_at_rest(terminal: Terminal) -> None:
-    assert terminal.succeed("list").splitlines()[1].split()[6:8] == ["%", "-"]
+    assert terminal.succeed("list").splitlines()[1].split()[5:7] == ["%", "-"]
 
 
 def test_an_empty_list_says_where_else_to_look(terminal: Terminal) -> None:
