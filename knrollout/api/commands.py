@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from knrollout.api import names
 from knrollout.api.requests import all_steps_token, attempt_token, step_token
 from knrollout.api.rollout import parse_status
+from knrollout.api.visible_status import is_paused_at_rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -44,10 +45,12 @@ def promote(document: Document, *, full: bool) -> Command:
     status = parse_status(document)
     if _traffic_edited(status):
         return Command("the manual edit is written over", {names.TAKE_OVER_ANNOTATION: str(status.serial)})
+    if is_paused_at_rest(document, status):
+        return Command("the next release is not paused any more", {}, paused=False)
     if status.aborted is not None:
         raise RefusedError(f"{status.canary_revision} is aborted: retry it, or release another revision")
     if not status.active:
-        raise RefusedError(f"{status.stable_revision} serves all traffic: there is nothing to promote")
+        raise RefusedError(f"{_at_rest(status)}: there is nothing to promote")
     paused = False if document["spec"].get("paused") else None
     if full:
         token = all_steps_token(status.canary_revision, status.attempt)
@@ -56,7 +59,7 @@ def promote(document: Document, *, full: bool) -> Command:
     if status.reason == "UserPaused":
         return Command(f"{status.canary_revision} goes on", {}, paused)
     token = step_token(status.canary_revision, status.attempt, status.current_step_index)
-    description = f"{status.canary_revision} passes step {status.current_step_index + 1}"
+    description = f"{status.canary_revision} passes {_step(document, status)}"
     return Command(description, {names.PROMOTE_ANNOTATION: token}, paused)
 
 
@@ -65,9 +68,7 @@ def abort(document: Document) -> Command:
     if status.aborted is not None:
         return Command(f"{status.canary_revision} is aborted already")
     if not status.active:
-        raise RefusedError(
-            f"{status.stable_revision} serves all traffic: undo goes back to an earlier revision"
-        )
+        raise RefusedError(f"{_at_rest(status)}: undo goes back to an earlier revision")
     token = attempt_token(status.canary_revision, status.attempt)
     return Command(f"all traffic goes back to {status.stable_revision}", {names.ABORT_ANNOTATION: token})
 
@@ -81,7 +82,8 @@ def retry(document: Document) -> Command:
         undo_token = (document["metadata"].get("annotations") or {}).get(names.UNDO_ANNOTATION, "")
         if undo_token and not undo_token.startswith(f"{status.canary_revision}/"):
             annotations[names.UNDO_ANNOTATION] = None
-        return Command(f"{status.canary_revision} is tried again from the first step", annotations)
+        description = f"{status.canary_revision} is tried again from the first step"
+        return Command(description + _held(document), annotations)
     for run in (status.background_run, status.step_run):
         if run is not None and status.phase == "Paused" and run.name in status.message:
             return Command(f"{run.name} is measured again", {names.RERUN_ANNOTATION: run.name})
@@ -104,12 +106,24 @@ def undo(
         if status.aborted is not None:
             raise RefusedError(f"{target} is aborted: retry it")
         return Command(f"{target} is stable or is being released already")
-    return Command(f"back to {target}", {names.UNDO_ANNOTATION: f"{target}/{latest_revision}"})
+    return Command(
+        f"back to {target}{_held(document)}", {names.UNDO_ANNOTATION: f"{target}/{latest_revision}"}
+    )
 
 
 def pause(document: Document) -> Command:
+    """Refused where no release is in progress: it would hold the next one, and an urgent undo, at 0 %."""
+    status = parse_status(document)
+    if is_paused_at_rest(document, status):
+        raise RefusedError(
+            "no release is in progress, and the next one is paused already: promote ends the pause"
+        )
+    if status.aborted is not None:
+        raise RefusedError(f"{status.canary_revision} is aborted: there is no release to pause")
+    if not status.active:
+        raise RefusedError(f"{_at_rest(status)}: there is no release to pause")
     if document["spec"].get("paused"):
-        return Command("the rollout is paused already")
+        return Command("the release is paused already: promote lets it go on")
     return Command("the release stays at its step until it is promoted", {}, paused=True)
 
 
@@ -131,10 +145,26 @@ def available_commands(document: Document) -> dict[str, Command]:
             command = command_for(document)
         except RefusedError:
             continue
-        # A rollout can be paused at any time. It is offered only while there is a release to pause.
-        if not command.changes_nothing and (verb != "pause" or parse_status(document).active):
+        if not command.changes_nothing and command not in available.values():
             available[verb] = command
     return available
+
+
+def _at_rest(status: Status) -> str:
+    if status.stable_revision is None:
+        return "the controller has not adopted the Service yet"
+    return f"{status.stable_revision} serves all traffic"
+
+
+def _step(document: Document, status: Status) -> str:
+    """`step 2/5`, as `kn rollout get` counts them."""
+    steps = document["spec"].get("strategy", {}).get("canary", {}).get("steps", ())
+    number = status.step_number(len(steps))
+    return f"step {number}/{len(steps)}" if status.current_step_index < len(steps) else "the end of its steps"
+
+
+def _held(document: Document) -> str:
+    return "; it is paused by hand until it is promoted" if document["spec"].get("paused") else ""
 
 
 def _previous_stable(status: Status) -> str | None:

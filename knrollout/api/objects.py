@@ -160,17 +160,24 @@ class MetricResult:
         return self.failed > 0 or self.value.get("harm") is True
 
     @property
-    def sentence(self) -> str:
+    def finding(self) -> str:
         """What the last measurement says: its own sentence, or its value."""
-        text = self.value.get("sentence") or self.last
-        return f"{self.name}: {text}" if text else ""
+        return str(self.value.get("sentence") or self.last)
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.name}: {self.finding}" if self.finding else ""
 
 
 @dataclass(frozen=True)
 class AnalysisRun:
-    """An AnalysisRun of the rollout. metrics are those that count: dry runs are left out."""
+    """An AnalysisRun of the rollout. metrics are those that count: dry runs are left out.
+
+    revision: the one that it analyses.
+    """
 
     name: str
+    revision: str
     attempt: int
     created: datetime
     phase: str
@@ -205,6 +212,7 @@ class AnalysisRun:
         metadata, spec, status = document["metadata"], document["spec"], document.get("status", {})
         return cls(
             name=metadata["name"],
+            revision=metadata.get("labels", {}).get(names.REVISION_LABEL, ""),
             attempt=int(metadata.get("labels", {}).get(names.ATTEMPT_LABEL, 0)),
             created=_moment(metadata["creationTimestamp"]),
             phase=status.get("phase", ""),

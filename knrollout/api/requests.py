@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING
 from knrollout.api import names
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 _ALL_STEPS = "full"
+_MAX_TOKEN = 300
+"""Annotations are written by hand too, and the status records them."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,25 @@ class Requests:
             take_over=annotations.get(names.TAKE_OVER_ANNOTATION, ""),
         )
 
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """Each request as `<verb> <value>`, in a fixed order; what the status records as seen."""
+        values = (
+            ("promote", self.promote),
+            ("abort", self.abort),
+            ("retry", self.retry),
+            ("rerun", self.rerun),
+            ("undo", self.undo),
+            ("take-over", self.take_over),
+        )
+        return tuple(f"{verb} {value}"[:_MAX_TOKEN] for verb, value in values if value)
+
+    def unseen(self, observed: Collection[str] | None) -> list[str]:
+        """The requests, in words, that are not among the observed tokens. None: what was observed is not known."""
+        if observed is None:
+            return []
+        return [_in_words(token) for token in self.tokens if token not in observed]
+
     def promotes_step(self, revision: str | None, attempt: int, step: int) -> bool:
         return self.promote == step_token(revision, attempt, step)
 
@@ -61,6 +82,24 @@ class Requests:
         """(revision, attempt)."""
         revision, _, attempt = self.retry.partition("/")
         return (revision, int(attempt)) if revision and attempt.isdecimal() else None
+
+
+def _in_words(token: str) -> str:
+    verb, _, value = token.partition(" ")
+    subject, _, detail = value.partition("/")
+    match verb:
+        case "promote":
+            _, _, step = detail.partition("/")
+            past = f"past step {int(step) + 1}" if step.isdecimal() else "in full"
+            return f"promote {subject} {past}"
+        case "undo":
+            return f"undo to {subject}"
+        case "rerun":
+            return f"retry, which repeats {subject}"
+        case "take-over":
+            return "promote, which writes over the manual edit"
+        case _:
+            return f"{verb} {subject}"
 
 
 def attempt_token(revision: str | None, attempt: int) -> str:

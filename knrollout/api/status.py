@@ -100,10 +100,11 @@ class Status(StatusModel):
 
     applied is the split last seen in the Service; pending are the splits decided since then, newest last.
     canaryStartedAt is when this attempt first decided on a weight above 0. weightChangedAt is when the Route had
-    taken up the present weight.
+    taken up the present weight. observedRequests are the requests of people that this status takes into account.
     """
 
     observed_generation: StrictInt = 0
+    observed_requests: tuple[str, ...] | None = None
     phase: Phase = "Progressing"
     reason: str = ""
     message: str = ""
@@ -139,6 +140,21 @@ class Status(StatusModel):
     @property
     def newest_split(self) -> Split | None:
         return self.pending[-1] if self.pending else self.applied
+
+    @property
+    def share(self) -> int:
+        """The canary's percent as it is written to the Service: 0 while the weight is withheld."""
+        split = self.newest_split
+        return min(self.weight, split.weight) if self.active and split is not None else self.weight
+
+    @property
+    def withheld(self) -> bool:
+        """A first sign of harm takes the share back to 0; the weight is kept for a person to decide."""
+        return self.share < self.weight
+
+    def step_number(self, steps: int) -> int:
+        """The step where the release is or ended, counted from 1."""
+        return min(self.current_step_index + 1, steps)
 
     def last_attempt(self, revision: str) -> Attempt | None:
         return next((entry for entry in reversed(self.history) if entry.revision == revision), None)

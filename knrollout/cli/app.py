@@ -1,7 +1,8 @@
 """The command kn-rollout, which kn runs as `kn rollout`: canary releases of Knative Services.
 
 Exit codes: 0 done; 1 refused, degraded, or lint found an error; 2 wrong usage; 3 the cluster does not answer or
-refuses; 4 the timeout of status is over; 130 interrupted.
+refuses; 4 the timeout of status is over, or status --no-watch finds a release in progress; 5 status --no-watch finds it
+paused; 130 interrupted.
 """
 
 from __future__ import annotations

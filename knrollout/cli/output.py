@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from knrollout.api.objects import Document
     from knrollout.api.status import Status
-    from knrollout.cluster.view import RevisionView, RolloutSummary, RolloutView
+    from knrollout.cluster.view import RevisionView, RolloutView
 
 WIDTH: Final = 100
 COLOURS: Final = {"Healthy": "green", "Paused": "yellow", "Degraded": "red", "Progressing": "cyan"}
@@ -53,10 +53,10 @@ def rollouts_table(documents: Sequence[Document], *, with_namespace: bool) -> Ta
             *([rollout.namespace] if with_namespace else []),
             rollout.name,
             rollout.service,
-            _phase(rollout.status),
-            _step(rollout),
-            f"{rollout.status.weight} %",
-            rollout.status.canary_revision or "",
+            _phase(rollout.status, paused_at_rest=rollout.paused_at_rest),
+            _step(rollout.step, rollout.steps),
+            f"{rollout.status.share} %",
+            _canary(rollout.status),
             _age(rollout.created),
         )
     return table
@@ -71,10 +71,10 @@ def history_table(status: Status) -> Table:
     return table
 
 
-def rollout_tree(document: Document, view: RolloutView) -> RenderableType:
+def rollout_tree(view: RolloutView) -> RenderableType:
     """The rollout's state, then its revisions with their analysis runs."""
     facts = Table.grid(padding=(0, 2))
-    for name, value in _facts(summarize(document)):
+    for name, value in _facts(view):
         facts.add_row(name, value)
     tree = Tree(Text(f"{view.namespace}/{view.name}", style="bold"))
     for revision in view.revisions:
@@ -82,15 +82,28 @@ def rollout_tree(document: Document, view: RolloutView) -> RenderableType:
     return Group(facts, Text(), tree)
 
 
-def _facts(rollout: RolloutSummary) -> Iterable[tuple[str, Text | str]]:
-    status = rollout.status
-    yield "Status", _phase(status)
+def _facts(view: RolloutView) -> Iterable[tuple[str, Text | str]]:
+    status = view.status
+    yield "Status", _phase(status, paused_at_rest=view.paused_at_rest)
     yield "Why", status.message or status.reason
-    yield "Service", rollout.service
-    yield "Step", _step(rollout)
-    yield "Weight", f"{status.weight} %"
+    yield "Service", view.service
+    yield "Step", _step(view.step, len(view.steps))
+    yield "Weight", _weight(view)
     if status.canary_address:
         yield "Canary at", status.canary_address
+
+
+def _weight(view: RolloutView) -> str:
+    """The canary's share and since when it has it, in one line."""
+    status = view.status
+    if not status.active:
+        return f"{status.weight} %"
+    share = f"{status.share} of {status.weight} %, withheld" if view.withheld else f"{status.share} %"
+    if view.canary_started_at is None:
+        return share
+    changed = view.weight_changed_at
+    present = f"since {_moment(changed)} ({_age(changed)})" if changed else "being moved"
+    return f"{share} {present}; first share {_moment(view.canary_started_at)}"
 
 
 def _add_revision(tree: Tree, revision: RevisionView) -> None:
@@ -106,17 +119,27 @@ def _add_revision(tree: Tree, revision: RevisionView) -> None:
         run, over = run_view.run, "" if run_view.now else "  over"
         leaf = branch.add(f"AnalysisRun {run.name}  {run_view.phase}{over}  {run.message}".rstrip())
         for metric in run.metrics:
-            last = f"  last {metric.last}" if metric.last else ""
             measured = f"{metric.successful} of {metric.measured} good"
-            leaf.add(f"{metric.name}  {measured}{last}  {metric.message}".rstrip())
+            leaf.add("  ".join(filter(None, [metric.name, measured, metric.finding, metric.message])))
 
 
-def _phase(status: Status) -> Text:
-    return Text(status.phase, style=COLOURS[status.phase])
+def _phase(status: Status, *, paused_at_rest: bool) -> Text:
+    text = f"{status.phase}, next paused" if paused_at_rest else status.phase
+    return Text(text, style=COLOURS["Paused" if paused_at_rest else status.phase])
 
 
-def _step(rollout: RolloutSummary) -> str:
-    return f"{rollout.step}/{rollout.steps}"
+def _canary(status: Status) -> str:
+    """A dash at rest, where the revision of the latest attempt is the stable one."""
+    canary = status.canary_revision
+    return canary if canary is not None and canary != status.stable_revision else "-"
+
+
+def _step(step: int, steps: int) -> str:
+    return f"{step}/{steps}"
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _age(moment: str | datetime) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from pathlib import Path  # noqa: TC003 - typer reads the annotation when it runs
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -22,6 +23,7 @@ from knrollout.cli.output import (
 )
 from knrollout.cli.session import (
     LATE,
+    PAUSED,
     REFUSED,
     ContextOption,
     NameArgument,
@@ -38,9 +40,16 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from knrollout.api.objects import Document
+    from knrollout.api.status import Phase
     from knrollout.cluster.port import Cluster
 
 POLL_SECONDS: Final = 1.0
+_EXIT_CODES: Final[dict[Phase, int]] = {
+    "Healthy": 0,
+    "Degraded": REFUSED,
+    "Progressing": LATE,
+    "Paused": PAUSED,
+}
 
 
 def list_rollouts(
@@ -54,8 +63,16 @@ def list_rollouts(
         rollouts = cluster.rollouts(None if all_namespaces else selected)
         if output is OutputFormat.JSON:
             print_json(list(rollouts))
+        elif not rollouts:
+            typer.echo(_nothing_found(selected, all_namespaces=all_namespaces), err=True)
         else:
             console().print(rollouts_table(rollouts, with_namespace=all_namespaces))
+
+
+def _nothing_found(namespace: str, *, all_namespaces: bool) -> str:
+    if all_namespaces:
+        return "no namespace has a rollout"
+    return f"{namespace} has no rollout; kn rollout list -A shows those of all namespaces"
 
 
 def get(
@@ -77,7 +94,7 @@ def get(
 
 
 def _tree(cluster: Cluster, rollout: Document) -> RenderableType:
-    return rollout_tree(rollout, read_view(cluster, rollout))
+    return rollout_tree(read_view(cluster, rollout))
 
 
 def _watch(cluster: Cluster, namespace: str, name: str) -> None:
@@ -89,7 +106,9 @@ def _watch(cluster: Cluster, namespace: str, name: str) -> None:
 
 def status(
     name: NameArgument,
-    watch: Annotated[bool, typer.Option(help="wait until it is healthy or degraded")] = True,
+    watch: Annotated[
+        bool, typer.Option(help="wait until it is healthy or degraded, or only say what it is now")
+    ] = True,
     timeout: Annotated[
         str, typer.Option("--timeout", "-t", help="such as 90s or 10m; 0 waits for ever")
     ] = "0",
@@ -97,14 +116,17 @@ def status(
     output: OutputOption = OutputFormat.TABLE,
     context: ContextOption = None,
 ) -> None:
-    """Wait for the end of a release: 0 healthy, 1 degraded, 4 not in time. Every change is a line."""
+    """Wait for the end of a release: 0 healthy, 1 degraded, 4 not in time. Every change is a line.
+
+    With --no-watch the exit code is that of the moment: 0 healthy, 1 degraded, 4 progressing, 5 paused.
+    """
     deadline = _deadline(timeout)
     with session(namespace, context) as (cluster, selected):
         printed = None
         while True:
             phase, message = release_phase(cluster, get_rollout(cluster, selected, name))
-            ended = phase in {"Healthy", "Degraded"} or not watch
-            late = deadline is not None and time.monotonic() >= deadline
+            ended = phase in {"Healthy", "Degraded"}
+            late = not watch or (deadline is not None and time.monotonic() >= deadline)
             if output is OutputFormat.TABLE and (phase, message) != printed:
                 typer.echo(f"{phase}: {message}")
                 printed = (phase, message)
@@ -112,10 +134,10 @@ def status(
                 break
             time.sleep(POLL_SECONDS)
         if output is OutputFormat.JSON:
-            print_json({"phase": phase, "message": message, "timedOut": not ended})
-        if not ended:
+            print_json({"phase": phase, "message": message, "timedOut": watch and not ended})
+        if watch and not ended:
             fail(LATE, f"{name} is {phase} still; look with: kn rollout get {name}")
-        raise typer.Exit(REFUSED if phase == "Degraded" else 0)
+        raise typer.Exit(_EXIT_CODES[phase])
 
 
 def _deadline(timeout: str) -> float | None:
@@ -142,11 +164,21 @@ def history(
 
 
 def lint_file(
-    file: Annotated[typer.FileText, typer.Argument(metavar="FILE", help="- is standard input")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="- is standard input")],
+    templates: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--templates",
+            exists=True,
+            readable=True,
+            help="a file or folder with analysis templates; repeatable",
+        ),
+    ] = None,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """Check the rollouts of a file without a cluster, and the Services and templates in the same file."""
-    findings = lint.lint(file.read())
+    """Check the rollouts of files without a cluster, with the Services and templates in the same files."""
+    beside = [file for path in templates or () for file in lint.manifests_below(path)]
+    findings = lint.lint([lint.read(file) for file in files], [lint.read(str(file)) for file in beside])
     if output is OutputFormat.JSON:
         print_json([{"where": f.subject, "message": f.message, "grave": f.is_error} for f in findings])
     else:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from knrollout.api.objects import Document
     from knrollout.cluster.port import Cluster
 
-REFUSED, UNREACHABLE, LATE, INTERRUPTED = 1, 3, 4, 130
+REFUSED, UNREACHABLE, LATE, PAUSED, INTERRUPTED = 1, 3, 4, 5, 130
 
 
 def _complete_name(context: typer.Context) -> list[str]:

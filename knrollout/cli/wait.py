@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from knrollout.api.objects import Service
-from knrollout.api.rollout import parse_status, service_name
+from knrollout.api.rollout import service_name
+from knrollout.api.visible_status import visible_status
 
 if TYPE_CHECKING:
     from knrollout.api.objects import Document
@@ -14,22 +15,7 @@ if TYPE_CHECKING:
 
 
 def release_phase(cluster: Cluster, document: Document) -> tuple[Phase, str]:
-    """The phase and the reason for it.
-
-    While Knative or the controller has not yet observed the latest change, the phase is Progressing: the status then
-    still belongs to the previous release.
-    """
-    status, metadata = parse_status(document), document["metadata"]
-    if status.observed_generation != metadata["generation"]:
-        return "Progressing", "the controller has not seen the rollout as it is now"
-    service_document = cluster.service(metadata["namespace"], service_name(document) or "")
-    if service_document is None:
-        return status.phase, status.message
-    service = Service.parse(service_document)
-    latest = service.latest_created_revision
-    if not service.settled:
-        return "Progressing", "Knative has not seen the Service as it is now"
-    current = {status.stable_revision, status.canary_revision}
-    if latest is not None and latest not in current and status.last_attempt(latest) is None:
-        return "Progressing", f"the controller has not seen {latest}"
+    """The phase and the reason for it. The phase is Progressing until the latest change and request are seen."""
+    service = cluster.service(document["metadata"]["namespace"], service_name(document) or "")
+    status = visible_status(document, Service.parse(service) if service is not None else None)
     return status.phase, status.message

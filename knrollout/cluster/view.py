@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Literal
 
 from knrollout.api.commands import available_commands
 from knrollout.api.objects import AnalysisRun, Revision, Service
-from knrollout.api.rollout import Rollout, parse_rollout, parse_status, service_name
+from knrollout.api.rollout import Rollout, parse_rollout, service_name
+from knrollout.api.visible_status import is_paused_at_rest, visible_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from knrollout.api.commands import Command
     from knrollout.api.objects import Document
@@ -34,10 +36,14 @@ class StepView:
 
 @dataclass(frozen=True)
 class RunView:
-    """now: a run of the current step or the background run. Other runs of the attempt are over."""
+    """now: a run of the current step or the background run. Other runs of the attempt are over.
+
+    sentence: what the last measurements that decided say, with their figures; empty before the first one.
+    """
 
     run: AnalysisRun
     now: bool
+    sentence: str
 
     @property
     def phase(self) -> str:
@@ -46,7 +52,10 @@ class RunView:
 
 @dataclass(frozen=True)
 class RevisionView:
-    """part: stable, canary or aborted; empty for a revision that only has a tag. percent: its share of the Route."""
+    """part: stable, canary or aborted; empty for a revision that only has a tag or runs of the latest attempt.
+
+    percent: its share of the Route.
+    """
 
     name: str
     part: str
@@ -59,14 +68,25 @@ class RevisionView:
 
 @dataclass(frozen=True)
 class RolloutView:
-    """background_templates: analysed in parallel to the steps. commands: those available now, by verb."""
+    """status: as people should see it. background_templates: analysed in parallel to the steps. commands: those
+    available now, by verb.
+
+    step: of all steps, counted from 1. canary_started_at: when the canary of this attempt first got a share.
+    weight_changed_at: when the Route had taken up the present share; None while it is being moved. withheld: a first
+    sign of harm has taken the share back to 0; status.message says which.
+    """
 
     namespace: str
     name: str
     service: str
     created: str
     status: Status
+    step: int
     steps: tuple[StepView, ...]
+    canary_started_at: datetime | None
+    weight_changed_at: datetime | None
+    withheld: bool
+    paused_at_rest: bool
     background_templates: tuple[str, ...]
     revisions: tuple[RevisionView, ...]
     commands: Mapping[str, Command]
@@ -74,7 +94,10 @@ class RolloutView:
 
 @dataclass(frozen=True)
 class RolloutSummary:
-    """One row of a list. needs_attention: without a person the release stays as it is."""
+    """One row of a list. needs_attention: without a person the release, or the next one, stays as it is.
+
+    step: counted from 1. paused_at_rest: no release is in progress, and the next one will be paused.
+    """
 
     namespace: str
     name: str
@@ -84,10 +107,13 @@ class RolloutSummary:
     step: int
     steps: int
     needs_attention: bool
+    paused_at_rest: bool
 
 
 def summarize(document: Document) -> RolloutSummary:
-    status, metadata = parse_status(document), document["metadata"]
+    """From the rollout alone, so that a list is one request. A new revision that is not seen yet is not known."""
+    status, metadata = visible_status(document, None), document["metadata"]
+    paused_at_rest = is_paused_at_rest(document, status)
     steps = document["spec"].get("strategy", {}).get("canary", {}).get("steps", ())
     return RolloutSummary(
         namespace=metadata["namespace"],
@@ -95,9 +121,10 @@ def summarize(document: Document) -> RolloutSummary:
         service=service_name(document) or "",
         created=metadata["creationTimestamp"],
         status=status,
-        step=min(status.current_step_index, len(steps)),
+        step=status.step_number(len(steps)),
         steps=len(steps),
-        needs_attention=_needs_attention(status, steps),
+        needs_attention=paused_at_rest or _needs_attention(status, steps),
+        paused_at_rest=paused_at_rest,
     )
 
 
@@ -111,9 +138,11 @@ def _needs_attention(status: Status, steps: Sequence[Document]) -> bool:
 
 def read_view(cluster: Cluster, document: Document) -> RolloutView:
     """document is the rollout; its Service, revisions and runs are read. Raises ClusterError."""
-    status, metadata = parse_status(document), document["metadata"]
-    namespace, name, workload = metadata["namespace"], metadata["name"], service_name(document) or ""
-    service = cluster.service(namespace, workload)
+    metadata, workload = document["metadata"], service_name(document) or ""
+    namespace, name = metadata["namespace"], metadata["name"]
+    service_document = cluster.service(namespace, workload)
+    service = Service.parse(service_document) if service_document is not None else None
+    status = visible_status(document, service)
     revisions = [Revision.parse(each) for each in cluster.revisions(namespace, workload)]
     runs = [AnalysisRun.parse(each) for each in cluster.runs(namespace, name)]
     rollout = parse_rollout(document)
@@ -125,11 +154,14 @@ def read_view(cluster: Cluster, document: Document) -> RolloutView:
         service=workload,
         created=metadata["creationTimestamp"],
         status=status,
+        step=status.step_number(len(canary.steps) if canary is not None else 0),
         steps=_step_views(canary, status),
+        canary_started_at=status.canary_started_at,
+        weight_changed_at=status.weight_changed_at,
+        withheld=status.withheld,
+        paused_at_rest=is_paused_at_rest(document, status),
         background_templates=_background_templates(canary),
-        revisions=tuple(
-            _revision_views(revisions, Service.parse(service) if service else None, status, runs)
-        ),
+        revisions=tuple(_revision_views(revisions, service, status, runs)),
         commands=available_commands(document),
     )
 
@@ -178,17 +210,18 @@ def _revision_views(
             tags=tuple(entry.tag for entry in entries if entry.tag),
             ready=revision.ready,
             message=revision.message,
-            runs=tuple(_run_views(runs, status)) if revision.name == status.canary_revision else (),
+            runs=tuple(_run_views(revision.name, runs, status)),
         )
-        if view.part or view.percent or view.tags:
+        if view.part or view.percent or view.tags or view.runs:
             yield view
 
 
-def _run_views(runs: Sequence[AnalysisRun], status: Status) -> Iterator[RunView]:
+def _run_views(revision: str, runs: Sequence[AnalysisRun], status: Status) -> Iterator[RunView]:
+    """Those of the latest attempt. An undo to the stable revision ends an attempt and starts none."""
     current = {run.name for run in (status.step_run, status.background_run) if run}
     for run in sorted(runs, key=lambda run: (run.created, run.name)):
-        if run.attempt == status.attempt and status.attempt:
-            yield RunView(run, run.name in current)
+        if run.revision == revision and run.attempt == status.attempt and status.attempt:
+            yield RunView(run, run.name in current, run.sentences)
 
 
 def _part(revision: str, status: Status) -> str:

@@ -43,7 +43,9 @@ class Plan:
 
 def make_plan(snapshot: Snapshot) -> Plan:
     decision = _decide(snapshot)
-    status = decision.status.replace(observed_generation=snapshot.rollout.generation)
+    status = decision.status.replace(
+        observed_generation=snapshot.rollout.generation, observed_requests=snapshot.requests.tokens
+    )
     status = status.replace(conditions=current_conditions(snapshot, status))
     actions = () if decision.status_only else required_actions(snapshot, status)
     events = events_between(snapshot.rollout.status, status, snapshot.runs)

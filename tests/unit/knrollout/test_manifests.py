@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from knrollout.api import admission, crd
 from knrollout.api.spec import Spec
 from knrollout.api.status import Status
-from knrollout.cli.lint import lint
+from knrollout.cli.lint import lint, parse
 from knrollout.decide.analysis import Subject, TemplateKey, run_manifest
 
 ARGO = Path(__file__).parents[3] / "argo"
@@ -135,7 +135,7 @@ def test_every_field_of_argo_that_admission_refuses_is_refused_by_the_model_too(
 
 def test_the_rollouts_and_their_templates_have_no_fault() -> None:
     text = "\n---\n".join(yaml.safe_dump(d) for f in ("rollouts", "analysis") for d in documents(f))
-    assert lint(text) == []
+    assert lint([parse("argo", text)]) == []
 
 
 def test_every_analysis_of_every_rollout_can_be_made() -> None:
@@ -217,3 +217,53 @@ def test_a_query_that_finds_nothing_is_inconclusive(name: str) -> None:
     idle = next(arg for arg in template["spec"]["args"] if arg["name"] == "idle")
     assert idle["value"] == "inconclusive"
     assert "{{args.least-requests}}" in metric["provider"]["prometheus"]["query"]
+
+
+def linted(rollout: dict[str, Any], *others: dict[str, Any]) -> list[str]:
+    text = yaml.safe_dump_all([rollout, *others])
+    return [f"{finding.subject}: {finding.message}" for finding in lint([parse("file", text)])]
+
+
+def rollout_with(*templates: str) -> dict[str, Any]:
+    analysis = {"templates": [{"templateName": name} for name in templates]}
+    steps = [{"setWeight": 10}, {"analysis": analysis}]
+    spec = {"workloadRef": {"name": "track"}, "strategy": {"canary": {"steps": steps}}}
+    return {
+        "apiVersion": "orderflow.dev/v1alpha1",
+        "kind": "KnativeRollout",
+        "metadata": {"name": "track"},
+        "spec": spec,
+    }
+
+
+def template(name: str, kind: str = "AnalysisTemplate", **spec: Any) -> dict[str, Any]:
+    return {"kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+def test_lint_names_every_template_that_is_in_no_file_also_one_that_a_template_includes() -> None:
+    including = template("orders", templates=[{"templateName": "deeper"}])
+    assert linted(rollout_with("orders", "odrers"), including) == [
+        "track: no file has the AnalysisTemplate odrers",
+        "track: no file has the AnalysisTemplate deeper",
+    ]
+    cluster_wide = template("orders", "ClusterAnalysisTemplate")
+    assert linted(rollout_with("orders"), cluster_wide) == [
+        "track: no file has the AnalysisTemplate orders, but one of the other scope: clusterScope"
+    ]
+
+
+def test_lint_accepts_an_argument_that_has_its_value_in_a_template() -> None:
+    with_default = template("orders", args=[{"name": "a", "value": "1"}, {"name": "b", "valueFrom": {}}])
+    assert linted(rollout_with("orders"), with_default) == []
+
+
+def test_lint_says_that_analyses_are_not_checked_where_no_template_is_given() -> None:
+    assert linted(rollout_with("orders")) == [
+        "track: the analyses are not checked: no file has orders; add --templates PATH"
+    ]
+
+
+def test_lint_of_a_rollout_without_a_name_names_its_file() -> None:
+    nameless = rollout_with("orders") | {"metadata": None}
+    found = linted(nameless, template("orders"))
+    assert found == ["file, a KnativeRollout without a name: metadata.name: must have 1 to 63 characters"]

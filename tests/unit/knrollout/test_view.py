@@ -133,3 +133,34 @@ def test_a_rollout_with_an_invalid_spec_has_no_steps_and_says_why() -> None:
     shop.change(replicas=3)
     assert view(shop).steps == ()
     assert "replicas" in view(shop).status.message
+
+
+def test_runs_are_shown_under_the_revision_that_they_analyse() -> None:
+    """An undo to the stable revision ends the attempt of an aborted canary and keeps its number."""
+    shop = Shop()
+    canary = shop.release_to_analysis()
+    shop.end_current_run("Failed")
+    shop.undo(shop.stable)
+    runs = {revision.name: len(revision.runs) for revision in view(shop).revisions}
+    assert runs == {canary: 1, shop.stable: 0}
+
+
+def test_a_share_that_is_withheld_is_shown_with_the_sentence_of_the_run() -> None:
+    shop = Shop()
+    shop.release_to_analysis()
+    value = '{"verdict": "too_few", "harm": true, "sentence": "3 of 40 orders rejected"}'
+    shop.end_current_run("Inconclusive", value=value)
+    shown = view(shop)
+    assert (shown.withheld, shown.status.share, shown.status.weight) == (True, 0, 10)
+    assert "first sign of harm" in shown.status.message
+    assert shown.revisions[0].runs[0].sentence == "rejected: 3 of 40 orders rejected"
+    assert shown.canary_started_at == shown.status.canary_started_at is not None
+    assert shown.weight_changed_at is not None
+
+
+def test_a_pause_at_rest_needs_attention_and_only_promote_is_offered() -> None:
+    shop = Shop()
+    shop.change(paused=True)
+    assert needs_attention(shop)
+    assert set(view(shop).commands) == {"promote"}
+    assert "paused by hand" in view(shop).status.message
