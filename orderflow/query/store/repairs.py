@@ -79,8 +79,8 @@ GROUP BY m.order_id, o.status ORDER BY m.order_id LIMIT %(limit)s
 class MarkedOrder:
     """What a revision left on an order.
 
-    verdict: the one that it gave or, of intake, that was given to the order which it took. changes: how many it wrote to
-    the history. refused: how many events it refused. notifications: how many it sent, or sent for its status events.
+    verdict: the one that it gave or, of intake, that was given to the order which it took. changes: how many it wrote
+    to the history. refused: how many events it refused. notifications: how many it sent, or sent for its status events.
     status is the order's present one.
     """
 
