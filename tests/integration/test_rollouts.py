@@ -267,7 +267,7 @@ def test_the_role_allows_what_the_console_asks_and_nothing_else(
 def test_the_api_has_the_same(console: Console) -> None:
     canary = console.shop.release_to_analysis()
     (brief,) = json.loads(console.page("/api/rollouts"))["rollouts"]
-    assert (brief["name"], brief["step"], brief["steps"]) == ("track", 2, 5)
+    assert (brief["name"], brief["step"], brief["steps"]) == ("track", 3, 5)
     whole = json.loads(console.page(brief["href"]))
     assert whole["status"]["canaryRevision"] == canary
     assert [outcome["outcome"] for outcome in whole["outcomes"]] == [

@@ -16,6 +16,7 @@ KINDS = {
     "knativerollouts": "rollout",
     "services": "service",
     "revisions": "revision",
+    "pods": "pod",
     "analysisruns": "run",
     "analysistemplates": "template",
     "clusteranalysistemplates": "cluster template",
