@@ -5,6 +5,7 @@ import base64
 import contextlib
 import dataclasses
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -31,11 +32,12 @@ from tests.cluster.stack import Stack
 AUDIT_EVERY_SECONDS: Final = 15.0
 _ROLLBACK_SECONDS: Final = 420.0
 _RELEASE_SECONDS: Final = 900.0
-_SETTLE_SECONDS: Final = 300.0
+_SETTLE_SECONDS: Final = 90.0
 _AFTER_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.5
 _BEHIND = 3
 _ALL: Final = 100
+_KN_ORDER: Final = (sys.executable, "-c", "from orderflow.kn_order.app import main; main()")
 _READS_A_SECOND: Final = 10
 
 
@@ -44,7 +46,8 @@ class Outcome:
     """seconds is the time from the revision's first delivery until its share of traffic is zero again; None where one
     of the two did not happen. phase and reason are the rollout's. orders_at_revision is the number of orders of which
     the revision received events, deliveries the number of those events. wrong_endings is the number of orders that
-    ended otherwise than their scenario says.
+    ended otherwise than their scenario says. Both are counted after the repair of what the revision did, for which
+    `repaired` events were sent again.
     """
 
     release: str
@@ -57,6 +60,7 @@ class Outcome:
     orders: int
     lost: int
     wrong_endings: int
+    repaired: int = 0
     kills: int = 0
 
 
@@ -265,6 +269,8 @@ class Trials:
         deliveries: RevisionDeliveries | None = None,
     ) -> Outcome:
         deliveries = deliveries or self._delivery_reports.of(revision)
+        is_back = zero_at is not None
+        repaired = await asyncio.to_thread(self._repair, revision) if is_back else 0
         account = await self._settled_account(shop)
         return Outcome(
             release=release.name,
@@ -277,7 +283,28 @@ class Trials:
             orders=account.orders,
             lost=len(account.missing_orders),
             wrong_endings=len(account.unexpected),
+            repaired=repaired,
         )
+
+    def _repair(self, revision: str) -> int:
+        """Runs `kn order repair`. Returns the number of events that it sent again."""
+        command = [
+            *_KN_ORDER,
+            "repair",
+            "--revision",
+            revision,
+            "--yes",
+            "--why",
+            "trial",
+            "--output",
+            "json",
+        ]
+        process = subprocess.run(
+            command, env=self._stack.environment(), capture_output=True, text=True, check=False
+        )
+        if process.returncode not in {0, 1}:
+            raise ClusterError(f"the repair ended with {process.returncode}: {process.stderr.strip()}")
+        return len(json.loads(process.stdout or "{}").get("taken", ()))
 
     def _prepare_plain_rollout(self, service: str, seconds: int) -> str:
         """Makes traffic follow the latest revision, at first a copy of the stable one. Returns the copy's name."""
