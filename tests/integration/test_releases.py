@@ -2,14 +2,13 @@
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import functions_framework
 import psycopg
 import pytest
 from support.console import NO_KAFKA
-from support.releases import Release, age, sell
+from support.releases import Release, age, minutes_ago, sell
 from support.stage import ROOT
 from werkzeug.test import Client
 
@@ -43,10 +42,6 @@ def get(query: Client, stage: str, canary: str, **arguments: Any) -> dict[str, A
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = json.loads(answer.text)
     return body
-
-
-def minutes_ago(minutes: int) -> str:
-    return (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat()
 
 
 def counts(body: dict[str, Any], outcome: str) -> tuple[str, str]:

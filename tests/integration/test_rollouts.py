@@ -17,7 +17,7 @@ from support.described import must_be_as_described
 from support.events import placed
 from support.history import happen
 from support.kubeapi import KubeApi, serve, serve_cluster
-from support.releases import Release, age, sell
+from support.releases import Release, age, minutes_ago, sell
 from support.rollout_shop import Shop
 from support.stage import ROOT
 from werkzeug.test import Client
@@ -93,7 +93,9 @@ def test_the_orders_that_the_new_revision_handled_are_shown_with_it(
 
 def test_the_page_of_a_release_says_what_its_judge_says(console: Console, fresh_database: str) -> None:
     canary = console.shop.release_to_analysis()
-    stable, weight = (console.shop.rollout["status"][name] for name in ("stableRevision", "weight"))
+    status = console.shop.rollout["status"]
+    stable, weight = (status[name] for name in ("stableRevision", "weight"))
+    status |= {"canaryStartedAt": minutes_ago(10), "weightChangedAt": minutes_ago(10)}
     release = Release(canary, status=lambda event: replace(event, data=b"{}"))
     sell(fresh_database, range(80), release, Release(stable))
     age(fresh_database, 5)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 from pydantic import SecretStr
@@ -134,3 +135,7 @@ class _Mail:
         return (
             Delivery(DeliveryResult.REFUSED, "smtp_550") if self._refuses else Delivery(DeliveryResult.SENT)
         )
+
+
+def minutes_ago(minutes: int) -> str:
+    return (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat()
