@@ -3,8 +3,7 @@
 import base64
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -45,8 +44,7 @@ class Options:
 
     host is an address of this machine that pods reach. ingress is the address of the gateway of public Services, as
     host:port. state is the folder of the servers' data and the generated manifests. patches are patches of
-    kustomize, settings are added to the ConfigMap that all stages read. With console_image query shows releases
-    (argo/console).
+    kustomize. With console_image query shows releases (argo/console).
     """
 
     image: str
@@ -58,7 +56,6 @@ class Options:
     patches: tuple[dict[str, Any], ...] = ()
     partitions: int = 32
     console_image: str = ""
-    settings: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_environment(cls, state: Path) -> Self:
@@ -87,9 +84,14 @@ def gateway(name: str = "kourier") -> str:
 
 
 def variable_path(stage: str, name: str) -> str:
-    """The path of an environment variable's value in the manifest of a stage, for a JSON patch."""
+    """The path of an environment variable's value in the manifest of a stage, for a JSON patch. For query with the
+    variables of argo/console."""
     manifest = yaml.safe_load((ROOT / f"knative/base/{stage}.yaml").read_text())
     names = [each["name"] for each in manifest["spec"]["template"]["spec"]["containers"][0]["env"]]
+    if stage == "query":
+        for patch in yaml.safe_load((_CONSOLE / "kustomization.yaml").read_text())["patches"]:
+            operations = yaml.safe_load(patch["patch"])
+            names += [each["value"]["name"] for each in operations if each["path"].endswith("/env/-")]
     return f"/spec/template/spec/containers/0/env/{names.index(name)}/value"
 
 
@@ -209,7 +211,6 @@ class Stack:
         settings = {
             "KAFKA_BOOTSTRAP": self.servers.bootstrap,
             "PUBLIC_URL": f"http://query.{self.options.namespace}.svc.cluster.local",
-            **self.options.settings,
         }
         document: dict[str, Any] = {
             "apiVersion": "kustomize.config.k8s.io/v1beta1",

@@ -97,15 +97,19 @@ async def run(arguments: argparse.Namespace, state: Path) -> tuple[list[Outcome]
 
 def _judged_by(options: Options, prometheus: Prometheus) -> Options:
     """The options with what query needs to judge every stage of the namespace."""
-    address = f"http://{{revision}}.{options.namespace}.svc.cluster.local"
-    operation = {"op": "replace", "path": variable_path("query", "SHADOW_URL"), "value": address}
+    values = {
+        "SHADOW_URL": f"http://{{revision}}.{options.namespace}.svc.cluster.local",
+        "PROMETHEUS_URL": prometheus.url,
+    }
+    operations = [
+        {"op": "replace", "path": variable_path("query", name), "value": value}
+        for name, value in values.items()
+    ]
     query = {
         "target": {"group": "serving.knative.dev", "kind": "Service", "name": "query"},
-        "patch": yaml.safe_dump([operation]),
+        "patch": yaml.safe_dump(operations),
     }
-    return dataclasses.replace(
-        options, patches=(*options.patches, query), settings={"PROMETHEUS_URL": prometheus.url}
-    )
+    return dataclasses.replace(options, patches=(*options.patches, query))
 
 
 def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[BaseException]:
