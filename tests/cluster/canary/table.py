@@ -8,9 +8,9 @@ from tests.cluster.canary.trials import Outcome
 
 _GOOD: Final = frozenset({GOOD.name, GOOD_TRACK.name})
 _HEAD: Final = (
-    "| release | led by | ended | first bad order to weight 0 | orders that met it (deliveries) | orders | lost "
-    "| ended wrongly | why |\n"
-    "|---|---|---|---|---|---|---|---|---|\n"
+    "| release | led by | ended | first bad order to weight 0 | orders that met it (deliveries) | orders | sent again "
+    "| lost | ended wrongly | why |\n"
+    "|---|---|---|---|---|---|---|---|---|---|\n"
 )
 
 
@@ -23,8 +23,8 @@ def as_row(outcome: Outcome) -> str:
     killed = f", {outcome.kills} kills" if outcome.kills else ""
     return (
         f"| {outcome.release} | {outcome.method}{killed} | {outcome.phase} | {seconds} "
-        f"| {outcome.orders_at_revision} ({outcome.deliveries}) | {outcome.orders} | {outcome.lost} "
-        f"| {outcome.wrong_endings} | {' '.join(outcome.reason.split())} |"
+        f"| {outcome.orders_at_revision} ({outcome.deliveries}) | {outcome.orders} | {outcome.repaired} "
+        f"| {outcome.lost} | {outcome.wrong_endings} | {' '.join(outcome.reason.split())} |"
     )
 
 
