@@ -20,6 +20,7 @@ from orderflow.adapters.postgres.schema import check_schema
 from orderflow.adapters.telemetry.noop import NoopTelemetry
 from orderflow.domain.rules import Rules
 from orderflow.query.app import create_app
+from orderflow.query.clients.announced_changes import AnnouncedChanges
 from orderflow.query.clients.inbox import InboxLog
 from orderflow.query.clients.queue_proxies import QueueProxies
 from orderflow.query.clients.topic_records import TopicRecords
@@ -54,7 +55,8 @@ def build() -> Flask:
     only_people = login is not None and settings.api_keys_file is None
     api_keys = ApiKeys(()) if only_people else ApiKeys.from_settings(settings, "query")
     check_schema(settings)
-    shadow = _shadow(settings, reader)
+    records = TopicRecords(client_config(settings))
+    shadow = _shadow(settings, reader, records)
     app = create_app(
         reader,
         api_keys,
@@ -68,6 +70,7 @@ def build() -> Flask:
         repairs,
         settings.shadow_url,
         _queue_proxies(settings),
+        AnnouncedChanges(records),
     )
     if not isinstance(telemetry, NoopTelemetry):
         from orderflow.query.tracing import trace_requests
@@ -76,14 +79,14 @@ def build() -> Flask:
     return app
 
 
-def _shadow(settings: QuerySettings, reader: Reader) -> Shadow:
+def _shadow(settings: QuerySettings, reader: Reader, records: TopicRecords) -> Shadow:
     revisions = None
     if settings.shadow_url is not None:
         # With aiohttp, which takes time to import.
         from orderflow.query.clients.revision import RevisionClient
 
         revisions = RevisionClient(settings.shadow_url, settings.shadow_token_file)
-    return Shadow(reader, TopicRecords(client_config(settings)), revisions)
+    return Shadow(reader, records, revisions)
 
 
 def _queue_proxies(settings: QuerySettings) -> QueueProxies | None:

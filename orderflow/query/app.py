@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from orderflow.actions.service import OperatorActions
     from orderflow.adapters.http.api_keys import ApiKeys
     from orderflow.query.api.contracts import Documents
+    from orderflow.query.clients.announced_changes import AnnouncedChanges
     from orderflow.query.clients.queue_proxies import QueueProxies
     from orderflow.query.clients.rollouts import Rollouts
     from orderflow.query.server_sent_events import EventStreams
@@ -74,13 +75,15 @@ def create_app(
     repairs: RevisionRepairs | None = None,
     revision_url: str | None = None,
     proxies: QueueProxies | None = None,
+    announced: AnnouncedChanges | None = None,
 ) -> Flask:
     """contracts: returns the documents under /contracts. audit_url: the audit's Service, None where no audit can be
     run. rollouts: the cluster's releases, None where query has no cluster. login: None where nobody logs in.
     shadow: compares the judgements of revisions, None where it cannot. repairs: None where what a revision did cannot
     be undone from here. revision_url: see QueryAnswers. proxies: what saw the
-    answers of the revisions, None where query has no Prometheus."""
-    judge = ReleaseJudge(reader, proxies)
+    answers of the revisions, None where query has no Prometheus. announced: looks for
+    status events, None where query has no Kafka."""
+    judge = ReleaseJudge(reader, proxies, announced)
     app = _new_app()
     app.register_blueprint(reads_api.blueprint(reader))
     app.register_blueprint(releases_api.blueprint(judge))

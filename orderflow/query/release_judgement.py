@@ -19,7 +19,7 @@ from orderflow.domain.release_analysis import (
     sentence,
 )
 from orderflow.errors import NotFoundError, PoisonError, Reason, TransientError
-from orderflow.query.clients import published_answers, refused_requests
+from orderflow.query.clients import announced_changes, published_answers, refused_requests
 from orderflow.query.store.filters import Since  # noqa: TC001 - pydantic reads the annotation
 from orderflow.query.store.release_evidence import (
     INTERVAL_SECONDS,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from orderflow.domain.release_analysis import Interval, Invariant, Presence, Result
+    from orderflow.query.clients.announced_changes import AnnouncedChanges
     from orderflow.query.clients.queue_proxies import QueueProxies
     from orderflow.query.store.reader import Reader
 
@@ -47,6 +48,8 @@ class ReleaseQuery(AnalysisSettings):
 
     weight: the canary's share of the deliveries in percent; with it, the canary has to show the activity of its share.
     weight_since: when that share took effect; without it, since. interval: the seconds of an interval.
+    announced_within: the seconds after which a change of track must have its status event in the topic; more than
+    KafkaSource waits before it delivers an event again.
     """
 
     canary: Revision
@@ -56,6 +59,7 @@ class ReleaseQuery(AnalysisSettings):
     weight: Annotated[int, Field(ge=1, le=_FULL_WEIGHT)] | None = None
     weight_since: Since | None = None
     interval: Annotated[int, Field(ge=1, le=3600)] = INTERVAL_SECONDS
+    announced_within: Annotated[int, Field(ge=1, le=3600)] = 120
 
 
 @dataclass(frozen=True)
@@ -95,8 +99,8 @@ def check_stage(stage: str) -> None:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What the queue-proxies saw. unknown: why nothing is seen. is_passing: the next look may see it, so that the
-    verdict waits for it."""
+    """What Kafka and the queue-proxies show. unknown: why nothing is seen. is_passing: the next look may see it, so
+    that the verdict waits for it."""
 
     outcomes: Sequence[tuple[str, Sequence[Interval]]] = ()
     invariants: Sequence[Invariant] = ()
@@ -105,10 +109,13 @@ class _Seen:
 
 
 class ReleaseJudge:
-    def __init__(self, reader: Reader, proxies: QueueProxies | None) -> None:
-        """proxies: None where query has no Prometheus."""
+    def __init__(
+        self, reader: Reader, proxies: QueueProxies | None, announced: AnnouncedChanges | None
+    ) -> None:
+        """proxies: None where query has no Prometheus. announced: None where it has no Kafka, as in some tests."""
         self.reader = reader
         self._proxies = proxies
+        self._announced = announced
 
     def judge(self, stage: str, query: ReleaseQuery) -> Judgement:
         """Raises NotFoundError for an unknown stage, PoisonError where a revision is compared with itself."""
@@ -153,6 +160,8 @@ class ReleaseJudge:
         )
 
     def _seen(self, stage: str, query: ReleaseQuery, since: datetime) -> _Seen:
+        if stage == "track" and self._announced is not None:
+            return self._announcements(self._announced, query, since)
         if stage not in published_answers.STAGES and stage not in refused_requests.STAGES:
             return _Seen()
         if self._proxies is None:
@@ -162,6 +171,15 @@ class ReleaseJudge:
                 self._proxies.outcomes(stage, query.canary, query.stable, since),
                 self._proxies.invariants(stage, query.canary, since),
             )
+        except TransientError as error:
+            return _Seen(unknown=str(error), is_passing=True)
+
+    def _announcements(self, announced: AnnouncedChanges, query: ReleaseQuery, since: datetime) -> _Seen:
+        changes = self.reader.written_changes(
+            query.canary, since, timedelta(seconds=query.announced_within), announced_changes.MAX_CHANGES
+        )
+        try:
+            return _Seen(invariants=announced.invariants(*changes))
         except TransientError as error:
             return _Seen(unknown=str(error), is_passing=True)
 

@@ -54,7 +54,7 @@ DUTIES = {
     "shelve": Duties(writes=topics.ALL),
     "query": Duties(
         writes=(topics.INBOX, topics.PARKED),
-        reads=(topics.INBOX, topics.EVENTS, topics.PARKED),
+        reads=topics.ALL,
         identifies=(topics.INBOX,),
     ),
     "audit": Duties(writes=topics.ALL, reads=topics.ALL, watches=GROUPS),

@@ -24,7 +24,7 @@ from orderflow.query.store.snapshot_pool import SnapshotPool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from orderflow.actions.parked_event import ParkedEvent
     from orderflow.actions.repair import RepairableEvent
@@ -170,6 +170,12 @@ class Reader:
     def release_invariants(self, stage: str, canary: str, since: datetime) -> list[Invariant]:
         with self._pool.snapshot() as connection:
             return release_invariants.invariants(connection, stage, canary, since)
+
+    def written_changes(
+        self, canary: str, since: datetime, patience: timedelta, limit: int
+    ) -> tuple[list[tuple[str, str]], datetime | None]:
+        with self._pool.snapshot() as connection:
+            return release_invariants.written_changes(connection, canary, since, patience, limit)
 
     def release_decisions(
         self, revision: str, since: datetime, identities: Sequence[Identity]

@@ -11,7 +11,7 @@ from orderflow.domain.release_analysis import Invariant
 from orderflow.messaging import topics
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from orderflow.query.store.snapshot_pool import Connection
 
@@ -52,6 +52,12 @@ WHERE miscounted_by = %(canary)s AND created_at >= %(since)s - interval '1 day'
 """Notifications that the revision of notify handed over more than once under one claim, or recorded as sent without
 handing them over."""
 
+WRITTEN_CHANGES: Final = """
+SELECT source, id, recorded_at FROM history
+WHERE revision = %(canary)s AND recorded_at >= %(since)s AND recorded_at < now() - %(patience)s::interval
+ORDER BY recorded_at DESC LIMIT %(limit)s
+"""
+
 _TOPICS: Final = {
     "validate": topics.INBOX,
     "track": topics.EVENTS,
@@ -81,6 +87,16 @@ def invariants(connection: Connection, stage: str, canary: str, since: datetime)
         Invariant(name, _number(connection, statement, values))
         for name, statement in _STATEMENTS.get(stage, {}).items()
     ]
+
+
+def written_changes(
+    connection: Connection, canary: str, since: datetime, patience: timedelta, limit: int
+) -> tuple[list[tuple[str, str]], datetime | None]:
+    """The latest changes that the revision of track wrote and that are older than patience: (source, id) of the events
+    that brought them about; and when the first of them was written."""
+    values = {"canary": canary, "since": since, "patience": patience, "limit": limit}
+    rows = connection.execute(WRITTEN_CHANGES, values).fetchall()
+    return [(source, event_id) for source, event_id, _ in rows], rows[-1][2] if rows else None
 
 
 def _number(connection: Connection, statement: str, values: dict[str, Any]) -> int:

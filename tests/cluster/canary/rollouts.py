@@ -18,6 +18,7 @@ _KEY: Final = "orderflow-analysis"
 _SHORT: Final = {
     "interval": "5s",
     "counted-in": "5",
+    "announced-within": "15",
     "margin": "0.2",
     "window": "30s",
     "least-requests": "20",
