@@ -78,16 +78,19 @@ class Mailbox:
 
 
 class Changed:
-    """A publisher of a faulty stage, which changes the events of a topic before it publishes them."""
+    """A publisher of a faulty stage, which changes the events of a topic before it publishes them, or leaves them out
+    (None)."""
 
-    def __init__(self, publisher: Publisher, topic: str, change: Callable[[CloudEvent], CloudEvent]) -> None:
+    def __init__(
+        self, publisher: Publisher, topic: str, change: Callable[[CloudEvent], CloudEvent | None]
+    ) -> None:
         self._publisher = publisher
         self._topic = topic
         self._change = change
 
     async def publish(self, topic: str, events: Sequence[CloudEvent]) -> None:
         changed = [self._change(event) if topic == self._topic else event for event in events]
-        await self._publisher.publish(topic, changed)
+        await self._publisher.publish(topic, [event for event in changed if event is not None])
 
 
 class DeadError(Exception):
@@ -110,7 +113,7 @@ class Pipeline:
         self.url = database_url
         self.mailbox = Mailbox()
         self.channel: Channel = self.mailbox
-        self.change_status: Callable[[CloudEvent], CloudEvent] = lambda event: event
+        self.change_status: Callable[[CloudEvent], CloudEvent | None] = lambda event: event
         """What track makes of each status event before it publishes the event."""
         self.lease_seconds = 60.0
         self._settings = DatabaseSettings(database_url=SecretStr(database_url))

@@ -5,20 +5,22 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-from orderflow.audit.kafka_record import KafkaRecord
 from support.events import event, paid, placed
 from support.pipeline import Pipeline
 
+from orderflow.adapters.kafka.kafka_record import KafkaRecord
 from orderflow.audit.report import Report
-from orderflow.domain.release_analysis import Verdict
+from orderflow.domain.release_analysis import Invariant, Verdict
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.notify.model import Delivery, DeliveryResult, Handover, Notification
-from orderflow.query.store.release_invariants import invariants
+from orderflow.query.clients.announced_changes import NAME, AnnouncedChanges
+from orderflow.query.clients.topic_records import TopicRecords
+from orderflow.query.store.release_invariants import invariants, written_changes
 
 REVISION = "r"
 """The revision of every stage of the pipeline."""
@@ -282,6 +284,25 @@ def test_a_change_that_was_committed_and_never_announced_counts_for_the_revision
     assert broken(pipeline, since) == {"track.changes_not_announced": 1}
     assert broken(pipeline, since, "another") == {}
     assert broken(pipeline, later) == {}
+
+
+def test_a_change_whose_status_event_is_not_in_the_topic_counts_although_track_says_that_it_announced_it(
+    pipeline: Pipeline,
+) -> None:
+    since = now(pipeline)
+    announced = AnnouncedChanges(TopicRecords({"bootstrap.servers": pipeline.bootstrap}))
+    pipeline.put(topics.INBOX, placed("told"), placed("untold"))
+    pipeline.deliver("validate")
+    pipeline.change_status = lambda event: None if event.subject == "untold" else event
+    pipeline.deliver("track")
+    with psycopg.connect(pipeline.url) as connection:
+        changes = written_changes(connection, REVISION, since, timedelta(0), 500)
+        others = written_changes(connection, "another", since, timedelta(0), 500)
+        recent = written_changes(connection, REVISION, since, timedelta(hours=1), 500)
+    assert announced.invariants(*changes) == [Invariant(NAME, 1)]
+    assert announced.invariants(*others) == [Invariant(NAME, 0)]
+    assert announced.invariants(*recent) == [Invariant(NAME, 0)]
+    assert audit(pipeline).missing == 0
 
 
 def test_a_run_of_an_earlier_audit_counts_if_it_began_since_then(pipeline: Pipeline) -> None:
