@@ -66,7 +66,7 @@ class AnalysisSettings(Frozen):
 
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     margin: Annotated[float, Field(ge=0.01, le=1)] = 0.1
-    power: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    power: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +311,9 @@ class SequentialTest:
         if not canary_total or not stable_total:
             return False
         bad = self._bad_at_least(canary_total, stable_total, base)
-        interval = Interval(Count(bad, canary_total), Count(round(base * stable_total), stable_total))
+        interval = Interval(
+            Count(min(bad, canary_total), canary_total), Count(round(base * stable_total), stable_total)
+        )
         return _log_mean(_log_ratios(interval)[0]) >= self.threshold
 
     def _bad_at_least(self, canary_total: int, stable_total: int, base: float) -> int:

@@ -404,3 +404,19 @@ def test_the_sentence_of_what_cannot_be_known_says_so() -> None:
     assert sentence([unknown], None, NOW) == (
         "too few: rejected 0 of 0 at the canary against 0 of 60, and it is not known how many orders are enough"
     )
+
+
+@given(
+    margin=st.floats(0.01, 1),
+    alpha=st.floats(1e-9, 0.499),
+    power=st.floats(0.5, 0.999999),
+    weight=st.sampled_from([None, 1, 10, 50, 70, 99, 100]),
+    sizes=st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=3),
+)
+def test_every_permitted_setting_gives_a_verdict(
+    margin: float, alpha: float, power: float, weight: int | None, sizes: list[tuple[int, int]]
+) -> None:
+    settings = AnalysisSettings(margin=margin, alpha=alpha, power=power)
+    intervals = [Interval(Count(canary // 3, canary), Count(stable // 7, stable)) for canary, stable in sizes]
+    (comparison,) = compare([("rejected", intervals)], settings, weight=weight)
+    assert comparison.verdict in Verdict
