@@ -20,8 +20,7 @@ from support.waiting import until
 from orderflow.domain.release_analysis import Invariant
 from orderflow.errors import TransientError
 from orderflow.messaging import topics
-from orderflow.query.clients import prometheus as client
-from orderflow.query.clients.published_answers import NAME, STAGES, PublishedAnswers, answered_query
+from orderflow.query.clients.published_answers import NAME, STAGES, PublishedAnswers, answered
 from orderflow_sandbox.address import free_port
 from orderflow_sandbox.sandbox import create_order_topics
 
@@ -61,8 +60,7 @@ class Shop:
     bootstrap: str
 
     def answered(self, stage: str, since: datetime) -> float:
-        query = answered_query(STAGES[stage], self.revision(stage), since)
-        return client.total(self.prometheus.url, query)
+        return answered(self.prometheus.url, STAGES[stage], self.revision(stage), since)
 
     def until_answered(self, stage: str, number: int, since: datetime) -> None:
         until(lambda: self.answered(stage, since) == number)

@@ -59,8 +59,8 @@ class Judging:
 
     def __init__(self, judgements: Endpoint, events: Endpoint) -> None:
         self._judgements = judgements
-        self._events = events
+        self._endpoint = events
 
     async def handle(self, request: Request) -> Response:
-        endpoint = self._judgements if request.scope["path"] == PATH else self._events
+        endpoint = self._judgements if request.scope["path"] == PATH else self._endpoint
         return await endpoint.handle(request)

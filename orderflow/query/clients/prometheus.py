@@ -28,9 +28,9 @@ class Series:
     samples: list[tuple[float, float]]
 
 
-def total(url: str, query: str) -> float:
+def total(url: str, query: str, at: datetime) -> float:
     """The value of an instant query that gives one sample, or none, which is 0. url is the address of Prometheus."""
-    samples = _result(url, "query", {"query": query})
+    samples = _result(url, "query", {"query": query, "time": at.timestamp()})
     try:
         return float(samples[0]["value"][1]) if samples else 0.0
     except (ValueError, KeyError, TypeError, IndexError):

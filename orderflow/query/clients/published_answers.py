@@ -12,7 +12,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from math import ceil
+from math import ceil, floor
 from typing import TYPE_CHECKING, Any, Final
 
 from orderflow.adapters.kafka.log import Log
@@ -93,14 +93,14 @@ class PublishedAnswers:
         if stage not in STAGES:
             return []
         publication = STAGES[stage]
-        answered = ceil(prometheus.total(self._url, answered_query(publication, canary, since)))
+        count = ceil(answered(self._url, publication, canary, since))
         with self._lock:
             progress = self._progress.setdefault((stage, canary, since), _Progress())
             for key in list(self._progress)[:-_KEPT]:
                 del self._progress[key]
-            if answered > progress.published:
+            if count > progress.published:
                 self._read_on(progress, publication.topic, canary, since)
-        missing = max(0, answered - progress.published)
+        missing = max(0, count - progress.published)
         if missing and not progress.complete:
             raise TransientError(f"{publication.topic} no longer has all records of the release")
         return [Invariant(NAME, missing)]
@@ -123,16 +123,17 @@ class PublishedAnswers:
             progress.next |= {partition: end for partition, (_, end) in unread.items()}
 
 
-def answered_query(publication: Publication, revision: str, since: datetime) -> str:
-    """PromQL for how many requests the revision answered since then as one that published."""
-    window = max(1, ceil((datetime.now(UTC) - since).total_seconds()))
+def answered(url: str, publication: Publication, revision: str, since: datetime) -> float:
+    """How many requests the revision answered since then as one that published, up to the last full second."""
+    window = max(1, floor((datetime.now(UTC) - since).total_seconds()))
     values = {"selector": publication.selector, "revision": revision}
-    return _ANSWERED.format(
+    query = _ANSWERED.format(
         now=_ANSWERS.format(**values, offset=""),
         before=_ANSWERS.format(**values, offset=f" offset {window}s"),
         window=window,
         step=max(1, window // _MAX_STEPS),
     )
+    return prometheus.total(url, query, since + timedelta(seconds=window))
 
 
 def _count(request: CountRequest, deadline: float) -> int:
