@@ -43,7 +43,8 @@ def build() -> Flask:
     telemetry = startup.telemetry(settings, "query")
     publisher = BlockingPublisher(telemetry.publisher(KafkaPublisher(settings)))
     actions = OperatorActions(reader, publisher.publish)
-    repairs = RevisionRepairs(reader, InboxLog(settings), publisher.publish)
+    records = TopicRecords(client_config(settings))
+    repairs = RevisionRepairs(reader, InboxLog(records), publisher.publish)
     rollouts = None
     if settings.rollouts:
         from orderflow.query.clients.rollouts import Rollouts
@@ -55,7 +56,6 @@ def build() -> Flask:
     only_people = login is not None and settings.api_keys_file is None
     api_keys = ApiKeys(()) if only_people else ApiKeys.from_settings(settings, "query")
     check_schema(settings)
-    records = TopicRecords(client_config(settings))
     shadow = _shadow(settings, reader, records)
     app = create_app(
         reader,

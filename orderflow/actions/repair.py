@@ -231,7 +231,6 @@ def _validated_anew(
         raise _left(
             "unchanged", "this is what came to the inbox, and its amount does not fit the order: edit it"
         )
-    resend.edited_event(parked, document, "")
     return events.edit(parked, request, document, fields, late=_may_be_late(original.type))
 
 

@@ -21,18 +21,25 @@ from support.flow import Flow, flow
 from support.stage import ROOT, Stage
 from support.stand_ins import StandIns
 
+from orderflow.adapters.kafka.producer import client_config
 from orderflow.adapters.kafka.topic_ids import topic_ids
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import CloudEvent
 from orderflow.messaging.places import Place
 from orderflow.query.clients.inbox import InboxLog
+from orderflow.query.clients.topic_records import TopicRecords
 from orderflow.settings import QuerySettings
 from orderflow_sandbox.sandbox import create_order_topics
 from orderflow_sandbox.servers.postgres import create_database, drop_database
 
 COMMAND = str(Path(sys.executable).with_name("kn-order"))
 NAMES = ("before", "during", "rejected", "wrong amount", "through", "late")
-RELEASES = [("validate", "adds a field"), ("validate", "parks"), ("track", "writes text"), ("track", "parks")]
+RELEASES = [
+    ("validate", "extra_field"),
+    ("validate", "parking"),
+    ("track", "text_total"),
+    ("track", "parking"),
+]
 
 
 @dataclass
@@ -42,7 +49,7 @@ class Shop:
     folder: Path
 
     def bad(self, stage: str, fault: str, revision: str) -> Stage:
-        bad_function = ROOT / "tests" / "support" / "bad_revisions" / f"{stage}.py"
+        bad_function = ROOT / "tests/cluster/canary/faulty" / f"{stage}.py"
         return Stage(
             stage,
             self.folder / f"{revision}.log",
@@ -50,6 +57,7 @@ class Shop:
             DATABASE_URL=self.flow.database,
             FUNCTION_SOURCE=str(bad_function),
             FAULT=fault,
+            DELIVERY_REPORT_URL="udp://127.0.0.1:9",
             K_REVISION=revision,
         )
 
@@ -196,7 +204,7 @@ def test_the_inbox_gives_only_the_records_that_retention_has_left(kafka_bootstra
     settings = QuerySettings(
         database_url=SecretStr("postgresql://nobody@127.0.0.1:1/none"), kafka_bootstrap=kafka_bootstrap
     )
-    inbox = InboxLog(settings)
+    inbox = InboxLog(TopicRecords(client_config(settings)))
     sent = [placed(f"o-{uuid.uuid4()}") for _ in range(3)]
     offsets: list[int] = []
     for each in sent:

@@ -2,69 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+import asyncio
+from typing import TYPE_CHECKING
 
-from orderflow.adapters.kafka.log import Log
-from orderflow.adapters.kafka.producer import client_config
+from orderflow.adapters.kafka import kafka_record
 from orderflow.errors import PoisonError
-from orderflow.messaging import cloudevent, topics
-from orderflow.messaging.places import Place
+from orderflow.messaging import topics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from confluent_kafka import Message
-
-    from orderflow.adapters.kafka.log import TopicLog
+    from orderflow.adapters.kafka.kafka_record import KafkaRecord
     from orderflow.messaging.cloudevent import CloudEvent
-    from orderflow.settings import KafkaSettings
+    from orderflow.messaging.places import Place
+    from orderflow.query.clients.topic_records import TopicRecords
 
 
 class InboxLog:
-    """Connects at first use: few queries repair anything."""
-
-    def __init__(self, settings: KafkaSettings) -> None:
-        self._settings = settings
-        self._log: Log | None = None
+    def __init__(self, records: TopicRecords) -> None:
+        self._records = records
 
     def events(self, places: Iterable[Place]) -> dict[Place, CloudEvent]:
         """Only those whose record is still in the log and is a CloudEvent. Raises TransientError where Kafka does not
         answer."""
-        self._log = self._log or Log(client_config(self._settings))
-        topic = self._log.describe(topics.INBOX)
-        wanted = {place for place in places if _is_there(topic, place)}
-        offsets: dict[int, list[int]] = {}
-        for place in wanted:
-            offsets.setdefault(place.partition, []).append(place.offset)
-        ranges = {partition: (min(each), max(each) + 1) for partition, each in offsets.items()}
-        events: dict[Place, CloudEvent] = {}
-        for batch in self._log.read(topics.INBOX, ranges) if ranges else ():
-            for message in batch:
-                place = Place(topic.topic_id, message.partition() or 0, message.offset() or 0)
-                if place in wanted and (event := _event(message)) is not None:
-                    events[place] = event
-        return events
+        records = asyncio.run(self._read(list(places)))
+        events = ((place, _event(record)) for place, record in records.items())
+        return {place: event for place, event in events if event is not None}
+
+    async def _read(self, places: list[Place]) -> dict[Place, KafkaRecord]:
+        async with self._records.reader() as reader:
+            return await self._records.at(reader, topics.INBOX, places)
 
 
-def _is_there(topic: TopicLog, place: Place) -> bool:
-    log = topic.partitions.get(place.partition)
-    return log is not None and place.topic_id == topic.topic_id and log.start <= place.offset < log.end
-
-
-def _event(message: Message) -> CloudEvent | None:
-    """The record as KafkaSource delivers it. None where it is no CloudEvent."""
-    named_values = cast("list[tuple[str, str | bytes | None]]", message.headers() or [])
-    headers = [(name.lower(), _raw(value)) for name, value in named_values]
-    named = [
-        (f"ce-{name[3:]}".encode() if name.startswith("ce_") else name.encode(), value)
-        for name, value in headers
-        if name.startswith("ce_") or name == "content-type"
-    ]
+def _event(record: KafkaRecord) -> CloudEvent | None:
     try:
-        return cloudevent.from_http(named, _raw(message.value()))
+        return kafka_record.read(record)
     except PoisonError:
         return None
-
-
-def _raw(value: str | bytes | None) -> bytes:
-    return value.encode() if isinstance(value, str) else value or b""

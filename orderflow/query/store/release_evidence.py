@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import LiteralString
 
+    from psycopg.sql import Composed
+
     from orderflow.query.store.snapshot_pool import Connection
 
 INTERVAL_SECONDS: Final = 30
@@ -36,6 +38,8 @@ SHORT_INTERVALS: Final = 120
 """So many intervals have the first length. After that, the length doubles with the age of the release, so that a
 release of a week has some hundred intervals."""
 
+_PARKED: Final = SQL("""FROM parked
+WHERE parked_at >= %(since)s - interval '1 day' AND coalesce(recorded_at, parked_at) >= %(since)s""")
 _DELIVERIES_OF_INTAKE: Final = """
 SELECT taken_by AS revision, recorded_at AS at, true AS active,
        CASE WHEN kind IN ('accepted', 'rejected') OR kind = 'held' AND first_version = 1 THEN kind = 'rejected' END
@@ -45,8 +49,7 @@ FROM ledger
 WHERE recorded_at >= %(since)s AND taken_by = ANY(%(both)s) AND outcome NOT IN ('waiting', 'parked')
 UNION ALL
 SELECT attributes ->> 'takenby', coalesce(recorded_at, parked_at), true, NULL, NULL, true
-FROM parked
-WHERE parked_at >= %(since)s - interval '1 day' AND coalesce(recorded_at, parked_at) >= %(since)s
+{parked}
   AND code <> 'waited_too_long' AND stage IN ('validate', 'track') AND attributes ->> 'takenby' = ANY(%(both)s)
 """
 _DELIVERIES_OF_VALIDATE: Final = """
@@ -59,8 +62,7 @@ WHERE recorded_at >= %(since)s AND validated_by = ANY(%(both)s) AND outcome NOT 
 UNION ALL
 SELECT CASE stage WHEN 'validate' THEN revision ELSE attributes ->> 'validatedby' END,
        coalesce(recorded_at, parked_at), true, NULL, NULL, true
-FROM parked
-WHERE parked_at >= %(since)s - interval '1 day' AND coalesce(recorded_at, parked_at) >= %(since)s
+{parked}
   AND code <> 'waited_too_long'
   AND (stage = 'validate' AND revision = ANY(%(both)s)
        OR stage = 'track' AND attributes ->> 'validatedby' = ANY(%(both)s))
@@ -72,13 +74,11 @@ FROM ledger
 WHERE recorded_at >= %(since)s AND revision = ANY(%(both)s) AND outcome NOT IN ('waiting', 'parked')
 UNION ALL
 SELECT revision, coalesce(recorded_at, parked_at), true, NULL, true, NULL, NULL
-FROM parked
-WHERE parked_at >= %(since)s - interval '1 day' AND coalesce(recorded_at, parked_at) >= %(since)s
+{parked}
   AND code <> 'waited_too_long' AND stage = 'track' AND revision = ANY(%(both)s)
 UNION ALL
 SELECT attributes ->> 'trackedby', coalesce(recorded_at, parked_at), false, NULL, NULL, true, NULL
-FROM parked
-WHERE parked_at >= %(since)s - interval '1 day' AND coalesce(recorded_at, parked_at) >= %(since)s
+{parked}
   AND stage = 'notify' AND attributes ->> 'trackedby' = ANY(%(both)s)
 UNION ALL
 SELECT tracked_by, max(finished_at), false, NULL, NULL, NULL, bool_or(state = 'failed')
@@ -96,8 +96,7 @@ WHERE created_at >= %(since)s - interval '1 hour' AND finished_at >= %(since)s A
 GROUP BY event_id, revision
 UNION ALL
 SELECT revision, coalesce(recorded_at, parked_at), true, NULL, true
-FROM parked
-WHERE parked_at >= %(since)s - interval '1 day' AND coalesce(recorded_at, parked_at) >= %(since)s
+{parked}
   AND stage = 'notify' AND revision = ANY(%(both)s)
 """
 _DELIVERIES_OF_SHELVE: Final = """
@@ -106,15 +105,13 @@ FROM parked
 WHERE parked_at >= %(since)s - interval '1 day' AND recorded_at >= %(since)s AND shelved_by = ANY(%(both)s)
 UNION ALL
 SELECT revision, coalesce(recorded_at, parked_at), true, true
-FROM parked
-WHERE parked_at >= %(since)s - interval '1 day' AND coalesce(recorded_at, parked_at) >= %(since)s
+{parked}
   AND stage = 'shelve' AND revision = ANY(%(both)s)
 """
 _DELIVERIES_OF_PARK: Final = """
 SELECT revision, coalesce(recorded_at, parked_at) AS at, true AS active,
        partition IS NULL OR stage = 'unknown' AS without_place
-FROM parked
-WHERE parked_at >= %(since)s - interval '1 day' AND coalesce(recorded_at, parked_at) >= %(since)s
+{parked}
   AND revision = ANY(%(both)s)
 """
 
@@ -131,6 +128,10 @@ class _Stage:
     outcomes: tuple[str, ...]
     later: frozenset[str] = frozenset()
     seldom: frozenset[str] = frozenset()
+
+    @property
+    def statement(self) -> Composed:
+        return SQL(self.deliveries).format(parked=_PARKED)
 
 
 _EVIDENCE: Final = {
@@ -155,35 +156,20 @@ SELECT revision, date_bin(make_interval(secs => %(seconds)s), at, %(since)s) AS 
 FROM ({deliveries}) deliveries GROUP BY revision, start ORDER BY start
 """
 _ACTIVITY: Final = "SELECT revision, count(*) FROM ({deliveries}) deliveries WHERE active GROUP BY revision"
-_HANDLED: Final[dict[str, LiteralString]] = {
-    "intake": """
-    SELECT order_id, max(recorded_at) AS at FROM ledger
-    WHERE taken_by = %(revision)s AND recorded_at >= %(since)s GROUP BY order_id
-    """,
-    "validate": """
-    SELECT order_id, max(recorded_at) AS at FROM ledger
-    WHERE validated_by = %(revision)s AND recorded_at >= %(since)s GROUP BY order_id
-    """,
-    "track": """
-    SELECT order_id, max(recorded_at) AS at FROM ledger
-    WHERE revision = %(revision)s AND recorded_at >= %(since)s GROUP BY order_id
-    """,
-    "notify": """
-    SELECT order_id, max(created_at) AS at FROM notifications
-    WHERE revision = %(revision)s AND created_at >= %(since)s GROUP BY order_id
-    """,
-    "shelve": """
-    SELECT order_id, max(recorded_at) AS at FROM parked
-    WHERE shelved_by = %(revision)s AND recorded_at >= %(since)s GROUP BY order_id
-    """,
-    "park": """
-    SELECT order_id, max(parked_at) AS at FROM parked
-    WHERE revision = %(revision)s AND parked_at >= %(since)s GROUP BY order_id
-    """,
+_HANDLED: Final = {
+    "intake": ("ledger", "taken_by", "recorded_at"),
+    "validate": ("ledger", "validated_by", "recorded_at"),
+    "track": ("ledger", "revision", "recorded_at"),
+    "notify": ("notifications", "revision", "created_at"),
+    "shelve": ("parked", "shelved_by", "recorded_at"),
+    "park": ("parked", "revision", "parked_at"),
 }
+"""Where a stage's revision leaves its name: the table, the column of the name, the column of the time."""
 _ORDERS_HANDLED: Final = """
 SELECT {columns}
-FROM ({handled} ORDER BY at DESC LIMIT %(limit)s) handled JOIN orders o USING (order_id) ORDER BY handled.at DESC
+FROM (SELECT order_id, max({at}) AS at FROM {table} WHERE {name} = %(revision)s AND {at} >= %(since)s
+      GROUP BY order_id ORDER BY at DESC LIMIT %(limit)s) handled
+JOIN orders o USING (order_id) ORDER BY handled.at DESC
 """
 
 
@@ -212,7 +198,7 @@ def evidence(
     now: datetime = _one(connection, "SELECT now()", {})
     if stage not in _EVIDENCE:
         return ReleaseEvidence(since, now, [])
-    statement = SQL(_EVIDENCE[stage].deliveries)
+    statement = _EVIDENCE[stage].statement
     values = {"canary": canary, "both": [canary, stable], "seconds": seconds}
     if since is None:
         earliest = values | {"since": now - timedelta(hours=hours)}
@@ -251,7 +237,7 @@ def activity(
     """The number of deliveries that each revision shows since then: (canary's, stable's)."""
     if stage not in _EVIDENCE:
         return 0, 0
-    statement = SQL(_ACTIVITY).format(deliveries=SQL(_EVIDENCE[stage].deliveries))
+    statement = SQL(_ACTIVITY).format(deliveries=_EVIDENCE[stage].statement)
     counts: dict[str, int] = dict(
         connection.execute(statement, {"both": [canary, stable], "since": since}).fetchall()
     )
@@ -264,7 +250,8 @@ def orders_handled_by(
     """The orders that a revision has handled, latest first."""
     if stage not in _HANDLED:
         return []
-    statement = SQL(_ORDERS_HANDLED).format(columns=SUMMARY_COLUMNS, handled=SQL(_HANDLED[stage]))
+    table, name, at = map(Identifier, _HANDLED[stage])
+    statement = SQL(_ORDERS_HANDLED).format(columns=SUMMARY_COLUMNS, table=table, name=name, at=at)
     return fetch(connection, OrderSummary, statement, {"revision": revision, "since": since, "limit": limit})
 
 

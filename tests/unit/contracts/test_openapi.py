@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from orderflow.actions.repair import RevisionRepairs
 from orderflow.actions.service import OperatorActions
 from orderflow.adapters.http.api_keys import ApiKeys
+from orderflow.adapters.kafka.producer import client_config
 from orderflow.contracts.asyncapi import describe as describe_topics
 from orderflow.contracts.documents import documents
 from orderflow.contracts.openapi import describe
@@ -20,6 +21,7 @@ from orderflow.domain.rules import Rules
 from orderflow.intake.handler import Intake
 from orderflow.query.app import create_app
 from orderflow.query.clients.inbox import InboxLog
+from orderflow.query.clients.topic_records import TopicRecords
 from orderflow.query.server_sent_events import EventStreams
 from orderflow.query.store.overdue import Alerts
 from orderflow.query.store.reader import Reader
@@ -51,7 +53,9 @@ def test_every_address_of_query_for_programs_is_described_and_no_other() -> None
     )
     reader = Reader(settings, Alerts(StuckLimits(), GapLimits()))
     actions = OperatorActions(reader, lambda _topic, _events: None)
-    repairs = RevisionRepairs(reader, InboxLog(settings), lambda _topic, _events: None)
+    repairs = RevisionRepairs(
+        reader, InboxLog(TopicRecords(client_config(settings))), lambda _topic, _events: None
+    )
     app = create_app(reader, ApiKeys(None), EventStreams(0), actions, documents, repairs=repairs)
     routes = set()
     for rule in app.url_map.iter_rules():
