@@ -14,8 +14,10 @@ from starlette.responses import Response
 
 from functions.track import endpoint
 from orderflow.domain import lifecycle
+from orderflow.errors import PoisonError, Reason
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import CloudEvent
+from orderflow.track import decision
 
 MOST_IN_FLIGHT = 2
 in_flight: set[Request] = set()
@@ -37,12 +39,16 @@ def with_a_wrong_total(event: CloudEvent) -> CloudEvent:
     return change_data(event, change)
 
 
+def parked(*_: object) -> decision.Arrival:
+    raise PoisonError(Reason("bad_release", "data", "this revision can read nothing"))
+
+
 def captured_too_much(*arguments: Any, **options: Any) -> lifecycle.Decision:
-    decision = decide(*arguments, **options)
-    state = decision.state
-    if decision.outcome is lifecycle.Outcome.APPLIED and state is not None and state.captured > 0:
-        return replace(decision, state=replace(state, captured=state.captured + 1))
-    return decision
+    decided = decide(*arguments, **options)
+    state = decided.state
+    if decided.outcome is lifecycle.Outcome.APPLIED and state is not None and state.captured > 0:
+        return replace(decided, state=replace(state, captured=state.captured + 1))
+    return decided
 
 
 if FAULT == "text_total":
@@ -51,6 +57,8 @@ elif FAULT == "wrong_total":
     change_published(topics.STATUS, with_a_wrong_total)
 elif FAULT == "unannounced":
     change_published(topics.STATUS, lambda event: None if by_chance(0.1) else event)
+elif FAULT == "parking":
+    decision.read = parked
 elif FAULT == "captured":
     lifecycle.decide = captured_too_much
 

@@ -16,9 +16,10 @@ from functions.validate import endpoint
 from orderflow.domain.events import OrderAccepted, OrderRejected
 from orderflow.domain.orders import Order
 from orderflow.domain.rules import Rules
-from orderflow.errors import Reason
+from orderflow.errors import PoisonError, Reason
 from orderflow.messaging import topics
 from orderflow.messaging.cloudevent import CloudEvent
+from orderflow.validate import handler
 
 SLOW_SECONDS = 6.0
 LEAK_BYTES = 4_000_000
@@ -38,6 +39,10 @@ def reject_one_in_ten(self: Rules, order: Order) -> object:
         reason = Reason("currency_not_sold", "currency", "the shop does not sell in this currency")
         return OrderRejected.model_construct(order=order, reasons=(reason,))
     return judge(self, order)
+
+
+def parked(*_: object, **__: object) -> CloudEvent:
+    raise PoisonError(Reason("bad_release", "data", "this revision can read nothing"))
 
 
 def with_a_field(event: CloudEvent) -> CloudEvent:
@@ -62,6 +67,8 @@ elif FAULT == "rejecting":
     Rules.judge = reject_one_in_ten
 elif FAULT == "extra_field":
     change_published(topics.EVENTS, with_a_field)
+elif FAULT == "parking":
+    handler.validate = parked
 elif FAULT == "renaming":
     change_published(topics.EVENTS, with_another_name)
 
